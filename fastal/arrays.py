@@ -1,0 +1,73 @@
+"""Arrays of any library in, torch tensors inside, the caller's kind of array out; zero-copy."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def is_array(x: object) -> bool:
+    """Whether `x` is an array: it answers to DLPack or to NumPy's `__array__`."""
+    return hasattr(x, "__dlpack__") or hasattr(x, "__array__")
+
+
+def as_tensor(x: Any, name: str) -> Tensor:
+    """`x` as a tensor on its own device, sharing its memory where torch can address it.
+
+    Copied are only NumPy arrays in foreign byte order or with strides that torch lacks. The tensor
+    may alias memory that is read-only: it must never be written to.
+
+    Raises:
+        TypeError: `x` is no array, or its dtype is not numeric; the message names `name`.
+    """
+    if isinstance(x, Tensor):
+        if x.layout != torch.strided or x.device.type == "meta":
+            raise TypeError(f"{name}: wanted a dense tensor, got {x.layout} on {x.device}")
+        return x.detach()
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name}: masked arrays are ambiguous here; fill them with NaN first")
+    if isinstance(x, np.ndarray):
+        return _from_numpy(x, name)
+    if hasattr(x, "__dlpack__"):
+        try:
+            return torch.from_dlpack(x)
+        except (BufferError, RuntimeError, TypeError) as error:
+            raise TypeError(f"{name}: torch cannot take it: {error}") from error
+    if hasattr(x, "__array__"):
+        return _from_numpy(np.asarray(x), name)
+    raise TypeError(f"{name}: wanted an array (torch, NumPy, DLPack), got {type(x).__name__}")
+
+
+def kind_of(x: Any) -> Callable[[Tensor], Any]:
+    """A function that turns result tensors into arrays of the same kind as `x`, where it lives."""
+    if isinstance(x, Tensor):
+        device = x.device
+        return lambda result: result.to(device)
+    if hasattr(x, "__array_namespace__") and not isinstance(x, np.ndarray):
+        namespace, device = x.__array_namespace__(), as_tensor(x, "array").device
+        return lambda result: namespace.from_dlpack(result.to(device))
+    return lambda result: result.cpu().numpy()
+
+
+class _Addressable:
+    """Lends a read-only NumPy array to torch, which warns of every one; nobody writes to it."""
+
+    def __init__(self, x: np.ndarray[Any, Any]) -> None:
+        interface = dict(x.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+        self._owner = x
+
+
+def _from_numpy(x: np.ndarray[Any, Any], name: str) -> Tensor:
+    if x.dtype.kind not in "biufc" or x.dtype.char in "gG":  # g: C's long double
+        raise TypeError(f"{name}: wanted float16, float32 or float64, got dtype {x.dtype}")
+    if not x.dtype.isnative:
+        x = x.astype(x.dtype.newbyteorder("="))
+    if any(stride < 0 or stride % x.itemsize for stride in x.strides):
+        x = np.ascontiguousarray(x)
+    if not x.flags.writeable:
+        x = np.asarray(_Addressable(x))
+    return torch.from_numpy(x)

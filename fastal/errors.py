@@ -1,0 +1,34 @@
+"""Errors that callers catch by name; bad arguments raise plain ValueError or TypeError."""
+
+from collections.abc import Sequence
+
+_NAMED_ROWS = 5
+
+
+class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding about rows)
+    """Some rows of a chunk cannot be scored.
+
+    Attributes:
+        rows: the first invalid rows, global row numbers, ascending, at most 5.
+        count: how many rows of the chunk are invalid.
+        span: the chunk examined, as (first row, last row + 1).
+        reason: what makes such a row invalid.
+    """
+
+    def __init__(
+        self, rows: Sequence[int], count: int, span: tuple[int, int], reason: str, where: str = ""
+    ) -> None:
+        self.rows = list(rows[:_NAMED_ROWS])
+        self.count = count
+        self.span = span
+        self.reason = reason
+        place = f" ({where})" if where else ""
+        others = ", ".join(map(str, self.rows)) + (", ..." if count > len(self.rows) else "")
+        super().__init__(
+            f"row {self.rows[0]}{place} {reason}; {count} such among rows {span[0]} to "
+            f"{span[1] - 1}: {others}. on_invalid='skip' leaves them out"
+        )
+
+    def located(self, where: str) -> "InvalidRows":
+        """The same finding, with the file and row of the first invalid row."""
+        return InvalidRows(self.rows, self.count, self.span, self.reason, where)

@@ -1,0 +1,71 @@
+"""Progress on stderr: a bar on a terminal, a plain line every 10 seconds elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_SECONDS_A_LINE = 10.0
+
+
+class Meter:
+    """Rows and bytes so far, and the rate."""
+
+    def __init__(self, n_rows: int | None) -> None:
+        self.n_rows = n_rows
+        self.rows = 0
+        self.bytes = 0
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since the meter was made."""
+        return time.perf_counter() - self._began
+
+    def __str__(self) -> str:
+        seconds = max(self.seconds, 1e-9)
+        return (
+            f"{self.rows:,} rows, {self.bytes / 1e9:.3g} GB in {seconds:.3g} s: "
+            f"{self.rows / seconds:,.0f} rows/s, {self.bytes / seconds / 1e9:.3g} GB/s"
+        )
+
+
+@contextmanager
+def progress(n_rows: int | None) -> Iterator[tuple[Meter, Callable[[int, int], None]]]:
+    """A meter, and the function that moves it on by the rows and bytes of a chunk."""
+    meter = Meter(n_rows)
+    with (_bar if sys.stderr.isatty() else _lines)(meter) as show:
+
+        def on_chunk(rows: int, n_bytes: int) -> None:
+            meter.rows += rows
+            meter.bytes += n_bytes
+            show()
+
+        yield meter, on_chunk
+
+
+@contextmanager
+def _lines(meter: Meter) -> Iterator[Callable[[], None]]:
+    shown = 0.0
+
+    def show() -> None:
+        nonlocal shown
+        if meter.seconds - shown >= _SECONDS_A_LINE:
+            shown = meter.seconds
+            share = f"{meter.rows / meter.n_rows:.0%}: " if meter.n_rows else ""
+            print(f"{share}{meter}", file=sys.stderr, flush=True)  # noqa: T201
+
+    yield show
+
+
+@contextmanager
+def _bar(meter: Meter) -> Iterator[Callable[[], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    share, rate = TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.fields[meter]}")
+    columns = (BarColumn(), share, TimeRemainingColumn(), rate)
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=meter.n_rows, meter=meter)
+        yield lambda: bar.update(task, completed=meter.rows)

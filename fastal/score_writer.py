@@ -1,0 +1,117 @@
+"""All scores of a pool as a reducer: its result is a file."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastal.scorer import Scorer
+from fastal.scores import MEASURES
+
+Table = NDArray[Any]  # structured, a float32 field a measure
+Sink = Callable[[int, Table], None]
+
+
+class Written(NamedTuple):
+    """What was written: rows, and how many of them are invalid (their scores are NaN)."""
+
+    rows: int
+    invalid: int
+
+
+class ScoreWriter:
+    """Writes the scores of each row as they come; O(chunk) memory.
+
+    Args:
+        sink: takes the number of a first row and the scores of the rows from there on; see
+            `npy_sink`, which takes chunks in any order, and `csv_sink`, which wants them in order.
+        by: the measures to write.
+        kind, on_invalid, backend: as for `fastal.Selector`.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        by: Sequence[str] = MEASURES,
+        *,
+        kind: str = "logits",
+        on_invalid: str = "raise",
+        backend: str = "auto",
+    ) -> None:
+        self._sink = sink
+        self._scorer = Scorer(by, kind=kind, on_invalid=on_invalid, backend=backend)
+        self._next_row = 0
+        self._rows = 0
+
+    def update(self, chunk: Any, start: int | None = None) -> None:
+        """Scores and writes rows start, start + 1, ... (None: where the last chunk ended)."""
+        first = self._next_row if start is None else start
+        scores = self._scorer(chunk, first)
+        table = np.empty(len(scores[0]), table_dtype(self._scorer.by))
+        for name, column in zip(self._scorer.by, scores, strict=True):
+            table[name] = column.cpu().numpy()
+        self._sink(first, table)
+        self._next_row = first + len(table)
+        self._rows += len(table)
+
+    def merge(self, other: "ScoreWriter") -> None:
+        """Takes in the counts of a writer of other rows, to the same file."""
+        self._scorer.merge(other._scorer)
+        self._rows += other._rows
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counts; the scores themselves are in the file."""
+        scorer = self._scorer.state_dict()
+        return {"scorer": scorer, "next_row": self._next_row, "rows": self._rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave; ValueError where by or kind differ."""
+        self._scorer.load_state_dict(state["scorer"])
+        self._next_row, self._rows = state["next_row"], state["rows"]
+
+    def result(self) -> Written:
+        """How much was written."""
+        return Written(self._rows, self._scorer.invalid)
+
+    @property
+    def backend_used(self) -> str | None:
+        """The backend that scored the last chunk."""
+        return self._scorer.backend_used
+
+
+def table_dtype(measures: Sequence[Any]) -> np.dtype[Any]:
+    """A float32 field a measure."""
+    return np.dtype([(name, "<f4") for name in measures])
+
+
+def npy_sink(file: BinaryIO, n_rows: int, measures: Sequence[str]) -> Sink:
+    """A sink into a .npy file: a structured array [n_rows], np.load(path)["margin"] and so on."""
+    header = {"descr": table_dtype(measures).descr, "fortran_order": False, "shape": (n_rows,)}
+    np.lib.format.write_array_header_1_0(file, header)
+    first_byte = file.tell()
+
+    def write(start: int, table: Table) -> None:
+        file.seek(first_byte + start * table.itemsize)
+        file.write(table.tobytes())
+
+    return write
+
+
+def csv_sink(file: BinaryIO, measures: Sequence[str]) -> Sink:
+    """A sink into CSV text with a header line: row, then a column a measure."""
+    file.write(",".join(("row", *measures)).encode() + b"\n")
+    next_row = 0
+
+    def write(start: int, table: Table) -> None:
+        nonlocal next_row
+        if start != next_row:
+            raise ValueError(f"start: CSV is written in row order, wanted {next_row}, got {start}")
+        next_row += len(table)
+        # NumPy's shortest form of a float32 that reads back to the same bits.
+        columns = [table[name].astype("U16").tolist() for name in measures]
+        rows = map(str, range(start, next_row))
+        lines = (",".join(line) + "\n" for line in zip(rows, *columns, strict=True))
+        file.write("".join(lines).encode())
+
+    return write

@@ -1,0 +1,144 @@
+"""Scores chunks: what every reducer over uncertainty does first, in one place."""
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastal import backend as backends
+from fastal.arrays import as_tensor
+from fastal.errors import InvalidRows
+from fastal.scores import KINDS, MEASURES
+
+By = str | Callable[[Tensor], Any]
+
+_MAX_ROW = 2**63 - 1
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INVALID = {
+    "logits": "has NaN, +inf or no finite logit",
+    "log_probs": "has NaN, +inf or no finite log-probability",
+    "probs": "has NaN, a negative value or a sum other than 1",
+}
+
+
+class Scorer:
+    """Turns chunks of a pool into scores; checks them, and counts the invalid rows.
+
+    Args:
+        by: names of measures, or one callable from a chunk (a tensor, whatever the pool is) to
+            [n] scores, NaN for an invalid row.
+        kind: "logits", "probs" or "log_probs"; callables see the chunk as it is.
+        on_invalid: "raise" or "skip" (the score is NaN).
+        backend: "auto", "triton" or "torch".
+
+    Attributes:
+        invalid: how many rows were invalid so far.
+        n_classes: of the chunks so far; None before the first, and with a callable.
+        backend_used: the backend that scored the last chunk, "callable" for a callable.
+    """
+
+    def __init__(self, by: Sequence[By], *, kind: str, on_invalid: str, backend: str) -> None:
+        for name in by:
+            if not callable(name):
+                _check_choice("by", name, MEASURES, ", or a callable")
+        _check_choice("kind", kind, KINDS)
+        _check_choice("on_invalid", on_invalid, ("raise", "skip"))
+        _check_choice("backend", backend, backends.BACKENDS)
+        self.by = tuple(by)
+        self.kind = kind
+        self.on_invalid = on_invalid
+        self.backend = backend
+        self.invalid = 0
+        self.backend_used: str | None = None
+        self.n_classes: int | None = None
+
+    def __call__(self, chunk: Any, start: int) -> list[Tensor]:
+        """Scores of a chunk whose first row is row `start` of the pool; [n] float32 each, in order.
+
+        Raises:
+            InvalidRows: with on_invalid="raise"; nothing was counted or kept then.
+            TypeError, ValueError: not such a matrix as was asked for, or other than the last one.
+        """
+        x = as_tensor(chunk, self.kind)
+        if x.ndim == 0:
+            raise ValueError(f"{self.kind}: wanted rows, got a single number")
+        if not 0 <= operator.index(start) <= _MAX_ROW - len(x):
+            raise ValueError(f"start: wanted a row number from 0 to 2^63 - 1, got {start}")
+        if callable(self.by[0]):
+            scores, n_classes, used = [_call(self.by[0], x)], None, "callable"
+        else:
+            n_classes = self._checked_classes(x, start)
+            used = backends.choose(self.backend, x)
+            scores = backends.uncertainty(x, self.by, self.kind, backend=used)
+        missing = scores[0].isnan()
+        n_missing = int(missing.sum())
+        if n_missing and self.on_invalid == "raise":
+            rows = (missing.nonzero()[:5, 0] + start).tolist()
+            reason = "has score NaN" if n_classes is None else _INVALID[self.kind]
+            raise InvalidRows(rows, n_missing, (start, start + len(x)), reason)
+        self.invalid += n_missing
+        self.backend_used = used
+        self.n_classes = n_classes
+        return scores
+
+    def _checked_classes(self, x: Tensor, start: int) -> int:
+        if x.ndim != 2:
+            raise ValueError(f"{self.kind}: wanted [rows, classes], got shape {tuple(x.shape)}")
+        if x.dtype not in _DTYPES:
+            raise TypeError(
+                f"{self.kind}: wanted float16, bfloat16, float32 or float64, got {x.dtype}"
+            )
+        n_classes = x.shape[1]
+        if n_classes < 2:
+            raise ValueError(f"{self.kind}: wanted at least 2 classes, got shape {tuple(x.shape)}")
+        if self.n_classes not in (None, n_classes):
+            raise ValueError(
+                f"{self.kind}: rows from {start} on have {n_classes} classes, "
+                f"those before them {self.n_classes}"
+            )
+        return n_classes
+
+    def merge(self, other: "Scorer") -> None:
+        """Takes in the counts of a scorer with the same arguments."""
+        self._check_same(other.state_dict(), "merge: the other")
+        self.n_classes = self.n_classes or other.n_classes
+        self.invalid += other.invalid
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counts, and the arguments that they are bound to."""
+        by = [name if isinstance(name, str) else _name_of(name) for name in self.by]
+        return {"by": by, "kind": self.kind, "n_classes": self.n_classes, "invalid": self.invalid}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave; ValueError where the arguments differ."""
+        self._check_same(state, "load_state_dict: the state")
+        self.n_classes, self.invalid = state["n_classes"], state["invalid"]
+
+    def _check_same(self, theirs: dict[str, Any], what: str) -> None:
+        ours = self.state_dict()
+        if None in (ours["n_classes"], theirs["n_classes"]):  # one of them has seen no row yet
+            ours["n_classes"] = theirs["n_classes"]
+        for key in ("by", "kind", "n_classes"):
+            if theirs[key] != ours[key]:
+                raise ValueError(f"{what} has {key}={theirs[key]!r}, this one {key}={ours[key]!r}")
+
+
+def _call(by: Callable[[Tensor], Any], x: Tensor) -> Tensor:
+    scores = as_tensor(by(x), "by: the callable's result")
+    if scores.shape != x.shape[:1]:
+        raise ValueError(
+            f"by: the callable gave shape {tuple(scores.shape)} for a chunk of shape "
+            f"{tuple(x.shape)}; wanted one score a row"
+        )
+    return scores.to(torch.float32)
+
+
+def _name_of(by: Callable[[Tensor], Any]) -> str:
+    return str(getattr(by, "__qualname__", type(by).__qualname__))
+
+
+def _check_choice(name: str, value: object, choices: Sequence[str], more: str = "") -> None:
+    if value not in choices:
+        raise ValueError(f"{name}: wanted one of {', '.join(choices)}{more}, got {value!r}")

@@ -1,0 +1,119 @@
+"""Selection as a reducer: scores in, the k rows most worth labelling out."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from fastal.arrays import kind_of
+from fastal.scorer import By, Scorer
+from fastal.topk import TopK
+
+
+class Picks(NamedTuple):
+    """The rows most worth labelling, best first; ties go to the lower row number.
+
+    Attributes:
+        rows: [k] int64, row numbers in the pool (fewer than k if the pool has fewer valid rows).
+        scores: [k] float32, larger = more worth labelling.
+        ids: the rows' ids, None where the pool has none.
+        invalid: how many rows of the pool were left out as invalid.
+    """
+
+    rows: Any
+    scores: Any
+    ids: Any = None
+    invalid: int = 0
+
+
+class Selector:
+    """Streaming selection of the k most uncertain rows: exact, deterministic, O(k + chunk) memory.
+
+    Any chunking, any order of chunks and any number of merged selectors give bit for bit the same
+    picks for the same scores.
+
+        selector = fastal.Selector(k=1000, by="margin")
+        for batch in loader:
+            selector.update(model(batch))
+        picks = selector.result()
+
+    Args:
+        k: how many rows to pick, at least 1.
+        by: "least_confidence", "margin", "ratio" or "entropy", or a callable from a chunk, given
+            as a torch tensor, to [n] scores (larger = more worth labelling, NaN = invalid).
+        kind: what the chunks hold: "logits", "probs" or "log_probs". Never guessed.
+        on_invalid: "raise" stops at the first chunk with an invalid row, with the state as it was
+            before the chunk; "skip" leaves such rows out and counts them. Invalid are rows with
+            NaN, +inf or no finite value, and probabilities below 0 or not summing to 1.
+        backend: "auto", "triton" or "torch"; see `fastal.backend_reasons`.
+
+    Raises:
+        ValueError, TypeError: a bad argument, named, with what came and what was wanted.
+    """
+
+    def __init__(
+        self,
+        k: int,
+        by: By = "entropy",
+        *,
+        kind: str = "logits",
+        on_invalid: str = "raise",
+        backend: str = "auto",
+    ) -> None:
+        self._top = TopK(k)
+        self._scorer = Scorer([by], kind=kind, on_invalid=on_invalid, backend=backend)
+        self._next_row = 0
+        self._as_given = kind_of(np.empty(0))
+
+    def update(self, chunk: Any, start: int | None = None) -> None:
+        """Takes rows start, start + 1, ... (None: where the last chunk ended).
+
+        Args:
+            chunk: [n, C] array of logits (or what `kind` says), float16, bfloat16, float32 or
+                float64, any strides, n >= 0, on any device. Any shape [n, ...] for a callable.
+            start: the row number of the chunk's first row, at least 0.
+
+        Raises:
+            InvalidRows: with on_invalid="raise".
+            ValueError, TypeError: the chunk is no such array, or its class count has changed.
+        """
+        first = self._next_row if start is None else start
+        scores = self._scorer(chunk, first)[0]
+        self._top.update(scores, first)
+        self._next_row = first + len(scores)
+        self._as_given = kind_of(chunk)
+
+    def merge(self, other: "Selector") -> None:
+        """Takes in a selector with the same arguments that saw other rows."""
+        if other._top.k != self._top.k:
+            raise ValueError(f"merge: the other has k={other._top.k}, this one k={self._top.k}")
+        self._scorer.merge(other._scorer)
+        self._top.merge(other._top)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as plain values and NumPy arrays, O(k)."""
+        scorer, top = self._scorer.state_dict(), self._top.state_dict()
+        return {"scorer": scorer, "top": top, "next_row": self._next_row}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores exactly what `state_dict` gave.
+
+        Raises:
+            ValueError: the state is of a selector with another k, by or kind.
+        """
+        if state["top"]["k"] != self._top.k:
+            theirs = state["top"]["k"]
+            raise ValueError(f"load_state_dict: the state has k={theirs}, this one k={self._top.k}")
+        self._scorer.load_state_dict(state["scorer"])
+        self._top.load_state_dict(state["top"])
+        self._next_row = state["next_row"]
+
+    def result(self) -> Picks:
+        """The picks among the rows so far, as arrays of the kind of the last chunk."""
+        rows, scores = (self._as_given(torch.from_numpy(a)) for a in self._top.best())
+        return Picks(rows, scores, None, self._scorer.invalid)
+
+    @property
+    def backend_used(self) -> str | None:
+        """The backend that scored the last chunk."""
+        return self._scorer.backend_used

@@ -1,0 +1,75 @@
+"""Files as one pool: paths, folders and globs to sources, one after the other."""
+
+import glob
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from fastal.sources.npy import NpyFile
+
+PathLike = str | os.PathLike[str]
+
+# One reader a format, by suffix.
+_READERS: dict[str, Callable[[Path], NpyFile]] = {".npy": NpyFile}
+
+
+class Files:
+    """Files with rows of one shape as one pool; rows are numbered across them in path order.
+
+    Raises:
+        FileNotFoundError: nothing is there under one of the paths.
+        ValueError: a file is named twice, or its rows have another shape than the first file's.
+    """
+
+    def __init__(self, paths: Sequence[PathLike]) -> None:
+        self.files = [_open(path) for path in sorted(p for path in paths for p in _expand(path))]
+        first = self.files[0]
+        for previous, file in zip(self.files, self.files[1:], strict=False):
+            if file.path == previous.path:
+                raise ValueError(f"pool: {file.path} is named twice")
+            if file.row_shape != first.row_shape:
+                raise ValueError(
+                    f"{file.path}: rows of shape {file.row_shape}, where those of "
+                    f"{first.path} are of shape {first.row_shape}"
+                )
+        # The number of each file's first row, and of the row after the last.
+        self.starts = [0, *accumulate(file.n_rows or 0 for file in self.files)]
+        self.n_rows: int | None = self.starts[-1]
+        self.row_bytes: int | None = max(file.row_bytes or 0 for file in self.files)
+
+    def chunks(self, rows: int) -> Iterator[tuple[int, Any]]:
+        """See `Source.chunks`; no chunk spans two files."""
+        for offset, file in zip(self.starts, self.files, strict=False):
+            for start, chunk in file.chunks(rows):
+                yield offset + start, chunk
+
+    def locate(self, row: int) -> str:
+        """See `Source.locate`."""
+        index = min(bisect_right(self.starts, row), len(self.files)) - 1
+        return self.files[index].locate(row - self.starts[index])
+
+
+def _expand(path: PathLike) -> list[Path]:
+    path = Path(path)
+    if path.is_dir():
+        found = [p for p in path.iterdir() if p.suffix in _READERS and not p.name.startswith(".")]
+        if not found:
+            raise FileNotFoundError(f"{path}: no {' or '.join(_READERS)} file in this folder")
+        return found
+    if path.exists() or not glob.has_magic(str(path)):
+        return [path]
+    found = [Path(p) for p in glob.glob(str(path), recursive=True)]  # noqa: PTH207 (absolute ones too)
+    if not found:
+        raise FileNotFoundError(f"{path}: no file matches")
+    return found
+
+
+def _open(path: Path) -> NpyFile:
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if path.suffix not in _READERS:
+        raise ValueError(f"{path}: wanted a {' or '.join(_READERS)} file")
+    return _READERS[path.suffix](path)

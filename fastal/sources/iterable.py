@@ -1,0 +1,31 @@
+"""An iterable of chunks as a pool: a generator over a model's batches, a list of arrays."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from fastal.arrays import is_array
+
+
+class IterableSource:
+    """Chunks as they come, whatever their size; a generator can be read once."""
+
+    n_rows: int | None = None
+    row_bytes: int | None = None
+
+    def __init__(self, chunks: Iterable[Any]) -> None:
+        self._chunks = chunks
+
+    def chunks(self, rows: int) -> Iterator[tuple[int, Any]]:  # noqa: ARG002
+        """See `Source.chunks`; the chunks keep the size that they come in."""
+        start = 0
+        for number, chunk in enumerate(self._chunks):
+            if not is_array(chunk) or not len(getattr(chunk, "shape", ())):
+                raise TypeError(
+                    f"pool: chunk {number} is a {type(chunk).__name__}, wanted an array [rows, ...]"
+                )
+            yield start, chunk
+            start += chunk.shape[0]
+
+    def locate(self, row: int) -> str:  # noqa: ARG002
+        """Nothing to add: rows are counted over the chunks."""
+        return ""

@@ -1,0 +1,105 @@
+"""The running top-k: the k best of any number of scores, in O(k) memory, exact and deterministic.
+
+Rows are ordered by score, larger first, then by row number, smaller first: a total order, so the
+k best are one set, whatever the chunks, their order, or how many `TopK` were merged.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+# Scores looked at in one go: bounds the memory beside the chunk, hides the overhead of a call.
+_BLOCK = 1 << 18
+
+
+class TopK:
+    """Keeps the k best of the scores it has seen. NaN never counts.
+
+    Candidates that beat the k-th best so far are buffered; once the buffer has grown by k (or by a
+    block, if that is more) the k best of it are selected, in linear time, and the bar rises. A
+    stale bar only lets more through, so the result is exact.
+    """
+
+    def __init__(self, k: int) -> None:
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+            raise TypeError(f"k: wanted an integer, got {k!r}")
+        if k < 1:
+            raise ValueError(f"k: wanted at least 1, got {k}")
+        self.k = int(k)
+        self._scores: list[NDArray[np.float32]] = []
+        self._rows: list[NDArray[np.int64]] = []
+        self._held = 0
+        self._bar: tuple[float, int] | None = None  # score and row of the k-th best
+
+    def update(self, scores: Tensor, start: int) -> None:
+        """Takes the scores [n] float32 of rows start, start + 1, ..."""
+        for first in range(0, len(scores), _BLOCK):
+            block = scores[first : first + _BLOCK]
+            above = self._above_bar(block, start + first)
+            if len(above):
+                self._add(block[above].cpu().numpy(), above.cpu().numpy() + (start + first))
+
+    def merge(self, other: "TopK") -> None:
+        """Takes in the k best of other rows."""
+        rows, scores = other.best()
+        self._add(scores, rows)
+
+    def best(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The rows and scores of the k best, or of all if there are fewer, best first."""
+        self._compact()
+        scores, rows = self._buffer()
+        order = np.lexsort((rows, -scores))
+        return rows[order], scores[order]
+
+    def state_dict(self) -> dict[str, Any]:
+        """k, and the best so far."""
+        rows, scores = self.best()
+        return {"k": self.k, "rows": rows, "scores": scores}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave."""
+        self._scores, self._rows, self._held, self._bar = [], [], 0, None
+        self._add(np.array(state["scores"], np.float32), np.array(state["rows"], np.int64))
+        self._compact()
+
+    def _above_bar(self, scores: Tensor, start: int) -> Tensor:
+        """Positions of the scores that may be among the k best, on the scores' device."""
+        if self._bar is None:
+            keep = ~scores.isnan()
+        else:
+            bar, bar_row = self._bar
+            keep = scores > bar
+            if start < bar_row:  # else every row of the block loses a tie with the bar
+                keep[: bar_row - start] |= scores[: bar_row - start] == bar
+        return keep.nonzero()[:, 0]
+
+    def _add(self, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+        self._scores.append(scores)
+        self._rows.append(rows)
+        self._held += len(rows)
+        limit = self.k if self._bar is None else self.k + max(self.k, _BLOCK)
+        if self._held >= limit:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Keeps the k best of the buffer; the worst of them is the new bar."""
+        scores, rows = self._buffer()
+        if self._held > self.k:
+            worst = np.partition(scores, self._held - self.k)[self._held - self.k]
+            better, tied = np.flatnonzero(scores > worst), np.flatnonzero(scores == worst)
+            n_tied = self.k - len(better)
+            if n_tied < len(tied):
+                tied = tied[np.argpartition(rows[tied], n_tied - 1)[:n_tied]]
+            kept = np.concatenate((better, tied))
+            scores, rows = scores[kept], rows[kept]
+        if len(rows) == self.k:
+            worst = scores.min()
+            self._bar = float(worst), int(rows[scores == worst].max())
+        self._scores, self._rows, self._held = [scores], [rows], len(rows)
+
+    def _buffer(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        if not self._scores:
+            return np.empty(0, np.float32), np.empty(0, np.int64)
+        return np.concatenate(self._scores), np.concatenate(self._rows)

@@ -1,0 +1,1 @@
+"""Triton kernels over prediction matrices; they need torch and triton and nothing else."""
