@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 
 def is_array(x: object) -> bool:
@@ -32,7 +33,7 @@ def as_tensor(x: Any, name: str) -> Tensor:
         return _from_numpy(x, name)
     if hasattr(x, "__dlpack__"):
         try:
-            return torch.from_dlpack(x)
+            return from_dlpack(x)
         except (BufferError, RuntimeError, TypeError) as error:
             raise TypeError(f"{name}: torch cannot take it: {error}") from error
     if hasattr(x, "__array__"):
@@ -41,14 +42,17 @@ def as_tensor(x: Any, name: str) -> Tensor:
 
 
 def kind_of(x: Any) -> Callable[[Tensor], Any]:
-    """A function that turns result tensors into arrays of the same kind as `x`, where it lives."""
-    if isinstance(x, Tensor):
-        device = x.device
+    """A function that turns result tensors into arrays of the same kind as `x`, where it lives.
+
+    Producers without an array type of their own get tensors (DLPack) or NumPy arrays (the rest).
+    """
+    if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
+        return lambda result: result.cpu().numpy()
+    device = as_tensor(x, "array").device
+    if isinstance(x, Tensor) or not hasattr(x, "__array_namespace__"):
         return lambda result: result.to(device)
-    if hasattr(x, "__array_namespace__") and not isinstance(x, np.ndarray):
-        namespace, device = x.__array_namespace__(), as_tensor(x, "array").device
-        return lambda result: namespace.from_dlpack(result.to(device))
-    return lambda result: result.cpu().numpy()
+    namespace = x.__array_namespace__()
+    return lambda result: namespace.from_dlpack(result.to(device))
 
 
 class _Addressable:

@@ -18,6 +18,10 @@ from fastal.scores import KINDS, MEASURES
 _Command = Callable[..., Any]
 
 
+class _BadInput(click.ClickException):
+    exit_code = 2
+
+
 def _reports_bad_input(command: _Command) -> _Command:
     """Turns an error about arguments or files into one line and exit status 2."""
 
@@ -28,9 +32,7 @@ def _reports_bad_input(command: _Command) -> _Command:
         except BrokenPipeError:
             raise  # whoever read the output has seen enough: click ends quietly
         except (ValueError, TypeError, OSError) as error:
-            failure = click.ClickException(" ".join(str(error).split()))
-            failure.exit_code = 2
-            raise failure from error
+            raise _BadInput(" ".join(str(error).split())) from error
 
     return wrapped
 

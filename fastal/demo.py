@@ -46,7 +46,7 @@ def run_demo(out: Path, seeds: int) -> None:
     logits = _logits(x, y, split.labelled, split.pool)
     np.save(out / "logits.npy", logits)
     console.print(
-        f"A classifier trained on {_LABELLED} digits has predicted a pool of {len(logits):,} others."
+        f"A classifier trained on {_LABELLED} digits predicts a pool of {len(logits):,} others."
         f"\nThe {_PICKS} most worth labelling, as picked by\n\n"
         f"  fastal select {out / 'logits.npy'} --k {_PICKS} --by margin\n",
         highlight=False,

@@ -9,7 +9,7 @@ from matplotlib.tri import Triangulation
 from fastal.scores import Scores
 from fastal.uncertainty import score
 
-_STEPS = 200
+_STEPS = 240  # even odds of two and of three labels are points of the grid
 
 
 def simplex_heat_maps(path: Path) -> Path:
@@ -33,7 +33,7 @@ def simplex_heat_maps(path: Path) -> Path:
         image = ax.tripcolor(triangles, values, shading="gouraud", cmap="inferno", vmin=0, vmax=1)
         levels = np.arange(0.1, 1, 0.1)
         ax.tricontour(triangles, values, levels=levels, colors="white", linewidths=0.4)
-        ax.set_title(name.replace("_", " "))
+        ax.set_title(name.replace("_", " "), pad=16)
         ax.set_aspect("equal")
         ax.axis("off")
         for corner, label in zip(corners, "ABC", strict=True):

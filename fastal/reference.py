@@ -19,6 +19,10 @@ _BLOCK_ELEMENTS = 1 << 17
 _GPU_BLOCK_ELEMENTS = 1 << 25
 # With fewer classes than this the block is turned, so that torch vectorises across rows.
 _TURN_BELOW = 32
+# torch sums a column in another order beyond the last multiple of 64 columns, and a lone row in
+# another than one of many. Blocks are padded to these sizes, so that no row's score depends on
+# where its block ends.
+_TURNED_MULTIPLE, _FEWEST_ROWS = 128, 2
 
 
 def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -> list[Tensor]:
@@ -41,10 +45,12 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
         block_elements = _BLOCK_ELEMENTS * torch.get_num_threads()
     else:
         block_elements = _GPU_BLOCK_ELEMENTS
-    block_rows = min(max(1, block_elements // n_classes), max(1, n_rows))
+    block_rows = min(_padded(block_elements // n_classes, n_classes), n_rows)
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    buffers = torch.empty(2, block_rows * n_classes, dtype=dtype, device=logits.device)
-    for start in range(0, n_rows, block_rows):
+    buffers = torch.zeros(
+        2, _padded(block_rows, n_classes) * n_classes, dtype=dtype, device=logits.device
+    )
+    for start in range(0, n_rows, block_rows or 1):
         block = logits[start : start + block_rows]
         statistics = _statistics(block, buffers, kind, "entropy" in measures)
         for out, measure in zip(scores, measures, strict=True):
@@ -61,13 +67,21 @@ def probs_tolerance(dtype: torch.dtype) -> float:
     return max(1e-3, torch.finfo(dtype).eps)
 
 
+def _padded(n_rows: int, n_classes: int) -> int:
+    if n_classes < _TURN_BELOW:
+        return max(1, -(-n_rows // _TURNED_MULTIPLE)) * _TURNED_MULTIPLE
+    return max(n_rows, _FEWEST_ROWS)
+
+
 def _statistics(block: Tensor, buffers: Tensor, kind: str, with_moment: bool) -> Statistics:
     n_rows, n_classes = block.shape
-    # Each buffer as a matrix with the classes along `dim`, rows along the other.
-    shape, dim = ((n_rows, n_classes), 1) if n_classes >= _TURN_BELOW else ((n_classes, n_rows), 0)
-    d, e = (buffer[: block.numel()].view(shape) for buffer in buffers)
     dtype = block.dtype
-    block = block if dim == 1 else block.t()
+    # Each buffer as a matrix with the classes along `dim`, the rows along the other.
+    dim, width = int(n_classes >= _TURN_BELOW), _padded(n_rows, n_classes)
+    shape = (width, n_classes) if dim else (n_classes, width)
+    padded_d, padded_e = (buffer[: width * n_classes].view(shape) for buffer in buffers)
+    d, e = (p.narrow(1 - dim, 0, n_rows) for p in (padded_d, padded_e))
+    block = block if dim else block.t()
     if dtype != e.dtype:
         block = e.copy_(block)
     elif block.stride(1) != 1:
@@ -86,6 +100,7 @@ def _statistics(block: Tensor, buffers: Tensor, kind: str, with_moment: bool) ->
     else:
         torch.sub(block, maximum, out=d).clamp_(min=floor)
         torch.exp(d, out=e)
+    d, e = padded_d, padded_e
     moment = d.mul_(e).sum(dim) if with_moment else None
 
     # Among the e, those of the maximum and its ties are 1 and all others fractions. Summing the
@@ -96,6 +111,8 @@ def _statistics(block: Tensor, buffers: Tensor, kind: str, with_moment: bool) ->
     tail += tied
     runner_up = torch.maximum(runner_up, tied.clamp_(max=1))
 
+    tail, runner_up = tail[:n_rows], runner_up[:n_rows]
+    moment = None if moment is None else moment[:n_rows]
     if kind == "probs":
         total = (1 + tail) * maximum.squeeze(dim)
         tail[negative | ((total - 1).abs() > probs_tolerance(dtype))] = math.nan

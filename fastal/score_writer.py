@@ -40,6 +40,7 @@ class ScoreWriter:
         backend: str = "auto",
     ) -> None:
         self._sink = sink
+        self._by = tuple(by)
         self._scorer = Scorer(by, kind=kind, on_invalid=on_invalid, backend=backend)
         self._next_row = 0
         self._rows = 0
@@ -48,8 +49,8 @@ class ScoreWriter:
         """Scores and writes rows start, start + 1, ... (None: where the last chunk ended)."""
         first = self._next_row if start is None else start
         scores = self._scorer(chunk, first)
-        table = np.empty(len(scores[0]), table_dtype(self._scorer.by))
-        for name, column in zip(self._scorer.by, scores, strict=True):
+        table = np.empty(len(scores[0]), table_dtype(self._by))
+        for name, column in zip(self._by, scores, strict=True):
             table[name] = column.cpu().numpy()
         self._sink(first, table)
         self._next_row = first + len(table)
@@ -80,7 +81,7 @@ class ScoreWriter:
         return self._scorer.backend_used
 
 
-def table_dtype(measures: Sequence[Any]) -> np.dtype[Any]:
+def table_dtype(measures: Sequence[str]) -> np.dtype[Any]:
     """A float32 field a measure."""
     return np.dtype([(name, "<f4") for name in measures])
 

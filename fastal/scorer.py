@@ -12,7 +12,8 @@ from fastal.arrays import as_tensor
 from fastal.errors import InvalidRows
 from fastal.scores import KINDS, MEASURES
 
-By = str | Callable[[Tensor], Any]
+ByCallable = Callable[[Tensor], Any]
+By = str | ByCallable
 
 _MAX_ROW = 2**63 - 1
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -27,8 +28,8 @@ class Scorer:
     """Turns chunks of a pool into scores; checks them, and counts the invalid rows.
 
     Args:
-        by: names of measures, or one callable from a chunk (a tensor, whatever the pool is) to
-            [n] scores, NaN for an invalid row.
+        by: names of measures, or a callable from a chunk (a tensor, whatever the pool is) to [n]
+            scores, NaN for an invalid row.
         kind: "logits", "probs" or "log_probs"; callables see the chunk as it is.
         on_invalid: "raise" or "skip" (the score is NaN).
         backend: "auto", "triton" or "torch".
@@ -39,14 +40,15 @@ class Scorer:
         backend_used: the backend that scored the last chunk, "callable" for a callable.
     """
 
-    def __init__(self, by: Sequence[By], *, kind: str, on_invalid: str, backend: str) -> None:
-        for name in by:
-            if not callable(name):
-                _check_choice("by", name, MEASURES, ", or a callable")
+    def __init__(
+        self, by: Sequence[str] | ByCallable, *, kind: str, on_invalid: str, backend: str
+    ) -> None:
+        for name in () if callable(by) else by:
+            _check_choice("by", name, MEASURES, " or a callable")
         _check_choice("kind", kind, KINDS)
         _check_choice("on_invalid", on_invalid, ("raise", "skip"))
         _check_choice("backend", backend, backends.BACKENDS)
-        self.by = tuple(by)
+        self.by = by
         self.kind = kind
         self.on_invalid = on_invalid
         self.backend = backend
@@ -66,8 +68,8 @@ class Scorer:
             raise ValueError(f"{self.kind}: wanted rows, got a single number")
         if not 0 <= operator.index(start) <= _MAX_ROW - len(x):
             raise ValueError(f"start: wanted a row number from 0 to 2^63 - 1, got {start}")
-        if callable(self.by[0]):
-            scores, n_classes, used = [_call(self.by[0], x)], None, "callable"
+        if callable(self.by):
+            scores, n_classes, used = [_call(self.by, x)], None, "callable"
         else:
             n_classes = self._checked_classes(x, start)
             used = backends.choose(self.backend, x)
@@ -108,7 +110,7 @@ class Scorer:
 
     def state_dict(self) -> dict[str, Any]:
         """The counts, and the arguments that they are bound to."""
-        by = [name if isinstance(name, str) else _name_of(name) for name in self.by]
+        by = _name_of(self.by) if callable(self.by) else list(self.by)
         return {"by": by, "kind": self.kind, "n_classes": self.n_classes, "invalid": self.invalid}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -125,7 +127,7 @@ class Scorer:
                 raise ValueError(f"{what} has {key}={theirs[key]!r}, this one {key}={ours[key]!r}")
 
 
-def _call(by: Callable[[Tensor], Any], x: Tensor) -> Tensor:
+def _call(by: ByCallable, x: Tensor) -> Tensor:
     scores = as_tensor(by(x), "by: the callable's result")
     if scores.shape != x.shape[:1]:
         raise ValueError(
@@ -135,7 +137,7 @@ def _call(by: Callable[[Tensor], Any], x: Tensor) -> Tensor:
     return scores.to(torch.float32)
 
 
-def _name_of(by: Callable[[Tensor], Any]) -> str:
+def _name_of(by: ByCallable) -> str:
     return str(getattr(by, "__qualname__", type(by).__qualname__))
 
 

@@ -61,7 +61,8 @@ class Selector:
         backend: str = "auto",
     ) -> None:
         self._top = TopK(k)
-        self._scorer = Scorer([by], kind=kind, on_invalid=on_invalid, backend=backend)
+        measures = by if callable(by) else (by,)
+        self._scorer = Scorer(measures, kind=kind, on_invalid=on_invalid, backend=backend)
         self._next_row = 0
         self._as_given = kind_of(np.empty(0))
 

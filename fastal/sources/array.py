@@ -4,6 +4,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from fastal.arrays import as_tensor
 
 
@@ -11,19 +14,20 @@ class ArraySource:
     """Any array: torch, NumPy or another DLPack producer. Chunks are slices, of the same kind."""
 
     def __init__(self, array: Any) -> None:
-        if not hasattr(array, "__getitem__") or not hasattr(array, "dtype"):
-            # A bare producer; its chunks are torch tensors.
-            array = as_tensor(array, "pool")
+        if not isinstance(array, (Tensor, np.ndarray)) and not hasattr(array, "__array_namespace__"):
+            # No array type of its own to slice: a bare producer of one.
+            is_dlpack = hasattr(array, "__dlpack__")
+            array = as_tensor(array, "pool") if is_dlpack else np.asarray(array)
         tensor = as_tensor(array[:0], "pool") if len(array.shape) else as_tensor(array, "pool")
         if tensor.ndim == 0:
             raise ValueError("pool: wanted [rows, ...], got a single number")
         self._array = array
-        self.n_rows: int | None = array.shape[0]
-        self.row_bytes: int | None = math.prod(array.shape[1:]) * tensor.itemsize
+        self.n_rows: int = array.shape[0]
+        self.row_bytes = math.prod(array.shape[1:]) * tensor.itemsize
 
     def chunks(self, rows: int) -> Iterator[tuple[int, Any]]:
         """See `Source.chunks`."""
-        for start in range(0, self.n_rows or 0, rows):
+        for start in range(0, self.n_rows, rows):
             yield start, self._array[start : start + rows]
 
     def locate(self, row: int) -> str:  # noqa: ARG002

@@ -36,9 +36,9 @@ class Files:
                     f"{first.path} are of shape {first.row_shape}"
                 )
         # The number of each file's first row, and of the row after the last.
-        self.starts = [0, *accumulate(file.n_rows or 0 for file in self.files)]
-        self.n_rows: int | None = self.starts[-1]
-        self.row_bytes: int | None = max(file.row_bytes or 0 for file in self.files)
+        self.starts = [0, *accumulate(file.n_rows for file in self.files)]
+        self.n_rows = self.starts[-1]
+        self.row_bytes = max(file.row_bytes for file in self.files)
 
     def chunks(self, rows: int) -> Iterator[tuple[int, Any]]:
         """See `Source.chunks`; no chunk spans two files."""

@@ -9,8 +9,8 @@ from fastal.arrays import is_array
 class IterableSource:
     """Chunks as they come, whatever their size; a generator can be read once."""
 
-    n_rows: int | None = None
-    row_bytes: int | None = None
+    n_rows = None
+    row_bytes = None
 
     def __init__(self, chunks: Iterable[Any]) -> None:
         self._chunks = chunks

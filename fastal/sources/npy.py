@@ -25,8 +25,8 @@ class NpyFile:
         array = self._map()
         self.row_shape = array.shape[1:]
         self.dtype = array.dtype
-        self.n_rows: int | None = array.shape[0]
-        self.row_bytes: int | None = math.prod(self.row_shape) * array.itemsize
+        self.n_rows = array.shape[0]
+        self.row_bytes = math.prod(self.row_shape) * array.itemsize
 
     def chunks(self, rows: int) -> Iterator[tuple[int, NDArray[Any]]]:
         """See `Source.chunks`."""

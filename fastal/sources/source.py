@@ -5,15 +5,15 @@ from typing import Any, Protocol
 
 
 class Source(Protocol):
-    """A pool as a sequence of chunks: arrays of consecutive rows, in row order.
+    """A pool as a sequence of chunks: arrays of consecutive rows, in row order."""
 
-    Attributes:
-        n_rows: rows of the pool, None if only reading it tells.
-        row_bytes: bytes of a row, None if only reading tells.
-    """
+    @property
+    def n_rows(self) -> int | None:
+        """Rows of the pool, None if only reading it tells."""
 
-    n_rows: int | None
-    row_bytes: int | None
+    @property
+    def row_bytes(self) -> int | None:
+        """Bytes of a row, None if only reading tells."""
 
     def chunks(self, rows: int) -> Iterator[tuple[int, Any]]:
         """Pairs of first row number and array [n, ...], n at most `rows` where it can be."""

@@ -1,0 +1,96 @@
+"""Backends to test, and matrices that have broken code like ours."""
+
+import math
+
+import torch
+
+ON_GPU = torch.cuda.is_available()
+BACKENDS = [("torch", "cpu"), ("triton", "cuda" if ON_GPU else "cpu")]
+if ON_GPU:
+    BACKENDS.append(("torch", "cuda"))
+
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+KERNEL_DTYPES = DTYPES[:3]
+
+# By code path: the fewest classes; around the widths where lanes and turned blocks begin and end
+# (32), where the tile is full (1024) and where it repeats; ImageNet; GPT-2's odd vocabulary.
+CLASSES = [2, 3, 10, 31, 32, 33, 1000, 1023, 1024, 1025, 2049, 50257]
+
+
+def regimes(n_classes, dtype):
+    """A valid row of logits for each regime of the accuracy contract."""
+    n, largest = n_classes, torch.finfo(dtype).max
+    generator = torch.Generator().manual_seed(n)
+    random = torch.randn(n, generator=generator, dtype=torch.float64)
+    confident = torch.zeros(n, dtype=torch.float64)
+    confident[n // 2] = 12 * math.log(10) + math.log(n - 1)  # p1 = 1 − 1e-12
+    tied = random.clone()
+    tied[[0, -1]] = 5.0
+    near_tie = random.clone()
+    near_tie[0], near_tie[-1] = 5.0, 5.0 - 2 * torch.finfo(dtype).eps
+    one_left, two_left = torch.full((2, n), -math.inf, dtype=torch.float64)
+    one_left[-1] = 1.0
+    two_left[[0, n - 1]] = torch.tensor([0.5, 0.25], dtype=torch.float64)
+    extremes = torch.full((n,), -largest, dtype=torch.float64)
+    extremes[1] = largest
+    rows = [
+        torch.zeros(n, dtype=torch.float64),
+        torch.full((n,), 0.3, dtype=torch.float64),
+        random,
+        8 * random,
+        confident,
+        confident.flip(0),
+        tied,
+        near_tie,
+        one_left,
+        two_left,
+        extremes,
+        torch.full((n,), largest, dtype=torch.float64),
+        torch.full((n,), -largest, dtype=torch.float64),
+        random.sort().values,  # the maximum moves at every step
+        random.sort(descending=True).values,
+        torch.linspace(0, -20, n, dtype=torch.float64),
+        1000 + random,
+    ]
+    return torch.stack(rows).to(dtype)
+
+
+def layouts(matrix):
+    """The same matrix under every kind of stride, by name."""
+    n_rows, n_classes = matrix.shape
+    wide = torch.full((n_rows + 2, n_classes + 7), math.nan, dtype=matrix.dtype)
+    wide[2:, 3 : 3 + n_classes] = matrix
+    stepped = torch.full((2 * n_rows, 3 * n_classes), math.nan, dtype=matrix.dtype)
+    stepped[::2, ::3] = matrix
+    return {
+        "contiguous": matrix,
+        "transposed": matrix.t().contiguous().t(),
+        "column slice": wide[2:, 3 : 3 + n_classes],
+        "stepped": stepped[::2, ::3],
+        "equal rows": matrix[:1].expand(n_rows, n_classes),
+        "equal columns": matrix[:, :1].nan_to_num(neginf=0.0).expand(n_rows, n_classes),
+    }
+
+
+INVALID = {
+    "nan": [0.0, math.nan, 1.0, 2.0],
+    "nan first": [math.nan, 0.0, 1.0, 2.0],
+    "negative nan": [0.0, 1.0, 2.0, -math.nan],
+    "all nan": [math.nan] * 4,
+    "+inf": [0.0, 1.0, math.inf, 2.0],
+    "all +inf": [math.inf] * 4,
+    "+inf and -inf": [-math.inf, math.inf, 0.0, 0.0],
+    "nan and -inf": [-math.inf, -math.inf, -math.inf, math.nan],
+    "all -inf": [-math.inf] * 4,
+}
+INVALID_PROBS = {
+    "nan": [0.5, math.nan, 0.5, 0.0],
+    "negative": [-0.1, 0.6, 0.5, 0.0],
+    "negative, tiny": [-1e-6, 0.5, 0.5, 0.0],
+    "sums to 0": [0.0] * 4,
+    "sums to 0.9": [0.5, 0.2, 0.1, 0.1],
+    "sums to 1.1": [0.5, 0.2, 0.2, 0.2],
+    "logits": [2.0, -1.0, 0.5, 0.1],
+    "inf": [math.inf, 0.0, 0.0, 0.0],
+    "-inf": [-math.inf, 0.5, 0.5, 0.0],
+}

@@ -1,0 +1,64 @@
+"""Independent truth: the textbook definitions, in more digits than float64 has."""
+
+import mpmath
+import numpy as np
+import torch
+
+# Against the definition on the same input. Scores below float32's smallest normal number cannot
+# have a relative precision: there float32 is spaced by 1.4e-45, and GPUs round to 0.
+RELATIVE = 1e-5
+ABSOLUTE = float(np.finfo(np.float32).tiny)
+
+
+def definitions(logits):
+    """The four scores of each row: softmax, sort, and the formulas as the book prints them.
+
+    In C's long double, 64 bits of mantissa at least: 1 − p1 is right to 1e-7 at p1 = 1 − 1e-12.
+    """
+    assert np.finfo(np.longdouble).eps < 2e-19
+    x = as_numpy(logits).astype(np.longdouble)
+    n = x.shape[1]
+    p = np.exp(x - x.max(1, keepdims=True))
+    return of_probabilities(p / p.sum(1, keepdims=True), n)
+
+
+def of_probabilities(p, n):
+    ranked = -np.sort(-p, axis=1)
+    p1, p2 = ranked[:, 0], ranked[:, 1]
+    log_p = np.log2(p, where=p > 0, out=np.zeros_like(p))  # the limit of p log p at 0 is 0
+    return n * (1 - p1) / (n - 1), 1 - (p1 - p2), p2 / p1, -(p * log_p).sum(1) / np.log2(n)
+
+
+def definitions_to_any_digit(logits):
+    """The same in 400 digits, for rows so confident that no hardware float can hold 1 − p1."""
+    rows = as_numpy(logits).astype(np.float64)
+    with mpmath.workdps(400):
+        return [np.array(column) for column in zip(*map(_row, rows), strict=True)]
+
+
+def _row(x):
+    n = len(x)
+    e = [mpmath.exp(mpmath.mpf(float(v)) - float(x.max())) if v > -np.inf else 0 for v in x]
+    p = sorted((v / mpmath.fsum(e) for v in e), reverse=True)
+    entropy = -mpmath.fsum(v * mpmath.log(v) for v in p if v > 0) / mpmath.log(n)
+    scores = n * (1 - p[0]) / (n - 1), 1 - (p[0] - p[1]), p[1] / p[0], entropy
+    return [np.longdouble(mpmath.nstr(score, 25)) for score in scores]
+
+
+def as_numpy(x):
+    return x.detach().cpu().double().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+
+
+def assert_scores(scores, truth):
+    """Holds the four scores against the truth; NaN nowhere, every score in [0, 1]."""
+    for name, got, want in zip(
+        ("least_confidence", "margin", "ratio", "entropy"), scores, truth, strict=True
+    ):
+        got, want = as_numpy(got).astype(np.longdouble), np.asarray(want, np.longdouble)
+        assert got.shape == want.shape, name
+        assert ((got >= 0) & (got <= 1)).all(), f"{name}: {got}"
+        error = np.abs(got - want) - ABSOLUTE
+        worst = np.argmax(error - RELATIVE * want) if len(want) else 0
+        assert (error <= RELATIVE * want).all(), (
+            f"{name}: row {worst}: {got[worst]} for {want[worst]}"
+        )

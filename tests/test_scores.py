@@ -1,0 +1,231 @@
+"""The accuracy contract: every score, backend, dtype, regime and layout against the definitions."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import fastal
+from fastal import reference
+from tests.matrices import CLASSES, DTYPES, INVALID, INVALID_PROBS, KERNEL_DTYPES, layouts, regimes
+from tests.oracle import assert_scores, definitions, definitions_to_any_digit, of_probabilities
+
+MUNRO = [0.0321, 0.6439, 0.0871, 0.2369]
+
+
+def dtypes(backend):
+    return KERNEL_DTYPES if backend == "triton" else DTYPES
+
+
+def scored(x, backend, **options):
+    name, device = backend
+    return fastal.score(x.to(device), backend=name, **options)
+
+
+def test_the_two_oracles_agree():
+    x = regimes(10, torch.float64)[[0, 1, 2, 3, 4, 6, 8, 9]]
+    for rough, fine in zip(definitions(x), definitions_to_any_digit(x), strict=True):
+        np.testing.assert_allclose(rough.astype(float), fine.astype(float), rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_classes", CLASSES)
+def test_every_regime_and_dtype(backend, n_classes):
+    for dtype in dtypes(backend[0]):
+        x = regimes(n_classes, dtype)
+        assert_scores(scored(x, backend), definitions(x))
+
+
+def test_the_most_classes(backend):
+    x = regimes(262_144, torch.float32)
+    assert_scores(scored(x, backend), definitions(x))
+
+
+def test_confidence_beyond_float64(backend):
+    gaps = torch.arange(1.0, 86.0)
+    for n_classes in (2, 5, 40):
+        x = torch.zeros(len(gaps), n_classes)
+        x[:, 0] = gaps
+        x[:, 1] -= torch.rand(len(gaps), generator=torch.Generator().manual_seed(0))
+        for dtype in dtypes(backend[0]):
+            truth = definitions_to_any_digit(x.to(dtype))
+            assert_scores(scored(x.to(dtype), backend), truth)
+
+
+@pytest.mark.parametrize("kind", ["probs", "log_probs"])
+@pytest.mark.parametrize("n_classes", [2, 3, 10, 32, 33, 1000, 1025])
+def test_probabilities(backend, kind, n_classes):
+    for dtype in dtypes(backend[0]):
+        logits = regimes(n_classes, torch.float64).clamp(-1e4, 1e4)
+        x = torch.log_softmax(logits, 1)
+        if kind == "probs":
+            x = x.exp().to(dtype)
+            p = x.double().numpy().astype(np.longdouble)
+            truth = of_probabilities(p / p.sum(1, keepdims=True), n_classes)
+        else:
+            x = x.to(dtype)
+            truth = definitions(x)
+        assert_scores(scored(x, backend, kind=kind), truth)
+
+
+@pytest.mark.parametrize("n_classes", [5, 31, 32, 300])
+def test_every_layout(backend, n_classes):
+    for dtype in dtypes(backend[0]):
+        for name, x in layouts(regimes(n_classes, dtype)).items():
+            before = x.clone()
+            scores = scored(x, backend)
+            assert torch.equal(x, before) or x.isnan().any(), name
+            assert_scores(scores, definitions(x))
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 37, 340, 341, 342, 1024, 1025])
+@pytest.mark.parametrize("n_classes", [2, 3, 100])
+def test_every_number_of_rows(backend, monkeypatch, n_rows, n_classes):
+    monkeypatch.setattr(reference, "_BLOCK_ELEMENTS", 1024)
+    x = 3 * torch.randn(n_rows, n_classes, generator=torch.Generator().manual_seed(1))
+    assert_scores(scored(x, backend), definitions(x))
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 100, 1500])
+def test_blocks_of_one_row(monkeypatch, n_classes):
+    monkeypatch.setattr(reference, "_BLOCK_ELEMENTS", 1)
+    x = regimes(n_classes, torch.float32)
+    assert_scores(fastal.score(x, backend="torch"), definitions(x))
+
+
+def test_one_row_scores_the_same_in_any_company(backend):
+    """Chunking must not change a bit: a row's scores may depend on nothing but the row."""
+    for n_classes in (2, 10, 31, 32, 100, 1000):
+        x = 5 * torch.randn(301, n_classes, generator=torch.Generator().manual_seed(2))
+        whole = scored(x, backend)
+        for start, stop in ((0, 1), (1, 9), (9, 300), (300, 301)):
+            for part, full in zip(scored(x[start:stop], backend), whole, strict=True):
+                assert torch.equal(part, full[start:stop])
+
+
+@pytest.mark.parametrize("measures", [["entropy"], ["ratio", "margin"], ["least_confidence"]])
+@pytest.mark.parametrize("kind", ["logits", "probs"])
+def test_only_the_scores_asked_for(backend, measures, kind):
+    from fastal.backend import uncertainty
+
+    name, device = backend
+    x = torch.softmax(regimes(10, torch.float32).clamp(-1e4, 1e4), 1).to(device)
+    every = fastal.score(x, kind=kind, backend=name)
+    some = uncertainty(x, measures, kind, backend=name)
+    for measure, got in zip(measures, some, strict=True):
+        assert torch.equal(got, getattr(every, measure))
+
+
+# --- known values: the book's example, and what other libraries' tests expect of them
+
+
+def test_the_book():
+    scores = fastal.score(np.log([MUNRO]))
+    assert [round(float(s[0]), 4) for s in scores] == [0.4748, 0.593, 0.3679, 0.6835]
+
+
+def test_scikit_activeml():
+    scores = fastal.score(np.array([[0.2, 0.5, 0.3], [0.1, 0.7, 0.2]]), kind="probs")
+    np.testing.assert_allclose(scores.least_confidence, np.array([0.5, 0.3]) * 3 / 2, rtol=1e-6)
+    np.testing.assert_allclose(scores.margin, [0.8, 0.5], rtol=1e-6)
+    entropy = np.array([1.029653014, 0.8018185525]) / math.log(3)
+    np.testing.assert_allclose(scores.entropy, entropy, rtol=1e-6)
+
+
+def test_small_text():
+    two = np.array([[0.1, 0.9], [0.45, 0.55], [0.5, 0.5], [0.7, 0.3]])
+    three = np.array([[0.1, 0.75, 0.15], [0.45, 0.5, 0.05], [0.1, 0.8, 0.1], [0.7, 0.15, 0.15]])
+    np.testing.assert_allclose(
+        1 - fastal.score(two, kind="probs").margin, [0.8, 0.1, 0, 0.4], rtol=1e-6, atol=1e-7
+    )
+    np.testing.assert_allclose(
+        1 - fastal.score(three, kind="probs").margin, [0.6, 0.05, 0.7, 0.55], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        fastal.score(two, kind="probs").entropy * math.log(2),
+        [0.325083, 0.688139, 0.693147, 0.610864],
+        atol=5e-7,  # the six digits printed there
+    )
+    assert fastal.select(two, 2, "margin", kind="probs").rows.tolist() == [2, 1]
+    assert fastal.select(three, 2, "margin", kind="probs").rows.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_cleanlab_entropy_stays_in_range(dtype):
+    info = np.finfo(dtype)
+    for tiny in (info.eps, info.smallest_normal, info.smallest_subnormal, 0):
+        entropy = fastal.score(np.array([[1, tiny]], dtype), kind="probs").entropy
+        assert 0 <= entropy[0] <= 1
+
+
+def test_libact_certain_row_is_not_picked():
+    """One-hot rows give NaN where 0 log 0 is not guarded, and NaN is then the most uncertain."""
+    x = np.array([[1.0, 0, 0], [0.4, 0.3, 0.3]])
+    assert fastal.select(x, 1, "entropy", kind="probs").rows.tolist() == [1]
+
+
+# --- invalid rows
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_invalid_rows_get_nan(backend, dtype):
+    if dtype not in dtypes(backend[0]):
+        pytest.skip("not a dtype of this backend")
+    good = [0.1, 0.2, 0.3, 0.4]
+    for kind, cases in (("logits", INVALID), ("probs", INVALID_PROBS)):
+        x = torch.tensor([good, *cases.values(), good], dtype=dtype)
+        for wide in (False, True):  # the torch backend turns narrow blocks
+            fill = 0.0 if kind == "probs" else -math.inf
+            y = torch.cat([x, torch.full((len(x), 60), fill, dtype=dtype)], 1) if wide else x
+            for values in scored(y, backend, kind=kind, on_invalid="skip"):
+                invalid = dict(zip(cases, values[1:-1].isnan().tolist(), strict=True))
+                assert all(invalid.values()), (kind, wide, invalid)
+                assert not values[[0, -1]].isnan().any()
+                np.testing.assert_array_equal(values[0].cpu(), values[-1].cpu())
+
+
+def test_rounded_probabilities_are_valid(backend):
+    x = torch.softmax(torch.randn(200, 1000, generator=torch.Generator().manual_seed(3)), 1)
+    for dtype in KERNEL_DTYPES:
+        assert not scored(x.to(dtype), backend, kind="probs").entropy.isnan().any()
+
+
+def test_invalid_rows_raise_with_their_numbers_and_count(backend):
+    x = torch.zeros(100, 3)
+    x[[7, 8, 20, 50, 51, 52, 99], 1] = torch.nan
+    with pytest.raises(fastal.InvalidRows, match=r"row 7 has NaN.* 7 such among rows 0 to 99") as e:
+        scored(x, backend)
+    assert e.value.rows == [7, 8, 20, 50, 51]
+    assert e.value.count == 7
+    assert e.value.span == (0, 100)
+
+
+# --- the tests can fail
+
+
+WRONG = {
+    "one minus the softmax": lambda x: (
+        x.shape[1] / (x.shape[1] - 1) * (1 - torch.softmax(x, 1).amax(1)),
+        1 - torch.softmax(x, 1).topk(2, 1).values.diff(dim=1).abs()[:, 0],
+        torch.softmax(x, 1).topk(2, 1).values.prod(1),
+        -(torch.softmax(x, 1) * torch.log_softmax(x, 1)).nan_to_num().sum(1) / math.log(x.shape[1]),
+    ),
+}
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_wrong_formulas_are_caught(index):
+    x = regimes(10, torch.float32)[:8]
+    truth = definitions(x)
+    right = list(fastal.score(x))
+    assert_scores(right, truth)
+    wrong = WRONG["one minus the softmax"](x)
+    right[index] = wrong[index].clamp(0, 1)
+    with pytest.raises(AssertionError):
+        assert_scores(right, truth)
+
+
+def test_a_float16_sum_is_caught():
+    x = regimes(1000, torch.float16)
+    with pytest.raises(AssertionError):
+        assert_scores(fastal.score(torch.softmax(x, 1), kind="probs", on_invalid="skip"), definitions(x))
