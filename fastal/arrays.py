@@ -71,7 +71,7 @@ def _from_numpy(x: np.ndarray[Any, Any], name: str) -> Tensor:
     if not x.dtype.isnative:
         x = x.astype(x.dtype.newbyteorder("="))
     if any(stride < 0 or stride % x.itemsize for stride in x.strides):
-        x = np.ascontiguousarray(x)
+        x = x.copy(order="C")  # not ascontiguousarray, which leaves empty arrays alone
     if not x.flags.writeable:
         x = np.asarray(_Addressable(x))
     return torch.from_numpy(x)

@@ -24,6 +24,11 @@ _TURN_BELOW = 32
 # where its block ends.
 _TURNED_MULTIPLE, _FEWEST_ROWS = 128, 2
 
+# Where torch calls MKL for these, the first call in a process must not come from several threads:
+# one of them may get a kernel of 1e-4 precision for its share (pytorch/pytorch#188792).
+for _dtype in (torch.float32, torch.float64):
+    torch.ones(1, dtype=_dtype, device="cpu").exp().log().log1p()
+
 
 def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -> list[Tensor]:
     """Uncertainty scores of each row, in the order of `measures`.

@@ -228,4 +228,6 @@ def test_wrong_formulas_are_caught(index):
 def test_a_float16_sum_is_caught():
     x = regimes(1000, torch.float16)
     with pytest.raises(AssertionError):
-        assert_scores(fastal.score(torch.softmax(x, 1), kind="probs", on_invalid="skip"), definitions(x))
+        assert_scores(
+            fastal.score(torch.softmax(x, 1), kind="probs", on_invalid="skip"), definitions(x)
+        )

@@ -14,11 +14,15 @@ class ArraySource:
     """Any array: torch, NumPy or another DLPack producer. Chunks are slices, of the same kind."""
 
     def __init__(self, array: Any) -> None:
-        if not isinstance(array, (Tensor, np.ndarray)) and not hasattr(array, "__array_namespace__"):
+        if not isinstance(array, (Tensor, np.ndarray)) and not hasattr(
+            array, "__array_namespace__"
+        ):
             # No array type of its own to slice: a bare producer of one.
             is_dlpack = hasattr(array, "__dlpack__")
             array = as_tensor(array, "pool") if is_dlpack else np.asarray(array)
-        tensor = as_tensor(array[:0], "pool") if len(array.shape) else as_tensor(array, "pool")
+        # An empty slice tells the dtype, and spares arrays that would have to be copied.
+        is_sliceable = not isinstance(array, Tensor) and len(array.shape)
+        tensor = as_tensor(array[:0, ...] if is_sliceable else array, "pool")
         if tensor.ndim == 0:
             raise ValueError("pool: wanted [rows, ...], got a single number")
         self._array = array
@@ -26,9 +30,9 @@ class ArraySource:
         self.row_bytes = math.prod(array.shape[1:]) * tensor.itemsize
 
     def chunks(self, rows: int) -> Iterator[tuple[int, Any]]:
-        """See `Source.chunks`."""
-        for start in range(0, self.n_rows, rows):
-            yield start, self._array[start : start + rows]
+        """See `Source.chunks`. An empty pool is one empty chunk, so that it is checked as well."""
+        for start in range(0, max(1, self.n_rows), rows):
+            yield start, self._array[start : min(start + rows, self.n_rows), ...]
 
     def locate(self, row: int) -> str:  # noqa: ARG002
         """Nothing to add: row numbers are the array's own."""

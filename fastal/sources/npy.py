@@ -29,11 +29,11 @@ class NpyFile:
         self.row_bytes = math.prod(self.row_shape) * array.itemsize
 
     def chunks(self, rows: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """See `Source.chunks`."""
+        """See `Source.chunks`. An empty file is one empty chunk, so that it is checked as well."""
         array = self._map()
         if (len(array), array.shape[1:], array.dtype) != (self.n_rows, self.row_shape, self.dtype):
             raise ValueError(f"{self.path}: changed while it was being read")
-        for start in range(0, len(array), rows):
+        for start in range(0, max(1, len(array)), rows):
             yield start, array[start : start + rows]
 
     def locate(self, row: int) -> str:

@@ -1,0 +1,71 @@
+"""Compiles the kernels ahead of time, without a GPU, and prints what came out as JSON.
+
+Run as a process of its own: Triton compiles or interprets, never both in one.
+"""
+
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from fastal_kernels.launch import uncertainty_config
+from fastal_kernels.uncertainty import uncertainty_kernel
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+# A launch configuration of each width, the widest at the most classes there may be.
+CLASSES = [2, 10, 1000, 50257, 262_144]
+OUTPUTS = ["p_least_confidence", "p_margin", "p_ratio", "p_entropy"]
+
+
+def compile_uncertainty(target, n_classes, dtype, *, is_probs):
+    config = uncertainty_config(n_classes)
+    signature = {"p_x": f"*{dtype}", "stride_n": "i64", "stride_c": "constexpr"}
+    signature |= dict.fromkeys(OUTPUTS, "*fp32") | {"N": "i64", "C": "i32"}
+    signature |= dict.fromkeys(("per_class", "per_log", "tolerance"), "fp32")
+    fixed = {"stride_c": 1, "IS_PROBS": is_probs, "BLOCK_N": config.block_n, "LANES": config.lanes}
+    signature |= dict.fromkeys(("IS_PROBS", "BLOCK_N", "LANES"), "constexpr")
+    order = list(signature)
+    source = ASTSource(
+        uncertainty_kernel, signature, {(order.index(name),): fixed[name] for name in fixed}
+    )
+    return triton.compile(source, target=target, options={"num_warps": config.num_warps})
+
+
+def resources(cubin):
+    """Stack and local memory of a cubin, in bytes, by the disassembler in Triton's wheel."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        listing = [tool, "--dump-resource-usage", file.name]
+        usage = subprocess.run(listing, capture_output=True, text=True, check=True).stdout
+    fields = dict(field.split(":") for field in usage.split() if field.count(":") == 1)
+    return {name: int(fields[name]) for name in ("REG", "STACK", "LOCAL")}
+
+
+def main():
+    found = []
+    for (name, target), n_classes, dtype in itertools.product(
+        TARGETS.items(), CLASSES, ("bf16", "fp16", "fp32")
+    ):
+        for is_probs in (False, True) if dtype == "fp32" else (False,):
+            compiled = compile_uncertainty(target, n_classes, dtype, is_probs=is_probs)
+            found.append({"target": name, "classes": n_classes, "dtype": dtype, "probs": is_probs})
+            if "cubin" in compiled.asm:
+                found[-1] |= resources(compiled.asm["cubin"])
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

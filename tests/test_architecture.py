@@ -1,0 +1,114 @@
+"""The layers, and what may not be imported or shipped."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# From the bottom up: a module imports only from lines above its own. `package` means its modules
+# too, which may import one another.
+LAYERS = [
+    ["fastal_kernels"],
+    ["fastal.errors", "fastal.arrays", "fastal.reducer", "fastal.outputs", "fastal.progress"],
+    ["fastal.scores"],
+    ["fastal.reference"],
+    ["fastal.backend"],
+    ["fastal.scorer", "fastal.topk"],
+    ["fastal.selection", "fastal.score_writer", "fastal.sources"],
+    ["fastal.pipeline"],
+    ["fastal.uncertainty"],
+    ["fastal"],
+    ["fastal.jobs", "fastal.plots"],
+    ["fastal.demo"],
+    ["fastal.cli"],
+    ["fastal.__main__"],
+]
+
+
+def modules():
+    for root in (ROOT / "fastal", ROOT / "kernels" / "fastal_kernels"):
+        for path in sorted(root.rglob("*.py")):
+            name = ".".join(path.relative_to(root.parent).with_suffix("").parts)
+            yield name.removesuffix(".__init__"), path
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+            known = dict(modules())
+            yield from (name if name in known else node.module for name in found)
+
+
+def layer(name):
+    """The number of the layer, and the entry of LAYERS that the module belongs to."""
+    candidates = [
+        (len(entry), number, entry)
+        for number, entries in enumerate(LAYERS)
+        for entry in entries
+        if name == entry or (name.startswith(f"{entry}.") and entry != "fastal")
+    ]
+    assert candidates, f"{name} stands in no layer"
+    return max(candidates)[1:]
+
+
+@pytest.mark.parametrize("name", [name for name, _ in modules()])
+def test_imports_run_one_way(name):
+    number, entry = layer(name)
+    for imported in imports(dict(modules())[name]):
+        if imported.partition(".")[0] not in ("fastal", "fastal_kernels"):
+            continue
+        other_number, other_entry = layer(imported)
+        assert other_number < number or other_entry == entry, f"{name} imports {imported}"
+
+
+def test_every_layer_exists():
+    names = {name for name, _ in modules()}
+    assert {entry for entries in LAYERS for entry in entries} <= names
+
+
+def test_the_kernels_know_torch_and_triton_only():
+    for name, path in modules():
+        foreign = {i.partition(".")[0] for i in imports(path)} - set(sys.stdlib_module_names)
+        if name.startswith("fastal_kernels"):
+            assert foreign <= {"torch", "triton", "fastal_kernels"}, name
+        elif "fastal_kernels" in foreign:
+            assert name == "fastal.backend", f"{name} imports fastal_kernels"
+
+
+def test_importing_fastal_is_light():
+    heavy = ["triton", "fastal_kernels", "pyarrow", "ray", "matplotlib", "sklearn", "rich", "click"]
+    code = f"import sys, fastal; print(*[m for m in {heavy} if m in sys.modules])"
+    python = [sys.executable, "-W", "error", "-c", code]
+    path = f"{ROOT}:{ROOT / 'kernels'}"
+    found = subprocess.run(python, capture_output=True, text=True, env={"PYTHONPATH": path})
+    assert found.stdout.split() == [], found.stderr
+    assert found.returncode == 0
+
+
+def test_the_name_kernels_stays_free():
+    assert not (ROOT / "kernels" / "__init__.py").exists()
+
+
+def test_the_wheel_holds_exactly_the_two_packages(tmp_path):
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    copy = tmp_path / "checkout"  # building leaves files behind
+    copy.mkdir()
+    for name in ("fastal", "kernels", "tests", "pyproject.toml", "README.md", "LICENSE"):
+        subprocess.run(["cp", "-r", ROOT / name, copy], check=True)
+    subprocess.run([*pip, "--wheel-dir", tmp_path, copy], check=True)
+    (wheel,) = tmp_path.glob("fastal-*.whl")
+    held = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
+    want = {name.replace(".", "/") + ".py" for name, path in modules() if path.stem != "__init__"}
+    want |= {
+        name.replace(".", "/") + "/__init__.py" for name, p in modules() if p.stem == "__init__"
+    }
+    assert held == want | {"fastal/py.typed", "fastal_kernels/py.typed"}

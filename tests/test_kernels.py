@@ -1,0 +1,113 @@
+"""The Triton kernels: twins of the reference, memory they may touch, ahead-of-time compilation."""
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import fastal
+from fastal import reference
+from fastal.scores import MEASURES
+from tests.matrices import BACKENDS, KERNEL_DTYPES, regimes
+
+ROOT = Path(__file__).parents[1]
+DEVICE = dict(BACKENDS)["triton"]
+SENTINEL = -1234.0
+
+
+def test_twins_share_name_and_signature():
+    from fastal_kernels import uncertainty as kernels
+
+    for twin in ("uncertainty",):
+        assert inspect.signature(getattr(kernels, twin)) == inspect.signature(
+            getattr(reference, twin)
+        )
+
+
+@pytest.mark.parametrize("n_rows", [1, 255, 256, 257, 700])
+def test_nothing_but_the_outputs_is_written(monkeypatch, n_rows):
+    from fastal_kernels import uncertainty as kernels
+
+    buffers = []
+
+    def guarded_empty(n, *, dtype, device):
+        buffers.append(torch.full((n + 4096,), SENTINEL, dtype=dtype, device=device))
+        return buffers[-1][2048 : 2048 + n]
+
+    monkeypatch.setattr(kernels.torch, "empty", guarded_empty)
+    x = torch.zeros(n_rows, 3, device=DEVICE)
+    scores = kernels.uncertainty(x, MEASURES)
+    assert len(buffers) == 4
+    for buffer, values in zip(buffers, scores, strict=True):
+        assert (values == 1).all()
+        assert (buffer[:2048] == SENTINEL).all()
+        assert (buffer[2048 + n_rows :] == SENTINEL).all()
+
+
+@pytest.mark.parametrize("dtype", KERNEL_DTYPES)
+@pytest.mark.parametrize("n_classes", [2, 3, 33, 1025])
+def test_nothing_but_the_rows_is_read(dtype, n_classes):
+    """Rows amid NaN: one element read beyond a row and counted would make it invalid."""
+    from fastal_kernels.uncertainty import uncertainty
+
+    x = regimes(n_classes, dtype)
+    amid = torch.full((len(x) + 2, n_classes + 2), float("nan"), dtype=dtype)
+    amid[1:-1, 1:-1] = x
+    inside = amid.to(DEVICE)[1:-1, 1:-1]
+    for alone, got in zip(
+        uncertainty(x.to(DEVICE), MEASURES), uncertainty(inside, MEASURES), strict=True
+    ):
+        assert torch.equal(alone, got)
+
+
+def test_kernels_compile_for_every_target_without_spilling():
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["PYTHONPATH"] = f"{ROOT}:{ROOT / 'kernels'}"
+    script = [sys.executable, ROOT / "tests" / "compile_kernels.py"]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    compiled = json.loads(done.stdout)
+    assert {c["target"] for c in compiled} == {"sm_80", "sm_90", "sm_100", "gfx942"}
+    for kernel in compiled:
+        if kernel["target"].startswith("sm_"):
+            assert kernel["STACK"] == kernel["LOCAL"] == 0, kernel
+            assert kernel["REG"] <= 255, kernel
+
+
+def test_backend_reasons_speak_of_the_input(monkeypatch):
+    reasons = fastal.backend_reasons(torch.zeros(2, 3, dtype=torch.float64, device=DEVICE))
+    assert reasons["torch"] == []
+    assert reasons["triton"] == [
+        "torch.float64 logits: the kernels take float16, bfloat16 and float32"
+    ]
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    reasons = fastal.backend_reasons(torch.zeros(2, 3))
+    assert reasons["triton"] == ["the logits are on cpu, not on a CUDA or ROCm device"]
+    if not torch.cuda.is_available():
+        assert fastal.backend_reasons()["triton"] == ["torch sees no CUDA or ROCm device"]
+
+
+def test_a_backend_that_cannot_says_every_reason(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    words = "'triton' cannot be used: the logits are on cpu.*; torch.float64 logits"
+    with pytest.raises(ValueError, match=words):
+        fastal.score(torch.zeros(2, 3, dtype=torch.float64), backend="triton")
+
+
+def test_without_triton_torch_is_used(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "triton is not installed" in fastal.backend_reasons()["triton"][0]
+    selector = fastal.Selector(1)
+    selector.update(torch.zeros(2, 3))
+    assert selector.backend_used == "torch"
+
+
+def test_auto_does_not_interpret():
+    selector = fastal.Selector(1)
+    selector.update(torch.zeros(2, 3))
+    assert selector.backend_used == "torch"
