@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 # Scores looked at in one go: bounds the memory beside the chunk, hides the overhead of a call.
-_BLOCK = 1 << 18
+_BLOCK = 1 << 16
 
 
 class TopK:
     """Keeps the k best of the scores it has seen. NaN never counts.
 
-    Candidates that beat the k-th best so far are buffered; once the buffer has grown by k (or by a
-    block, if that is more) the k best of it are selected, in linear time, and the bar rises. A
-    stale bar only lets more through, so the result is exact.
+    Candidates that beat the k-th best so far are buffered; once the buffer holds 2 k, the k best of
+    it are selected, in linear time, and the bar rises. A bar that lags behind only lets more
+    candidates through, so the result is exact.
     """
 
     def __init__(self, k: int) -> None:
@@ -28,8 +28,10 @@ class TopK:
         if k < 1:
             raise ValueError(f"k: wanted at least 1, got {k}")
         self.k = int(k)
-        self._scores: list[NDArray[np.float32]] = []
-        self._rows: list[NDArray[np.int64]] = []
+        # One buffer, grown where it must: small arrays kept between a caller's large ones would
+        # fragment the heap.
+        self._scores = np.empty(_BLOCK, np.float32)
+        self._rows = np.empty(_BLOCK, np.int64)
         self._held = 0
         self._bar: tuple[float, int] | None = None  # score and row of the k-th best
 
@@ -49,7 +51,7 @@ class TopK:
     def best(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The rows and scores of the k best, or of all if there are fewer, best first."""
         self._compact()
-        scores, rows = self._buffer()
+        scores, rows = self._scores[: self._held], self._rows[: self._held]
         order = np.lexsort((rows, -scores))
         return rows[order], scores[order]
 
@@ -60,9 +62,8 @@ class TopK:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave."""
-        self._scores, self._rows, self._held, self._bar = [], [], 0, None
-        self._add(np.array(state["scores"], np.float32), np.array(state["rows"], np.int64))
-        self._compact()
+        self._held, self._bar = 0, None
+        self._add(state["scores"], state["rows"])
 
     def _above_bar(self, scores: Tensor, start: int) -> Tensor:
         """Positions of the scores that may be among the k best, on the scores' device."""
@@ -76,16 +77,21 @@ class TopK:
         return keep.nonzero()[:, 0]
 
     def _add(self, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
-        self._scores.append(scores)
-        self._rows.append(rows)
-        self._held += len(rows)
-        limit = self.k if self._bar is None else self.k + max(self.k, _BLOCK)
-        if self._held >= limit:
-            self._compact()
+        for first in range(0, len(rows), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            held = self._held + len(rows[part])
+            if held > len(self._rows):
+                self._scores.resize(2 * held, refcheck=False)
+                self._rows.resize(2 * held, refcheck=False)
+            self._scores[self._held : held] = scores[part]
+            self._rows[self._held : held] = rows[part]
+            self._held = held
+            if held >= (self.k if self._bar is None else 2 * self.k):
+                self._compact()
 
     def _compact(self) -> None:
         """Keeps the k best of the buffer; the worst of them is the new bar."""
-        scores, rows = self._buffer()
+        scores, rows = self._scores[: self._held], self._rows[: self._held]
         if self._held > self.k:
             worst = np.partition(scores, self._held - self.k)[self._held - self.k]
             better, tied = np.flatnonzero(scores > worst), np.flatnonzero(scores == worst)
@@ -93,13 +99,9 @@ class TopK:
             if n_tied < len(tied):
                 tied = tied[np.argpartition(rows[tied], n_tied - 1)[:n_tied]]
             kept = np.concatenate((better, tied))
-            scores, rows = scores[kept], rows[kept]
-        if len(rows) == self.k:
+            self._held = self.k
+            self._scores[: self.k], self._rows[: self.k] = scores[kept], rows[kept]
+            scores, rows = scores[: self.k], rows[: self.k]
+        if self._held == self.k:
             worst = scores.min()
             self._bar = float(worst), int(rows[scores == worst].max())
-        self._scores, self._rows, self._held = [scores], [rows], len(rows)
-
-    def _buffer(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        if not self._scores:
-            return np.empty(0, np.float32), np.empty(0, np.int64)
-        return np.concatenate(self._scores), np.concatenate(self._rows)

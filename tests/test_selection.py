@@ -23,7 +23,7 @@ def picks_by_sorting(x, k, by, **options):
 
 
 @pytest.mark.parametrize("by", MEASURES)
-@pytest.mark.parametrize("k", [1, 20, 499, 500, 501, 10_000_000])
+@pytest.mark.parametrize("k", [1, 20, 499, 500, 501, 10**15])
 def test_select_is_sorting_and_taking(by, k):
     x = logits()
     picks = fastal.select(x, k, by)

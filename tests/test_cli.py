@@ -1,0 +1,291 @@
+"""The command line: results alone on stdout, one line on stderr for what is wrong, whole files."""
+
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import fastal
+from fastal.cli import main
+from fastal.scores import MEASURES
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def logits():
+    return np.random.default_rng(0).standard_normal((500, 7)).astype(np.float32)
+
+
+@pytest.fixture
+def pool(tmp_path, logits):
+    path = tmp_path / "pool.npy"
+    np.save(path, logits)
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def run_process(*arguments, **options):
+    """As a user runs it, for what only a process of its own can show."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"}
+    command = [sys.executable, "-m", "fastal", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, **options)
+
+
+def rows_of(text):
+    return list(csv.DictReader(StringIO(text)))
+
+
+def test_select_prints_picks_and_nothing_else(pool, logits):
+    done = run("select", pool, "--k", 10, "--by", "margin")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[0] == "rank,row,score"
+    picks = fastal.select(logits, 10, "margin")
+    lines = rows_of(done.stdout)
+    assert [int(line["rank"]) for line in lines] == list(range(1, 11))
+    assert [int(line["row"]) for line in lines] == picks.rows.tolist()
+    # The printed score reads back to the same float32.
+    assert [np.float32(line["score"]) for line in lines] == picks.scores.tolist()
+    assert "rows/s" in done.stderr
+    assert "GB/s" in done.stderr
+
+
+def test_select_to_a_file_with_its_record(tmp_path, pool, logits):
+    done = run("select", pool, "--k", 10, "--out", tmp_path / "picks.csv")
+    assert (done.exit_code, done.stdout) == (0, "")
+    lines = rows_of((tmp_path / "picks.csv").read_text())
+    assert [int(line["row"]) for line in lines] == fastal.select(logits, 10).rows.tolist()
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["command"] == "select"
+    assert record["arguments"] == {
+        "k": 10, "by": "entropy", "kind": "logits", "on_invalid": "raise", "backend": "auto"
+    }  # fmt: skip
+    assert record["pool"] == [{"file": str(pool), "first_row": 0, "rows": 500}]
+    assert (record["rows"], record["bytes"]) == (500, logits.nbytes)
+    assert (record["backend"], record["invalid"]) == ("torch", 0)
+    assert record["seconds"] > 0
+    assert record["versions"]["fastal"] == fastal.__version__
+    assert {p.name for p in tmp_path.iterdir()} == {"pool.npy", "picks.csv", "run.json"}
+
+
+def test_several_files_are_one_pool(tmp_path, logits):
+    np.save(tmp_path / "a.npy", logits[:200])
+    np.save(tmp_path / "b.npy", logits[200:])
+    want = run("select", tmp_path / "b.npy", tmp_path / "a.npy", "--k", 5).stdout
+    assert [int(p["row"]) for p in rows_of(want)] == fastal.select(logits, 5).rows.tolist()
+    assert run("select", tmp_path, "--k", 5, "--out", tmp_path / "picks.csv").exit_code == 0
+    assert (tmp_path / "picks.csv").read_text() == want
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert [f["first_row"] for f in record["pool"]] == [0, 200]
+
+
+def test_score_to_npy_and_csv(tmp_path, pool, logits):
+    want = fastal.score(logits)
+    assert run("score", pool, "--out", tmp_path / "scores.npy").exit_code == 0
+    table = np.load(tmp_path / "scores.npy")
+    printed = run("score", pool).stdout
+    assert run("score", pool, "--out", tmp_path / "scores.csv").exit_code == 0
+    assert (tmp_path / "scores.csv").read_text() == printed
+    lines = rows_of(printed)
+    assert [int(line["row"]) for line in lines] == list(range(500))
+    assert table.dtype.names == MEASURES
+    for name in MEASURES:
+        np.testing.assert_array_equal(table[name], getattr(want, name))
+        assert [np.float32(line[name]) for line in lines] == table[name].tolist()
+
+
+def test_score_writes_what_is_asked_for(tmp_path, pool):
+    out = tmp_path / "scores.npy"
+    assert run("score", pool, "--by", "ratio", "--by", "margin", "--out", out).exit_code == 0
+    assert np.load(out).dtype.names == ("ratio", "margin")
+
+
+def test_score_of_chunks_is_that_of_the_whole(monkeypatch, tmp_path, pool, logits):
+    monkeypatch.setattr("fastal.pipeline._CHUNK_BYTES", 1000)
+    whole = run("score", pool).stdout
+    assert len(rows_of(whole)) == 500
+    np.save(tmp_path / "more.npy", logits)
+    run("score", tmp_path / "more.npy", pool, "--out", tmp_path / "scores.npy")
+    table = np.load(tmp_path / "scores.npy")
+    assert len(table) == 1000
+    np.testing.assert_array_equal(table[:500], table[500:])
+
+
+def test_invalid_rows_are_skipped_and_counted(tmp_path, pool, logits):
+    logits[[4, 30]] = np.nan
+    np.save(pool, logits)
+    done = run("select", pool, "--k", 600, "--on-invalid", "skip", "--out", tmp_path / "picks.csv")
+    assert done.exit_code == 0
+    assert "2 invalid rows left out" in done.stderr
+    assert json.loads((tmp_path / "run.json").read_text())["invalid"] == 2
+    assert len(rows_of((tmp_path / "picks.csv").read_text())) == 498
+    scores = rows_of(run("score", pool, "--on-invalid", "skip").stdout)
+    assert [i for i, line in enumerate(scores) if line["margin"] == "nan"] == [4, 30]
+
+
+@pytest.mark.parametrize("command", [["select", "--k", "5"], ["score"]])
+def test_bad_input_is_one_line_and_status_2(tmp_path, pool, logits, command):
+    logits[17, 3] = np.inf
+    np.save(tmp_path / "inf.npy", logits)
+    np.save(tmp_path / "one.npy", logits[:, :1])
+    np.save(tmp_path / "narrow.npy", logits[:, :5])
+    np.save(tmp_path / "ints.npy", np.zeros((5, 2), int))
+    np.save(tmp_path / "flat.npy", logits[0])
+    np.save(tmp_path / "text.npy", np.array([["a", "b"]]))
+    np.save(tmp_path / "bomb.npy", np.array([[None, {}]]), allow_pickle=True)
+    (tmp_path / "cut.npy").write_bytes(pool.read_bytes()[:-1])
+    (tmp_path / "void").mkdir()
+    (tmp_path / "pool.csv").write_text("1,2\n")
+    out = tmp_path / "out.csv"
+    for pools, words in (
+        (["inf.npy"], "inf.npy row 17) has NaN, +inf or no finite logit; 1 such"),
+        (["one.npy"], "at least 2 classes"),
+        (["pool.npy", "narrow.npy"], "rows of shape"),
+        (["ints.npy"], "got torch.int64"),
+        (["flat.npy"], "flat.npy row 0: logits: wanted [rows, classes], got shape (7,)"),
+        (["text.npy"], "got dtype <U1"),
+        (["bomb.npy"], "got dtype object"),
+        (["cut.npy"], "no complete .npy file"),
+        (["none.npy"], "none.npy: no such file"),
+        (["void"], "no .npy file in this folder"),
+        (["*.npz"], "no file matches"),
+        (["pool.csv"], "pool.csv: wanted a .npy file"),
+        (["pool.npy", "pool.npy"], "named twice"),
+    ):
+        paths = [tmp_path / name for name in pools]
+        done = run(command[0], *paths, *command[1:], "--out", out)
+        assert done.exit_code == 2, (pools, done.output)
+        assert done.stdout == ""
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not out.exists()
+        assert not list(tmp_path.glob(".*"))
+
+
+def test_bad_usage_is_status_2(pool):
+    for arguments, words in (
+        (["select", pool], "--k"),
+        (["select", pool, "--k", 0], "k: wanted at least 1, got 0"),
+        (["select", pool, "--k", "many"], "not a valid integer"),
+        (["select", pool, "--k", 5, "--by", "doubt"], "'doubt' is not one of"),
+        (["select", "--k", 5], "POOL"),
+        (["select", pool, "--k", 5, "--backend", "triton"], "'triton' cannot be used"),
+        (["score", pool, "--kind", "odds"], "'odds' is not one of"),
+        (["select", pool, "--k", 5, "--kind", "probs"], "row 0 ("),
+    ):
+        if "triton" in arguments and "TRITON_INTERPRET" in os.environ:
+            continue
+        done = run(*arguments)
+        assert done.exit_code == 2, arguments
+        assert words in done.stderr
+
+
+def test_outputs_that_cannot_be(tmp_path, pool):
+    before = pool.read_bytes()
+    (tmp_path / "folder.csv").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
+    for out, words in (
+        ("picks.parquet", "wanted a .csv file"),
+        ("absent/picks.csv", "no such folder"),
+        ("folder.csv", "not a regular file"),
+        ("pipe.csv", "not a regular file"),
+        ("pool.npy", "wanted a .csv"),
+    ):
+        done = run("select", pool, "--k", 5, "--out", tmp_path / out)
+        assert done.exit_code == 2
+        assert words in done.stderr
+    done = run("score", pool, "--out", pool)
+    assert done.exit_code == 2
+    assert "is a file of the pool" in done.stderr
+    assert pool.read_bytes() == before
+
+
+def test_a_failure_leaves_the_old_file(tmp_path, pool, logits):
+    out = tmp_path / "scores.npy"
+    out.write_text("precious")
+    logits[499] = np.nan
+    np.save(pool, logits)
+    assert run("score", pool, "--out", out).exit_code == 2
+    assert out.read_text() == "precious"
+    assert {p.name for p in tmp_path.iterdir()} == {"pool.npy", "scores.npy"}
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path, pool):
+    def no_room():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    out = tmp_path / "scores.npy"
+    done = run_process("score", pool, "--out", out, preexec_fn=no_room)
+    assert done.returncode == 2, done.stderr
+    assert "File too large" in done.stderr.splitlines()[-1]
+    assert {p.name for p in tmp_path.iterdir()} == {"pool.npy"}
+
+
+def test_a_reader_that_leaves_early(pool):
+    head = subprocess.run(
+        f"{sys.executable} -m fastal score {pool} | head -n 1",
+        shell=True, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"},
+    )  # fmt: skip
+    assert head.stdout == "row,least_confidence,margin,ratio,entropy\n"
+    assert "Traceback" not in head.stderr
+
+
+def test_progress_lines_where_there_is_no_terminal(monkeypatch, pool):
+    monkeypatch.setattr("fastal.pipeline._CHUNK_BYTES", 100 * 7 * 4)
+    monkeypatch.setattr("fastal.progress._SECONDS_A_LINE", 0.0)
+    lines = run("select", pool, "--k", 1).stderr.splitlines()
+    assert [line.partition(":")[0] for line in lines[:5]] == ["20%", "40%", "60%", "80%", "100%"]
+    assert len(lines) == 6
+
+
+def test_progress_bar_on_a_terminal(pool):
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "TERM": "xterm"}
+    command = [sys.executable, "-m", "fastal", "select", pool, "--k", "2"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert done.stdout.startswith(b"rank,row,score\n")
+    assert done.stdout.count(b"\n") == 3
+    assert "100%" in shown
+    assert "500 rows" in shown
+
+
+def test_info():
+    lines = run("info").stdout
+    for word in ("fastal", "torch", "triton", "numpy", "threads", "usable"):
+        assert word in lines
+
+
+def test_demo(tmp_path):
+    done = run("demo", "--out", tmp_path / "demo", "--seeds", 2)
+    assert done.exit_code == 0, done.output
+    assert "misclassified" in done.stdout
+    assert "±" in done.stdout
+    picks = rows_of((tmp_path / "demo" / "picks.csv").read_text())
+    assert len(picks) == 20
+    again = run("select", tmp_path / "demo" / "logits.npy", "--k", 20, "--by", "margin")
+    assert again.stdout == (tmp_path / "demo" / "picks.csv").read_text()
+    assert (tmp_path / "demo" / "simplex.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_version_and_help():
+    assert fastal.__version__ in run("--version").stdout
+    for command in ("select", "score", "info", "demo"):
+        assert command in run("--help").stdout
+        assert run(command, "-h").exit_code == 0

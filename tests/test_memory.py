@@ -1,0 +1,93 @@
+"""Peak memory, measured in processes of their own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Runs `work()` and prints by how many bytes the process's anonymous memory rose above what it was
+# before, at the highest of the samples taken every millisecond. Mapped file pages do not count.
+MEASURE = """
+import sys, threading, time
+import numpy as np, torch, fastal
+
+def anonymous():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
+
+def measure(work):
+    before = peak = anonymous()
+    done = threading.Event()
+    def sample():
+        nonlocal peak
+        while not done.is_set():
+            peak = max(peak, anonymous())
+            time.sleep(0.001)
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    work()
+    done.set()
+    sampler.join()
+    print(peak - before)
+"""
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def peak(code, *arguments):
+    python = [sys.executable, "-c", MEASURE + code, *map(str, arguments)]
+    path = f"{ROOT}:{ROOT / 'kernels'}"
+    done = subprocess.run(python, capture_output=True, text=True, env={"PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+@pytest.fixture
+def pool(tmp_path):
+    """2 GB of logits that take no room on disk."""
+    path = tmp_path / "pool.npy"
+    shape = (2_000_000_000 // 4000, 1000)
+    np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    return path
+
+
+def test_the_measure_sees_a_copy_of_the_matrix(tmp_path):
+    np.save(tmp_path / "pool.npy", np.zeros((25_000, 1000), np.float32))  # 100 MB
+    assert peak("measure(lambda: np.load(sys.argv[1]).sum())", tmp_path / "pool.npy") > 90e6
+
+
+@pytest.mark.parametrize("by", ["entropy", "margin"])
+def test_a_mapped_pool_of_2_gb_takes_less_than_64_mb(pool, by):
+    code = "measure(lambda: fastal.select(sys.argv[1], 1000, sys.argv[2]))"
+    assert peak(code, pool, by) < 64e6
+
+
+def test_a_hundred_million_scores_take_flat_memory():
+    code = """
+selector = fastal.Selector(1000, lambda scores: scores)
+def work(n_chunks):
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(n_chunks):
+        selector.update(torch.rand(1_000_000, generator=generator))
+work(1)  # a chunk and its work, which stay
+measure(lambda: work(99))
+assert len(selector.result().rows) == 1000
+"""
+    assert peak(code) < 16e6
+
+
+def test_the_worst_order_of_scores_takes_flat_memory():
+    code = """
+selector = fastal.Selector(1000, lambda scores: scores)
+def work(first, last):
+    for i in range(first, last):
+        selector.update(torch.arange(i * 250_000, (i + 1) * 250_000) / 1e8)
+work(0, 4)
+measure(lambda: work(4, 100))
+assert selector.result().rows[0] >= 24_000_000
+"""
+    assert peak(code) < 32e6
