@@ -1,10 +1,12 @@
 """Arrays of any library in, torch tensors inside, the caller's kind of array out; zero-copy."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
@@ -26,7 +28,7 @@ def as_tensor(x: Any, name: str) -> Tensor:
     if isinstance(x, Tensor):
         if x.layout != torch.strided or x.device.type == "meta":
             raise TypeError(f"{name}: wanted a dense tensor, got {x.layout} on {x.device}")
-        return x.detach()
+        return x.detach().resolve_conj().resolve_neg()  # bits that raw memory does not show
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name}: masked arrays are ambiguous here; fill them with NaN first")
     if isinstance(x, np.ndarray):
@@ -47,25 +49,41 @@ def kind_of(x: Any) -> Callable[[Tensor], Any]:
     Producers without an array type of their own get tensors (DLPack) or NumPy arrays (the rest).
     """
     if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
-        return lambda result: result.cpu().numpy()
+        return _to_numpy
     device = as_tensor(x, "array").device
     if isinstance(x, Tensor) or not hasattr(x, "__array_namespace__"):
-        return lambda result: result.to(device)
-    namespace = x.__array_namespace__()
-    return lambda result: namespace.from_dlpack(result.to(device))
+        return partial(_to_device, device=device)
+    return partial(_to_namespace, namespace=x.__array_namespace__(), device=device)
+
+
+def _to_numpy(result: Tensor) -> NDArray[Any]:
+    return result.cpu().numpy()
+
+
+def _to_device(result: Tensor, device: torch.device) -> Tensor:
+    return result.to(device)
+
+
+def _to_namespace(result: Tensor, namespace: Any, device: torch.device) -> Any:
+    array = namespace.from_dlpack(result.to(device))
+    kept = as_tensor(array, "result")
+    if kept.dtype != result.dtype and not torch.equal(kept.to(result), result):
+        # JAX, for one, has 64-bit integers only where it was told to.
+        raise ValueError(f"{namespace.__name__}: its {kept.dtype} cannot hold these row numbers")
+    return array
 
 
 class _Addressable:
     """Lends a read-only NumPy array to torch, which warns of every one; nobody writes to it."""
 
-    def __init__(self, x: np.ndarray[Any, Any]) -> None:
+    def __init__(self, x: NDArray[Any]) -> None:
         interface = dict(x.__array_interface__)
         interface["data"] = (interface["data"][0], False)
         self.__array_interface__ = interface
         self._owner = x
 
 
-def _from_numpy(x: np.ndarray[Any, Any], name: str) -> Tensor:
+def _from_numpy(x: NDArray[Any], name: str) -> Tensor:
     if x.dtype.kind not in "biufc" or x.dtype.char in "gG":  # g: C's long double
         raise TypeError(f"{name}: wanted float16, float32 or float64, got dtype {x.dtype}")
     if not x.dtype.isnative:

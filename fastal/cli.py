@@ -104,6 +104,7 @@ def score(pool: tuple[str, ...], by: tuple[str, ...], out: Path | None, **option
 
 
 @main.command()
+@_reports_bad_input
 def info() -> None:
     """Print versions, devices and backends, with the reason where one cannot be used."""
     import torch

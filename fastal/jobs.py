@@ -1,6 +1,7 @@
 """What a command does from pool to files: progress, outputs written whole, run.json beside them."""
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any, BinaryIO
 import fastal
 from fastal.outputs import written_whole
 from fastal.pipeline import OnChunk, run
-from fastal.progress import progress
+from fastal.progress import progress, say
 from fastal.score_writer import ScoreWriter, Written, csv_sink, npy_sink
 from fastal.selection import Picks, Selector
 from fastal.sources.files import Files, PathLike
@@ -88,33 +89,30 @@ def _job(
     if out is not None:
         if out.suffix not in suffixes:
             raise ValueError(f"out: wanted a {' or '.join(suffixes)} file, got {out}")
-        if out.resolve() in [file.path.resolve() for file in source.files]:
+        if os.path.realpath(out) in [os.path.realpath(file.path) for file in source.files]:
             raise ValueError(f"out: {out} is a file of the pool")
-    with progress(source.n_rows) as (meter, on_chunk):
-        with _standard_output() if out is None else written_whole(out) as file:
-            job = _Job(source, file, on_chunk, {})
-            yield job
-        seconds = meter.seconds
-    summary = f"{meter} ({job.outcome['backend']})"
-    if job.outcome["invalid"]:
-        summary += f", {job.outcome['invalid']:,} invalid rows left out"
-    print(summary, file=sys.stderr)  # noqa: T201
-    if out is None:
-        return
-    files = zip(source.files, source.starts, strict=False)
-    report = {
-        "command": command,
-        "arguments": arguments,
-        "out": str(out),
-        "pool": [{"file": str(f.path), "first_row": n, "rows": f.n_rows} for f, n in files],
-        "rows": meter.rows,
-        "bytes": meter.bytes,
-        "seconds": seconds,
-        **job.outcome,
-        "versions": versions(),
-    }
-    with written_whole(out.with_name("run.json")) as file:
-        file.write(json.dumps(report, indent=2).encode() + b"\n")
+    opened = _standard_output() if out is None else written_whole(out)
+    with progress(source.n_rows) as (meter, on_chunk), opened as file:
+        job = _Job(source, file, on_chunk, {})
+        yield job
+    if out is not None:
+        files = zip(source.files, source.starts, strict=False)
+        record = {
+            "command": command,
+            "arguments": arguments,
+            "out": str(out),
+            "pool": [{"file": str(f.path), "first_row": n, "rows": f.n_rows} for f, n in files],
+            "rows": meter.rows,
+            "bytes": meter.bytes,
+            "seconds": meter.seconds,
+            **job.outcome,
+            "versions": versions(),
+        }
+        with written_whole(out.with_name("run.json")) as file:
+            file.write(json.dumps(record, indent=2).encode() + b"\n")
+    invalid = job.outcome["invalid"]
+    left_out = f", {invalid:,} invalid rows left out" if invalid else ""
+    say(f"{meter} ({job.outcome['backend']}){left_out}")
 
 
 def _version(package: str) -> str:
@@ -126,5 +124,7 @@ def _version(package: str) -> str:
 
 @contextmanager
 def _standard_output() -> Iterator[BinaryIO]:
+    if sys.stdout is None:
+        raise ValueError("out: standard output is closed")
     yield sys.stdout.buffer
     sys.stdout.buffer.flush()

@@ -18,7 +18,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         ValueError: `path` exists and is no regular file.
         OSError: the folder is missing or cannot be written to.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))  # what a link stands for; unlike resolve, never raises
     if path.exists() and not path.is_file():
         raise ValueError(f"{path}: not a regular file")
     if not path.parent.is_dir():

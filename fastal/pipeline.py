@@ -9,6 +9,7 @@ from fastal.sources import Source
 
 # Large enough to hide the cost of a call, small enough for steady progress and little memory.
 _CHUNK_BYTES = 32 << 20
+_CHUNK_ROWS = 1 << 20  # rows of few classes are short, and every row has scores
 
 OnChunk = Callable[[int, int], None]
 
@@ -25,7 +26,7 @@ def run(reducer: Reducer[Result], source: Source, on_chunk: OnChunk | None = Non
         InvalidRows, ValueError, TypeError: what the reducer or the source found wrong, with the
             file and row where the source has files.
     """
-    chunk_rows = max(1, _CHUNK_BYTES // (source.row_bytes or 1))
+    chunk_rows = min(max(1, _CHUNK_BYTES // (source.row_bytes or 1)), _CHUNK_ROWS)
     for start, chunk in source.chunks(chunk_rows):
         try:
             reducer.update(chunk, start)

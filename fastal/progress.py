@@ -16,11 +16,16 @@ class Meter:
         self.rows = 0
         self.bytes = 0
         self._began = time.perf_counter()
+        self._ended: float | None = None
 
     @property
     def seconds(self) -> float:
-        """Since the meter was made."""
-        return time.perf_counter() - self._began
+        """Since the meter was made, until it was stopped."""
+        return (self._ended or time.perf_counter()) - self._began
+
+    def stop(self) -> None:
+        """The work is done."""
+        self._ended = time.perf_counter()
 
     def __str__(self) -> str:
         seconds = max(self.seconds, 1e-9)
@@ -34,7 +39,8 @@ class Meter:
 def progress(n_rows: int | None) -> Iterator[tuple[Meter, Callable[[int, int], None]]]:
     """A meter, and the function that moves it on by the rows and bytes of a chunk."""
     meter = Meter(n_rows)
-    with (_bar if sys.stderr.isatty() else _lines)(meter) as show:
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    with (_bar if on_terminal else _lines)(meter) as show:
 
         def on_chunk(rows: int, n_bytes: int) -> None:
             meter.rows += rows
@@ -42,6 +48,13 @@ def progress(n_rows: int | None) -> Iterator[tuple[Meter, Callable[[int, int], N
             show()
 
         yield meter, on_chunk
+    meter.stop()
+
+
+def say(line: str) -> None:
+    """A line to standard error, if that is open."""
+    if sys.stderr is not None:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 @contextmanager
@@ -53,7 +66,7 @@ def _lines(meter: Meter) -> Iterator[Callable[[], None]]:
         if meter.seconds - shown >= _SECONDS_A_LINE:
             shown = meter.seconds
             share = f"{meter.rows / meter.n_rows:.0%}: " if meter.n_rows else ""
-            print(f"{share}{meter}", file=sys.stderr, flush=True)  # noqa: T201
+            say(f"{share}{meter}")
 
     yield show
 

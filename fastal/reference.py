@@ -63,13 +63,15 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
     return scores
 
 
-def probs_tolerance(dtype: torch.dtype) -> float:
+def probs_tolerance(dtype: torch.dtype, n_classes: int) -> float:
     """How far from 1 the sum of a row of probabilities may be.
 
-    1e-3, or the dtype's spacing at 1 where that is coarser: rounding each probability of a row to
-    it moves their sum by at most half of this.
+    1e-3, or the dtype's spacing at 1 where that is coarser: rounding probabilities to it moves
+    their sum by at most half of this. Subnormal ones are each off by up to half the smallest, which
+    tells in float16 with a large vocabulary.
     """
-    return max(1e-3, torch.finfo(dtype).eps)
+    info = torch.finfo(dtype)
+    return max(1e-3, info.eps) + n_classes * info.smallest_normal * info.eps / 2
 
 
 def _padded(n_rows: int, n_classes: int) -> int:
@@ -120,5 +122,5 @@ def _statistics(block: Tensor, buffers: Tensor, kind: str, with_moment: bool) ->
     moment = None if moment is None else moment[:n_rows]
     if kind == "probs":
         total = (1 + tail) * maximum.squeeze(dim)
-        tail[negative | ((total - 1).abs() > probs_tolerance(dtype))] = math.nan
+        tail[negative | ((total - 1).abs() > probs_tolerance(dtype, n_classes))] = math.nan
     return Statistics(tail, runner_up, moment, n_classes)

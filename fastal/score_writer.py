@@ -6,9 +6,10 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.scorer import Scorer
+from fastal.scorer import Scorer, row_number
 from fastal.scores import MEASURES
 
+_CSV_ROWS = 1 << 14  # text is some twenty times the size of the numbers: a little at a time
 Table = NDArray[Any]  # structured, a float32 field a measure
 Sink = Callable[[int, Table], None]
 
@@ -47,7 +48,7 @@ class ScoreWriter:
 
     def update(self, chunk: Any, start: int | None = None) -> None:
         """Scores and writes rows start, start + 1, ... (None: where the last chunk ended)."""
-        first = self._next_row if start is None else start
+        first = self._next_row if start is None else row_number(start)
         scores = self._scorer(chunk, first)
         table = np.empty(len(scores[0]), table_dtype(self._by))
         for name, column in zip(self._by, scores, strict=True):
@@ -108,11 +109,13 @@ def csv_sink(file: BinaryIO, measures: Sequence[str]) -> Sink:
         nonlocal next_row
         if start != next_row:
             raise ValueError(f"start: CSV is written in row order, wanted {next_row}, got {start}")
-        next_row += len(table)
-        # NumPy's shortest form of a float32 that reads back to the same bits.
-        columns = [table[name].astype("U16").tolist() for name in measures]
-        rows = map(str, range(start, next_row))
-        lines = (",".join(line) + "\n" for line in zip(rows, *columns, strict=True))
-        file.write("".join(lines).encode())
+        for first in range(0, len(table), _CSV_ROWS):
+            part = table[first : first + _CSV_ROWS]
+            rows = map(str, range(next_row, next_row + len(part)))
+            # NumPy's shortest form of a float32 that reads back to the same bits.
+            columns = [part[name].astype("U16").tolist() for name in measures]
+            lines = (",".join(line) + "\n" for line in zip(rows, *columns, strict=True))
+            file.write("".join(lines).encode())
+            next_row += len(part)
 
     return write

@@ -66,10 +66,10 @@ class Scorer:
         x = as_tensor(chunk, self.kind)
         if x.ndim == 0:
             raise ValueError(f"{self.kind}: wanted rows, got a single number")
-        if not 0 <= operator.index(start) <= _MAX_ROW - len(x):
+        if not 0 <= start <= _MAX_ROW - len(x):
             raise ValueError(f"start: wanted a row number from 0 to 2^63 - 1, got {start}")
         if callable(self.by):
-            scores, n_classes, used = [_call(self.by, x)], None, "callable"
+            scores, n_classes, used = [_call(self.by, x, start)], None, "callable"
         else:
             n_classes = self._checked_classes(x, start)
             used = backends.choose(self.backend, x)
@@ -115,7 +115,7 @@ class Scorer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave; ValueError where the arguments differ."""
-        self._check_same(state, "load_state_dict: the state")
+        self._check_same(state, "the state")
         self.n_classes, self.invalid = state["n_classes"], state["invalid"]
 
     def _check_same(self, theirs: dict[str, Any], what: str) -> None:
@@ -127,13 +127,29 @@ class Scorer:
                 raise ValueError(f"{what} has {key}={theirs[key]!r}, this one {key}={ours[key]!r}")
 
 
-def _call(by: ByCallable, x: Tensor) -> Tensor:
-    scores = as_tensor(by(x), "by: the callable's result")
+def row_number(start: Any) -> int:
+    """`start` as a plain int; TypeError where it is no integer."""
+    try:
+        return operator.index(start)
+    except TypeError:
+        raise TypeError(f"start: wanted a row number, got {start!r}") from None
+
+
+def _call(by: ByCallable, x: Tensor, start: int) -> Tensor:
+    try:
+        # A copy: the chunk may be memory that a callable working in place must not write to.
+        scores = as_tensor(by(x.clone()), "by: the callable's result")
+    except InvalidRows as error:  # its row numbers are the chunk's, not the pool's
+        raise ValueError(
+            f"by: the callable, of rows {start} to {start + len(x) - 1}: {error}"
+        ) from error
     if scores.shape != x.shape[:1]:
         raise ValueError(
             f"by: the callable gave shape {tuple(scores.shape)} for a chunk of shape "
             f"{tuple(x.shape)}; wanted one score a row"
         )
+    if scores.is_complex():
+        raise TypeError(f"by: the callable gave {scores.dtype}, wanted real numbers")
     return scores.to(torch.float32)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from fastal.arrays import kind_of
-from fastal.scorer import By, Scorer
+from fastal.scorer import By, Scorer, row_number
 from fastal.topk import TopK
 
 
@@ -30,7 +30,7 @@ class Selector:
     """Streaming selection of the k most uncertain rows: exact, deterministic, O(k + chunk) memory.
 
     Any chunking, any order of chunks and any number of merged selectors give bit for bit the same
-    picks for the same scores.
+    picks for the same scores, as long as no row is given twice. One thread at a time may use it.
 
         selector = fastal.Selector(k=1000, by="margin")
         for batch in loader:
@@ -40,7 +40,8 @@ class Selector:
     Args:
         k: how many rows to pick, at least 1.
         by: "least_confidence", "margin", "ratio" or "entropy", or a callable from a chunk, given
-            as a torch tensor, to [n] scores (larger = more worth labelling, NaN = invalid).
+            as a torch tensor, to [n] scores (larger = more worth labelling, NaN = invalid), which
+            are rounded to float32 and ranked as such.
         kind: what the chunks hold: "logits", "probs" or "log_probs". Never guessed.
         on_invalid: "raise" stops at the first chunk with an invalid row, with the state as it was
             before the chunk; "skip" leaves such rows out and counts them. Invalid are rows with
@@ -78,18 +79,27 @@ class Selector:
             InvalidRows: with on_invalid="raise".
             ValueError, TypeError: the chunk is no such array, or its class count has changed.
         """
-        first = self._next_row if start is None else start
+        first = self._next_row if start is None else row_number(start)
         scores = self._scorer(chunk, first)[0]
         self._top.update(scores, first)
         self._next_row = first + len(scores)
         self._as_given = kind_of(chunk)
 
     def merge(self, other: "Selector") -> None:
-        """Takes in a selector with the same arguments that saw other rows."""
+        """Takes in a selector with the same arguments that saw other rows.
+
+        Rows are counted on from the last row that either saw.
+
+        Raises:
+            ValueError, TypeError: no selector of other rows with the same k, by and kind.
+        """
+        if not isinstance(other, Selector) or other is self:
+            raise TypeError(f"merge: wanted another Selector, got {other!r}")
         if other._top.k != self._top.k:
             raise ValueError(f"merge: the other has k={other._top.k}, this one k={self._top.k}")
         self._scorer.merge(other._scorer)
         self._top.merge(other._top)
+        self._next_row = max(self._next_row, other._next_row)
 
     def state_dict(self) -> dict[str, Any]:
         """The state as plain values and NumPy arrays, O(k)."""
@@ -100,17 +110,24 @@ class Selector:
         """Restores exactly what `state_dict` gave.
 
         Raises:
-            ValueError: the state is of a selector with another k, by or kind.
+            ValueError: the state is of a selector with another k, by or kind, or no such state;
+                the selector is then as it was.
         """
-        if state["top"]["k"] != self._top.k:
-            theirs = state["top"]["k"]
-            raise ValueError(f"load_state_dict: the state has k={theirs}, this one k={self._top.k}")
-        self._scorer.load_state_dict(state["scorer"])
-        self._top.load_state_dict(state["top"])
-        self._next_row = state["next_row"]
+        try:
+            top, scorer, next_row = state["top"], state["scorer"], state["next_row"]
+            if top["k"] != self._top.k:
+                raise ValueError(f"the state has k={top['k']}, this one k={self._top.k}")
+            restored = TopK(self._top.k)
+            restored.load_state_dict(top)
+            self._scorer.load_state_dict(scorer)
+        except KeyError as error:
+            raise ValueError(f"load_state_dict: the state lacks {error}") from error
+        except ValueError as error:
+            raise ValueError(f"load_state_dict: {error}") from error
+        self._top, self._next_row = restored, next_row
 
     def result(self) -> Picks:
-        """The picks among the rows so far, as arrays of the kind of the last chunk."""
+        """The picks among the rows so far, as arrays of the kind of the last chunk, else NumPy."""
         rows, scores = (self._as_given(torch.from_numpy(a)) for a in self._top.best())
         return Picks(rows, scores, None, self._scorer.invalid)
 

@@ -61,9 +61,12 @@ class TopK:
         return {"k": self.k, "rows": rows, "scores": scores}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
+        """Restores what `state_dict` gave; ValueError where that cannot be it."""
+        scores, rows = np.asarray(state["scores"], np.float32), np.asarray(state["rows"], np.int64)
+        if scores.ndim != 1 or scores.shape != rows.shape or np.isnan(scores).any():
+            raise ValueError("the state has not one score, a number, for each row")
         self._held, self._bar = 0, None
-        self._add(state["scores"], state["rows"])
+        self._add(scores, rows)
 
     def _above_bar(self, scores: Tensor, start: int) -> Tensor:
         """Positions of the scores that may be among the k best, on the scores' device."""

@@ -17,15 +17,16 @@ def score(
 
     With p = softmax(logits, 1), its two largest p1 >= p2 in a row and n classes:
     least_confidence = n (1 − p1) / (n − 1), margin = 1 − (p1 − p2), ratio = p2 / p1,
-    entropy = −Σ p log p / log n. Relative error at most 1e-5 against these in float64.
+    entropy = −Σ p log p / log n. Relative error at most 1e-5 against these in float64, for scores
+    that float32 has in full precision (from 1.2e-38 up).
 
     Args:
         logits: [N, C] array with C >= 2; float16, bfloat16, float32 or float64; any strides, any
             device; torch, NumPy or another DLPack producer. −inf rules a class out.
         kind: what the matrix holds: "logits", "probs" or "log_probs". Never guessed.
         on_invalid: "raise", or "skip" to give invalid rows NaN. Invalid are rows with NaN, +inf or
-            no finite value, and probabilities below 0 or not summing to 1 (within 1e-3, or the
-            dtype's spacing where that is coarser).
+            no finite value, and probabilities below 0 or not summing to 1 (within 1e-3, or what
+            rounding to the dtype can do where that is more).
         backend: "auto", "triton" or "torch"; see `fastal.backend_reasons`.
 
     Returns:
@@ -58,7 +59,8 @@ def select(
             (rows are numbered across files in path order); or an iterable of [n, C] arrays.
         k: how many rows to pick, at least 1; k >= N picks every valid row.
         by: "least_confidence", "margin", "ratio" or "entropy" (see `score`), or a callable from a
-            chunk, given as a torch tensor, to [n] scores (larger = more worth labelling).
+            chunk, given as a torch tensor, to [n] scores (larger = more worth labelling), which
+            are rounded to float32 and ranked as such.
         kind: as in `score`.
         on_invalid: "raise" at the first chunk with an invalid row, or "skip" to leave such rows
             out and count them in the picks' `invalid`.

@@ -233,6 +233,36 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, pool):
     assert {p.name for p in tmp_path.iterdir()} == {"pool.npy"}
 
 
+def test_closed_streams(tmp_path, pool):
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"}
+
+    def shell(redirection):
+        command = f"{sys.executable} -m fastal select {pool} --k 3 {redirection}"
+        return subprocess.run(command, shell=True, capture_output=True, text=True, env=environment)
+
+    out = tmp_path / "picks.csv"
+    assert shell(f"--out {out} 2>&-").returncode == 0
+    assert len(rows_of(out.read_text())) == 3
+    closed = shell(">&-")
+    assert closed.returncode == 2
+    assert "standard output is closed" in closed.stderr
+
+
+def test_out_through_a_link(tmp_path, pool):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "old.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real" / "old.csv")
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
+    for name in ("link.csv", "loop.csv"):
+        assert run("select", pool, "--k", 3, "--out", tmp_path / name).exit_code == 0
+    assert len(rows_of((tmp_path / "real" / "old.csv").read_text())) == 3
+    assert (tmp_path / "link.csv").is_symlink()
+    assert len(rows_of((tmp_path / "loop.csv").read_text())) == 3
+    (tmp_path / "link.npy").symlink_to(pool)
+    done = run("score", pool, "--out", tmp_path / "link.npy")
+    assert (done.exit_code, "is a file of the pool" in done.stderr) == (2, True)
+
+
 def test_a_reader_that_leaves_early(pool):
     head = subprocess.run(
         f"{sys.executable} -m fastal score {pool} | head -n 1",

@@ -221,6 +221,39 @@ def test_shards_that_do_not_belong_together(tmp_path, shards, logits):
         picked([shards, logits])
 
 
+def test_more_that_is_no_pool(tmp_path, shards):
+    (tmp_path / "loop.npy").symlink_to(tmp_path / "loop.npy")
+    (tmp_path / "link.npy").symlink_to(shards / "part-1.npy")
+    os.mkfifo(tmp_path / "pipe.npy")
+    (tmp_path / "dir.npy").mkdir()
+    for pool, error, words in (
+        ("", ValueError, "pool: an empty path"),
+        (tmp_path / "loop.npy", FileNotFoundError, r"loop\.npy"),
+        (tmp_path / "pipe.npy", ValueError, r"pipe\.npy: not a regular file"),
+        (tmp_path / "dir.npy", FileNotFoundError, r"no \.npy file in this folder"),
+        ([shards, tmp_path / "link.npy"], ValueError, r"(link|part-1)\.npy is named twice"),
+    ):
+        with pytest.raises(error, match=words):
+            picked(pool)
+
+
+LIES = ["(2**63, 7)", f"({2**63}, 7)", f"({2**64}, 0)", "(-5, 7)", "(True, 7)", "(1e3, 7)"]
+
+
+@pytest.mark.parametrize("shape", [*LIES, "(" + 9000 * "-" + "1,)"], ids=range(7))
+def test_a_header_that_lies(tmp_path, shape):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    header += b" " * (-len(header) % 64) + b"\n"
+    path = tmp_path / "liar.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(100))
+    with pytest.raises(ValueError, match=r"liar\.npy: no complete \.npy file"):
+        picked(path)
+
+
+def test_a_glob_may_match_folders(tmp_path, shards, want):
+    assert picked(tmp_path / "sh*ds") == want
+
+
 def test_a_file_that_changes_underneath(tmp_path, logits):
     np.save(tmp_path / "pool.npy", logits)
     source = open_pool(tmp_path / "pool.npy")

@@ -167,12 +167,10 @@ def test_libact_certain_row_is_not_picked():
 # --- invalid rows
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_invalid_rows_get_nan(backend, dtype):
-    if dtype not in dtypes(backend[0]):
-        pytest.skip("not a dtype of this backend")
+@pytest.mark.parametrize(("kind", "cases"), [("logits", INVALID), ("probs", INVALID_PROBS)])
+def test_invalid_rows_get_nan(backend, kind, cases):
     good = [0.1, 0.2, 0.3, 0.4]
-    for kind, cases in (("logits", INVALID), ("probs", INVALID_PROBS)):
+    for dtype in dtypes(backend[0]):
         x = torch.tensor([good, *cases.values(), good], dtype=dtype)
         for wide in (False, True):  # the torch backend turns narrow blocks
             fill = 0.0 if kind == "probs" else -math.inf
@@ -188,6 +186,20 @@ def test_rounded_probabilities_are_valid(backend):
     x = torch.softmax(torch.randn(200, 1000, generator=torch.Generator().manual_seed(3)), 1)
     for dtype in KERNEL_DTYPES:
         assert not scored(x.to(dtype), backend, kind="probs").entropy.isnan().any()
+
+
+@pytest.mark.parametrize("n_classes", [65_537, 128_256, 262_143])
+def test_subnormal_probabilities_are_valid(backend, n_classes):
+    """In float16, each is off by up to 2^-25: together more than any spacing at 1."""
+    x = torch.full((1, n_classes), 1 / n_classes).half()
+    assert scored(x, backend, kind="probs").entropy.tolist() == pytest.approx([1.0])
+
+
+def test_bits_that_raw_memory_does_not_show(backend):
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(4))
+    negated = torch.complex(torch.zeros(4, 5), -x).conj().imag
+    assert negated.is_neg()
+    assert_scores(scored(negated, backend), definitions(x))
 
 
 def test_invalid_rows_raise_with_their_numbers_and_count(backend):

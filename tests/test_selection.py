@@ -1,5 +1,8 @@
 """Selector and select: the contract of selection over real scores, and what is refused."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -103,6 +106,22 @@ def test_a_callable_sees_tensors_and_gives_scores():
     np.testing.assert_array_equal(picks.rows, np.argsort(x.std(1, ddof=1), kind="stable")[:4])
 
 
+def test_a_callable_may_work_in_place(tmp_path):
+    def by(chunk):
+        chunk -= chunk.amax(1, keepdim=True)
+        return chunk[:, 0]
+
+    x = logits()
+    np.save(tmp_path / "pool.npy", x)
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    want = np.argsort(-(x[:, 0] - x.max(1)), kind="stable")[:5].tolist()
+    for pool in (x.copy(), frozen, torch.from_numpy(x.copy()), tmp_path / "pool.npy"):
+        assert fastal.select(pool, 5, by).rows.tolist() == want
+        if not isinstance(pool, type(tmp_path)):
+            np.testing.assert_array_equal(np.asarray(pool), x)
+
+
 def test_scores_made_elsewhere():
     scores = np.array([0.3, 0.9, 0.1, 0.9])
     assert fastal.select(scores, 3, lambda s: s).rows.tolist() == [1, 3, 0]
@@ -116,6 +135,12 @@ def test_scores_made_elsewhere():
         (lambda x: x[:1, 0], ValueError, "one score a row"),
         (lambda x: "high", TypeError, "by: the callable's result: wanted an array"),
         (lambda x: x[:, 0] * float("nan"), fastal.InvalidRows, "row 0 has score NaN"),
+        (lambda x: x[:, 0] * 1j, TypeError, "gave torch.complex64, wanted real numbers"),
+        (
+            lambda x: fastal.score(x / 0).margin,
+            ValueError,
+            "by: the callable, of rows 0 to 499: row 0 has NaN",
+        ),
     ],
 )
 def test_a_callable_that_gives_nonsense(result, error, words):
@@ -158,6 +183,16 @@ def test_raise_names_rows_and_loses_nothing(broken):
     assert after["scorer"] == before["scorer"]
     selector.update(np.nan_to_num(broken[70:], posinf=0))
     assert selector.state_dict()["next_row"] == 500
+
+
+def test_merging_goes_on_after_the_last_row():
+    x = logits()
+    a, b = fastal.Selector(600), fastal.Selector(600)
+    a.update(x[:20])
+    b.update(x[20:40], 20)
+    a.merge(b)
+    a.update(x[40:])
+    np.testing.assert_array_equal(a.result().rows, fastal.select(x, 600).rows)
 
 
 def test_merge_adds_the_counts(broken):
@@ -243,12 +278,61 @@ def test_score_refuses_the_same():
         fastal.score([[0.5, 0.5]], kind="probs")
 
 
+def test_starts_are_plain_integers():
+    selector = fastal.Selector(3)
+    selector.update(logits(50), np.uint8(230))
+    selector.update(logits(50))
+    assert selector.state_dict()["next_row"] == 330
+    assert type(selector.state_dict()["next_row"]) is int
+    for start in (1.0, "3", [1]):
+        with pytest.raises(TypeError, match="start: wanted a row number, got"):
+            selector.update(logits(50), start)
+
+
 @pytest.mark.parametrize("start", [-1, 2**63 - 1, 2**63])
 def test_rows_beyond_int64(start):
     selector = fastal.Selector(1)
     with pytest.raises(ValueError, match="start: wanted a row number from 0 to"):
         selector.update(np.zeros((2, 3)), start)
     assert selector.result().rows.shape == (0,)
+
+
+def test_only_other_selectors_merge():
+    selector = fastal.Selector(3)
+    selector.update(logits())
+    for other in (selector, None, "x", selector.state_dict()):
+        with pytest.raises(TypeError, match="merge: wanted another Selector"):
+            selector.merge(other)
+
+
+def test_a_broken_state_is_refused_and_changes_nothing():
+    selector = fastal.Selector(3)
+    selector.update(logits())
+    want = selector.result()
+    good = selector.state_dict()
+    top = good["top"]
+    for state, words in (
+        ({}, "the state lacks 'top'"),
+        ({**good, "top": {"k": 3}}, "lacks 'scores'"),
+        ({**good, "scorer": {}}, "lacks 'n_classes'"),
+        (
+            {**good, "top": {**top, "scores": top["scores"][:1]}},
+            "not one score, a number, for each",
+        ),
+        ({**good, "top": {**top, "scores": top["scores"] * np.nan}}, "not one score, a number"),
+    ):
+        with pytest.raises(ValueError, match=f"load_state_dict: .*{words}"):
+            selector.load_state_dict(state)
+        np.testing.assert_array_equal(selector.result().rows, want.rows)
+
+
+def test_pickling_and_copying():
+    for x in (logits(), torch.from_numpy(logits())):
+        selector = fastal.Selector(3)
+        selector.update(x)
+        for twin in (pickle.loads(pickle.dumps(selector)), copy.deepcopy(selector)):
+            assert type(twin.result().rows) is type(selector.result().rows)
+            assert twin.result().rows.tolist() == selector.result().rows.tolist()
 
 
 def test_only_equals_merge_and_restore():

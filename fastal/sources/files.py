@@ -27,14 +27,16 @@ class Files:
     def __init__(self, paths: Sequence[PathLike]) -> None:
         self.files = [_open(path) for path in sorted(p for path in paths for p in _expand(path))]
         first = self.files[0]
-        for previous, file in zip(self.files, self.files[1:], strict=False):
-            if file.path == previous.path:
-                raise ValueError(f"pool: {file.path} is named twice")
+        seen: set[str] = set()
+        for file in self.files:
             if file.row_shape != first.row_shape:
                 raise ValueError(
                     f"{file.path}: rows of shape {file.row_shape}, where those of "
                     f"{first.path} are of shape {first.row_shape}"
                 )
+            if (real := os.path.realpath(file.path)) in seen:
+                raise ValueError(f"pool: {file.path} is named twice")
+            seen.add(real)
         # The number of each file's first row, and of the row after the last.
         self.starts = [0, *accumulate(file.n_rows for file in self.files)]
         self.n_rows = self.starts[-1]
@@ -53,17 +55,21 @@ class Files:
 
 
 def _expand(path: PathLike) -> list[Path]:
+    if not str(path):
+        raise ValueError("pool: an empty path")
     path = Path(path)
-    if path.is_dir():
-        found = [p for p in path.iterdir() if p.suffix in _READERS and not p.name.startswith(".")]
-        if not found:
-            raise FileNotFoundError(f"{path}: no {' or '.join(_READERS)} file in this folder")
-        return found
     if path.exists() or not glob.has_magic(str(path)):
-        return [path]
+        return _files_in(path) if path.is_dir() else [path]
     found = [Path(p) for p in glob.glob(str(path), recursive=True)]  # noqa: PTH207 (absolute ones too)
     if not found:
         raise FileNotFoundError(f"{path}: no file matches")
+    return [file for p in found for file in (_files_in(p) if p.is_dir() else [p])]
+
+
+def _files_in(folder: Path) -> list[Path]:
+    found = [p for p in folder.iterdir() if p.suffix in _READERS and not p.name.startswith(".")]
+    if not found:
+        raise FileNotFoundError(f"{folder}: no {' or '.join(_READERS)} file in this folder")
     return found
 
 
@@ -72,4 +78,6 @@ def _open(path: Path) -> NpyFile:
         raise FileNotFoundError(f"{path}: no such file")
     if path.suffix not in _READERS:
         raise ValueError(f"{path}: wanted a {' or '.join(_READERS)} file")
+    if not path.is_file():
+        raise ValueError(f"{path}: not a regular file")
     return _READERS[path.suffix](path)

@@ -44,7 +44,8 @@ class NpyFile:
         # Read-only: a private writable map of a file larger than memory is refused by the system.
         try:
             array = np.lib.format.open_memmap(self.path, mode="r")
-        except ValueError as error:
+        except (ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+            # NumPy's ways of refusing a header; a shape too large for any machine is one of them.
             if "Python objects" in str(error):
                 raise TypeError(f"{self.path}: wanted numbers, got dtype object") from error
             raise ValueError(f"{self.path}: no complete .npy file: {error}") from error
