@@ -19,8 +19,9 @@ def is_array(x: object) -> bool:
 def as_tensor(x: Any, name: str) -> Tensor:
     """`x` as a tensor on its own device, sharing its memory where torch can address it.
 
-    Copied are only NumPy arrays in foreign byte order or with strides that torch lacks. The tensor
-    may alias memory that is read-only: it must never be written to.
+    Copied are only NumPy arrays in foreign byte order or with strides that torch lacks, and
+    tensors that are a lazy conjugate or negative. The tensor may alias memory that is read-only:
+    it must never be written to.
 
     Raises:
         TypeError: `x` is no array, or its dtype is not numeric; the message names `name`.
@@ -41,6 +42,13 @@ def as_tensor(x: Any, name: str) -> Tensor:
     if hasattr(x, "__array__"):
         return _from_numpy(np.asarray(x), name)
     raise TypeError(f"{name}: wanted an array (torch, NumPy, DLPack), got {type(x).__name__}")
+
+
+def as_sliceable(x: Any, name: str) -> Any:
+    """`x` itself if it has a shape and slices, else the tensor or NumPy array that it produces."""
+    if isinstance(x, (Tensor, np.ndarray)) or hasattr(x, "__array_namespace__"):
+        return x
+    return as_tensor(x, name) if hasattr(x, "__dlpack__") else np.asarray(x)
 
 
 def kind_of(x: Any) -> Callable[[Tensor], Any]:

@@ -52,6 +52,9 @@ def backend_reasons(logits: Any = None) -> dict[str, list[str]]:
 
     Args:
         logits: the array it would be used on; without one, the answer is about this machine.
+
+    Raises:
+        TypeError: `logits` is no array.
     """
     x = None if logits is None else as_tensor(logits, "logits")
     return {name: reasons(x) for name, reasons in _REASONS.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
 import fastal
 from fastal.backend import BACKENDS, backend_reasons
@@ -107,8 +108,6 @@ def score(pool: tuple[str, ...], by: tuple[str, ...], out: Path | None, **option
 @_reports_bad_input
 def info() -> None:
     """Print versions, devices and backends, with the reason where one cannot be used."""
-    import torch
-
     for package, found in versions().items():
         click.echo(f"{package:<10} {found}")
     click.echo(f"{'cpu':<10} {torch.get_num_threads()} threads")

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from fastal.jobs import select_to_file
+from fastal.outputs import written_whole
 from fastal.plots import simplex_heat_maps
 from fastal.scores import MEASURES
 from fastal.uncertainty import select
@@ -44,7 +45,8 @@ def run_demo(out: Path, seeds: int) -> None:
     x = x / 16  # pixels are 0 to 16
     split = _split(len(x), seed=0)
     logits = _logits(x, y, split.labelled, split.pool)
-    np.save(out / "logits.npy", logits)
+    with written_whole(out / "logits.npy") as file:
+        np.save(file, logits)
     console.print(
         f"A classifier trained on {_LABELLED} digits predicts a pool of {len(logits):,} others."
         f"\nThe {_PICKS} most worth labelling, as picked by\n\n"

@@ -1,6 +1,7 @@
 """Errors that callers catch by name; bad arguments raise plain ValueError or TypeError."""
 
 from collections.abc import Sequence
+from typing import Any
 
 _NAMED_ROWS = 5
 
@@ -13,6 +14,7 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
         count: how many rows of the chunk are invalid.
         span: the chunk examined, as (first row, last row + 1).
         reason: what makes such a row invalid.
+        where: file and row of the first invalid row, empty where the pool has no files.
     """
 
     def __init__(
@@ -22,12 +24,17 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
         self.count = count
         self.span = span
         self.reason = reason
+        self.where = where
         place = f" ({where})" if where else ""
         others = ", ".join(map(str, self.rows)) + (", ..." if count > len(self.rows) else "")
         super().__init__(
             f"row {self.rows[0]}{place} {reason}; {count} such among rows {span[0]} to "
             f"{span[1] - 1}: {others}. on_invalid='skip' leaves them out"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuilt from its arguments, in the process that a worker's error travels to."""
+        return type(self), (self.rows, self.count, self.span, self.reason, self.where)
 
     def located(self, where: str) -> "InvalidRows":
         """The same finding, with the file and row of the first invalid row."""

@@ -11,10 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 import fastal
-from fastal.outputs import written_whole
-from fastal.pipeline import OnChunk, run
-from fastal.progress import progress, say
+from fastal.outputs import csv_lines, written_whole
+from fastal.pipeline import run
+from fastal.progress import Meter, is_terminal, progress, say
+from fastal.reducer import Reducer, Result
 from fastal.score_writer import ScoreWriter, Written, csv_sink, npy_sink
 from fastal.selection import Picks, Selector
 from fastal.sources.files import Files, PathLike
@@ -40,10 +43,10 @@ def select_to_file(
     """
     selector = Selector(k, by, **options)
     with _job("select", pool, out, (".csv",), {"k": k, "by": by, **options}) as job:
-        picks = run(selector, job.source, job.on_chunk)
-        ranked = enumerate(zip(picks.rows, picks.scores, strict=True), 1)
-        lines = ["rank,row,score", *(f"{rank},{row},{score}" for rank, (row, score) in ranked)]
-        job.file.write(("\n".join(lines) + "\n").encode())
+        picks = job.run(selector)
+        ranks = np.arange(1, len(picks.rows) + 1)
+        job.file.write(b"rank,row,score\n")
+        job.file.writelines(csv_lines(ranks, picks.rows, picks.scores))
         job.outcome = {"invalid": picks.invalid, "backend": selector.backend_used}
     return picks
 
@@ -64,7 +67,7 @@ def score_to_file(
         is_npy = out is not None and out.suffix == ".npy"
         sink = npy_sink(job.file, job.source.n_rows, by) if is_npy else csv_sink(job.file, by)
         writer = ScoreWriter(sink, by, **options)
-        written = run(writer, job.source, job.on_chunk)
+        written = job.run(writer, writes_to_terminal=out is None and is_terminal(sys.stdout))
         job.outcome = {"invalid": written.invalid, "backend": writer.backend_used}
     return written
 
@@ -73,8 +76,15 @@ def score_to_file(
 class _Job:
     source: Files
     file: BinaryIO
-    on_chunk: OnChunk
+    meter: Meter
     outcome: dict[str, Any]
+
+    def run(self, reducer: Reducer[Result], *, writes_to_terminal: bool = False) -> Result:
+        """The pipeline, under a progress bar unless that would stand amid the output."""
+        with progress(
+            self.meter, bar=is_terminal(sys.stderr) and not writes_to_terminal
+        ) as on_chunk:
+            return run(reducer, self.source, on_chunk)
 
 
 @contextmanager
@@ -91,9 +101,9 @@ def _job(
             raise ValueError(f"out: wanted a {' or '.join(suffixes)} file, got {out}")
         if os.path.realpath(out) in [os.path.realpath(file.path) for file in source.files]:
             raise ValueError(f"out: {out} is a file of the pool")
-    opened = _standard_output() if out is None else written_whole(out)
-    with progress(source.n_rows) as (meter, on_chunk), opened as file:
-        job = _Job(source, file, on_chunk, {})
+    with _standard_output() if out is None else written_whole(out) as file:
+        meter = Meter(source.n_rows)
+        job = _Job(source, file, meter, {})
         yield job
     if out is not None:
         files = zip(source.files, source.starts, strict=False)

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
 
+from fastal.outputs import written_whole
 from fastal.scores import Scores
 from fastal.uncertainty import score
 
@@ -40,5 +41,6 @@ def simplex_heat_maps(path: Path) -> Path:
             outward = 1.08 * corner - 0.08 * corners.mean(0)
             ax.text(*outward, label, ha="center", va="center")
     figure.colorbar(image, ax=axes, label="score: 1 = most uncertain", shrink=0.8)
-    figure.savefig(path, dpi=150)
+    with written_whole(path) as file:
+        figure.savefig(file, dpi=150, format="png")
     return path

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 _SECONDS_A_LINE = 10.0
 
@@ -36,19 +37,22 @@ class Meter:
 
 
 @contextmanager
-def progress(n_rows: int | None) -> Iterator[tuple[Meter, Callable[[int, int], None]]]:
-    """A meter, and the function that moves it on by the rows and bytes of a chunk."""
-    meter = Meter(n_rows)
-    on_terminal = sys.stderr is not None and sys.stderr.isatty()
-    with (_bar if on_terminal else _lines)(meter) as show:
+def progress(meter: Meter, *, bar: bool) -> Iterator[Callable[[int, int], None]]:
+    """The function that moves the meter on by the rows and bytes of a chunk, and shows it."""
+    with (_bar if bar else _lines)(meter) as show:
 
         def on_chunk(rows: int, n_bytes: int) -> None:
             meter.rows += rows
             meter.bytes += n_bytes
             show()
 
-        yield meter, on_chunk
+        yield on_chunk
     meter.stop()
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody watches the stream."""
+    return stream is not None and stream.isatty()
 
 
 def say(line: str) -> None:

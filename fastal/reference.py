@@ -12,16 +12,15 @@ from torch import Tensor
 
 from fastal.scores import FORMULAS, Statistics
 
-# Elements of a block, a thread: 0.5 MB for each of the two float32 buffers. Blocks a quarter of
-# this size lose half their time to starting torch's ops, larger ones fall out of an L2 cache.
-_BLOCK_ELEMENTS = 1 << 17
-# A GPU has no use for small blocks; this bounds the two buffers at 256 MB.
-_GPU_BLOCK_ELEMENTS = 1 << 25
+# Bytes of a block, for each thread, in each of the two buffers. A quarter of this loses half the
+# time to starting torch's ops, and more falls out of an L2 cache. Many cores share the most there
+# may be; a GPU has no use for small blocks.
+_BLOCK_BYTES, _MOST_BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 19, 1 << 24, 1 << 27
 # With fewer classes than this the block is turned, so that torch vectorises across rows.
 _TURN_BELOW = 32
-# torch sums a column in another order beyond the last multiple of 64 columns, and a lone row in
-# another than one of many. Blocks are padded to these sizes, so that no row's score depends on
-# where its block ends.
+# On CPUs, torch sums a column in another order beyond the last multiple of 64 columns, and a lone
+# row in another than one of many. Blocks are padded to these sizes, so that no row's score depends
+# on where its block ends.
 _TURNED_MULTIPLE, _FEWEST_ROWS = 128, 2
 
 # Where torch calls MKL for these, the first call in a process must not come from several threads:
@@ -47,11 +46,11 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
     n_rows, n_classes = logits.shape
     scores = [torch.empty(n_rows, dtype=torch.float32, device=logits.device) for _ in measures]
     if logits.device.type == "cpu":
-        block_elements = _BLOCK_ELEMENTS * torch.get_num_threads()
+        block_bytes = min(_BLOCK_BYTES * torch.get_num_threads(), _MOST_BLOCK_BYTES)
     else:
-        block_elements = _GPU_BLOCK_ELEMENTS
-    block_rows = min(_padded(block_elements // n_classes, n_classes), n_rows)
+        block_bytes = _GPU_BLOCK_BYTES
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    block_rows = min(_padded(block_bytes // (n_classes * dtype.itemsize), n_classes), n_rows)
     buffers = torch.zeros(
         2, _padded(block_rows, n_classes) * n_classes, dtype=dtype, device=logits.device
     )

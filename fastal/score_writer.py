@@ -6,10 +6,10 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.scorer import Scorer, row_number
+from fastal.outputs import csv_lines
+from fastal.scorer import Scorer
 from fastal.scores import MEASURES
 
-_CSV_ROWS = 1 << 14  # text is some twenty times the size of the numbers: a little at a time
 Table = NDArray[Any]  # structured, a float32 field a measure
 Sink = Callable[[int, Table], None]
 
@@ -25,8 +25,8 @@ class ScoreWriter:
     """Writes the scores of each row as they come; O(chunk) memory.
 
     Args:
-        sink: takes the number of a first row and the scores of the rows from there on; see
-            `npy_sink`, which takes chunks in any order, and `csv_sink`, which wants them in order.
+        sink: takes the number of a first row and the scores of the rows from there on: `npy_sink`,
+            where rows end up in their places, or `csv_sink`, in the order of their chunks.
         by: the measures to write.
         kind, on_invalid, backend: as for `fastal.Selector`.
     """
@@ -43,18 +43,15 @@ class ScoreWriter:
         self._sink = sink
         self._by = tuple(by)
         self._scorer = Scorer(by, kind=kind, on_invalid=on_invalid, backend=backend)
-        self._next_row = 0
         self._rows = 0
 
     def update(self, chunk: Any, start: int | None = None) -> None:
         """Scores and writes rows start, start + 1, ... (None: where the last chunk ended)."""
-        first = self._next_row if start is None else row_number(start)
-        scores = self._scorer(chunk, first)
+        first, scores = self._scorer(chunk, start)
         table = np.empty(len(scores[0]), table_dtype(self._by))
         for name, column in zip(self._by, scores, strict=True):
             table[name] = column.cpu().numpy()
         self._sink(first, table)
-        self._next_row = first + len(table)
         self._rows += len(table)
 
     def merge(self, other: "ScoreWriter") -> None:
@@ -64,13 +61,12 @@ class ScoreWriter:
 
     def state_dict(self) -> dict[str, Any]:
         """The counts; the scores themselves are in the file."""
-        scorer = self._scorer.state_dict()
-        return {"scorer": scorer, "next_row": self._next_row, "rows": self._rows}
+        return {"scorer": self._scorer.state_dict(), "rows": self._rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave; ValueError where by or kind differ."""
         self._scorer.load_state_dict(state["scorer"])
-        self._next_row, self._rows = state["next_row"], state["rows"]
+        self._rows = state["rows"]
 
     def result(self) -> Written:
         """How much was written."""
@@ -103,19 +99,9 @@ def npy_sink(file: BinaryIO, n_rows: int, measures: Sequence[str]) -> Sink:
 def csv_sink(file: BinaryIO, measures: Sequence[str]) -> Sink:
     """A sink into CSV text with a header line: row, then a column a measure."""
     file.write(",".join(("row", *measures)).encode() + b"\n")
-    next_row = 0
 
     def write(start: int, table: Table) -> None:
-        nonlocal next_row
-        if start != next_row:
-            raise ValueError(f"start: CSV is written in row order, wanted {next_row}, got {start}")
-        for first in range(0, len(table), _CSV_ROWS):
-            part = table[first : first + _CSV_ROWS]
-            rows = map(str, range(next_row, next_row + len(part)))
-            # NumPy's shortest form of a float32 that reads back to the same bits.
-            columns = [part[name].astype("U16").tolist() for name in measures]
-            lines = (",".join(line) + "\n" for line in zip(rows, *columns, strict=True))
-            file.write("".join(lines).encode())
-            next_row += len(part)
+        rows = np.arange(start, start + len(table))
+        file.writelines(csv_lines(rows, *(table[name] for name in measures)))
 
     return write

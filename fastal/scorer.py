@@ -37,6 +37,7 @@ class Scorer:
     Attributes:
         invalid: how many rows were invalid so far.
         n_classes: of the chunks so far; None before the first, and with a callable.
+        next_row: the row after the last chunk.
         backend_used: the backend that scored the last chunk, "callable" for a callable.
     """
 
@@ -55,14 +56,20 @@ class Scorer:
         self.invalid = 0
         self.backend_used: str | None = None
         self.n_classes: int | None = None
+        self.next_row = 0
 
-    def __call__(self, chunk: Any, start: int) -> list[Tensor]:
-        """Scores of a chunk whose first row is row `start` of the pool; [n] float32 each, in order.
+    def __call__(self, chunk: Any, start: int | None) -> tuple[int, list[Tensor]]:
+        """The number of the chunk's first row, and its scores: [n] float32 each, in order.
+
+        Args:
+            chunk: [n, C] array, or [n, ...] for a callable.
+            start: the number of its first row; None: where the last chunk ended.
 
         Raises:
             InvalidRows: with on_invalid="raise"; nothing was counted or kept then.
             TypeError, ValueError: not such a matrix as was asked for, or other than the last one.
         """
+        start = self.next_row if start is None else _row_number(start)
         x = as_tensor(chunk, self.kind)
         if x.ndim == 0:
             raise ValueError(f"{self.kind}: wanted rows, got a single number")
@@ -83,7 +90,8 @@ class Scorer:
         self.invalid += n_missing
         self.backend_used = used
         self.n_classes = n_classes
-        return scores
+        self.next_row = start + len(x)
+        return start, scores
 
     def _checked_classes(self, x: Tensor, start: int) -> int:
         if x.ndim != 2:
@@ -104,19 +112,28 @@ class Scorer:
 
     def merge(self, other: "Scorer") -> None:
         """Takes in the counts of a scorer with the same arguments."""
+        if callable(self.by) and "<lambda>" in _name_of(self.by) and self.by is not other.by:
+            raise ValueError("merge: by is a different lambda there; give it a name with def")
         self._check_same(other.state_dict(), "merge: the other")
         self.n_classes = self.n_classes or other.n_classes
         self.invalid += other.invalid
+        self.next_row = max(self.next_row, other.next_row)
 
     def state_dict(self) -> dict[str, Any]:
-        """The counts, and the arguments that they are bound to."""
-        by = _name_of(self.by) if callable(self.by) else list(self.by)
-        return {"by": by, "kind": self.kind, "n_classes": self.n_classes, "invalid": self.invalid}
+        """The counts, and the arguments that they are bound to; of a callable, its name."""
+        return {
+            "by": _name_of(self.by) if callable(self.by) else list(self.by),
+            "kind": self.kind,
+            "n_classes": self.n_classes,
+            "invalid": self.invalid,
+            "next_row": self.next_row,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave; ValueError where the arguments differ."""
         self._check_same(state, "the state")
         self.n_classes, self.invalid = state["n_classes"], state["invalid"]
+        self.next_row = state["next_row"]
 
     def _check_same(self, theirs: dict[str, Any], what: str) -> None:
         ours = self.state_dict()
@@ -127,7 +144,7 @@ class Scorer:
                 raise ValueError(f"{what} has {key}={theirs[key]!r}, this one {key}={ours[key]!r}")
 
 
-def row_number(start: Any) -> int:
+def _row_number(start: Any) -> int:
     """`start` as a plain int; TypeError where it is no integer."""
     try:
         return operator.index(start)
@@ -154,7 +171,8 @@ def _call(by: ByCallable, x: Tensor, start: int) -> Tensor:
 
 
 def _name_of(by: ByCallable) -> str:
-    return str(getattr(by, "__qualname__", type(by).__qualname__))
+    named = by if hasattr(by, "__qualname__") else type(by)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _check_choice(name: str, value: object, choices: Sequence[str], more: str = "") -> None:

@@ -1,12 +1,13 @@
 """Selection as a reducer: scores in, the k rows most worth labelling out."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from fastal.arrays import kind_of
-from fastal.scorer import By, Scorer, row_number
+from fastal.scorer import By, Scorer
 from fastal.topk import TopK
 
 
@@ -64,8 +65,7 @@ class Selector:
         self._top = TopK(k)
         measures = by if callable(by) else (by,)
         self._scorer = Scorer(measures, kind=kind, on_invalid=on_invalid, backend=backend)
-        self._next_row = 0
-        self._as_given = kind_of(np.empty(0))
+        self._as_given: Callable[[torch.Tensor], Any] | None = None
 
     def update(self, chunk: Any, start: int | None = None) -> None:
         """Takes rows start, start + 1, ... (None: where the last chunk ended).
@@ -79,10 +79,8 @@ class Selector:
             InvalidRows: with on_invalid="raise".
             ValueError, TypeError: the chunk is no such array, or its class count has changed.
         """
-        first = self._next_row if start is None else row_number(start)
-        scores = self._scorer(chunk, first)[0]
+        first, (scores,) = self._scorer(chunk, start)
         self._top.update(scores, first)
-        self._next_row = first + len(scores)
         self._as_given = kind_of(chunk)
 
     def merge(self, other: "Selector") -> None:
@@ -99,12 +97,11 @@ class Selector:
             raise ValueError(f"merge: the other has k={other._top.k}, this one k={self._top.k}")
         self._scorer.merge(other._scorer)
         self._top.merge(other._top)
-        self._next_row = max(self._next_row, other._next_row)
+        self._as_given = self._as_given or other._as_given
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as plain values and NumPy arrays, O(k)."""
-        scorer, top = self._scorer.state_dict(), self._top.state_dict()
-        return {"scorer": scorer, "top": top, "next_row": self._next_row}
+        """The state as plain values and NumPy arrays, O(k); of a callable `by`, its name."""
+        return {"scorer": self._scorer.state_dict(), "top": self._top.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores exactly what `state_dict` gave.
@@ -114,7 +111,7 @@ class Selector:
                 the selector is then as it was.
         """
         try:
-            top, scorer, next_row = state["top"], state["scorer"], state["next_row"]
+            top, scorer = state["top"], state["scorer"]
             if top["k"] != self._top.k:
                 raise ValueError(f"the state has k={top['k']}, this one k={self._top.k}")
             restored = TopK(self._top.k)
@@ -124,11 +121,12 @@ class Selector:
             raise ValueError(f"load_state_dict: the state lacks {error}") from error
         except ValueError as error:
             raise ValueError(f"load_state_dict: {error}") from error
-        self._top, self._next_row = restored, next_row
+        self._top = restored
 
     def result(self) -> Picks:
         """The picks among the rows so far, as arrays of the kind of the last chunk, else NumPy."""
-        rows, scores = (self._as_given(torch.from_numpy(a)) for a in self._top.best())
+        as_given = self._as_given or kind_of(np.empty(0))
+        rows, scores = (as_given(torch.from_numpy(a)) for a in self._top.best())
         return Picks(rows, scores, None, self._scorer.invalid)
 
     @property

@@ -1,5 +1,6 @@
 """Uncertainty sampling: scores of a matrix, and the most uncertain rows of any pool."""
 
+import logging
 from typing import Any
 
 from fastal.arrays import kind_of
@@ -8,6 +9,8 @@ from fastal.scorer import By, Scorer
 from fastal.scores import MEASURES, Scores
 from fastal.selection import Picks, Selector
 from fastal.sources import open_pool
+
+_log = logging.getLogger("fastal")
 
 
 def score(
@@ -23,10 +26,12 @@ def score(
     Args:
         logits: [N, C] array with C >= 2; float16, bfloat16, float32 or float64; any strides, any
             device; torch, NumPy or another DLPack producer. −inf rules a class out.
-        kind: what the matrix holds: "logits", "probs" or "log_probs". Never guessed.
-        on_invalid: "raise", or "skip" to give invalid rows NaN. Invalid are rows with NaN, +inf or
-            no finite value, and probabilities below 0 or not summing to 1 (within 1e-3, or what
-            rounding to the dtype can do where that is more).
+        kind: what the matrix holds: "logits", "probs" or "log_probs". Never guessed. Rows of
+            probabilities are scored as divided by their sum; log-probabilities go the way of
+            logits, since softmax gives back the distribution that they are the logarithm of.
+        on_invalid: "raise", or "skip" to give invalid rows NaN and log their count. Invalid are
+            rows with NaN, +inf or no finite value, and probabilities below 0 or not summing to 1
+            (within 1e-3, or what rounding to the dtype can do where that is more).
         backend: "auto", "triton" or "torch"; see `fastal.backend_reasons`.
 
     Returns:
@@ -40,7 +45,10 @@ def score(
     Source: Munro, Human-in-the-Loop Machine Learning, section 3.2.
     """
     scorer = Scorer(MEASURES, kind=kind, on_invalid=on_invalid, backend=backend)
-    return Scores(*map(kind_of(logits), scorer(logits, 0)))
+    _, scores = scorer(logits, 0)
+    if scorer.invalid:
+        _log.warning("%d of %d rows are invalid: NaN", scorer.invalid, len(scores[0]))
+    return Scores(*map(kind_of(logits), scores))
 
 
 def select(

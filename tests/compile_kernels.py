@@ -23,18 +23,26 @@ TARGETS = {
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-# A launch configuration of each width, the widest at the most classes there may be.
-CLASSES = [2, 10, 1000, 50257, 262_144]
+# A launch configuration of each width that there is.
+WIDTHS = {uncertainty_config(n).lanes: n for n in (*(2**i for i in range(1, 18)), 262_144)}
+CASES = [
+    *((n, "bf16", False, 1) for n in WIDTHS.values()),
+    *((n, dtype, False, 1) for n in (2, 1024, 262_144) for dtype in ("fp16", "fp32")),
+    *((n, "fp32", True, 1) for n in (2, 1024, 262_144)),
+    *((n, "bf16", False, None) for n in (2, 1024, 262_144)),  # columns apart
+]
 OUTPUTS = ["p_least_confidence", "p_margin", "p_ratio", "p_entropy"]
 
 
-def compile_uncertainty(target, n_classes, dtype, *, is_probs):
+def compile_uncertainty(target, n_classes, dtype, is_probs, stride_c):
     config = uncertainty_config(n_classes)
-    signature = {"p_x": f"*{dtype}", "stride_n": "i64", "stride_c": "constexpr"}
+    signature = {"p_x": f"*{dtype}", "stride_n": "i64"}
+    signature["stride_c"] = "i64" if stride_c is None else "constexpr"
     signature |= dict.fromkeys(OUTPUTS, "*fp32") | {"N": "i64", "C": "i32"}
     signature |= dict.fromkeys(("per_class", "per_log", "tolerance"), "fp32")
-    fixed = {"stride_c": 1, "IS_PROBS": is_probs, "BLOCK_N": config.block_n, "LANES": config.lanes}
     signature |= dict.fromkeys(("IS_PROBS", "BLOCK_N", "LANES"), "constexpr")
+    fixed = {"IS_PROBS": is_probs, "BLOCK_N": config.block_n, "LANES": config.lanes}
+    fixed |= {} if stride_c is None else {"stride_c": stride_c}
     order = list(signature)
     source = ASTSource(
         uncertainty_kernel, signature, {(order.index(name),): fixed[name] for name in fixed}
@@ -56,14 +64,11 @@ def resources(cubin):
 
 def main():
     found = []
-    for (name, target), n_classes, dtype in itertools.product(
-        TARGETS.items(), CLASSES, ("bf16", "fp16", "fp32")
-    ):
-        for is_probs in (False, True) if dtype == "fp32" else (False,):
-            compiled = compile_uncertainty(target, n_classes, dtype, is_probs=is_probs)
-            found.append({"target": name, "classes": n_classes, "dtype": dtype, "probs": is_probs})
-            if "cubin" in compiled.asm:
-                found[-1] |= resources(compiled.asm["cubin"])
+    for (name, target), case in itertools.product(TARGETS.items(), CASES):
+        compiled = compile_uncertainty(target, *case)
+        found.append({"target": name, "case": case})
+        if "cubin" in compiled.asm:
+            found[-1] |= resources(compiled.asm["cubin"])
     json.dump(found, sys.stdout)
 
 

@@ -174,7 +174,8 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, pool, logits, command):
         assert not list(tmp_path.glob(".*"))
 
 
-def test_bad_usage_is_status_2(pool):
+def test_bad_usage_is_status_2(monkeypatch, pool):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     for arguments, words in (
         (["select", pool], "--k"),
         (["select", pool, "--k", 0], "k: wanted at least 1, got 0"),
@@ -185,8 +186,6 @@ def test_bad_usage_is_status_2(pool):
         (["score", pool, "--kind", "odds"], "'odds' is not one of"),
         (["select", pool, "--k", 5, "--kind", "probs"], "row 0 ("),
     ):
-        if "triton" in arguments and "TRITON_INTERPRET" in os.environ:
-            continue
         done = run(*arguments)
         assert done.exit_code == 2, arguments
         assert words in done.stderr
@@ -264,6 +263,7 @@ def test_out_through_a_link(tmp_path, pool):
 
 
 def test_a_reader_that_leaves_early(pool):
+    np.save(pool, np.zeros((200_000, 3), np.float32))  # more text than a pipe holds
     head = subprocess.run(
         f"{sys.executable} -m fastal score {pool} | head -n 1",
         shell=True, capture_output=True, text=True,
@@ -281,19 +281,37 @@ def test_progress_lines_where_there_is_no_terminal(monkeypatch, pool):
     assert len(lines) == 6
 
 
-def test_progress_bar_on_a_terminal(pool):
+def on_a_terminal(*arguments, stdout=None):
+    """What a terminal shows of a command: of both streams, or of stderr where stdout is given."""
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "TERM": "xterm"}
-    command = [sys.executable, "-m", "fastal", "select", pool, "--k", "2"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, env=environment)
+    command = [sys.executable, "-m", "fastal", *map(str, arguments)]
+    done = subprocess.run(command, stdout=stdout or theirs, stderr=theirs, env=environment)
     os.close(theirs)
     shown = os.read(ours, 1 << 16).decode()
     os.close(ours)
+    return done, shown
+
+
+def test_progress_bar_on_a_terminal(pool):
+    done, shown = on_a_terminal("select", pool, "--k", 2, stdout=subprocess.PIPE)
     assert done.stdout.startswith(b"rank,row,score\n")
     assert done.stdout.count(b"\n") == 3
     assert "100%" in shown
     assert "500 rows" in shown
+
+
+def test_results_stand_apart_from_the_bar(pool, logits):
+    np.save(pool, logits[:3])
+    _, shown = on_a_terminal("select", pool, "--k", 2)
+    # After the bar is gone: control sequences end with the one that shows the cursor again.
+    lines = shown.replace("\r", "").split("\x1b[?25h")[-1].split("\x1b[2K")[-1].splitlines()
+    assert [line.count(",") for line in lines[:3]] == [2, 2, 2]
+    assert lines[0].endswith("rank,row,score")
+    _, shown = on_a_terminal("score", pool)
+    assert shown.splitlines()[0] == "row,least_confidence,margin,ratio,entropy"
+    assert "━" not in shown
 
 
 def test_info():

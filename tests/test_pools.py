@@ -111,8 +111,10 @@ def test_files(tmp_path, logits, want, shards, monkeypatch):
         files, files[::-1], tuple(map(str, files)), [shards / "part-[01].npy", *files[2:]],
     ):  # fmt: skip
         assert picked(pool) == want
-    monkeypatch.chdir(tmp_path)
-    assert picked("shards") == picked("pool.npy") == want
+    monkeypatch.chdir(shards)
+    assert picked(".") == picked("../pool.npy") == want
+    # Numbered in the order of their places, however each is spelt.
+    assert picked([files[1], "part-0.npy", *files[2:]]) == want
 
 
 def test_iterables(logits, want):
@@ -121,6 +123,8 @@ def test_iterables(logits, want):
     assert picked(pieces) == want
     assert picked(iter(pieces)) == want
     assert picked(torch.from_numpy(p) for p in pieces) == want
+    assert picked(DLPackOnly(torch.from_numpy(p)) for p in pieces) == want
+    assert picked(ArrayOnly(p) for p in pieces) == want
     loader = torch.utils.data.DataLoader(torch.from_numpy(logits), batch_size=64)
     assert picked(loader) == want
 
@@ -143,6 +147,15 @@ def test_chunks_cover_the_pool_in_order(shards, logits):
         assert max(len(c) for _, c in chunks) <= rows
         for start, chunk in chunks:
             np.testing.assert_array_equal(chunk, logits[start : start + len(chunk)])
+
+
+def test_empty_files_are_not_blamed_for_others(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((0, 3), np.int64))
+    np.save(tmp_path / "b.npy", np.zeros((4, 3), np.float32))
+    assert fastal.select(tmp_path, 2).rows.tolist() == [0, 1]
+    with pytest.raises(TypeError, match=r"a\.npy row 0: .* got torch\.int64"):
+        fastal.select(tmp_path / "a.npy", 2)
+    assert fastal.select(tmp_path / "a.npy", 2, lambda c: c[:, 0]).rows.tolist() == []
 
 
 def test_an_invalid_row_is_named_by_file_and_row(shards):
@@ -237,10 +250,19 @@ def test_more_that_is_no_pool(tmp_path, shards):
             picked(pool)
 
 
-LIES = ["(2**63, 7)", f"({2**63}, 7)", f"({2**64}, 0)", "(-5, 7)", "(True, 7)", "(1e3, 7)"]
+LIES = [
+    "(5, 7, ",
+    "(1000000000000000000, 1000)",
+    "(2**63, 7)",
+    f"({2**63}, 7)",
+    f"({2**64}, 0)",
+    "(-5, 7)",
+    "(True, 7)",
+    "(1e3, 7)",
+]
 
 
-@pytest.mark.parametrize("shape", [*LIES, "(" + 9000 * "-" + "1,)"], ids=range(7))
+@pytest.mark.parametrize("shape", [*LIES, "(" + 9000 * "-" + "1,)"], ids=range(9))
 def test_a_header_that_lies(tmp_path, shape):
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
     header += b" " * (-len(header) % 64) + b"\n"

@@ -81,14 +81,14 @@ def test_every_layout(backend, n_classes):
 @pytest.mark.parametrize("n_rows", [0, 1, 37, 340, 341, 342, 1024, 1025])
 @pytest.mark.parametrize("n_classes", [2, 3, 100])
 def test_every_number_of_rows(backend, monkeypatch, n_rows, n_classes):
-    monkeypatch.setattr(reference, "_BLOCK_ELEMENTS", 1024)
+    monkeypatch.setattr(reference, "_BLOCK_BYTES", 4096)
     x = 3 * torch.randn(n_rows, n_classes, generator=torch.Generator().manual_seed(1))
     assert_scores(scored(x, backend), definitions(x))
 
 
 @pytest.mark.parametrize("n_classes", [2, 10, 100, 1500])
 def test_blocks_of_one_row(monkeypatch, n_classes):
-    monkeypatch.setattr(reference, "_BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(reference, "_BLOCK_BYTES", 1)
     x = regimes(n_classes, torch.float32)
     assert_scores(fastal.score(x, backend="torch"), definitions(x))
 
@@ -215,26 +215,24 @@ def test_invalid_rows_raise_with_their_numbers_and_count(backend):
 # --- the tests can fail
 
 
-WRONG = {
-    "one minus the softmax": lambda x: (
-        x.shape[1] / (x.shape[1] - 1) * (1 - torch.softmax(x, 1).amax(1)),
-        1 - torch.softmax(x, 1).topk(2, 1).values.diff(dim=1).abs()[:, 0],
-        torch.softmax(x, 1).topk(2, 1).values.prod(1),
-        -(torch.softmax(x, 1) * torch.log_softmax(x, 1)).nan_to_num().sum(1) / math.log(x.shape[1]),
-    ),
-}
+def textbook_in_float32(x):
+    """Differences of float32 probabilities; and the ratio, wrongly, as a product."""
+    p = torch.softmax(x, 1)
+    p1, p2 = p.topk(2, 1).values.unbind(1)
+    n = x.shape[1]
+    entropy = -(p * torch.log_softmax(x, 1)).nan_to_num().sum(1) / math.log(n)
+    return n / (n - 1) * (1 - p1), 1 - (p1 - p2), p1 * p2, entropy
 
 
 @pytest.mark.parametrize("index", range(4))
 def test_wrong_formulas_are_caught(index):
     x = regimes(10, torch.float32)[:8]
     truth = definitions(x)
-    right = list(fastal.score(x))
-    assert_scores(right, truth)
-    wrong = WRONG["one minus the softmax"](x)
-    right[index] = wrong[index].clamp(0, 1)
+    scores = list(fastal.score(x))
+    assert_scores(scores, truth)
+    scores[index] = textbook_in_float32(x)[index].clamp(0, 1)
     with pytest.raises(AssertionError):
-        assert_scores(right, truth)
+        assert_scores(scores, truth)
 
 
 def test_a_float16_sum_is_caught():

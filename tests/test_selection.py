@@ -179,10 +179,10 @@ def test_raise_names_rows_and_loses_nothing(broken):
         selector.update(broken[70:])
     assert e.value.rows == [77, 401]
     after = selector.state_dict()
-    assert after["next_row"] == before["next_row"] == 70
     assert after["scorer"] == before["scorer"]
+    assert after["scorer"]["next_row"] == 70
     selector.update(np.nan_to_num(broken[70:], posinf=0))
-    assert selector.state_dict()["next_row"] == 500
+    assert selector.state_dict()["scorer"]["next_row"] == 500
 
 
 def test_merging_goes_on_after_the_last_row():
@@ -282,8 +282,8 @@ def test_starts_are_plain_integers():
     selector = fastal.Selector(3)
     selector.update(logits(50), np.uint8(230))
     selector.update(logits(50))
-    assert selector.state_dict()["next_row"] == 330
-    assert type(selector.state_dict()["next_row"]) is int
+    assert selector.state_dict()["scorer"]["next_row"] == 330
+    assert type(selector.state_dict()["scorer"]["next_row"]) is int
     for start in (1.0, "3", [1]):
         with pytest.raises(TypeError, match="start: wanted a row number, got"):
             selector.update(logits(50), start)
@@ -333,6 +333,40 @@ def test_pickling_and_copying():
         for twin in (pickle.loads(pickle.dumps(selector)), copy.deepcopy(selector)):
             assert type(twin.result().rows) is type(selector.result().rows)
             assert twin.result().rows.tolist() == selector.result().rows.tolist()
+
+
+def test_lambdas_are_told_apart():
+    one, other = fastal.Selector(3, lambda c: c[:, 0]), fastal.Selector(3, lambda c: -c[:, 0])
+    with pytest.raises(ValueError, match="by is a different lambda there"):
+        one.merge(other)
+    twin = fastal.Selector(3, one._scorer.by)
+    twin.update(logits())
+    one.merge(twin)
+    assert len(one.result().rows) == 3
+
+
+def test_merging_brings_the_kind():
+    one, other = fastal.Selector(3), fastal.Selector(3)
+    other.update(torch.from_numpy(logits()))
+    one.merge(other)
+    assert isinstance(one.result().rows, torch.Tensor)
+
+
+def test_an_error_travels_between_processes():
+    broken = np.zeros((9, 3))
+    broken[4:] = np.nan
+    with pytest.raises(fastal.InvalidRows) as e:
+        fastal.select(broken, 3)
+    again = pickle.loads(pickle.dumps(e.value))
+    assert str(again) == str(e.value)
+    assert (again.rows, again.count, again.span) == ([4, 5, 6, 7, 8], 5, (0, 9))
+
+
+def test_skipped_rows_are_counted_in_the_log(caplog):
+    broken = np.zeros((9, 3))
+    broken[4:6] = np.nan
+    assert np.isnan(fastal.score(broken, on_invalid="skip").margin).sum() == 2
+    assert "2 of 9 rows are invalid" in caplog.text
 
 
 def test_only_equals_merge_and_restore():

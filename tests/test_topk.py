@@ -49,10 +49,10 @@ def chunked(data, scores):
     return data.draw(st.permutations(pieces))
 
 
-fixture_is_constant = settings(suppress_health_check=[], deadline=None)
+no_deadline = settings(deadline=None)
 
 
-@fixture_is_constant
+@no_deadline
 @given(data=st.data(), scores=SCORES, k=st.integers(1, 70))
 def test_any_chunks_in_any_order(data, scores, k):
     top = TopK(k)
@@ -61,7 +61,7 @@ def test_any_chunks_in_any_order(data, scores, k):
     assert_best(top, scores, k)
 
 
-@fixture_is_constant
+@no_deadline
 @given(data=st.data(), scores=SCORES, k=st.integers(1, 20))
 def test_any_merging(data, scores, k):
     tops = [TopK(k) for _ in range(3)]
@@ -73,7 +73,7 @@ def test_any_merging(data, scores, k):
     assert_best(first, scores, k)
 
 
-@fixture_is_constant
+@no_deadline
 @given(data=st.data(), scores=SCORES, k=st.integers(1, 20))
 def test_saving_and_restoring_at_any_chunk(data, scores, k):
     top = TopK(k)

@@ -4,22 +4,16 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from fastal.arrays import as_tensor
+from fastal.arrays import as_sliceable, as_tensor
 
 
 class ArraySource:
     """Any array: torch, NumPy or another DLPack producer. Chunks are slices, of the same kind."""
 
     def __init__(self, array: Any) -> None:
-        if not isinstance(array, (Tensor, np.ndarray)) and not hasattr(
-            array, "__array_namespace__"
-        ):
-            # No array type of its own to slice: a bare producer of one.
-            is_dlpack = hasattr(array, "__dlpack__")
-            array = as_tensor(array, "pool") if is_dlpack else np.asarray(array)
+        array = as_sliceable(array, "pool")
         # An empty slice tells the dtype, and spares arrays that would have to be copied.
         is_sliceable = not isinstance(array, Tensor) and len(array.shape)
         tensor = as_tensor(array[:0, ...] if is_sliceable else array, "pool")

@@ -25,7 +25,8 @@ class Files:
     """
 
     def __init__(self, paths: Sequence[PathLike]) -> None:
-        self.files = [_open(path) for path in sorted(p for path in paths for p in _expand(path))]
+        expanded = [p for path in paths for p in _expand(path)]
+        self.files = [_open(path) for path in sorted(expanded, key=os.path.abspath)]
         first = self.files[0]
         seen: set[str] = set()
         for file in self.files:
@@ -43,8 +44,10 @@ class Files:
         self.row_bytes = max(file.row_bytes for file in self.files)
 
     def chunks(self, rows: int) -> Iterator[tuple[int, Any]]:
-        """See `Source.chunks`; no chunk spans two files."""
+        """See `Source.chunks`; no chunk spans two files. An empty pool is one empty chunk."""
         for offset, file in zip(self.starts, self.files, strict=False):
+            if not file.n_rows and (self.n_rows or file is not self.files[-1]):
+                continue
             for start, chunk in file.chunks(rows):
                 yield offset + start, chunk
 

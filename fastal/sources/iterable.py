@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from fastal.arrays import is_array
+from fastal.arrays import as_sliceable, is_array
 
 
 class IterableSource:
@@ -18,11 +18,13 @@ class IterableSource:
     def chunks(self, rows: int) -> Iterator[tuple[int, Any]]:  # noqa: ARG002
         """See `Source.chunks`; the chunks keep the size that they come in."""
         start = 0
-        for number, chunk in enumerate(self._chunks):
-            if not is_array(chunk) or not len(getattr(chunk, "shape", ())):
-                raise TypeError(
-                    f"pool: chunk {number} is a {type(chunk).__name__}, wanted an array [rows, ...]"
-                )
+        for number, given in enumerate(self._chunks):
+            if not is_array(given):
+                kind = type(given).__name__
+                raise TypeError(f"pool: chunk {number} is a {kind}, wanted an array [rows, ...]")
+            chunk = as_sliceable(given, f"pool: chunk {number}")
+            if not len(chunk.shape):
+                raise ValueError(f"pool: chunk {number} is a single number, wanted [rows, ...]")
             yield start, chunk
             start += chunk.shape[0]
 

@@ -43,12 +43,15 @@ class NpyFile:
     def _map(self) -> NDArray[Any]:
         # Read-only: a private writable map of a file larger than memory is refused by the system.
         try:
-            array = np.lib.format.open_memmap(self.path, mode="r")
-        except (ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
-            # NumPy's ways of refusing a header; a shape too large for any machine is one of them.
+            with np.errstate(over="ignore"):  # a shape too large for any machine
+                array = np.lib.format.open_memmap(self.path, mode="r")
+        except OSError:
+            raise
+        except Exception as error:  # NumPy refuses headers with half a dozen kinds of exception
             if "Python objects" in str(error):
                 raise TypeError(f"{self.path}: wanted numbers, got dtype object") from error
-            raise ValueError(f"{self.path}: no complete .npy file: {error}") from error
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{self.path}: no complete .npy file: {reason}") from error
         if array.ndim == 0:
             raise ValueError(f"{self.path}: wanted [rows, ...], got a single number")
         as_tensor(np.empty(0, array.dtype), str(self.path))

@@ -85,19 +85,22 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
     Returns:
         A list of [N] float32 tensors in [0, 1], larger = more uncertain, NaN for invalid rows.
     """
+    if not set(measures) <= set(_MEASURES):
+        raise KeyError(f"measures: wanted some of {_MEASURES}, got {measures}")
     n_rows, n_classes = logits.shape
-    scores = [torch.empty(n_rows, dtype=torch.float32, device=logits.device) for _ in measures]
-    if n_rows == 0:
-        return scores
+    outputs = {
+        measure: torch.empty(n_rows, dtype=torch.float32, device=logits.device)
+        for measure in measures
+    }
     config, info = uncertainty_config(n_classes), torch.finfo(logits.dtype)
-    outputs = dict(zip(measures, scores, strict=True))
+    grid = (triton.cdiv(n_rows, config.block_n),)
     with torch.cuda.device_of(logits):  # Triton launches on the current device
-        uncertainty_kernel[(triton.cdiv(n_rows, config.block_n),)](
-            logits, *logits.stride(),
-            *(outputs.get(measure) for measure in _MEASURES),
-            n_rows, n_classes, n_classes / (n_classes - 1), 1 / math.log(n_classes),
-            max(1e-3, info.eps) + n_classes * info.smallest_normal * info.eps / 2,
-            IS_PROBS=kind == "probs", BLOCK_N=config.block_n, LANES=config.lanes,
-            num_warps=config.num_warps,
-        )  # fmt: skip
-    return scores
+        if n_rows:
+            uncertainty_kernel[grid](
+                logits, *logits.stride(), *(outputs.get(measure) for measure in _MEASURES),
+                n_rows, n_classes, n_classes / (n_classes - 1), 1 / math.log(n_classes),
+                max(1e-3, info.eps) + n_classes * info.smallest_normal * info.eps / 2,
+                IS_PROBS=kind == "probs", BLOCK_N=config.block_n, LANES=config.lanes,
+                num_warps=config.num_warps,
+            )  # fmt: skip
+    return [outputs[measure] for measure in measures]
