@@ -1,14 +1,24 @@
-"""Prints GB/s, the ratio to naive eager torch, and the share of this machine's read bandwidth."""
+"""Prints GB/s, the ratio to naive eager torch, and the share of this machine's read bandwidth.
+
+`--results FILE` writes the table to a file as well.
+"""
 
 import os
 import platform
 import time
+from contextlib import nullcontext
+from datetime import date
+from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
 NAIVE = "eager, sort"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--results", type=Path)
 
 
 def read_bandwidth(n_bytes=1 << 30, rounds=5):
@@ -38,10 +48,17 @@ def pytest_terminal_summary(config):
         naive = rate.get((case, NAIVE))
         ratio = f"{found / naive:.1f}" if naive else ""
         table.add_row(case, provider, f"{found / 1e9:.2f}", ratio, f"{found / bandwidth:.1%}")
-    console = Console(width=100)
+    path = config.getoption("--results")
+    with path.open("w") if path else nullcontext() as file:
+        for console in [Console(width=100), *([Console(width=100, file=file)] if file else [])]:
+            show(console, table, bandwidth)
+
+
+def show(console, table, bandwidth):
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     console.print(
-        f"\n{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}; read bandwidth {bandwidth / 1e9:.1f} GB/s; best of 3 rounds",
+        f"\n{date.today()}: {machine}, torch {torch.__version__}; "
+        f"read bandwidth {bandwidth / 1e9:.1f} GB/s; best of 3 rounds",
         highlight=False,
     )
     console.print(table)

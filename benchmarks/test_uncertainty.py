@@ -75,6 +75,9 @@ def test_scores(benchmark, logits, provider):
 @pytest.mark.parametrize("by", ["least_confidence", "entropy"])
 def test_select(benchmark, logits, by):
     """Selection of k = 1000 by one score, on top of computing it."""
+    scores = getattr(fastal.score(logits), by)
+    want = torch.sort(scores, descending=True, stable=True).indices[:1000]
+    assert torch.equal(fastal.select(logits, 1000, by).rows, want)
     benchmark.extra_info |= {
         "case": f"C = {logits.shape[1]}", "provider": f"fastal select, {by}",
         "bytes": logits.nbytes,

@@ -18,9 +18,9 @@ from fastal.scores import FORMULAS, Statistics
 _BLOCK_BYTES, _MOST_BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 19, 1 << 24, 1 << 27
 # With fewer classes than this the block is turned, so that torch vectorises across rows.
 _TURN_BELOW = 32
-# On CPUs, torch sums a column in another order beyond the last multiple of 64 columns, and a lone
-# row in another than one of many. Blocks are padded to these sizes, so that no row's score depends
-# on where its block ends.
+# On CPUs, torch sums a column in another order beyond the last multiple of 32 or 64 columns, and a
+# lone row in another than one of many. Blocks are padded to these sizes, so that no row's score
+# depends on where its block ends.
 _TURNED_MULTIPLE, _FEWEST_ROWS = 128, 2
 
 # Where torch calls MKL for these, the first call in a process must not come from several threads:
@@ -65,9 +65,9 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
 def probs_tolerance(dtype: torch.dtype, n_classes: int) -> float:
     """How far from 1 the sum of a row of probabilities may be.
 
-    1e-3, or the dtype's spacing at 1 where that is coarser: rounding probabilities to it moves
-    their sum by at most half of this. Subnormal ones are each off by up to half the smallest, which
-    tells in float16 with a large vocabulary.
+    1e-3, or the dtype's spacing at 1 where that is coarser, twice what rounding probabilities to it
+    can do to their sum. To this is added what rounding subnormal ones can do, half the smallest
+    number for each class, which tells in float16 with a large vocabulary.
     """
     info = torch.finfo(dtype)
     return max(1e-3, info.eps) + n_classes * info.smallest_normal * info.eps / 2

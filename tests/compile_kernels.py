@@ -45,7 +45,14 @@ def compile_uncertainty(target, n_classes, dtype, is_probs, stride_c):
     fixed |= {} if stride_c is None else {"stride_c": stride_c}
     order = list(signature)
     source = ASTSource(
-        uncertainty_kernel, signature, {(order.index(name),): fixed[name] for name in fixed}
+        uncertainty_kernel,
+        signature,
+        {(order.index(name),): fixed[name] for name in fixed},
+        # As a launch on aligned memory specialises: these are multiples of 16.
+        {
+            (order.index(name),): [["tt.divisibility", 16]]
+            for name in ("p_x", *OUTPUTS, *(("stride_n", "C") if n_classes % 16 == 0 else ()))
+        },
     )
     return triton.compile(source, target=target, options={"num_warps": config.num_warps})
 

@@ -39,7 +39,8 @@ def definitions_to_any_digit(logits):
 def _row(x):
     n = len(x)
     e = [mpmath.exp(mpmath.mpf(float(v)) - float(x.max())) if v > -np.inf else 0 for v in x]
-    p = sorted((v / mpmath.fsum(e) for v in e), reverse=True)
+    total = mpmath.fsum(e)
+    p = sorted((v / total for v in e), reverse=True)
     entropy = -mpmath.fsum(v * mpmath.log(v) for v in p if v > 0) / mpmath.log(n)
     scores = n * (1 - p[0]) / (n - 1), 1 - (p[0] - p[1]), p[1] / p[0], entropy
     return [np.longdouble(mpmath.nstr(score, 25)) for score in scores]

@@ -88,8 +88,7 @@ def test_kernels_compile_for_every_target_without_spilling():
     for kernel in compiled:
         if kernel["target"].startswith("sm_"):
             assert kernel["STACK"] == kernel["LOCAL"] == 0, kernel
-            # Of the 65,536 a processor has: 8 warps a program of 4, and 8 of 8.
-            assert kernel["REG"] <= 128, kernel
+            assert kernel["REG"] <= 144, kernel  # three programs of 4 warps a multiprocessor
 
 
 def test_backend_reasons_speak_of_the_input(monkeypatch):

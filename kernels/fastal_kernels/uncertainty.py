@@ -21,7 +21,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastal_kernels.launch import uncertainty_config
-from fastal_kernels.online import clamped, gather_lanes, log1p, push
+from fastal_kernels.online import gather_logits, gather_probs, log1p, push_logits, push_probs
 
 _MEASURES = ("least_confidence", "margin", "ratio", "entropy")
 
@@ -38,28 +38,28 @@ def uncertainty_kernel(
     o_c = tl.arange(0, LANES)
     m_n = o_n < N
     p_row = p_x + (o_n * stride_n)[:, None]
-    a = tl.full([BLOCK_N, LANES], float("-inf"), tl.float32)
-    r = tl.full([BLOCK_N, LANES], float("-inf"), tl.float32)
+    nothing = 0.0 if IS_PROBS else float("-inf")  # what a class that is not there holds
+    a = tl.full([BLOCK_N, LANES], nothing, tl.float32)
+    r = tl.full([BLOCK_N, LANES], nothing, tl.float32)
     s = tl.zeros([BLOCK_N, LANES], tl.float32)
     t = tl.zeros([BLOCK_N, LANES], tl.float32)
     for start in range(0, C, LANES):
         o = start + o_c
         m = m_n[:, None] & (o < C)[None, :]
-        padding = 0.0 if IS_PROBS else float("-inf")
-        # Widened at once: nothing computes in 16 bits.
-        b_x = tl.load(p_row + (o.to(tl.int64) * stride_c)[None, :], mask=m, other=padding)
-        b_x = b_x.to(tl.float32)
+        b_x = tl.load(p_row + (o.to(tl.int64) * stride_c)[None, :], mask=m, other=nothing)
+        b_x = b_x.to(tl.float32)  # at once: nothing computes in 16 bits
         if IS_PROBS:
-            # A negative probability becomes NaN here, 0 becomes −inf: a class ruled out.
-            b_x = tl.where(b_x == 0.0, float("-inf"), tl.log(b_x))
-        a, r, s, t = push(a, r, s, t, b_x)
+            a, r, s, t = push_probs(a, r, s, t, b_x)
+        else:
+            a, r, s, t = push_logits(a, r, s, t, b_x)
 
-    maximum, second, tail, moment = gather_lanes(a, r, s, t, LANES)
-    is_valid = (maximum > float("-inf")) & (maximum < float("inf"))
-    total = 1.0 + tail
     if IS_PROBS:
-        is_valid &= tl.abs(total * tl.exp(maximum) - 1.0) <= tolerance
-    runner_up = tl.exp(clamped(second - maximum))
+        maximum, tail, runner_up, moment = gather_probs(a, r, s, t, LANES)
+        is_valid = tl.abs(maximum * (1.0 + tail) - 1.0) <= tolerance
+    else:
+        maximum, tail, runner_up, moment = gather_logits(a, r, s, t, LANES)
+        is_valid = (maximum > float("-inf")) & (maximum < float("inf"))
+    total = 1.0 + tail
     nan = float("nan")
     if p_least_confidence is not None:
         score = tl.minimum(tail / total * per_class, 1.0)
