@@ -228,7 +228,9 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, pool):
     out = tmp_path / "scores.npy"
     done = run_process("score", pool, "--out", out, preexec_fn=no_room)
     assert done.returncode == 2, done.stderr
-    assert "File too large" in done.stderr.splitlines()[-1]
+    last = done.stderr.splitlines()[-1]
+    assert "File too large" in last
+    assert "scores.npy" in last
     assert {p.name for p in tmp_path.iterdir()} == {"pool.npy"}
 
 
