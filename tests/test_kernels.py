@@ -14,6 +14,7 @@ import fastal
 from fastal import reference
 from fastal.scores import MEASURES
 from tests.matrices import BACKENDS, KERNEL_DTYPES, regimes
+from tests.oracle import assert_scores, definitions_to_any_digit
 
 ROOT = Path(__file__).parents[1]
 DEVICE = dict(BACKENDS)["triton"]
@@ -75,6 +76,25 @@ def test_nothing_but_the_rows_is_read(dtype, n_classes):
         uncertainty(x.to(DEVICE), MEASURES), uncertainty(inside, MEASURES), strict=True
     ):
         assert torch.equal(alone, got)
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="changes the interpreter")
+@pytest.mark.parametrize("n_classes", [3, 1000])
+def test_an_exp2_that_flushes_to_zero_loses_no_tail(monkeypatch, n_classes):
+    """As NVIDIA's does: a tail of terms that are nearly or wholly subnormal must still count."""
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    exp2 = InterpreterBuilder.create_exp2
+
+    def flushing_exp2(builder, x):
+        result = exp2(builder, x)
+        result.data[abs(result.data) < torch.finfo(torch.float32).tiny] = 0
+        return result
+
+    monkeypatch.setattr(InterpreterBuilder, "create_exp2", flushing_exp2)
+    x = torch.zeros(12, n_classes)
+    x[:, 1:] = -torch.arange(80.0, 92.0)[:, None]
+    assert_scores(fastal.score(x, backend="triton"), definitions_to_any_digit(x))
 
 
 def test_kernels_compile_for_every_target_without_spilling():

@@ -18,6 +18,7 @@ LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 # log 2 in two parts; the first has so few bits that its products with the k below are exact.
 LN_2_HIGH: tl.constexpr = tl.constexpr(355 / 512)
 LN_2_LOW: tl.constexpr = tl.constexpr(0.6931471805599453 - 355 / 512)
+TWO_TO_MINUS_64: tl.constexpr = tl.constexpr(2.0**-64)
 
 
 @triton.jit
@@ -34,7 +35,8 @@ def exp_of_difference(x, y):
     d = tl.where(is_above, d, FLOOR)
     k = tl.floor(d * LOG2_E + 0.5)
     f = (d - k * LN_2_HIGH) - k * LN_2_LOW + tl.where(is_above, lost, 0.0)
-    return d, tl.exp(f) * tl.exp2(k)
+    # exp2 flushes subnormal numbers to 0 on NVIDIA; a multiplication does not.
+    return d, tl.exp(f) * tl.exp2(k + 64.0) * TWO_TO_MINUS_64
 
 
 @triton.jit
