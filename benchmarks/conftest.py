@@ -6,7 +6,6 @@
 import os
 import platform
 import time
-from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 
@@ -48,13 +47,7 @@ def pytest_terminal_summary(config):
         naive = rate.get((case, NAIVE))
         ratio = f"{found / naive:.1f}" if naive else ""
         table.add_row(case, provider, f"{found / 1e9:.2f}", ratio, f"{found / bandwidth:.1%}")
-    path = config.getoption("--results")
-    with path.open("w") if path else nullcontext() as file:
-        for console in [Console(width=100), *([Console(width=100, file=file)] if file else [])]:
-            show(console, table, bandwidth)
-
-
-def show(console, table, bandwidth):
+    console = Console(width=100, record=True)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     console.print(
         f"\n{date.today()}: {machine}, torch {torch.__version__}; "
@@ -62,3 +55,5 @@ def show(console, table, bandwidth):
         highlight=False,
     )
     console.print(table)
+    if path := config.getoption("--results"):
+        console.save_text(path)

@@ -85,8 +85,8 @@ def _logits(x: Array, y: Array, labelled: Array, rows: Array) -> Array:
 def _comparison(x: Array, y: Array, seeds: int) -> Table:
     """What the picks of each strategy are worth, over several splits."""
     strategies = ("random", *MEASURES)
-    wrong = {name: [] for name in (*strategies, "pool")}  # type: dict[str, list[float]]
-    accuracy = {name: [] for name in (*strategies, "before")}  # type: dict[str, list[float]]
+    wrong: dict[str, list[float]] = {name: [] for name in (*strategies, "pool")}
+    accuracy: dict[str, list[float]] = {name: [] for name in (*strategies, "before")}
 
     def held_out_accuracy(split: Split, labelled: Array) -> float:
         predicted = _logits(x, y, labelled, split.held_out).argmax(1)

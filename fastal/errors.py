@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-_NAMED_ROWS = 5
+NAMED_ROWS = 5  # how many rows an error names at most
 
 
 class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding about rows)
     """Some rows of a chunk cannot be scored.
 
     Attributes:
-        rows: the first invalid rows, global row numbers, ascending, at most 5.
+        rows: the first invalid rows, global row numbers, ascending, at most `NAMED_ROWS`.
         count: how many rows of the chunk are invalid.
         span: the chunk examined, as (first row, last row + 1).
         reason: what makes such a row invalid.
@@ -20,7 +20,7 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
     def __init__(
         self, rows: Sequence[int], count: int, span: tuple[int, int], reason: str, where: str = ""
     ) -> None:
-        self.rows = list(rows[:_NAMED_ROWS])
+        self.rows = list(rows)
         self.count = count
         self.span = span
         self.reason = reason

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastal import backend as backends
 from fastal.arrays import as_tensor
-from fastal.errors import InvalidRows
+from fastal.errors import NAMED_ROWS, InvalidRows
 from fastal.scores import KINDS, MEASURES
 
 ByCallable = Callable[[Tensor], Any]
@@ -84,7 +84,7 @@ class Scorer:
         missing = scores[0].isnan()
         n_missing = int(missing.sum())
         if n_missing and self.on_invalid == "raise":
-            rows = (missing.nonzero()[:5, 0] + start).tolist()
+            rows = (missing.nonzero()[:NAMED_ROWS, 0] + start).tolist()
             reason = "has score NaN" if n_classes is None else _INVALID[self.kind]
             raise InvalidRows(rows, n_missing, (start, start + len(x)), reason)
         self.invalid += n_missing

@@ -112,8 +112,6 @@ class Selector:
         """
         try:
             top, scorer = state["top"], state["scorer"]
-            if top["k"] != self._top.k:
-                raise ValueError(f"the state has k={top['k']}, this one k={self._top.k}")
             restored = TopK(self._top.k)
             restored.load_state_dict(top)
             self._scorer.load_state_dict(scorer)

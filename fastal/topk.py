@@ -62,6 +62,8 @@ class TopK:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave; ValueError where that cannot be it."""
+        if state["k"] != self.k:
+            raise ValueError(f"the state has k={state['k']}, this one k={self.k}")
         scores, rows = np.asarray(state["scores"], np.float32), np.asarray(state["rows"], np.int64)
         if scores.ndim != 1 or scores.shape != rows.shape or np.isnan(scores).any():
             raise ValueError("the state has not one score, a number, for each row")

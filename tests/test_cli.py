@@ -18,6 +18,7 @@ from fastal.cli import main
 from fastal.scores import MEASURES
 
 ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "TERM": "xterm"}
 
 
 @pytest.fixture
@@ -38,9 +39,14 @@ def run(*arguments):
 
 def run_process(*arguments, **options):
     """As a user runs it, for what only a process of its own can show."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"}
     command = [sys.executable, "-m", "fastal", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, **options)
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, **options)
+
+
+def run_shell(arguments):
+    """As a user types it, redirections and pipes included."""
+    command = f"{sys.executable} -m fastal {arguments}"
+    return subprocess.run(command, shell=True, capture_output=True, text=True, env=ENVIRONMENT)
 
 
 def rows_of(text):
@@ -235,16 +241,10 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, pool):
 
 
 def test_closed_streams(tmp_path, pool):
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"}
-
-    def shell(redirection):
-        command = f"{sys.executable} -m fastal select {pool} --k 3 {redirection}"
-        return subprocess.run(command, shell=True, capture_output=True, text=True, env=environment)
-
     out = tmp_path / "picks.csv"
-    assert shell(f"--out {out} 2>&-").returncode == 0
+    assert run_shell(f"select {pool} --k 3 --out {out} 2>&-").returncode == 0
     assert len(rows_of(out.read_text())) == 3
-    closed = shell(">&-")
+    closed = run_shell(f"select {pool} --k 3 >&-")
     assert closed.returncode == 2
     assert "standard output is closed" in closed.stderr
 
@@ -266,11 +266,7 @@ def test_out_through_a_link(tmp_path, pool):
 
 def test_a_reader_that_leaves_early(pool):
     np.save(pool, np.zeros((200_000, 3), np.float32))  # more text than a pipe holds
-    head = subprocess.run(
-        f"{sys.executable} -m fastal score {pool} | head -n 1",
-        shell=True, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"},
-    )  # fmt: skip
+    head = run_shell(f"score {pool} | head -n 1")
     assert head.stdout == "row,least_confidence,margin,ratio,entropy\n"
     assert "Traceback" not in head.stderr
 
@@ -287,9 +283,8 @@ def on_a_terminal(*arguments, stdout=None):
     """What a terminal shows of a command: of both streams, or of stderr where stdout is given."""
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "TERM": "xterm"}
     command = [sys.executable, "-m", "fastal", *map(str, arguments)]
-    done = subprocess.run(command, stdout=stdout or theirs, stderr=theirs, env=environment)
+    done = subprocess.run(command, stdout=stdout or theirs, stderr=theirs, env=ENVIRONMENT)
     os.close(theirs)
     shown = os.read(ours, 1 << 16).decode()
     os.close(ours)

@@ -66,7 +66,7 @@ def push_probs(a, r, s, t, p):
 @triton.jit
 def p_log_p(p):
     """The product p log p; its limit, 0, at 0."""
-    return tl.where(p > 0.0, p * tl.log(tl.where(p > 0.0, p, 1.0)), 0.0)
+    return p * tl.log(tl.where(p > 0.0, p, 1.0))
 
 
 @triton.jit
