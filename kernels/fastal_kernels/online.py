@@ -1,112 +1,319 @@
-"""Pointer-free device functions: running sums over a row, its two largest values left visible.
+"""Pointer-free device functions: what a row's scores need of it, gathered while it streams by.
 
-A lane that has seen some values keeps, in float32,
-    a, r   the largest and the second largest; `a` sticks at NaN once it saw one
-    s, t   two sums over all of them but one largest
-Leaving the largest out keeps the tail of a confident row: nothing is ever subtracted from s.
-For logits x (`push_logits`, `gather_logits`): s = Σ e^(x − a), t = Σ (x − a) e^(x − a).
-For probabilities p (`push_probs`, `gather_probs`): s = Σ p, t = Σ p log p.
+Values meet two at a time. The larger goes on, the smaller, a *loser*, joins the sums: in the end
+every value but one maximum has. Nothing is ever subtracted for it, which keeps the tail of a
+confident row.
+
+A state is five float32 values of a lane, a part of a row, or a row:
+    a    the largest value; NaN or +inf where the row is invalid
+    r    the largest loser
+    m    logits: the reference of the sums, a whole number near r · log2 e
+         probabilities: the smallest loser
+    s    logits: Σ 2^(x log2 e − m) over the losers x; probabilities: Σ p
+    t    logits: Σ (x log2 e − m) 2^(x log2 e − m); probabilities: Σ p log2 p
+As references are whole numbers, a state moves to another one by an exact power of two. As they are
+near the largest loser, s is about 1 at least, and its terms have small exponents, which float32
+holds well, however far above them the row's maximum is.
 """
 
 import triton
 import triton.language as tl
 
-# Below this, e^d is exactly 0 in float32. Clamping there instead of letting d reach −inf keeps
-# 0 · d at 0, and takes the NaN of −inf − (−inf), where a class is ruled out, to 0 as well.
-FLOOR: tl.constexpr = tl.constexpr(-128.0)
+from fastal_kernels.registers import (
+    add,
+    halves,
+    lane_max,
+    lane_min,
+    lane_sum,
+    multiply_add,
+    sticky_max,
+    vector_max,
+    vector_min,
+    widen,
+)
+
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
+LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
 # log 2 in two parts; the first has so few bits that its products with the k below are exact.
 LN_2_HIGH: tl.constexpr = tl.constexpr(355 / 512)
 LN_2_LOW: tl.constexpr = tl.constexpr(0.6931471805599453 - 355 / 512)
+# Below this, e^d is exactly 0 in float32.
+FLOOR: tl.constexpr = tl.constexpr(-128.0)
+TWO_TO_64: tl.constexpr = tl.constexpr(2.0**64)
 TWO_TO_MINUS_64: tl.constexpr = tl.constexpr(2.0**-64)
 
+# Rows with a maximum beyond ±USUAL are scored apart (`extreme_state`). In all others a loser at
+# LEAST_REFERENCE contributes exactly 0, as does one at LEAST; clamping there takes −inf, whose
+# product with 0 is NaN, out of the sums. Both are exact in every dtype, LEAST_HALF in float16.
+USUAL: tl.constexpr = tl.constexpr(2.0**19)
+LEAST_REFERENCE: tl.constexpr = tl.constexpr(-(2.0**20))
+LEAST: tl.constexpr = tl.constexpr(-(2.0**24))
+LEAST_HALF: tl.constexpr = tl.constexpr(-65504.0)
+# Added and subtracted, rounds a float32 below 2^22 to a whole number.
+ROUNDER: tl.constexpr = tl.constexpr(1.5 * 2.0**23)
+
 
 @triton.jit
-def exp_of_difference(x, y):
-    """D = x − y, clamped, and e^(x − y), for x ≤ y.
+def least(DTYPE: tl.constexpr, IS_PROBS: tl.constexpr):
+    """What losers are clamped to."""
+    if IS_PROBS:
+        return 0.0
+    if tl.float16 == DTYPE:
+        return LEAST_HALF
+    return LEAST
 
-    The exponential is right to a few units in the last place at any d. Rounding d would cost it up
-    to 4e-6 at d = −87, and rounding d · log2 e another 3e-6.
+
+@triton.jit
+def meet(a, x, IS_PROBS: tl.constexpr, PACK: tl.constexpr):
+    """Winners and losers of the values `a` so far and more values x."""
+    loser = vector_min(a, x, PACK)
+    if not IS_PROBS:
+        loser = vector_max(loser, tl.full(x.shape, least(x.dtype, False), x.dtype), PACK)
+    return sticky_max(a, x, PACK), loser
+
+
+@triton.jit
+def meet_in_turn(a, xs, IS_PROBS: tl.constexpr, PACK: tl.constexpr):
+    """Winners of `a` and all vectors xs, and a tuple of losers."""
+    losers = ()
+    for i in tl.static_range(len(xs)):
+        a, loser = meet(a, xs[i], IS_PROBS, PACK)
+        losers += (loser,)
+    return a, losers
+
+
+@triton.jit
+def largest_of(losers, PACK: tl.constexpr):
+    """Elementwise the largest of a tuple of vectors."""
+    r = losers[0]
+    for i in tl.static_range(1, len(losers)):
+        r = vector_max(r, losers[i], PACK)
+    return r
+
+
+@triton.jit
+def smallest_of(losers, PACK: tl.constexpr):
+    """Elementwise the smallest of a tuple of vectors."""
+    q = losers[0]
+    for i in tl.static_range(1, len(losers)):
+        q = vector_min(q, losers[i], PACK)
+    return q
+
+
+@triton.jit
+def reference(r):
+    """The reference of the sums over losers of which the largest is r."""
+    return tl.fma(tl.maximum(r, LEAST_REFERENCE), LOG2_E, ROUNDER) - ROUNDER
+
+
+@triton.jit
+def rebase(m, s, t, m_new, WITH_T: tl.constexpr):
+    """The sums relative to m as sums relative to a reference m_new that is no smaller."""
+    shift = tl.maximum(m - m_new, -127.0)
+    scale = ((shift + 127.0).to(tl.int32) << 23).to(tl.float32, bitcast=True)  # 2^shift; 0 at -127
+    if WITH_T:
+        t = tl.fma(shift, s, t) * scale
+    return s * scale, t
+
+
+@triton.jit
+def sums_of(
+    losers, m, V: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
+    PACK: tl.constexpr, PAIRS: tl.constexpr,
+):  # fmt: skip
+    """The sums s and t [R, G] of a tuple of losers, V a lane, relative to the lanes' m [R, G]."""
+    R: tl.constexpr = losers[0].shape[0]
+    W: tl.constexpr = losers[0].shape[1]
+    minus_m = tl.reshape(tl.broadcast_to(-m[:, :, None], [R, W // V, V]), [R, W])
+    log2_e = tl.full([R, W], LOG2_E, tl.float32)
+    s = tl.zeros([R, W], tl.float32)
+    t = tl.zeros([R, W], tl.float32)
+    for i in tl.static_range(len(losers)):
+        e = widen(losers[i], PACK)
+        if IS_PROBS:
+            if WITH_T:
+                t = multiply_add(e, log2(e), t, PAIRS)
+        else:
+            d = multiply_add(e, log2_e, minus_m, PAIRS)
+            e = tl.exp2(d)
+            if WITH_T:
+                t = multiply_add(d, e, t, PAIRS)
+        s = e if i == 0 else add(s, e, PAIRS)
+    if WITH_T:
+        t = lane_sum(t, V, PAIRS)
+    else:
+        t = tl.zeros_like(m)
+    return lane_sum(s, V, PAIRS), t
+
+
+@triton.jit
+def log2(p):
+    """log2 p to 2^-22, for 0 < p < 2^63 with p far from 1 or a coarse enough use; finite at 0."""
+    # Scaled, as the hardware takes subnormal numbers for 0.
+    return tl.log2(tl.maximum(p * TWO_TO_64, TWO_TO_MINUS_64)) - 64.0
+
+
+@triton.jit
+def no_losers(a, V: tl.constexpr, IS_PROBS: tl.constexpr):
+    """The state (r, m, s, t) of lanes before their first loser; a: their winners [R, G * V]."""
+    R: tl.constexpr = a.shape[0]
+    G: tl.constexpr = a.shape[1] // V
+    nothing = tl.zeros([R, G], tl.float32)
+    r = tl.full(a.shape, least(a.dtype, IS_PROBS), a.dtype)
+    m = nothing if IS_PROBS else nothing + LEAST_REFERENCE * LOG2_E
+    return r, m, nothing, nothing
+
+
+@triton.jit
+def push(
+    a, r, m, s, t, xs, V: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
+    PACK: tl.constexpr, PAIRS: tl.constexpr,
+):  # fmt: skip
+    """Takes a batch into the state: vectors xs; a and r are vectors, too, the rest is by lane."""
+    a, losers = meet_in_turn(a, xs, IS_PROBS, PACK)
+    r = vector_max(r, largest_of(losers, PACK), PACK)
+    if IS_PROBS:
+        m = tl.minimum(m, lane_min(smallest_of(losers, PACK), V, PACK))
+    else:
+        m_new = reference(lane_max(r, V, PACK))
+        s, t = rebase(m, s, t, m_new, WITH_T)
+        m = m_new
+    ds, dt = sums_of(losers, m, V, WITH_T, IS_PROBS, PACK, PAIRS)
+    return a, r, m, s + ds, t + dt
+
+
+@triton.jit
+def fold(a, V: tl.constexpr, IS_PROBS: tl.constexpr, PACK: tl.constexpr):
+    """Each lane's winner [R, G]; its other winners as losers, in tuples: V / 2 a lane, ... 1."""
+    low, high = halves(a, V)
+    if V == 2:
+        a, loser = meet(low.to(tl.float32), high.to(tl.float32), IS_PROBS, "")
+        return a, ((loser,),)
+    a, loser = meet(low, high, IS_PROBS, PACK)
+    a, losers = fold(a, V // 2, IS_PROBS, PACK)
+    return a, ((loser,),) + losers
+
+
+@triton.jit
+def row_of_lanes(
+    a, r, m, s, t, pending, LOOPED: tl.constexpr, V: tl.constexpr, WITH_T: tl.constexpr,
+    IS_PROBS: tl.constexpr, PACK: tl.constexpr, PAIRS: tl.constexpr,
+):  # fmt: skip
+    """The state [R] of each row of lanes.
+
+    Args:
+        a: winners [R, G * V].
+        r, m, s, t: of a looped kernel, the state so far.
+        pending: a tuple of losers [R, G * V] that are in no sum yet; r, m, s, t go unread unless
+            LOOPED.
     """
-    d = x - y
-    z = d - x
-    lost = (x - (d - z)) - (y + z)  # of x − y in rounding it to d (Knuth's two-sum)
-    is_above = d > FLOOR
-    d = tl.where(is_above, d, FLOOR)
-    k = tl.floor(d * LOG2_E + 0.5)
-    f = (d - k * LN_2_HIGH) - k * LN_2_LOW + tl.where(is_above, lost, 0.0)
-    # exp2 flushes subnormal numbers to 0 on NVIDIA; a multiplication does not.
-    return d, tl.exp(f) * tl.exp2(k + 64.0) * TWO_TO_MINUS_64
-
-
-@triton.jit
-def push_logits(a, r, s, t, x):
-    """Takes one more logit per lane into the state. Starts from a = r = −inf, s = t = 0."""
-    largest = tl.maximum(a, x, propagate_nan=tl.PropagateNan.ALL)
-    other = tl.minimum(a, x)
-    # Either x joins the sums at distance d below `a`, or x is the new largest, d above `a`:
-    # then the sums shrink by e^d and the old `a` joins them. Both use the same e^d, which is 0
-    # where either is −inf.
-    d, e = exp_of_difference(other, largest)
-    rises = x > a
-    scale = tl.where(rises, e, 1.0)
-    shift = tl.where(rises, d, 0.0)
-    return largest, tl.maximum(r, other), s * scale + e, (t + shift * s) * scale + d * e
-
-
-@triton.jit
-def push_probs(a, r, s, t, p):
-    """Takes one more probability per lane into the state. Starts from a = r = s = t = 0."""
-    p = tl.where(p < 0.0, float("nan"), p)
-    largest = tl.maximum(a, p, propagate_nan=tl.PropagateNan.ALL)
-    other = tl.minimum(a, p)
-    return largest, tl.maximum(r, other), s + other, t + p_log_p(other)
-
-
-@triton.jit
-def p_log_p(p):
-    """The product p log p; its limit, 0, at 0."""
-    return p * tl.log(tl.where(p > 0.0, p, 1.0))
-
-
-@triton.jit
-def maximum_of_lanes(a, r, LANES: tl.constexpr):
-    """Maximum and second largest value of each row of lanes, and which lane owns the maximum.
-
-    The largest value of every other lane belongs to the tail. The maximum is NaN if any lane's is.
-    """
-    o_lane = tl.arange(0, LANES)[None, :]
+    G: tl.constexpr = a.shape[1] // V
+    # Vectors by their width: V, V / 2, ... 1.
+    if V > 1:
+        a, losers = fold(a, V, IS_PROBS, PACK)
+        losers = (pending,) + losers
+    else:
+        losers = (pending,)
+    a = tl.where(a == a, a, float("inf"))  # tl.max would drop NaN; +inf is as invalid
     maximum = tl.max(a, axis=1)
-    owner = tl.min(tl.where(a == maximum[:, None], o_lane, LANES), axis=1)
-    owned = o_lane == owner[:, None]
-    second = tl.max(tl.where(owned, r, a), axis=1)
-    is_nan = tl.sum((a != a).to(tl.int32), axis=1) > 0
-    return tl.where(is_nan, float("nan"), maximum), second, owned
+    # The lowest lane that holds it owns the maximum; of every other lane it is one more loser.
+    o_lane = tl.broadcast_to(tl.arange(0, G)[None, :], a.shape)
+    owner = tl.min(tl.where(a == maximum[:, None], o_lane, G), axis=1)
+    nothing: tl.constexpr = least(tl.float32, IS_PROBS)
+    loser = tl.where(o_lane == owner[:, None], nothing, tl.maximum(a, nothing))
+
+    second = loser
+    smallest = loser
+    if LOOPED:
+        second = tl.maximum(second, lane_max(r, V, PACK))
+        smallest = tl.minimum(smallest, m)
+    for i in tl.static_range(len(losers)):
+        if len(losers[i]) > 0:
+            second = tl.maximum(second, lane_max(largest_of(losers[i], PACK), V >> i, PACK))
+            if IS_PROBS:
+                smallest = tl.minimum(
+                    smallest, lane_min(smallest_of(losers[i], PACK), V >> i, PACK)
+                )
+    second = tl.max(second, axis=1)
+    row_m = tl.min(smallest, axis=1) if IS_PROBS else reference(second)
+    base = tl.broadcast_to(row_m[:, None], a.shape)
+
+    sum_s, sum_t = sums_of((loser,), base, 1, WITH_T, IS_PROBS, "", False)
+    if LOOPED:
+        if not IS_PROBS:
+            s, t = rebase(m, s, t, base, WITH_T)
+        sum_s += s
+        sum_t += t
+    for i in tl.static_range(len(losers)):
+        if len(losers[i]) > 0:
+            ds, dt = sums_of(
+                losers[i],
+                base,
+                V >> i,
+                WITH_T,
+                IS_PROBS,
+                PACK if V >> i > 1 else "",
+                PAIRS and V >> i > 1,
+            )
+            sum_s += ds
+            sum_t += dt
+    return maximum, second, row_m, tl.sum(sum_s, axis=1), tl.sum(sum_t, axis=1)
 
 
 @triton.jit
-def gather_logits(a, r, s, t, LANES: tl.constexpr):
-    """The lanes [rows, LANES] as rows: maximum m, and tail, runner-up and moment relative to m."""
-    maximum, second, owned = maximum_of_lanes(a, r, LANES)
-    d, e = exp_of_difference(a, maximum[:, None])
-    tail = tl.sum(s * e + tl.where(owned, 0.0, e), axis=1)
-    moment = tl.sum((t + d * s) * e + tl.where(owned, 0.0, d * e), axis=1)
-    _, runner_up = exp_of_difference(second, maximum)
-    return maximum, tail, runner_up, moment
+def statistics(a, r, m, s, t, tolerance, IS_PROBS: tl.constexpr):
+    """Tail, runner-up and moment (see `scores.py`) of rows of that state; NaN of invalid rows."""
+    if IS_PROBS:
+        is_valid = (tl.abs(a + s - 1.0) <= tolerance) & (m >= 0.0)
+        s, r, t = s / a, r / a, (t * LN_2 - tl.log(a) * s) / a  # e^(x - a) is p / a
+    else:
+        is_valid = tl.abs(a) < float("inf")
+        r = tl.maximum(r, LEAST_REFERENCE)
+        d, e = exp_of_difference(r, a, True)
+        off = tl.fma(r, LOG2_E, -m)
+        e_off = e * tl.exp2(-off)
+        t = tl.fma(d, s, tl.fma(-off, s, t) * LN_2) * e_off * TWO_TO_MINUS_64
+        s = s * e_off * TWO_TO_MINUS_64
+        r = e * TWO_TO_MINUS_64
+    return tl.where(is_valid, s, float("nan")), tl.where(is_valid, r, float("nan")), t
 
 
 @triton.jit
-def gather_probs(a, r, s, t, LANES: tl.constexpr):
-    """The same of lanes of probabilities, whose e^(x − m) is p / m."""
-    maximum, second, owned = maximum_of_lanes(a, r, LANES)
-    others = tl.sum(s + tl.where(owned, 0.0, a), axis=1)
-    p_log_ps = tl.sum(t + tl.where(owned, 0.0, p_log_p(a)), axis=1)
-    moment = (p_log_ps - tl.log(maximum) * others) / maximum
-    return maximum, others / maximum, second / maximum, moment
+def exp_of_difference(x, y, CARRY: tl.constexpr):
+    """D = x - y, at least FLOOR, and 2^64 e^(x - y), for x <= y.
+
+    Scaled, since subnormal numbers count as 0 on NVIDIA wherever it is fast. With CARRY the
+    exponential is right to a few units in the last place at any d; without, rounding d costs it up
+    to 4e-6 at d = -87.
+    """
+    difference = x - y
+    # NaN, of -inf - (-inf), a class ruled out, becomes FLOOR as well.
+    d = tl.where(difference > FLOOR, difference, FLOOR)
+    # e^d = 2^k e^f; k + 64 goes into the exponent's bits.
+    rounded = tl.fma(d, LOG2_E, ROUNDER + 64.0)
+    k = rounded - (ROUNDER + 64.0)
+    f = tl.fma(k, -LN_2_LOW, tl.fma(k, -LN_2_HIGH, d))
+    if CARRY:
+        z = difference - x
+        lost = (x - (difference - z)) - (y + z)  # of x - y in rounding it (Knuth's two-sum)
+        f += tl.where(difference > FLOOR, lost, 0.0)
+    bits = tl.exp2(f * LOG2_E).to(tl.int32, bitcast=True)
+    return d, (bits + (rounded.to(tl.int32, bitcast=True) << 23)).to(tl.float32, bitcast=True)
 
 
 @triton.jit
-def log1p(x):
-    """log(1 + x) for x >= 0, exact to a few units in the last place at any size (Kahan)."""
-    u = 1.0 + x
-    return tl.where(u == 1.0, x, tl.log(u) * (x / tl.where(u == 1.0, 1.0, u - 1.0)))
+def log1p(x, AT_MOST_1: tl.constexpr):
+    """log(1 + x) to 3e-7 of itself, for x >= 0."""
+    # Up to 1, x times a polynomial: the best of degree 8 (Remez), off by 3e-8. Beyond, log2(1 + x)
+    # is at least 1, so that the absolute 2^-22 of the hardware's is relative as well.
+    p = tl.fma(x, 0.00523269410982686, -0.02950523727631827)
+    p = tl.fma(x, p, 0.0782259478173932)
+    p = tl.fma(x, p, -0.13663245295851173)
+    p = tl.fma(x, p, 0.19106006444399673)
+    p = tl.fma(x, p, -0.2484298210970902)
+    p = tl.fma(x, p, 0.33319096791560926)
+    p = tl.fma(x, p, -0.4999949313968335)
+    p = tl.fma(x, p, 0.9999999698796846)
+    if AT_MOST_1:
+        return x * p
+    return tl.where(x > 1.0, tl.log2(1.0 + x) * LN_2, x * p)

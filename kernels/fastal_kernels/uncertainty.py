@@ -1,77 +1,26 @@
-"""Uncertainty scores of rows of predictions: the matrix is read once, the scores are written once.
+"""Uncertainty scores of rows of predictions: the matrix is read once, the scores written once.
 
-For a row x of n classes with maximum m, one maximum left out of each sum:
-    tail = Σ e^(x_i − m), runner_up = e^(x2 − m), moment = Σ (x_i − m) e^(x_i − m)
-    least_confidence = tail / (1 + tail) · n / (n − 1)
-    margin           = (tail + runner_up) / (1 + tail)
-    ratio            = runner_up
-    entropy          = (log1p(tail) − moment / (1 + tail)) / log n
-Reads N · C elements, writes 4 N bytes a score asked for; accumulates in float32. NaN in every
-score of an invalid row.
-
-Letters: N rows, C classes.
+Reads N * C elements, writes 4 N bytes a score asked for; accumulates in float32. NaN in every score
+of an invalid row.
 """
 
+import functools
 import math
 from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
-from fastal_kernels.launch import uncertainty_config
-from fastal_kernels.online import gather_logits, gather_probs, log1p, push_logits, push_probs
+from fastal_kernels.launch import Isa, Matrix, Narrow, Wide, configuration, part_of, wide
+from fastal_kernels.narrow import narrow_kernel
+from fastal_kernels.wide import merge_kernel, wide_kernel
 
-_MEASURES = ("least_confidence", "margin", "ratio", "entropy")
-
-
-@triton.jit(do_not_specialize=["N"])  # else a last, odd chunk would compile anew
-def uncertainty_kernel(
-    p_x, stride_n, stride_c,  # the matrix
-    p_least_confidence, p_margin, p_ratio, p_entropy,  # outputs [N]; None where not asked for
-    N, C, per_class, per_log, tolerance,  # n / (n − 1), 1 / log n, of the sum of probabilities
-    IS_PROBS: tl.constexpr, BLOCK_N: tl.constexpr, LANES: tl.constexpr,
-):  # fmt: skip
-    """Scores BLOCK_N rows, LANES columns at a time."""
-    o_n = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
-    o_c = tl.arange(0, LANES)
-    m_n = o_n < N
-    p_row = p_x + (o_n * stride_n)[:, None]
-    nothing = 0.0 if IS_PROBS else float("-inf")  # what a class that is not there holds
-    a = tl.full([BLOCK_N, LANES], nothing, tl.float32)
-    r = tl.full([BLOCK_N, LANES], nothing, tl.float32)
-    s = tl.zeros([BLOCK_N, LANES], tl.float32)
-    t = tl.zeros([BLOCK_N, LANES], tl.float32)
-    for start in range(0, C, LANES):
-        o = start + o_c
-        m = m_n[:, None] & (o < C)[None, :]
-        b_x = tl.load(p_row + (o.to(tl.int64) * stride_c)[None, :], mask=m, other=nothing)
-        b_x = b_x.to(tl.float32)  # at once: nothing computes in 16 bits
-        if IS_PROBS:
-            a, r, s, t = push_probs(a, r, s, t, b_x)
-        else:
-            a, r, s, t = push_logits(a, r, s, t, b_x)
-
-    if IS_PROBS:
-        maximum, tail, runner_up, moment = gather_probs(a, r, s, t, LANES)
-        is_valid = tl.abs(maximum * (1.0 + tail) - 1.0) <= tolerance
-    else:
-        maximum, tail, runner_up, moment = gather_logits(a, r, s, t, LANES)
-        is_valid = (maximum > float("-inf")) & (maximum < float("inf"))
-    total = 1.0 + tail
-    nan = float("nan")
-    if p_least_confidence is not None:
-        score = tl.minimum(tail / total * per_class, 1.0)
-        tl.store(p_least_confidence + o_n, tl.where(is_valid, score, nan), mask=m_n)
-    if p_margin is not None:
-        score = tl.minimum((tail + runner_up) / total, 1.0)
-        tl.store(p_margin + o_n, tl.where(is_valid, score, nan), mask=m_n)
-    if p_ratio is not None:
-        tl.store(p_ratio + o_n, tl.where(is_valid, runner_up, nan), mask=m_n)
-    if p_entropy is not None:
-        score = tl.minimum((log1p(tail) - moment / total) * per_log, 1.0)
-        tl.store(p_entropy + o_n, tl.where(is_valid, score, nan), mask=m_n)
+MEASURES = ("least_confidence", "margin", "ratio", "entropy")
+_PACK = {torch.bfloat16: "bf16x2", torch.float16: "f16x2", torch.float32: ""}
+_ALIGNED = 16  # bytes; what Triton takes a pointer for, or for nothing
 
 
 def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -> list[Tensor]:
@@ -85,22 +34,84 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
     Returns:
         A list of [N] float32 tensors in [0, 1], larger = more uncertain, NaN for invalid rows.
     """
-    if not set(measures) <= set(_MEASURES):
-        raise KeyError(f"measures: wanted some of {_MEASURES}, got {measures}")
+    if not set(measures) <= set(MEASURES):
+        raise KeyError(f"measures: wanted some of {MEASURES}, got {measures}")
+    scores = torch.empty(len(measures), len(logits), dtype=torch.float32, device=logits.device)
+    if scores.numel():
+        _launch(logits, kind, tuple(measures), {"p_scores": scores, "stride_m": scores.stride(0)})
+    return list(scores)
+
+
+def _launch(logits: Tensor, kind: str, measures: tuple[str, ...], out: dict[str, Any]) -> None:
     n_rows, n_classes = logits.shape
-    outputs = {
-        measure: torch.empty(n_rows, dtype=torch.float32, device=logits.device)
-        for measure in measures
-    }
-    config, info = uncertainty_config(n_classes), torch.finfo(logits.dtype)
-    grid = (triton.cdiv(n_rows, config.block_n),)
+    isa, (p_x, offset) = isa_of(logits.device), _aligned(logits)
+    address = logits.data_ptr() // logits.element_size()
+    has_boundary = offset > 0 or logits.data_ptr() % _ALIGNED == 0
+    matrix = Matrix(
+        n_classes, logits.element_size(), *logits.stride(), address & -address, has_boundary
+    )
+    info = torch.finfo(logits.dtype)
+    arguments = {
+        "p_x": p_x, "offset": offset,
+        "p_keys": None, "p_selection": None, "first_row": 0, "BY": None, **out,
+        "per_class": n_classes / (n_classes - 1), "per_log": 1 / math.log(n_classes),
+        "tolerance": max(1e-3, info.eps) + n_classes * info.smallest_normal * info.eps / 2,
+        "PITCH": matrix.pitch, "STRIDE_C": matrix.stride_c, "MEASURES": measures,
+        "IS_PROBS": kind == "probs", "PTX": isa.ptx,
+    }  # fmt: skip
+    arguments["WITH_T"] = "entropy" in (*measures, arguments["BY"])
+    pack = _PACK[logits.dtype] if isa.ptx else ""
+    config = configuration(matrix)
     with torch.cuda.device_of(logits):  # Triton launches on the current device
-        if n_rows:
-            uncertainty_kernel[grid](
-                logits, *logits.stride(), *(outputs.get(measure) for measure in _MEASURES),
-                n_rows, n_classes, n_classes / (n_classes - 1), 1 / math.log(n_classes),
-                max(1e-3, info.eps) + n_classes * info.smallest_normal * info.eps / 2,
-                IS_PROBS=kind == "probs", BLOCK_N=config.block_n, LANES=config.lanes,
-                num_warps=config.num_warps,
-            )  # fmt: skip
-    return [outputs[measure] for measure in measures]
+        if isinstance(config, Narrow):
+            narrow_kernel[(triton.cdiv(n_rows, config.P * config.PER),)](
+                **arguments, N=n_rows, C=n_classes, PACK=pack, **asdict(config)
+            )
+            return
+        arguments |= {"PACK": pack, "PAIRS": isa.pairs}
+        n_parts, columns = part_of(n_rows, n_classes)
+        if n_parts < 2:
+            _launch_wide(config, arguments, n_rows, n_classes, p_states=None, n_states=1, PARTS=1)
+            return
+        rest = n_classes - n_parts * columns
+        states = torch.empty(
+            n_rows, n_parts + (rest > 0), 5, dtype=torch.float32, device=logits.device
+        )
+        parts = {"p_states": states, "n_states": states.shape[1], "PARTS": n_parts}
+        config = wide(replace(matrix, n_classes=columns))
+        _launch_wide(config, arguments, n_rows * n_parts, columns, **parts)
+        if rest:
+            after = offset + n_parts * columns * matrix.stride_c
+            parts |= {"p_states": states[:, n_parts:], "PARTS": 1}
+            config = wide(replace(matrix, n_classes=rest))
+            _launch_wide(config, arguments | {"offset": after}, n_rows, rest, **parts)
+        for name in ("PACK", "PAIRS"):
+            del arguments[name]
+        merge_kernel[(n_rows,)](
+            states, states.shape[1], **arguments, N=n_rows, C=n_classes,
+            PARTS=triton.next_power_of_2(states.shape[1]), num_warps=1,
+        )  # fmt: skip
+
+
+def _launch_wide(
+    config: Wide, arguments: dict[str, Any], n_rows: int, n_classes: int, **parts: Any
+) -> None:
+    grid = (triton.cdiv(n_rows, config.ROWS * config.GROUPS),)
+    wide_kernel[grid](**arguments, **parts, N=n_rows, C=n_classes, **asdict(config))
+
+
+def _aligned(x: Tensor) -> tuple[Tensor, int]:
+    """A tensor at the last boundary before x, and how many elements x begins after it."""
+    offset = x.data_ptr() % _ALIGNED // x.element_size()
+    if offset == 0 or x.storage_offset() < offset:
+        return x, 0
+    return x.as_strided((1,), (1,), x.storage_offset() - offset), offset
+
+
+@functools.cache
+def isa_of(device: torch.device) -> Isa:
+    """What the device offers; nothing, on AMD and in the interpreter."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return Isa()
+    major, _ = torch.cuda.get_device_capability(device)
+    return Isa(ptx=major >= 8, pairs=major >= 10)

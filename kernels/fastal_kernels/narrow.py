@@ -1,0 +1,120 @@
+"""Rows of few classes: a thread holds whole rows, and no thread needs to hear of another.
+
+Letters: N rows, C classes; P runs of consecutive rows, PER rows each, V values a load.
+"""
+
+import triton
+import triton.language as tl
+
+from fastal_kernels.online import (
+    FLOOR,
+    LOG2_E,
+    TWO_TO_MINUS_64,
+    exp_of_difference,
+    log2,
+    statistics,
+)
+from fastal_kernels.registers import halves, sticky_max, widen
+from fastal_kernels.scores import score_of, store_scores
+from fastal_kernels.topk import append
+
+
+@triton.jit
+def columns(x, V: tl.constexpr):
+    """The V columns [P] of x [P, V]."""
+    if V == 1:
+        return (tl.reshape(x, [x.shape[0]]),)
+    low, high = halves(x, V)
+    return columns(low, V // 2) + columns(high, V // 2)
+
+
+@triton.jit
+def matrix(xs):
+    """The matrix [P, n] of n columns [P], n a power of two."""
+    P: tl.constexpr = xs[0].shape[0]
+    if len(xs) == 1:
+        return tl.reshape(xs[0], [P, 1])
+    even, odd = (), ()
+    for i in tl.static_range(0, len(xs), 2):
+        even += (xs[i],)
+        odd += (xs[i + 1],)
+    return tl.reshape(tl.join(matrix(even), matrix(odd)), [P, len(xs)])
+
+
+@triton.jit
+def row_statistics(
+    xs, FIRST: tl.constexpr, C: tl.constexpr, tolerance, WITH_T: tl.constexpr,
+    IS_PROBS: tl.constexpr,
+):  # fmt: skip
+    """Tail, runner-up and moment [P] of the rows with columns xs[FIRST : FIRST + C]."""
+    a = xs[FIRST]
+    losers = ()
+    for c in tl.static_range(1, C):
+        losers += (tl.minimum(a, xs[FIRST + c]),)
+        a = sticky_max(a, xs[FIRST + c], "")
+    second = losers[0]
+    for c in tl.static_range(1, C - 1):
+        second = tl.maximum(second, losers[c])
+    if IS_PROBS:
+        smallest, s, t = second, tl.zeros_like(a), tl.zeros_like(a)
+        for c in tl.static_range(C - 1):
+            smallest = tl.minimum(smallest, losers[c])
+            s += losers[c]
+            if WITH_T:
+                t = tl.fma(losers[c], log2(losers[c]), t)
+        return statistics(a, second, smallest, s, t, tolerance, True)
+    is_valid = tl.abs(a) < float("inf")
+    gap, e = exp_of_difference(second, a, False)
+    runner_up = tl.where(is_valid, e * TWO_TO_MINUS_64, float("nan"))
+    if C == 2:  # the commonest pool there is
+        return runner_up, runner_up, gap * runner_up
+    s, t = tl.zeros_like(a), tl.zeros_like(a)
+    for c in tl.static_range(C - 1):
+        d = losers[c] - second
+        d = tl.where(d > FLOOR, d, FLOOR)  # NaN, of -inf - (-inf), becomes FLOOR as well
+        term = tl.exp2(d * LOG2_E)
+        s += term
+        if WITH_T:
+            t = tl.fma(d, term, t)
+    tail = tl.where(is_valid, s * e * TWO_TO_MINUS_64, float("nan"))
+    return tail, runner_up, tl.fma(gap, s, t) * e * TWO_TO_MINUS_64
+
+
+@triton.jit(do_not_specialize=["offset", "N", "first_row", "stride_m"])
+def narrow_kernel(
+    p_x, offset,  # [N, C], `offset` elements after p_x, which is aligned if anything is
+    p_scores, stride_m, p_keys, p_selection, first_row,  # see `store_scores` and `append`
+    N, per_class, per_log, tolerance,
+    C: tl.constexpr, PITCH: tl.constexpr, STRIDE_C: tl.constexpr, P: tl.constexpr,
+    PER: tl.constexpr, V: tl.constexpr, MEASURES: tl.constexpr, BY: tl.constexpr,
+    WITH_T: tl.constexpr, IS_PROBS: tl.constexpr, PACK: tl.constexpr, PTX: tl.constexpr,
+):  # fmt: skip
+    """Scores P * PER rows; with PER > 1 these lie without a gap, and V divides PER * C."""
+    first = tl.program_id(0).to(tl.int64) * (P * PER)
+    left = tl.minimum(N - first, P * PER).to(tl.int32)
+    # Beside `first`, 32 bits are enough, and half the instructions.
+    o_p = tl.arange(0, P)
+    o_x = (o_p if P * PER * PITCH < 2**31 else o_p.to(tl.int64)) * (PER * PITCH)
+    start = first * PITCH + offset
+    p_x += start // V * V  # no change, but a proof of alignment
+    xs = ()
+    for v in tl.static_range(0, PER * C, V):
+        o_c = v + tl.arange(0, V)
+        if STRIDE_C != 1:
+            o_c = o_c.to(tl.int64) * STRIDE_C
+        m_n = o_p * PER + v // C < left  # without `other`: nobody looks at rows that are none
+        x = tl.load(p_x + o_x[:, None] + o_c[None, :], mask=m_n[:, None])
+        xs += columns(widen(x, PACK if V > 1 else ""), V)
+    selected = ()
+    for i in tl.static_range(PER):
+        o_n = o_p * PER + i
+        tail, runner_up, moment = row_statistics(xs, i * C, C, tolerance, WITH_T, IS_PROBS)
+        store_scores(
+            tail, runner_up, moment, o_n, o_n < left, p_scores + first, stride_m, per_class,
+            per_log, MEASURES, C, PTX,
+        )  # fmt: skip
+        if BY is not None:
+            selected += (score_of(BY, tail, runner_up, moment, per_class, per_log, C, PTX),)
+    if BY is not None:
+        o_n = o_p[:, None] * PER + tl.arange(0, PER)[None, :]
+        append(matrix(selected), first_row + first + o_n, o_n < left, p_keys, p_selection)

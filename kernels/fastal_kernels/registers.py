@@ -1,0 +1,126 @@
+"""Elementwise operations on vectors of registers, two 16-bit values an instruction where that pays.
+
+PACK names the packed type of 16-bit values, "bf16x2" or "f16x2", which they then stay in; "" means
+float32 throughout: float32 input, AMD, and the interpreter. PAIRS is True where the hardware adds
+and multiplies two float32 values an instruction (sm_100), PTX where it takes PTX at all.
+
+A vector is a tensor [R, G * V] in which each of G lanes holds V neighbours, so that taking it apart
+into halves moves no data.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def sticky_max(x, y, PACK: tl.constexpr):
+    """The larger of two; NaN if one is NaN."""
+    if PACK == "":
+        return tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
+    asm: tl.constexpr = "max.NaN." + PACK + " $0, $1, $2;"
+    return tl.inline_asm_elementwise(asm, "=r,r,r", [x, y], x.dtype, is_pure=True, pack=2)
+
+
+@triton.jit
+def vector_max(x, y, PACK: tl.constexpr):
+    """The larger of two; what NaN gives is left open."""
+    if PACK == "":
+        return tl.maximum(x, y)
+    asm: tl.constexpr = "max." + PACK + " $0, $1, $2;"
+    return tl.inline_asm_elementwise(asm, "=r,r,r", [x, y], x.dtype, is_pure=True, pack=2)
+
+
+@triton.jit
+def vector_min(x, y, PACK: tl.constexpr):
+    """The smaller of two; what NaN gives is left open."""
+    if PACK == "":
+        return tl.minimum(x, y)
+    asm: tl.constexpr = "min." + PACK + " $0, $1, $2;"
+    return tl.inline_asm_elementwise(asm, "=r,r,r", [x, y], x.dtype, is_pure=True, pack=2)
+
+
+@triton.jit
+def widen(x, PACK: tl.constexpr):
+    """The values as float32."""
+    if PACK == "bf16x2":  # one instruction each; the compiler's own way takes two
+        asm: tl.constexpr = "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;"
+        return tl.inline_asm_elementwise(asm, "=r,=r,r", [x], tl.float32, is_pure=True, pack=2)
+    return x.to(tl.float32)
+
+
+@triton.jit
+def multiply_add(x, y, z, PAIRS: tl.constexpr):
+    """The sum x · y + z, rounded once."""
+    if PAIRS:
+        asm: tl.constexpr = """{
+            .reg .b64 x, y, z;
+            mov.b64 x, {$2, $3}; mov.b64 y, {$4, $5}; mov.b64 z, {$6, $7};
+            fma.rn.f32x2 x, x, y, z;
+            mov.b64 {$0, $1}, x;
+        }"""
+        return tl.inline_asm_elementwise(
+            asm, "=f,=f,f,f,f,f,f,f", [x, y, z], tl.float32, is_pure=True, pack=2
+        )
+    return tl.fma(x, y, z)
+
+
+@triton.jit
+def add(x, y, PAIRS: tl.constexpr):
+    """The sum x + y."""
+    if PAIRS:
+        asm: tl.constexpr = """{
+            .reg .b64 x, y;
+            mov.b64 x, {$2, $3}; mov.b64 y, {$4, $5};
+            add.rn.f32x2 x, x, y;
+            mov.b64 {$0, $1}, x;
+        }"""
+        return tl.inline_asm_elementwise(
+            asm, "=f,=f,f,f,f,f", [x, y], tl.float32, is_pure=True, pack=2
+        )
+    return x + y
+
+
+@triton.jit
+def reciprocal(x, PTX: tl.constexpr):
+    """The reciprocal 1 / x of a normal number, to one unit in the last place."""
+    if PTX:  # a seventh of the instructions of a division, which provides for any x
+        asm: tl.constexpr = "rcp.approx.ftz.f32 $0, $1;"
+        return tl.inline_asm_elementwise(asm, "=f,f", [x], tl.float32, is_pure=True, pack=1)
+    return 1.0 / x
+
+
+@triton.jit
+def halves(x, V: tl.constexpr):
+    """The two halves [R, G * V / 2] of each lane's V values."""
+    R: tl.constexpr = x.shape[0]
+    G: tl.constexpr = x.shape[1] // V
+    y = tl.permute(tl.reshape(x, [R, G, 2, V // 2]), (0, 1, 3, 2))
+    low, high = tl.split(y)
+    return tl.reshape(low, [R, G * (V // 2)]), tl.reshape(high, [R, G * (V // 2)])
+
+
+@triton.jit
+def lane_sum(x, V: tl.constexpr, PAIRS: tl.constexpr):
+    """The sum [R, G] of each lane's V values."""
+    if V == 1:
+        return x
+    low, high = halves(x, V)
+    return lane_sum(add(low, high, PAIRS and V > 2), V // 2, PAIRS)
+
+
+@triton.jit
+def lane_max(x, V: tl.constexpr, PACK: tl.constexpr):
+    """The largest [R, G] of each lane's V values, as float32."""
+    if V == 1:
+        return x.to(tl.float32)
+    low, high = halves(x, V)
+    return lane_max(vector_max(low, high, PACK if V > 2 else ""), V // 2, PACK)
+
+
+@triton.jit
+def lane_min(x, V: tl.constexpr, PACK: tl.constexpr):
+    """The smallest [R, G] of each lane's V values, as float32."""
+    if V == 1:
+        return x.to(tl.float32)
+    low, high = halves(x, V)
+    return lane_min(vector_min(low, high, PACK if V > 2 else ""), V // 2, PACK)
