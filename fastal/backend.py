@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fastal import reference
 from fastal.arrays import as_tensor
+from fastal.staging import staged
 
 BACKENDS = ("auto", "triton", "torch")
 
@@ -26,7 +27,41 @@ def uncertainty(
         return reference.uncertainty(logits, measures, kind)
     from fastal_kernels.uncertainty import uncertainty
 
-    return uncertainty(logits, measures, kind)
+    device = device_for(logits)
+    if device == logits.device:
+        return uncertainty(logits, measures, kind)
+    pieces = [uncertainty(piece, measures, kind) for _, piece in staged(logits, device)]
+    return [torch.cat(scores) for scores in zip(*pieces, strict=True)]
+
+
+def device_for(logits: Tensor) -> torch.device:
+    """Where the kernels look at these logits: on their GPU; those on the host, on the current one.
+
+    The interpreter looks at them where they are.
+    """
+    if logits.device.type == "cpu" and torch.cuda.is_available() and not _interprets():
+        return torch.device("cuda", torch.cuda.current_device())
+    return logits.device
+
+
+def candidates(k: int, device: torch.device, threshold: int) -> Any:
+    """`fastal_kernels.topk.Candidates`: what `select` lets through on a device."""
+    from fastal_kernels.topk import Candidates
+
+    return Candidates(k, device, threshold)
+
+
+def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Any) -> int:
+    """`fastal_kernels.uncertainty.select`: scores and selects at once; the invalid rows' count."""
+    from fastal_kernels.uncertainty import select
+
+    device = device_for(logits)
+    if device == logits.device:
+        return select(logits, measure, kind, first_row, into)
+    return sum(
+        select(piece, measure, kind, first_row + start, into)
+        for start, piece in staged(logits, device)
+    )
 
 
 def choose(backend: str, logits: Tensor) -> str:
@@ -64,17 +99,20 @@ def _triton_reasons(x: Tensor | None) -> list[str]:
     if importlib.util.find_spec("triton") is None:
         return ["the package triton is not installed (it is made for Linux)"]
     reasons = []
-    # Triton reads this variable when a kernel is defined; its interpreter serves tests.
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    has_gpu = torch.cuda.is_available()
     if x is None:
-        if not interpreted and not torch.cuda.is_available():
-            reasons.append("torch sees no CUDA or ROCm device")
-        return reasons
-    if x.device.type != "cuda" and not (interpreted and x.device.type == "cpu"):
+        return [] if has_gpu or _interprets() else ["torch sees no CUDA or ROCm device"]
+    on_host = x.device.type == "cpu" and (has_gpu or _interprets())  # see `device_for`
+    if x.device.type != "cuda" and not on_host:
         reasons.append(f"the logits are on {x.device.type}, not on a CUDA or ROCm device")
     if x.dtype not in (torch.float16, torch.bfloat16, torch.float32):
         reasons.append(f"{x.dtype} logits: the kernels take float16, bfloat16 and float32")
     return reasons
+
+
+def _interprets() -> bool:
+    # Triton reads this variable when a kernel is defined; its interpreter serves tests.
+    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def _torch_reasons(_: Tensor | None) -> list[str]:

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,15 @@ _INVALID = {
     "log_probs": "has NaN, +inf or no finite log-probability",
     "probs": "has NaN, a negative value or a sum other than 1",
 }
+
+
+class Chunk(NamedTuple):
+    """Rows to score, the number of the first, their classes (None: a callable's), the backend."""
+
+    x: Tensor
+    start: int
+    n_classes: int | None
+    backend: str
 
 
 class Scorer:
@@ -58,15 +67,14 @@ class Scorer:
         self.n_classes: int | None = None
         self.next_row = 0
 
-    def __call__(self, chunk: Any, start: int | None) -> tuple[int, list[Tensor]]:
-        """The number of the chunk's first row, and its scores: [n] float32 each, in order.
+    def checked(self, chunk: Any, start: int | None) -> Chunk:
+        """A chunk as rows to score.
 
         Args:
             chunk: [n, C] array, or [n, ...] for a callable.
             start: the number of its first row; None: where the last chunk ended.
 
         Raises:
-            InvalidRows: with on_invalid="raise"; nothing was counted or kept then.
             TypeError, ValueError: not such a matrix as was asked for, or other than the last one.
         """
         start = self.next_row if start is None else _row_number(start)
@@ -76,22 +84,36 @@ class Scorer:
         if not 0 <= start <= _MAX_ROW - len(x):
             raise ValueError(f"start: wanted a row number from 0 to 2^63 - 1, got {start}")
         if callable(self.by):
-            scores, n_classes, used = [_call(self.by, x, start)], None, "callable"
-        else:
-            n_classes = self._checked_classes(x, start)
-            used = backends.choose(self.backend, x)
-            scores = backends.uncertainty(x, self.by, self.kind, backend=used)
-        missing = scores[0].isnan()
-        n_missing = int(missing.sum())
-        if n_missing and self.on_invalid == "raise":
-            rows = (missing.nonzero()[:NAMED_ROWS, 0] + start).tolist()
-            reason = "has score NaN" if n_classes is None else _INVALID[self.kind]
-            raise InvalidRows(rows, n_missing, (start, start + len(x)), reason)
-        self.invalid += n_missing
-        self.backend_used = used
-        self.n_classes = n_classes
-        self.next_row = start + len(x)
-        return start, scores
+            return Chunk(x, start, None, "callable")
+        return Chunk(x, start, self._checked_classes(x, start), backends.choose(self.backend, x))
+
+    def scores(self, chunk: Chunk) -> list[Tensor]:
+        """The scores of the chunk's rows: [n] float32 each, in order, NaN for invalid rows."""
+        if callable(self.by):
+            return [_call(self.by, chunk.x, chunk.start)]
+        return backends.uncertainty(chunk.x, self.by, self.kind, backend=chunk.backend)
+
+    def count(self, chunk: Chunk, n_invalid: int, scores: Callable[[], Tensor]) -> None:
+        """Counts a chunk's rows, n_invalid of which have NaN for scores().
+
+        Raises:
+            InvalidRows: with on_invalid="raise"; nothing is counted then.
+        """
+        if n_invalid and self.on_invalid == "raise":
+            rows = (scores().isnan().nonzero()[:NAMED_ROWS, 0] + chunk.start).tolist()
+            reason = "has score NaN" if callable(self.by) else _INVALID[self.kind]
+            raise InvalidRows(rows, n_invalid, (chunk.start, chunk.start + len(chunk.x)), reason)
+        self.invalid += n_invalid
+        self.backend_used = chunk.backend
+        self.n_classes = chunk.n_classes
+        self.next_row = chunk.start + len(chunk.x)
+
+    def __call__(self, chunk: Any, start: int | None) -> tuple[int, list[Tensor]]:
+        """The number of the chunk's first row, and its scores, counted; see the three above."""
+        checked = self.checked(chunk, start)
+        scores = self.scores(checked)
+        self.count(checked, int(scores[0].isnan().sum()), lambda: scores[0])
+        return checked.start, scores
 
     def _checked_classes(self, x: Tensor, start: int) -> int:
         if x.ndim != 2:

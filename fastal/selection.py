@@ -7,7 +7,9 @@ import numpy as np
 import torch
 
 from fastal.arrays import kind_of
-from fastal.scorer import By, Scorer
+from fastal.errors import InvalidRows
+from fastal.fused_topk import FusedTopK
+from fastal.scorer import By, Chunk, Scorer
 from fastal.topk import TopK
 
 
@@ -63,6 +65,7 @@ class Selector:
         backend: str = "auto",
     ) -> None:
         self._top = TopK(k)
+        self._fused = FusedTopK(self._top)
         measures = by if callable(by) else (by,)
         self._scorer = Scorer(measures, kind=kind, on_invalid=on_invalid, backend=backend)
         self._as_given: Callable[[torch.Tensor], Any] | None = None
@@ -79,9 +82,24 @@ class Selector:
             InvalidRows: with on_invalid="raise".
             ValueError, TypeError: the chunk is no such array, or its class count has changed.
         """
-        first, (scores,) = self._scorer(chunk, start)
-        self._top.update(scores, first)
+        rows = self._scorer.checked(chunk, start)
+        if rows.backend == "triton" and self._fused.takes(rows.x, rows.start):
+            self._update_fused(rows)
+        else:
+            (scores,) = self._scorer.scores(rows)
+            self._scorer.count(rows, int(scores.isnan().sum()), lambda: scores)
+            self._top.update(scores, rows.start)
         self._as_given = kind_of(chunk)
+
+    def _update_fused(self, rows: Chunk) -> None:
+        assert not callable(self._scorer.by)
+        (measure,) = self._scorer.by
+        n_invalid = self._fused.update(rows.x, measure, self._scorer.kind, rows.start)
+        try:  # a second look at the chunk only where rows have to be named
+            self._scorer.count(rows, n_invalid, lambda: self._scorer.scores(rows)[0])
+        except InvalidRows:
+            self._fused.undo()
+            raise
 
     def merge(self, other: "Selector") -> None:
         """Takes in a selector with the same arguments that saw other rows.
@@ -96,11 +114,14 @@ class Selector:
         if other._top.k != self._top.k:
             raise ValueError(f"merge: the other has k={other._top.k}, this one k={self._top.k}")
         self._scorer.merge(other._scorer)
+        self._fused.flush()
+        other._fused.flush()
         self._top.merge(other._top)
         self._as_given = self._as_given or other._as_given
 
     def state_dict(self) -> dict[str, Any]:
         """The state as plain values and NumPy arrays, O(k); of a callable `by`, its name."""
+        self._fused.flush()
         return {"scorer": self._scorer.state_dict(), "top": self._top.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -119,10 +140,11 @@ class Selector:
             raise ValueError(f"load_state_dict: the state lacks {error}") from error
         except ValueError as error:
             raise ValueError(f"load_state_dict: {error}") from error
-        self._top = restored
+        self._top, self._fused = restored, FusedTopK(restored)
 
     def result(self) -> Picks:
         """The picks among the rows so far, as arrays of the kind of the last chunk, else NumPy."""
+        self._fused.flush()
         as_given = self._as_given or kind_of(np.empty(0))
         rows, scores = (as_given(torch.from_numpy(a)) for a in self._top.best())
         return Picks(rows, scores, None, self._scorer.invalid)

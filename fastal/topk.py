@@ -20,6 +20,9 @@ class TopK:
     Candidates that beat the k-th best so far are buffered; once the buffer holds 2 k, the k best of
     it are selected, in linear time, and the bar rises. A bar that lags behind only lets more
     candidates through, so the result is exact.
+
+    Attributes:
+        bar: score and row of the k-th best as of the last selection; None before the first.
     """
 
     def __init__(self, k: int) -> None:
@@ -33,7 +36,7 @@ class TopK:
         self._scores = np.empty(_BLOCK, np.float32)
         self._rows = np.empty(_BLOCK, np.int64)
         self._held = 0
-        self._bar: tuple[float, int] | None = None  # score and row of the k-th best
+        self.bar: tuple[float, int] | None = None  # score and row of the k-th best
 
     def update(self, scores: Tensor, start: int) -> None:
         """Takes the scores [n] float32 of rows start, start + 1, ..."""
@@ -41,12 +44,12 @@ class TopK:
             block = scores[first : first + _BLOCK]
             above = self._above_bar(block, start + first)
             if len(above):
-                self._add(block[above].cpu().numpy(), above.cpu().numpy() + (start + first))
+                self.add(block[above].cpu().numpy(), above.cpu().numpy() + (start + first))
 
     def merge(self, other: "TopK") -> None:
         """Takes in the k best of other rows."""
         rows, scores = other.best()
-        self._add(scores, rows)
+        self.add(scores, rows)
 
     def best(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The rows and scores of the k best, or of all if there are fewer, best first."""
@@ -67,21 +70,22 @@ class TopK:
         scores, rows = np.asarray(state["scores"], np.float32), np.asarray(state["rows"], np.int64)
         if scores.ndim != 1 or scores.shape != rows.shape or np.isnan(scores).any():
             raise ValueError("the state has not one score, a number, for each row")
-        self._held, self._bar = 0, None
-        self._add(scores, rows)
+        self._held, self.bar = 0, None
+        self.add(scores, rows)
 
     def _above_bar(self, scores: Tensor, start: int) -> Tensor:
         """Positions of the scores that may be among the k best, on the scores' device."""
-        if self._bar is None:
+        if self.bar is None:
             keep = ~scores.isnan()
         else:
-            bar, bar_row = self._bar
+            bar, bar_row = self.bar
             keep = scores > bar
             if start < bar_row:  # else every row of the block loses a tie with the bar
                 keep[: bar_row - start] |= scores[: bar_row - start] == bar
         return keep.nonzero()[:, 0]
 
-    def _add(self, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+    def add(self, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+        """Takes the scores of these rows."""
         for first in range(0, len(rows), _BLOCK):
             part = slice(first, first + _BLOCK)
             held = self._held + len(rows[part])
@@ -91,7 +95,7 @@ class TopK:
             self._scores[self._held : held] = scores[part]
             self._rows[self._held : held] = rows[part]
             self._held = held
-            if held >= (self.k if self._bar is None else 2 * self.k):
+            if held >= (self.k if self.bar is None else 2 * self.k):
                 self._compact()
 
     def _compact(self) -> None:
@@ -109,4 +113,4 @@ class TopK:
             scores, rows = scores[: self.k], rows[: self.k]
         if self._held == self.k:
             worst = scores.min()
-            self._bar = float(worst), int(rows[scores == worst].max())
+            self.bar = float(worst), int(rows[scores == worst].max())

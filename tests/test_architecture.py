@@ -14,11 +14,19 @@ ROOT = Path(__file__).parents[1]
 # too, which may import one another.
 LAYERS = [
     ["fastal_kernels"],
-    ["fastal.errors", "fastal.arrays", "fastal.reducer", "fastal.outputs", "fastal.progress"],
+    [
+        "fastal.errors",
+        "fastal.arrays",
+        "fastal.reducer",
+        "fastal.outputs",
+        "fastal.progress",
+        "fastal.staging",
+    ],
     ["fastal.scores"],
     ["fastal.reference"],
     ["fastal.backend"],
     ["fastal.scorer", "fastal.topk"],
+    ["fastal.fused_topk", "fastal.ops"],
     ["fastal.selection", "fastal.score_writer", "fastal.sources"],
     ["fastal.pipeline"],
     ["fastal.uncertainty"],

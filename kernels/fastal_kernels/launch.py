@@ -9,16 +9,20 @@ from dataclasses import dataclass
 
 _LOAD_BYTES = 16
 _FEWEST_BYTES = 8  # loads narrower than this are not worth their instructions
-_MOST_NARROW = 32  # classes that a thread can hold, of one row
-_MOST_HELD = 64  # and of several
+_MOST_NARROW = 32  # classes of rows that a thread may take whole
+_MOST_ALONE = 16  # up to which there is no better way
+_ENOUGH_L1_BYTES = 16  # a clock: an H100's memory delivers 14.5 to each multiprocessor
+_MOST_HELD = 160  # elements of a run that a thread can hold
+_FEWEST_HELD = 10  # and is to hold, lest more be done for the thread than for its rows
 
 
 @dataclass(frozen=True)
 class Isa:
-    """What the hardware offers: PTX (from sm_80 on), and two float32 values an instruction."""
+    """What the hardware offers: PTX (from sm_80 on); two float32 values an instruction (sm_100)."""
 
     ptx: bool = False
     pairs: bool = False
+    warp_size: int = 32
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,12 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Narrow:
-    """Whole rows a thread: P runs a program, of PER rows each, read V elements at a time."""
+    """Whole rows a thread: P runs a program, of PER consecutive rows, V elements a load."""
 
     P: int
     PER: int
     V: int
-    num_warps: int = 4
+    threads: int = 128
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Wide:
     GROUPS: int
     UNROLL: int
     IN_WINDOW: bool
-    num_warps: int
+    threads: int
 
 
 def configuration(x: Matrix) -> Narrow | Wide:
@@ -81,18 +85,22 @@ def configuration(x: Matrix) -> Narrow | Wide:
 
 
 def _narrow(x: Matrix) -> Narrow | None:
-    step = x.pitch & -x.pitch if x.stride_c == 1 else _LOAD_BYTES  # 0: the same row again and again
-    if x.n_classes > _MOST_NARROW or (
-        # Would take a load an element; lanes that share rows do not.
-        x.n_classes > _MOST_NARROW // 2 and 0 < step * x.itemsize < _FEWEST_BYTES
-    ):
+    if x.n_classes > _MOST_NARROW:
         return None
-    # Several rows a thread, where they lie without a gap and only together allow wide loads.
-    most = max(1, _MOST_HELD // x.n_classes) if x.pitch == x.n_classes else 1
-    runs = {per: per * x.n_classes for per in (1, 2, 4) if per <= most}
-    vectors = {per: min(x.vector(per * x.pitch), run & -run) for per, run in runs.items()}
-    per = next((per for per in runs if vectors[per] * x.itemsize >= _FEWEST_BYTES), 1)
-    return Narrow(P=256 if runs[per] <= 8 else 128, PER=per, V=vectors[per])
+    is_dense = x.pitch == x.n_classes and x.stride_c == 1
+    runs = (per * x.n_classes for per in (1, 2, 4, 8) if is_dense or per == 1)
+    held = [run for run in runs if _FEWEST_HELD <= run <= _MOST_HELD] or [x.n_classes]
+    run = max(held, key=lambda run: (_l1_bytes(run, x.itemsize), -run))
+    if x.n_classes > _MOST_ALONE and _l1_bytes(run, x.itemsize) < _ENOUGH_L1_BYTES:
+        return None
+    vector = min(x.vector(run if is_dense else x.pitch), run & -run)
+    return Narrow(P=128, PER=run // x.n_classes, V=vector)
+
+
+def _l1_bytes(run: int, itemsize: int) -> float:
+    """Bytes a clock from L1, which serves one line of 128 bytes of those that 32 runs touch."""
+    load = min(_LOAD_BYTES, (run & -run) * itemsize)
+    return min(2.0 * _LOAD_BYTES, load * max(1.0, 128 / (run * itemsize)))
 
 
 def wide(x: Matrix) -> Wide:
@@ -102,22 +110,22 @@ def wide(x: Matrix) -> Wide:
     if vector * x.itemsize < _FEWEST_BYTES:
         vector = _LOAD_BYTES // x.itemsize
     lanes = next((g for most, g in _LANES if x.n_classes <= most), 256)
-    num_warps = 4 if lanes <= 128 else 8
+    threads = max(128, lanes)
     return Wide(
         V=vector,
         G=lanes,
-        ROWS=max(1, 32 * num_warps // lanes),
+        ROWS=threads // lanes,
         # Each lane ends up with a row of its own, so that none finishes another's as well.
         GROUPS=lanes if lanes <= 8 else 1,
         UNROLL=32 // vector,
         IN_WINDOW=in_window,
-        num_warps=num_warps,
+        threads=threads,
     )
 
 
 # Lanes by most classes: few enough that each sees many elements beside the work per row, and
 # enough that what they read at once fills whole sectors of 32 bytes, lines of 128 from 256 on.
-_LANES = ((256, 4), (1024, 8), (4096, 32), (65_536, 128))
+_LANES = ((64, 2), (256, 4), (1024, 8), (4096, 32), (65_536, 128))
 
 
 def part_of(n_rows: int, n_classes: int) -> tuple[int, int]:
@@ -125,8 +133,9 @@ def part_of(n_rows: int, n_classes: int) -> tuple[int, int]:
 
     No more than one unless the rows are too few to fill a GPU, and long.
     """
-    n_parts = min(_MOST_PARTS, _FEW_ROWS // n_rows, n_classes // _FEWEST_COLUMNS)
-    return n_parts, n_classes // max(1, n_parts) // _WHOLE_TILES * _WHOLE_TILES
+    n_parts = max(1, min(_MOST_PARTS, _FEW_ROWS // n_rows, n_classes // _FEWEST_COLUMNS))
+    columns = -(-n_classes // n_parts // _WHOLE_TILES) * _WHOLE_TILES
+    return n_classes // columns, columns
 
 
 _MOST_PARTS, _FEW_ROWS, _FEWEST_COLUMNS, _WHOLE_TILES = 63, 256, 8192, 2048

@@ -11,7 +11,7 @@ from fastal_kernels.online import (
     LOG2_E,
     TWO_TO_MINUS_64,
     exp_of_difference,
-    log2,
+    log2_of_prob,
     statistics,
 )
 from fastal_kernels.registers import halves, sticky_max, widen
@@ -24,8 +24,9 @@ def columns(x, V: tl.constexpr):
     """The V columns [P] of x [P, V]."""
     if V == 1:
         return (tl.reshape(x, [x.shape[0]]),)
-    low, high = halves(x, V)
-    return columns(low, V // 2) + columns(high, V // 2)
+    else:
+        low, high = halves(x, V)
+        return columns(low, V // 2) + columns(high, V // 2)
 
 
 @triton.jit
@@ -34,17 +35,18 @@ def matrix(xs):
     P: tl.constexpr = xs[0].shape[0]
     if len(xs) == 1:
         return tl.reshape(xs[0], [P, 1])
-    even, odd = (), ()
-    for i in tl.static_range(0, len(xs), 2):
-        even += (xs[i],)
-        odd += (xs[i + 1],)
-    return tl.reshape(tl.join(matrix(even), matrix(odd)), [P, len(xs)])
+    else:
+        even, odd = (), ()
+        for i in tl.static_range(0, len(xs), 2):
+            even += (xs[i],)
+            odd += (xs[i + 1],)
+        return tl.reshape(tl.join(matrix(even), matrix(odd)), [P, len(xs)])
 
 
 @triton.jit
 def row_statistics(
     xs, FIRST: tl.constexpr, C: tl.constexpr, tolerance, WITH_T: tl.constexpr,
-    IS_PROBS: tl.constexpr,
+    IS_PROBS: tl.constexpr, PACK: tl.constexpr,
 ):  # fmt: skip
     """Tail, runner-up and moment [P] of the rows with columns xs[FIRST : FIRST + C]."""
     a = xs[FIRST]
@@ -61,23 +63,24 @@ def row_statistics(
             smallest = tl.minimum(smallest, losers[c])
             s += losers[c]
             if WITH_T:
-                t = tl.fma(losers[c], log2(losers[c]), t)
+                t = tl.fma(losers[c], log2_of_prob(losers[c], PACK), t)
         return statistics(a, second, smallest, s, t, tolerance, True)
-    is_valid = tl.abs(a) < float("inf")
-    gap, e = exp_of_difference(second, a, False)
-    runner_up = tl.where(is_valid, e * TWO_TO_MINUS_64, float("nan"))
-    if C == 2:  # the commonest pool there is
-        return runner_up, runner_up, gap * runner_up
-    s, t = tl.zeros_like(a), tl.zeros_like(a)
-    for c in tl.static_range(C - 1):
-        d = losers[c] - second
-        d = tl.where(d > FLOOR, d, FLOOR)  # NaN, of -inf - (-inf), becomes FLOOR as well
-        term = tl.exp2(d * LOG2_E)
-        s += term
-        if WITH_T:
-            t = tl.fma(d, term, t)
-    tail = tl.where(is_valid, s * e * TWO_TO_MINUS_64, float("nan"))
-    return tail, runner_up, tl.fma(gap, s, t) * e * TWO_TO_MINUS_64
+    else:
+        is_valid = tl.abs(a) < float("inf")
+        gap, e = exp_of_difference(second, a, False)
+        runner_up = tl.where(is_valid, e * TWO_TO_MINUS_64, float("nan"))
+        if C == 2:  # the commonest pool there is
+            return runner_up, runner_up, gap * runner_up
+        s, t = tl.zeros_like(a), tl.zeros_like(a)
+        for c in tl.static_range(C - 1):
+            d = losers[c] - second
+            d = tl.where(d > FLOOR, d, FLOOR)  # NaN, of -inf - (-inf), becomes FLOOR as well
+            term = tl.exp2(d * LOG2_E)
+            s += term
+            if WITH_T:
+                t = tl.fma(d, term, t)
+        tail = tl.where(is_valid, s * e * TWO_TO_MINUS_64, float("nan"))
+        return tail, runner_up, tl.fma(gap, s, t) * e * TWO_TO_MINUS_64
 
 
 @triton.jit(do_not_specialize=["offset", "N", "first_row", "stride_m"])
@@ -87,7 +90,7 @@ def narrow_kernel(
     N, per_class, per_log, tolerance,
     C: tl.constexpr, PITCH: tl.constexpr, STRIDE_C: tl.constexpr, P: tl.constexpr,
     PER: tl.constexpr, V: tl.constexpr, MEASURES: tl.constexpr, BY: tl.constexpr,
-    WITH_T: tl.constexpr, IS_PROBS: tl.constexpr, PACK: tl.constexpr, PTX: tl.constexpr,
+    WITH_T: tl.constexpr, IS_PROBS: tl.constexpr, PACK: tl.constexpr,
 ):  # fmt: skip
     """Scores P * PER rows; with PER > 1 these lie without a gap, and V divides PER * C."""
     first = tl.program_id(0).to(tl.int64) * (P * PER)
@@ -97,6 +100,7 @@ def narrow_kernel(
     o_x = (o_p if P * PER * PITCH < 2**31 else o_p.to(tl.int64)) * (PER * PITCH)
     start = first * PITCH + offset
     p_x += start // V * V  # no change, but a proof of alignment
+    UNPACKED: tl.constexpr = "" if PACK == "" else "f32"
     xs = ()
     for v in tl.static_range(0, PER * C, V):
         o_c = v + tl.arange(0, V)
@@ -104,17 +108,17 @@ def narrow_kernel(
             o_c = o_c.to(tl.int64) * STRIDE_C
         m_n = o_p * PER + v // C < left  # without `other`: nobody looks at rows that are none
         x = tl.load(p_x + o_x[:, None] + o_c[None, :], mask=m_n[:, None])
-        xs += columns(widen(x, PACK if V > 1 else ""), V)
+        xs += columns(widen(x, PACK if V > 1 else UNPACKED), V)
     selected = ()
     for i in tl.static_range(PER):
         o_n = o_p * PER + i
-        tail, runner_up, moment = row_statistics(xs, i * C, C, tolerance, WITH_T, IS_PROBS)
+        tail, runner_up, moment = row_statistics(xs, i * C, C, tolerance, WITH_T, IS_PROBS, PACK)
         store_scores(
-            tail, runner_up, moment, o_n, o_n < left, p_scores + first, stride_m, per_class,
-            per_log, MEASURES, C, PTX,
+            tail, runner_up, moment, first, o_n, o_n < left, p_scores, stride_m, per_class,
+            per_log, MEASURES, C, PACK,
         )  # fmt: skip
         if BY is not None:
-            selected += (score_of(BY, tail, runner_up, moment, per_class, per_log, C, PTX),)
+            selected += (score_of(BY, tail, runner_up, moment, per_class, per_log, C, PACK),)
     if BY is not None:
         o_n = o_p[:, None] * PER + tl.arange(0, PER)[None, :]
         append(matrix(selected), first_row + first + o_n, o_n < left, p_keys, p_selection)

@@ -25,6 +25,7 @@ from fastal_kernels.registers import (
     lane_max,
     lane_min,
     lane_sum,
+    log2,
     multiply_add,
     sticky_max,
     vector_max,
@@ -42,10 +43,11 @@ FLOOR: tl.constexpr = tl.constexpr(-128.0)
 TWO_TO_64: tl.constexpr = tl.constexpr(2.0**64)
 TWO_TO_MINUS_64: tl.constexpr = tl.constexpr(2.0**-64)
 
-# Rows with a maximum beyond ±USUAL are scored apart (`extreme_state`). In all others a loser at
-# LEAST_REFERENCE contributes exactly 0, as does one at LEAST; clamping there takes −inf, whose
-# product with 0 is NaN, out of the sums. Both are exact in every dtype, LEAST_HALF in float16.
+# Rows with a maximum beyond ±USUAL are scored apart (`wide.extreme_statistics`). In all others a
+# loser at LEAST_REFERENCE contributes exactly 0, as does one at LEAST; clamping there takes −inf,
+# whose product with 0 is NaN, out of the sums. The names in HALF are for float16.
 USUAL: tl.constexpr = tl.constexpr(2.0**19)
+USUAL_HALF: tl.constexpr = tl.constexpr(2.0**15)
 LEAST_REFERENCE: tl.constexpr = tl.constexpr(-(2.0**20))
 LEAST: tl.constexpr = tl.constexpr(-(2.0**24))
 LEAST_HALF: tl.constexpr = tl.constexpr(-65504.0)
@@ -58,9 +60,10 @@ def least(DTYPE: tl.constexpr, IS_PROBS: tl.constexpr):
     """What losers are clamped to."""
     if IS_PROBS:
         return 0.0
-    if tl.float16 == DTYPE:
+    elif DTYPE == tl.float16:  # noqa: SIM300
         return LEAST_HALF
-    return LEAST
+    else:
+        return LEAST
 
 
 @triton.jit
@@ -132,7 +135,7 @@ def sums_of(
         e = widen(losers[i], PACK)
         if IS_PROBS:
             if WITH_T:
-                t = multiply_add(e, log2(e), t, PAIRS)
+                t = multiply_add(e, log2_of_prob(e, PACK), t, PAIRS)
         else:
             d = multiply_add(e, log2_e, minus_m, PAIRS)
             e = tl.exp2(d)
@@ -147,10 +150,9 @@ def sums_of(
 
 
 @triton.jit
-def log2(p):
-    """log2 p to 2^-22, for 0 < p < 2^63 with p far from 1 or a coarse enough use; finite at 0."""
-    # Scaled, as the hardware takes subnormal numbers for 0.
-    return tl.log2(tl.maximum(p * TWO_TO_64, TWO_TO_MINUS_64)) - 64.0
+def log2_of_prob(p, PACK: tl.constexpr):
+    """log2 p, to 2^-22 of p log2 p as a loser is no more than about 1/2; 0 at p = 0."""
+    return log2(tl.where(p > 0.0, p, 1.0), PACK)
 
 
 @triton.jit
@@ -189,9 +191,10 @@ def fold(a, V: tl.constexpr, IS_PROBS: tl.constexpr, PACK: tl.constexpr):
     if V == 2:
         a, loser = meet(low.to(tl.float32), high.to(tl.float32), IS_PROBS, "")
         return a, ((loser,),)
-    a, loser = meet(low, high, IS_PROBS, PACK)
-    a, losers = fold(a, V // 2, IS_PROBS, PACK)
-    return a, ((loser,),) + losers
+    else:
+        a, loser = meet(low, high, IS_PROBS, PACK)
+        a, losers = fold(a, V // 2, IS_PROBS, PACK)
+        return a, ((loser,),) + losers
 
 
 @triton.jit
@@ -208,6 +211,7 @@ def row_of_lanes(
             LOOPED.
     """
     G: tl.constexpr = a.shape[1] // V
+    UNPACKED: tl.constexpr = "" if PACK == "" else "f32"
     # Vectors by their width: V, V / 2, ... 1.
     if V > 1:
         a, losers = fold(a, V, IS_PROBS, PACK)
@@ -238,7 +242,7 @@ def row_of_lanes(
     row_m = tl.min(smallest, axis=1) if IS_PROBS else reference(second)
     base = tl.broadcast_to(row_m[:, None], a.shape)
 
-    sum_s, sum_t = sums_of((loser,), base, 1, WITH_T, IS_PROBS, "", False)
+    sum_s, sum_t = sums_of((loser,), base, 1, WITH_T, IS_PROBS, UNPACKED, False)
     if LOOPED:
         if not IS_PROBS:
             s, t = rebase(m, s, t, base, WITH_T)
@@ -252,7 +256,7 @@ def row_of_lanes(
                 V >> i,
                 WITH_T,
                 IS_PROBS,
-                PACK if V >> i > 1 else "",
+                PACK if V >> i > 1 else UNPACKED,
                 PAIRS and V >> i > 1,
             )
             sum_s += ds
@@ -302,7 +306,7 @@ def exp_of_difference(x, y, CARRY: tl.constexpr):
 
 
 @triton.jit
-def log1p(x, AT_MOST_1: tl.constexpr):
+def log1p(x, AT_MOST_1: tl.constexpr, PACK: tl.constexpr):
     """log(1 + x) to 3e-7 of itself, for x >= 0."""
     # Up to 1, x times a polynomial: the best of degree 8 (Remez), off by 3e-8. Beyond, log2(1 + x)
     # is at least 1, so that the absolute 2^-22 of the hardware's is relative as well.
@@ -316,4 +320,5 @@ def log1p(x, AT_MOST_1: tl.constexpr):
     p = tl.fma(x, p, 0.9999999698796846)
     if AT_MOST_1:
         return x * p
-    return tl.where(x > 1.0, tl.log2(1.0 + x) * LN_2, x * p)
+    else:
+        return tl.where(x > 1.0, log2(1.0 + x, PACK) * LN_2, x * p)

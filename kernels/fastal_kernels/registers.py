@@ -1,8 +1,8 @@
 """Elementwise operations on vectors of registers, two 16-bit values an instruction where that pays.
 
-PACK names the packed type of 16-bit values, "bf16x2" or "f16x2", which they then stay in; "" means
-float32 throughout: float32 input, AMD, and the interpreter. PAIRS is True where the hardware adds
-and multiplies two float32 values an instruction (sm_100), PTX where it takes PTX at all.
+PACK names the packed type that 16-bit values stay in, "bf16x2" or "f16x2". Where it is "f32", all
+values are float32 and the hardware takes PTX; where it is "", it does not: on AMD, and in the
+interpreter. PAIRS is True where it adds and multiplies two float32 values an instruction (sm_100).
 
 A vector is a tensor [R, G * V] in which each of G lanes holds V neighbours, so that taking it apart
 into halves moves no data.
@@ -15,28 +15,31 @@ import triton.language as tl
 @triton.jit
 def sticky_max(x, y, PACK: tl.constexpr):
     """The larger of two; NaN if one is NaN."""
-    if PACK == "":
+    if PACK == "" or PACK == "f32":
         return tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
-    asm: tl.constexpr = "max.NaN." + PACK + " $0, $1, $2;"
-    return tl.inline_asm_elementwise(asm, "=r,r,r", [x, y], x.dtype, is_pure=True, pack=2)
+    else:
+        asm: tl.constexpr = "max.NaN." + PACK + " $0, $1, $2;"
+        return tl.inline_asm_elementwise(asm, "=r,r,r", [x, y], x.dtype, is_pure=True, pack=2)
 
 
 @triton.jit
 def vector_max(x, y, PACK: tl.constexpr):
     """The larger of two; what NaN gives is left open."""
-    if PACK == "":
+    if PACK == "" or PACK == "f32":
         return tl.maximum(x, y)
-    asm: tl.constexpr = "max." + PACK + " $0, $1, $2;"
-    return tl.inline_asm_elementwise(asm, "=r,r,r", [x, y], x.dtype, is_pure=True, pack=2)
+    else:
+        asm: tl.constexpr = "max." + PACK + " $0, $1, $2;"
+        return tl.inline_asm_elementwise(asm, "=r,r,r", [x, y], x.dtype, is_pure=True, pack=2)
 
 
 @triton.jit
 def vector_min(x, y, PACK: tl.constexpr):
     """The smaller of two; what NaN gives is left open."""
-    if PACK == "":
+    if PACK == "" or PACK == "f32":
         return tl.minimum(x, y)
-    asm: tl.constexpr = "min." + PACK + " $0, $1, $2;"
-    return tl.inline_asm_elementwise(asm, "=r,r,r", [x, y], x.dtype, is_pure=True, pack=2)
+    else:
+        asm: tl.constexpr = "min." + PACK + " $0, $1, $2;"
+        return tl.inline_asm_elementwise(asm, "=r,r,r", [x, y], x.dtype, is_pure=True, pack=2)
 
 
 @triton.jit
@@ -45,7 +48,8 @@ def widen(x, PACK: tl.constexpr):
     if PACK == "bf16x2":  # one instruction each; the compiler's own way takes two
         asm: tl.constexpr = "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;"
         return tl.inline_asm_elementwise(asm, "=r,=r,r", [x], tl.float32, is_pure=True, pack=2)
-    return x.to(tl.float32)
+    else:
+        return x.to(tl.float32)
 
 
 @triton.jit
@@ -61,7 +65,8 @@ def multiply_add(x, y, z, PAIRS: tl.constexpr):
         return tl.inline_asm_elementwise(
             asm, "=f,=f,f,f,f,f,f,f", [x, y, z], tl.float32, is_pure=True, pack=2
         )
-    return tl.fma(x, y, z)
+    else:
+        return tl.fma(x, y, z)
 
 
 @triton.jit
@@ -77,16 +82,28 @@ def add(x, y, PAIRS: tl.constexpr):
         return tl.inline_asm_elementwise(
             asm, "=f,=f,f,f,f,f", [x, y], tl.float32, is_pure=True, pack=2
         )
-    return x + y
+    else:
+        return x + y
 
 
 @triton.jit
-def reciprocal(x, PTX: tl.constexpr):
+def reciprocal(x, PACK: tl.constexpr):
     """The reciprocal 1 / x of a normal number, to one unit in the last place."""
-    if PTX:  # a seventh of the instructions of a division, which provides for any x
+    if PACK != "":  # a seventh of the instructions of a division, which provides for any x
         asm: tl.constexpr = "rcp.approx.ftz.f32 $0, $1;"
         return tl.inline_asm_elementwise(asm, "=f,f", [x], tl.float32, is_pure=True, pack=1)
-    return 1.0 / x
+    else:
+        return 1.0 / x
+
+
+@triton.jit
+def log2(x, PACK: tl.constexpr):
+    """log2 x for x > 0: to 2^-22 between 1/2 and 2, to 2^-22 of itself elsewhere."""
+    if PACK != "":  # a third of the instructions of a logarithm that is right near 1
+        asm: tl.constexpr = "lg2.approx.f32 $0, $1;"
+        return tl.inline_asm_elementwise(asm, "=f,f", [x], tl.float32, is_pure=True, pack=1)
+    else:
+        return tl.log2(x)
 
 
 @triton.jit
@@ -104,8 +121,9 @@ def lane_sum(x, V: tl.constexpr, PAIRS: tl.constexpr):
     """The sum [R, G] of each lane's V values."""
     if V == 1:
         return x
-    low, high = halves(x, V)
-    return lane_sum(add(low, high, PAIRS and V > 2), V // 2, PAIRS)
+    else:
+        low, high = halves(x, V)
+        return lane_sum(add(low, high, PAIRS and V > 2), V // 2, PAIRS)
 
 
 @triton.jit
@@ -113,8 +131,9 @@ def lane_max(x, V: tl.constexpr, PACK: tl.constexpr):
     """The largest [R, G] of each lane's V values, as float32."""
     if V == 1:
         return x.to(tl.float32)
-    low, high = halves(x, V)
-    return lane_max(vector_max(low, high, PACK if V > 2 else ""), V // 2, PACK)
+    else:
+        low, high = halves(x, V)
+        return lane_max(vector_max(low, high, PACK if V > 2 else ""), V // 2, PACK)
 
 
 @triton.jit
@@ -122,5 +141,6 @@ def lane_min(x, V: tl.constexpr, PACK: tl.constexpr):
     """The smallest [R, G] of each lane's V values, as float32."""
     if V == 1:
         return x.to(tl.float32)
-    low, high = halves(x, V)
-    return lane_min(vector_min(low, high, PACK if V > 2 else ""), V // 2, PACK)
+    else:
+        low, high = halves(x, V)
+        return lane_min(vector_min(low, high, PACK if V > 2 else ""), V // 2, PACK)

@@ -19,10 +19,10 @@ from fastal_kernels.registers import reciprocal
 @triton.jit
 def score_of(
     MEASURE: tl.constexpr, tail, runner_up, moment, per_class, per_log, C: tl.constexpr,
-    PTX: tl.constexpr,
+    PACK: tl.constexpr,
 ):  # fmt: skip
     """One of the four."""
-    per_total = reciprocal(1.0 + tail, PTX)
+    per_total = reciprocal(1.0 + tail, PACK)
     if MEASURE == "least_confidence":
         score = tail * per_total * per_class
     elif MEASURE == "margin":
@@ -30,16 +30,16 @@ def score_of(
     elif MEASURE == "ratio":
         score = runner_up
     else:
-        score = (log1p(tail, C == 2) - moment * per_total) * per_log
+        score = (log1p(tail, C == 2, PACK) - moment * per_total) * per_log
     return tl.minimum(score, 1.0, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
 def store_scores(
-    tail, runner_up, moment, o_n, m_n, p_scores, stride_m, per_class, per_log,
-    MEASURES: tl.constexpr, C: tl.constexpr, PTX: tl.constexpr,
+    tail, runner_up, moment, first, o_n, m_n, p_scores, stride_m, per_class, per_log,
+    MEASURES: tl.constexpr, C: tl.constexpr, PACK: tl.constexpr,
 ):  # fmt: skip
-    """Stores the measures [M, N] asked for, of rows o_n of the N where m_n."""
+    """Stores the measures [M, N] asked for, of rows first + o_n of the N where m_n."""
     for i in tl.static_range(len(MEASURES)):
-        score = score_of(MEASURES[i], tail, runner_up, moment, per_class, per_log, C, PTX)
-        tl.store(p_scores + i * stride_m + o_n, score, mask=m_n)
+        score = score_of(MEASURES[i], tail, runner_up, moment, per_class, per_log, C, PACK)
+        tl.store(p_scores + i * tl.cast(stride_m, tl.int64) + first + o_n, score, mask=m_n)

@@ -11,6 +11,7 @@ from fastal_kernels.online import (
     LOG2_E,
     TWO_TO_MINUS_64,
     USUAL,
+    USUAL_HALF,
     exp_of_difference,
     least,
     meet_in_turn,
@@ -41,7 +42,7 @@ def load_tile(
         x = tl.load(p, mask=o_c // V * V < end, other=neutral, eviction_policy="evict_first")
     else:
         x = tl.load(p, mask=o_c < C, other=neutral, eviction_policy="evict_first")
-    if PACK == "":
+    if PACK == "" or PACK == "f32":
         x = x.to(tl.float32)
     if IN_WINDOW and (TILE == 0 or START + W > C):
         x = tl.where((o_c >= head[:, None]) & (o_c < end), x, tl.full(x.shape, neutral, x.dtype))
@@ -68,7 +69,7 @@ def row_state(
             for u in tl.static_range(UNROLL):
                 p = p_row + (tl.cast(tile, tl.int64) + u) * (W * STRIDE_C)
                 x = tl.load(p, eviction_policy="evict_first")
-                xs += (x if PACK != "" else x.to(tl.float32),)
+                xs += (x.to(tl.float32) if PACK == "" or PACK == "f32" else x,)
             a, r, m, s, t = push(a, r, m, s, t, xs, V, WITH_T, IS_PROBS, PACK, PAIRS)
     xs = ()
     for tile in tl.static_range(DONE, N_TILES):
@@ -80,8 +81,15 @@ def row_state(
 
 
 @triton.jit
+def is_extreme(a, DTYPE: tl.constexpr):
+    """Whether valid rows with maximum `a` are beyond what the sums are made for."""
+    usual = USUAL_HALF if DTYPE == tl.float16 else USUAL  # noqa: SIM300
+    return (tl.abs(a) > usual) & (tl.abs(a) < float("inf"))
+
+
+@triton.jit
 def extreme_statistics(p_row, a, C: tl.constexpr, W: tl.constexpr, STRIDE_C: tl.constexpr):
-    """Tail, runner-up and moment of rows whose maximum a [R] is huge: from a second look at them."""
+    """Tail, runner-up and moment of rows with a huge maximum a [R], from a second look at them."""
     R: tl.constexpr = p_row.shape[0]
     o_c = tl.arange(0, W)[None, :]
     ties = tl.zeros([R], tl.int32) - 1
@@ -132,7 +140,6 @@ def wide_kernel(
     IN_WINDOW: tl.constexpr, V: tl.constexpr, G: tl.constexpr, ROWS: tl.constexpr,
     GROUPS: tl.constexpr, UNROLL: tl.constexpr, MEASURES: tl.constexpr, BY: tl.constexpr,
     WITH_T: tl.constexpr, IS_PROBS: tl.constexpr, PACK: tl.constexpr, PAIRS: tl.constexpr,
-    PTX: tl.constexpr,
 ):  # fmt: skip
     """Scores ROWS * GROUPS rows, ROWS at a time; row g * ROWS + i ends up in lane g of its G."""
     W: tl.constexpr = V * G
@@ -165,8 +172,8 @@ def wide_kernel(
         tl.store(p + 4, t, mask=m_n)
     else:
         tail, runner_up, moment = statistics(a, r, m, s, t, tolerance, IS_PROBS)
-        if not IS_PROBS and p_x.dtype.element_ty != tl.float16:
-            extreme = (tl.abs(a) > USUAL) & (tl.abs(a) < float("inf"))
+        if not IS_PROBS:
+            extreme = is_extreme(a, p_x.dtype.element_ty)
             if tl.max(tl.reshape(extreme.to(tl.int32), [ROWS * GROUPS])) != 0:
                 for group in range(GROUPS):
                     row = tl.minimum(first + group * ROWS + o_r, N - 1)
@@ -180,10 +187,11 @@ def wide_kernel(
                     runner_up = tl.where(here, row_runner_up[:, None], runner_up)
                     moment = tl.where(here, row_moment[:, None], moment)
         store_scores(
-            tail, runner_up, moment, o_n, m_n, p_scores, stride_m, per_class, per_log, MEASURES, C, PTX,
+            tail, runner_up, moment, 0, o_n, m_n, p_scores, stride_m, per_class, per_log,
+            MEASURES, C, PACK,
         )  # fmt: skip
         if BY is not None:
-            score = score_of(BY, tail, runner_up, moment, per_class, per_log, C, PTX)
+            score = score_of(BY, tail, runner_up, moment, per_class, per_log, C, PACK)
             append(score, first_row + o_n, m_n, p_keys, p_selection)
 
 
@@ -193,7 +201,8 @@ def merge_kernel(
     p_x, offset, p_scores, stride_m, p_keys, p_selection, first_row,
     N, per_class, per_log, tolerance,
     C: tl.constexpr, PITCH: tl.constexpr, STRIDE_C: tl.constexpr, PARTS: tl.constexpr,
-    MEASURES: tl.constexpr, BY: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr, PTX: tl.constexpr,
+    MEASURES: tl.constexpr, BY: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
+    PACK: tl.constexpr,
 ):  # fmt: skip
     """Scores one row from the states of its parts; PARTS is a power of two, n_states at least."""
     o_n = tl.program_id(0).to(tl.int64) + tl.arange(0, 1)
@@ -206,16 +215,17 @@ def merge_kernel(
     m = tl.load(p + 2, mask=is_part, other=0.0 if IS_PROBS else LEAST_REFERENCE * LOG2_E)
     s = tl.load(p + 3, mask=is_part, other=0.0)
     t = tl.load(p + 4, mask=is_part, other=0.0)
-    a, r, m, s, t = row_of_lanes(a, r, m, s, t, (), True, 1, WITH_T, IS_PROBS, "", False)
+    a, r, m, s, t = row_of_lanes(a, r, m, s, t, (), True, 1, WITH_T, IS_PROBS, PACK, False)
     tail, runner_up, moment = statistics(a, r, m, s, t, tolerance, IS_PROBS)
-    if not IS_PROBS and p_x.dtype.element_ty != tl.float16:
-        extreme = (tl.abs(a) > USUAL) & (tl.abs(a) < float("inf"))
+    if not IS_PROBS:
+        extreme = is_extreme(a, p_x.dtype.element_ty)
         if tl.max(extreme.to(tl.int32)) != 0:
             p_row, _ = first_tile(p_x, offset, o_n, C, PITCH, STRIDE_C, 1, False, 1, 1024)
             tail, runner_up, moment = extreme_statistics(p_row, a, C, 1024, STRIDE_C)
     store_scores(
-        tail, runner_up, moment, o_n, o_n < N, p_scores, stride_m, per_class, per_log, MEASURES, C, PTX,
+        tail, runner_up, moment, 0, o_n, o_n < N, p_scores, stride_m, per_class, per_log,
+        MEASURES, C, PACK,
     )  # fmt: skip
     if BY is not None:
-        score = score_of(BY, tail, runner_up, moment, per_class, per_log, C, PTX)
+        score = score_of(BY, tail, runner_up, moment, per_class, per_log, C, PACK)
         append(score, first_row + o_n, o_n < N, p_keys, p_selection)

@@ -1,0 +1,74 @@
+"""Compiles the kernels as they would be launched, for GPUs that are not there.
+
+Triton compiles or interprets, never both in one process: not with TRITON_INTERPRET set.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from fastal_kernels.launch import Isa, Matrix
+from fastal_kernels.uncertainty import MEASURES, variant
+
+TARGETS = {
+    "sm_80": (GPUTarget("cuda", 80, 32), Isa(ptx=True)),
+    "sm_90": (GPUTarget("cuda", 90, 32), Isa(ptx=True)),
+    "sm_100": (GPUTarget("cuda", 100, 32), Isa(ptx=True, pairs=True)),
+    "gfx942": (GPUTarget("hip", "gfx942", 64), Isa(warp_size=64)),
+}
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_POINTERS = {"p_scores": "*fp32", "p_states": "*fp32", "p_keys": "*i64", "p_selection": "*i64"}
+_FLOATS = ("per_class", "per_log", "tolerance")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A matrix with contiguous rows at an aligned address, and what is asked of it."""
+
+    n_classes: int
+    dtype: str
+    kind: str = "logits"
+    measures: tuple[str, ...] = MEASURES
+    by: str | None = None
+    stride_c: int = 1
+
+    @property
+    def itemsize(self) -> int:
+        return DTYPES[self.dtype].itemsize
+
+    def __str__(self) -> str:
+        asked = "all four" if self.measures == MEASURES else ", ".join(self.measures)
+        parts = [f"C={self.n_classes}", self.dtype, self.kind, asked]
+        parts += [f"selects by {self.by}"] if self.by else []
+        parts += ["columns apart"] if self.stride_c != 1 else []
+        return " ".join(parts[:2]) + " · " + ", ".join(part for part in parts[2:] if part)
+
+
+def compiled(case: Case, target: str):
+    """The kernel for a case, its compile-time arguments, and what `triton.compile` makes of it."""
+    gpu, isa = TARGETS[target]
+    matrix = Matrix(case.n_classes, case.itemsize, case.n_classes, case.stride_c, alignment=16)
+    kernel, constants = variant(matrix, DTYPES[case.dtype], case.kind, case.measures, case.by, isa)
+    num_warps = constants.pop("num_warps")
+    # As a launch specialises: what is None or a tuple is compiled in; so is n_states = 1.
+    fixed = constants | {"p_states": None, "n_states": 1}
+    fixed |= {} if case.measures else {"p_scores": None}
+    fixed |= {} if case.by else {"p_keys": None, "p_selection": None}
+    signature = {}
+    for name in kernel.arg_names:
+        if name in fixed:
+            signature[name] = "constexpr"
+        elif name == "p_x":
+            signature[name] = f"*{case.dtype}"
+        else:
+            signature[name] = _POINTERS.get(name) or ("fp32" if name in _FLOATS else "i32")
+    order = list(signature)
+    constexprs = {(order.index(name),): fixed[name] for name in order if name in fixed}
+    aligned = {
+        (i,): [["tt.divisibility", 16]] for i, name in enumerate(order) if signature[name][0] == "*"
+    }
+    source = ASTSource(kernel, signature, constexprs, aligned)
+    return kernel, constants, triton.compile(source, target=gpu, options={"num_warps": num_warps})

@@ -1,0 +1,83 @@
+"""Rows on the host, on a GPU piece by piece: the next is on its way while one is worked on."""
+
+import threading
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+_PIECE_BYTES = 8 << 20  # long enough for the full rate of the bus, short enough to overlap soon
+
+
+def staged(x: Tensor, device: torch.device) -> Iterator[tuple[int, Tensor]]:
+    """Pairs of first row and copy on `device`, good until the next is asked for on this stream.
+
+    Pageable memory goes through pinned buffers. These and the copies are allocated once a thread
+    and device. Copies run on a stream of their own.
+
+    Args:
+        x: [N, ...] on the host, any strides; N >= 0, an empty matrix is one empty piece.
+        device: a GPU.
+    """
+    row_bytes = max(1, x[:1].numel() * x.element_size())
+    rows = max(1, _PIECE_BYTES // row_bytes)
+    with torch.cuda.device(device):
+        pair = _slots_of(device)
+        ahead = pair[0].fill(x[:rows])
+        for i, start in enumerate(range(0, max(1, len(x)), rows)):
+            piece, slot = ahead, pair[i % 2]
+            if start + rows < len(x):
+                ahead = pair[1 - i % 2].fill(x[start + rows : start + 2 * rows])
+            slot.wait_copied()
+            yield start, piece
+            slot.mark_used()
+
+
+class _Slot:
+    """A pinned buffer, its copy on a GPU, and when each may be written again."""
+
+    def __init__(self, device: torch.device, copies: torch.cuda.Stream) -> None:
+        self._host = torch.empty(0, dtype=torch.uint8, pin_memory=True)
+        self._copy = torch.empty(0, dtype=torch.uint8, device=device)
+        self._copies = copies
+        self._copied, self._used = torch.cuda.Event(), torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+    def fill(self, x: Tensor) -> Tensor:
+        """Starts to copy x; what it returns holds x after `wait_copied`."""
+        n_bytes = x.numel() * x.element_size()
+        self._copied.synchronize()  # the last copy has left the pinned buffer,
+        self._used.synchronize()  # and nobody looks at it on the GPU any more
+        if n_bytes > len(self._copy):
+            self._host = torch.empty(n_bytes, dtype=torch.uint8, pin_memory=True)
+            self._copy = torch.empty(n_bytes, dtype=torch.uint8, device=self._copy.device)
+        if not (x.is_pinned() and x.is_contiguous()):
+            x = _as(self._host, x).copy_(x)
+        copy = _as(self._copy, x)
+        with torch.cuda.stream(self._copies):
+            copy.copy_(x, non_blocking=True)
+            self._copied.record()
+        return copy
+
+    def wait_copied(self) -> None:
+        """Has the current stream wait for the copy."""
+        self._copied.wait()
+
+    def mark_used(self) -> None:
+        """What the current stream has been given so far is the last that looks at the copy."""
+        self._used.record()
+
+
+def _as(buffer: Tensor, x: Tensor) -> Tensor:
+    """The beginning of a buffer as a matrix like x."""
+    return buffer[: x.numel() * x.element_size()].view(x.dtype).view(x.shape)
+
+
+_of_thread = threading.local()
+
+
+def _slots_of(device: torch.device) -> tuple[_Slot, _Slot]:
+    slots: dict[torch.device, tuple[_Slot, _Slot]] = _of_thread.__dict__.setdefault("slots", {})
+    if device not in slots:
+        copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        slots[device] = _Slot(device, copies), _Slot(device, copies)
+    return slots[device]
