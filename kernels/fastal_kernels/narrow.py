@@ -117,8 +117,8 @@ def narrow_kernel(
             tail, runner_up, moment, first, o_n, o_n < left, p_scores, stride_m, per_class,
             per_log, MEASURES, C, PACK,
         )  # fmt: skip
-        if BY is not None:
+        if BY >= 0:
             selected += (score_of(BY, tail, runner_up, moment, per_class, per_log, C, PACK),)
-    if BY is not None:
+    if BY >= 0:
         o_n = o_p[:, None] * PER + tl.arange(0, PER)[None, :]
         append(matrix(selected), first_row + first + o_n, o_n < left, p_keys, p_selection)

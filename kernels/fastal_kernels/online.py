@@ -60,7 +60,7 @@ def least(DTYPE: tl.constexpr, IS_PROBS: tl.constexpr):
     """What losers are clamped to."""
     if IS_PROBS:
         return 0.0
-    elif DTYPE == tl.float16:  # noqa: SIM300
+    elif DTYPE == tl.float16:
         return LEAST_HALF
     else:
         return LEAST

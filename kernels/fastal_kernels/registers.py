@@ -131,9 +131,12 @@ def lane_max(x, V: tl.constexpr, PACK: tl.constexpr):
     """The largest [R, G] of each lane's V values, as float32."""
     if V == 1:
         return x.to(tl.float32)
+    elif V == 2:
+        low, high = halves(x, V)
+        return tl.maximum(low.to(tl.float32), high.to(tl.float32))
     else:
         low, high = halves(x, V)
-        return lane_max(vector_max(low, high, PACK if V > 2 else ""), V // 2, PACK)
+        return lane_max(vector_max(low, high, PACK), V // 2, PACK)
 
 
 @triton.jit
@@ -141,6 +144,9 @@ def lane_min(x, V: tl.constexpr, PACK: tl.constexpr):
     """The smallest [R, G] of each lane's V values, as float32."""
     if V == 1:
         return x.to(tl.float32)
+    elif V == 2:
+        low, high = halves(x, V)
+        return tl.minimum(low.to(tl.float32), high.to(tl.float32))
     else:
         low, high = halves(x, V)
-        return lane_min(vector_min(low, high, PACK if V > 2 else ""), V // 2, PACK)
+        return lane_min(vector_min(low, high, PACK), V // 2, PACK)

@@ -15,6 +15,12 @@ import triton.language as tl
 from fastal_kernels.online import log1p
 from fastal_kernels.registers import reciprocal
 
+# Measures by number; of several, bit by bit.
+LEAST_CONFIDENCE: tl.constexpr = tl.constexpr(0)
+MARGIN: tl.constexpr = tl.constexpr(1)
+RATIO: tl.constexpr = tl.constexpr(2)
+ENTROPY: tl.constexpr = tl.constexpr(3)
+
 
 @triton.jit
 def score_of(
@@ -23,11 +29,11 @@ def score_of(
 ):  # fmt: skip
     """One of the four."""
     per_total = reciprocal(1.0 + tail, PACK)
-    if MEASURE == "least_confidence":
+    if MEASURE == LEAST_CONFIDENCE:
         score = tail * per_total * per_class
-    elif MEASURE == "margin":
+    elif MEASURE == MARGIN:
         score = (tail + runner_up) * per_total
-    elif MEASURE == "ratio":
+    elif MEASURE == RATIO:
         score = runner_up
     else:
         score = (log1p(tail, C == 2, PACK) - moment * per_total) * per_log
@@ -39,7 +45,9 @@ def store_scores(
     tail, runner_up, moment, first, o_n, m_n, p_scores, stride_m, per_class, per_log,
     MEASURES: tl.constexpr, C: tl.constexpr, PACK: tl.constexpr,
 ):  # fmt: skip
-    """Stores the measures [M, N] asked for, of rows first + o_n of the N where m_n."""
-    for i in tl.static_range(len(MEASURES)):
-        score = score_of(MEASURES[i], tail, runner_up, moment, per_class, per_log, C, PACK)
-        tl.store(p_scores + i * tl.cast(stride_m, tl.int64) + first + o_n, score, mask=m_n)
+    """Stores the measures asked for, in order, [M, N], of rows first + o_n of the N where m_n."""
+    for i in tl.static_range(4):
+        if MEASURES & (1 << i):
+            score = score_of(i, tail, runner_up, moment, per_class, per_log, C, PACK)
+            tl.store(p_scores + first + o_n, score, mask=m_n)
+            p_scores += tl.cast(stride_m, tl.int64)

@@ -19,7 +19,7 @@ from fastal_kernels.narrow import narrow_kernel
 from fastal_kernels.topk import Candidates
 from fastal_kernels.wide import merge_kernel, wide_kernel
 
-MEASURES = ("least_confidence", "margin", "ratio", "entropy")
+MEASURES = ("least_confidence", "margin", "ratio", "entropy")  # as numbered in `scores`
 _PACK = {torch.bfloat16: "bf16x2", torch.float16: "f16x2", torch.float32: "f32"}
 _ALIGNED = 16  # bytes; what Triton takes a pointer for, or for nothing
 
@@ -37,12 +37,13 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
     """
     if not set(measures) <= set(MEASURES):
         raise KeyError(f"measures: wanted some of {MEASURES}, got {measures}")
-    scores = torch.empty(len(measures), len(logits), dtype=torch.float32, device=logits.device)
+    asked = tuple(measure for measure in MEASURES if measure in measures)
+    scores = torch.empty(len(asked), len(logits), dtype=torch.float32, device=logits.device)
     if scores.numel():
         out = {"p_scores": scores, "stride_m": scores.stride(0)}
         nothing = {"p_keys": None, "p_selection": None, "first_row": 0}
-        _launch(logits, kind, tuple(measures), None, out | nothing)
-    return list(scores)
+        _launch(logits, kind, asked, None, out | nothing)
+    return [scores[asked.index(measure)] for measure in measures]
 
 
 def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Candidates) -> int:
@@ -84,8 +85,8 @@ def variant(
         "C": matrix.n_classes,
         "PITCH": matrix.pitch,
         "STRIDE_C": matrix.stride_c,
-        "MEASURES": measures,
-        "BY": by,
+        "MEASURES": sum(1 << MEASURES.index(measure) for measure in measures),
+        "BY": -1 if by is None else MEASURES.index(by),
         "WITH_T": "entropy" in (*measures, by),
         "IS_PROBS": kind == "probs",
         "PACK": _PACK[dtype] if isa.ptx else "",

@@ -83,7 +83,7 @@ def row_state(
 @triton.jit
 def is_extreme(a, DTYPE: tl.constexpr):
     """Whether valid rows with maximum `a` are beyond what the sums are made for."""
-    usual = USUAL_HALF if DTYPE == tl.float16 else USUAL  # noqa: SIM300
+    usual = USUAL_HALF if DTYPE == tl.float16 else USUAL
     return (tl.abs(a) > usual) & (tl.abs(a) < float("inf"))
 
 
@@ -190,7 +190,7 @@ def wide_kernel(
             tail, runner_up, moment, 0, o_n, m_n, p_scores, stride_m, per_class, per_log,
             MEASURES, C, PACK,
         )  # fmt: skip
-        if BY is not None:
+        if BY >= 0:
             score = score_of(BY, tail, runner_up, moment, per_class, per_log, C, PACK)
             append(score, first_row + o_n, m_n, p_keys, p_selection)
 
@@ -226,6 +226,6 @@ def merge_kernel(
         tail, runner_up, moment, 0, o_n, o_n < N, p_scores, stride_m, per_class, per_log,
         MEASURES, C, PACK,
     )  # fmt: skip
-    if BY is not None:
+    if BY >= 0:
         score = score_of(BY, tail, runner_up, moment, per_class, per_log, C, PACK)
         append(score, first_row + o_n, o_n < N, p_keys, p_selection)

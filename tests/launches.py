@@ -1,0 +1,73 @@
+"""Launches the kernels through Triton's JIT on a driver that only compiles; prints how many it did.
+
+Run as a process of its own: Triton compiles or interprets, never both in one.
+"""
+
+import json
+import sys
+
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from fastal_kernels import uncertainty as kernels
+from fastal_kernels.launch import Isa
+from fastal_kernels.topk import SEGMENT, Candidates
+
+
+class Driver:
+    """An sm_90 that is not there."""
+
+    def get_current_target(self):
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+
+def launches():
+    for n_classes in (2, 10, 1001):
+        x = torch.randn(40, n_classes).bfloat16()
+        yield f"{n_classes} classes", lambda x=x: kernels.uncertainty(x, kernels.MEASURES)
+        for rows in (slice(3, 21), slice(5, 40), slice(7, 8)):
+            yield "", lambda x=x, rows=rows: kernels.uncertainty(x[rows], kernels.MEASURES)
+        for first_row in (0, SEGMENT - 40, 5 * SEGMENT):
+            candidates = Candidates(3, torch.device("cpu"), -1)
+            yield (
+                f"{n_classes} classes, selecting",
+                lambda x=x, first=first_row, into=candidates: kernels.select(
+                    x, "margin", "logits", first, into
+                ),
+            )
+    x = torch.randn(3, 50_257).half()
+    yield "parts", lambda: kernels.uncertainty(x, kernels.MEASURES)
+
+
+def main():
+    driver.set_active(Driver())
+    kernels.isa_of = lambda device: Isa(ptx=True)
+    run, compiled = JITFunction.run, {}
+
+    def compile_only(kernel, *args, grid, warmup, **kwargs):
+        run(kernel, *args, grid=grid, warmup=True, **kwargs)
+
+    JITFunction.run = compile_only
+    before = 0
+    for name, launch in launches():
+        launch()
+        after = sum(
+            len(cache[0])
+            for kernel in (kernels.narrow_kernel, kernels.wide_kernel, kernels.merge_kernel)
+            for cache in kernel.device_caches.values()
+        )
+        compiled[name] = compiled.get(name, 0) + after - before
+        before = after
+    json.dump(compiled, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
