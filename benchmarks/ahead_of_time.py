@@ -11,7 +11,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from fastal_kernels.launch import Isa, Matrix
-from fastal_kernels.uncertainty import MEASURES, variant
+from fastal_kernels.uncertainty import MEASURES, variants
 
 TARGETS = {
     "sm_80": (GPUTarget("cuda", 80, 32), Isa(ptx=True)),
@@ -21,7 +21,6 @@ TARGETS = {
 }
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _POINTERS = {"p_scores": "*fp32", "p_states": "*fp32", "p_keys": "*i64", "p_selection": "*i64"}
-_FLOATS = ("per_class", "per_log", "tolerance")
 
 
 @dataclass(frozen=True)
@@ -48,27 +47,36 @@ class Case:
 
 
 def compiled(case: Case, target: str):
-    """The kernel for a case, its compile-time arguments, and what `triton.compile` makes of it."""
+    """The first kernel for a case, its compile-time arguments, and what Triton makes of it.
+
+    Of rows that are split, the one that reads them.
+    """
     gpu, isa = TARGETS[target]
     matrix = Matrix(case.n_classes, case.itemsize, case.n_classes, case.stride_c, alignment=16)
-    kernel, constants = variant(matrix, DTYPES[case.dtype], case.kind, case.measures, case.by, isa)
-    num_warps = constants.pop("num_warps")
-    # As a launch specialises: what is None or a tuple is compiled in; so is n_states = 1.
-    fixed = constants | {"p_states": None, "n_states": 1}
-    fixed |= {} if case.measures else {"p_scores": None}
-    fixed |= {} if case.by else {"p_keys": None, "p_selection": None}
-    signature = {}
-    for name in kernel.arg_names:
-        if name in fixed:
-            signature[name] = "constexpr"
-        elif name == "p_x":
-            signature[name] = f"*{case.dtype}"
-        else:
-            signature[name] = _POINTERS.get(name) or ("fp32" if name in _FLOATS else "i32")
+    (kernel, constants), *more = variants(
+        matrix, DTYPES[case.dtype], case.kind, case.measures, case.by, isa
+    )
+    binary = _compile(kernel, constants, case.dtype, bool(more), gpu)
+    for other, arguments in more:
+        _compile(other, arguments, case.dtype, True, gpu)
+    return kernel, constants, binary
+
+
+def _compile(kernel, constants, dtype, is_split, gpu):
+    # As a launch specialises: what is None is compiled in.
+    fixed = {name: value for name, value in constants.items() if name != "num_warps"}
+    fixed |= {} if is_split else {"p_states": None}
+    fixed |= {} if constants["MEASURES"] else {"p_scores": None}
+    fixed |= {} if constants["BY"] >= 0 else {"p_keys": None, "p_selection": None}
+    types = _POINTERS | {"p_x": f"*{dtype}", "first_state": "i32", "n_states": "i32"}
+    types |= dict.fromkeys(("per_class", "per_log", "tolerance"), "fp32")
+    signature = {
+        name: "constexpr" if name in fixed else types.get(name, "i64") for name in kernel.arg_names
+    }
     order = list(signature)
     constexprs = {(order.index(name),): fixed[name] for name in order if name in fixed}
     aligned = {
         (i,): [["tt.divisibility", 16]] for i, name in enumerate(order) if signature[name][0] == "*"
     }
     source = ASTSource(kernel, signature, constexprs, aligned)
-    return kernel, constants, triton.compile(source, target=gpu, options={"num_warps": num_warps})
+    return triton.compile(source, target=gpu, options={"num_warps": constants["num_warps"]})

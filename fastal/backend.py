@@ -44,11 +44,11 @@ def device_for(logits: Tensor) -> torch.device:
     return logits.device
 
 
-def candidates(k: int, device: torch.device, threshold: int) -> Any:
+def candidates(k: int, device: torch.device, segment: int, bar: tuple[float, int] | None) -> Any:
     """`fastal_kernels.topk.Candidates`: what `select` lets through on a device."""
     from fastal_kernels.topk import Candidates
 
-    return Candidates(k, device, threshold)
+    return Candidates(k, device, segment, bar)
 
 
 def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Any) -> int:
@@ -112,7 +112,7 @@ def _triton_reasons(x: Tensor | None) -> list[str]:
 
 def _interprets() -> bool:
     # Triton reads this variable when a kernel is defined; its interpreter serves tests.
-    return os.environ.get("TRITON_INTERPRET") == "1"
+    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 
 
 def _torch_reasons(_: Tensor | None) -> list[str]:

@@ -1,17 +1,16 @@
 """The running top-k behind a kernel: on a GPU, scores go from registers into the selection."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fastal import backend
 from fastal.topk import TopK
 
-# Rows that candidates can tell apart (`fastal_kernels.topk`): those with the same number here.
-_SEGMENT_BITS = 32
-_LOW = (1 << _SEGMENT_BITS) - 1
+_SEGMENT_BITS = 32  # candidates tell so many rows apart: those with the same number above
 
 
 class FusedTopK:
@@ -26,40 +25,23 @@ class FusedTopK:
         """Whether `update` takes rows x from row `start` on: those of one segment."""
         return len(x) > 0 and start >> _SEGMENT_BITS == (start + len(x) - 1) >> _SEGMENT_BITS
 
-    def update(self, x: Tensor, measure: str, kind: str, start: int) -> int:
-        """Takes rows start, start + 1, ... of predictions, and returns how many are invalid.
+    @contextmanager
+    def update(self, x: Tensor, measure: str, kind: str, start: int) -> Iterator[int]:
+        """Takes rows start, start + 1, ... of predictions; the count of invalid ones, left out.
 
-        Invalid rows are left out; `undo` takes the whole update back.
+        If an exception leaves the context, none of the rows was taken.
         """
-        segment = start >> _SEGMENT_BITS
-        device = backend.device_for(x)
-        if self._of != (device, segment):
+        of = backend.device_for(x), start >> _SEGMENT_BITS
+        if self._of != of:
             self.flush()
-            self._candidates = backend.candidates(self._top.k, device, self._threshold(segment))
-            self._of = device, segment
-        self._candidates.mark()
-        return backend.select(x, measure, kind, start, self._candidates)
-
-    def undo(self) -> None:
-        """Takes the last update back."""
-        self._candidates.undo()
+            self._candidates = backend.candidates(self._top.k, *of, self._top.bar)
+            self._of = of
+        with self._candidates.transaction():
+            yield backend.select(x, measure, kind, start, self._candidates)
 
     def flush(self) -> None:
         """Hands the best candidates over."""
-        if self._of is None:
-            return
-        keys = self._candidates.best().cpu().numpy()
-        rows = (_LOW - (keys & _LOW)) | (self._of[1] << _SEGMENT_BITS)
-        self._top.add((keys >> _SEGMENT_BITS).astype(np.int32).view(np.float32), rows)
-        self._candidates, self._of = None, None
-
-    def _threshold(self, segment: int) -> int:
-        """The key which those of a segment must exceed to be among the k best so far."""
-        if self._top.bar is None:
-            return -1
-        score, row = self._top.bar
-        key = int(np.float32(score).view(np.int32)) << _SEGMENT_BITS
-        if row >> _SEGMENT_BITS == segment:
-            return key | (_LOW - (row & _LOW))
-        # A tie is won by all rows of a segment before that of the bar, and lost by all after it.
-        return key | _LOW if segment > row >> _SEGMENT_BITS else key - 1
+        if self._of is not None:
+            scores, rows = (best.cpu().numpy() for best in self._candidates.best())
+            self._top.add(scores, rows)
+            self._candidates, self._of = None, None

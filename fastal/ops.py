@@ -1,4 +1,4 @@
-"""What `torch.compile` sees of fastal: one opaque operator, which scores as `fastal.score` does."""
+"""What `torch.compile` sees of fastal: one opaque operator that scores."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from fastal.scores import MEASURES
 def score(x: Tensor, kind: str, on_invalid: str, backend: str) -> Tensor:
     """The four scores [4, N] float32 of a matrix [N, C]; see `fastal.score`."""
     _, scores = Scorer(MEASURES, kind=kind, on_invalid=on_invalid, backend=backend)(x, 0)
-    return torch.stack(scores)
+    return torch.stack(scores).to(x.device)
 
 
 @score.register_fake

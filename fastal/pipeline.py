@@ -9,24 +9,36 @@ from fastal.sources import Source
 
 # Large enough to hide the cost of a call, small enough for steady progress and little memory.
 _CHUNK_BYTES = 32 << 20
-_CHUNK_ROWS = 1 << 20  # rows of few classes are short, and every row has scores
+_LEAST_ROW_BYTES = 32  # what a row counts for at least: rows may be short, and each has scores
+# Rows begin alike in all chunks with regard to wide loads, on which a kernel's last bits depend.
+_ALIKE = 16
 
 OnChunk = Callable[[int, int], None]
 
 
-def run(reducer: Reducer[Result], source: Source, on_chunk: OnChunk | None = None) -> Result:
+def run(
+    reducer: Reducer[Result],
+    source: Source,
+    on_chunk: OnChunk | None = None,
+    chunk_bytes: int | None = None,
+) -> Result:
     """Feeds every chunk of the source to the reducer and returns its result.
 
     Args:
         reducer: takes the chunks, each with the number of its first row.
         source: the pool.
         on_chunk: called after each chunk with its rows and bytes.
+        chunk_bytes: how much of the pool to look at in one go; None: as much as suits a CPU.
 
     Raises:
         InvalidRows, ValueError, TypeError: what the reducer or the source found wrong, with the
             file and row where the source has files.
     """
-    chunk_rows = min(max(1, _CHUNK_BYTES // (source.row_bytes or 1)), _CHUNK_ROWS)
+    chunk_rows = max(
+        1, (chunk_bytes or _CHUNK_BYTES) // max(source.row_bytes or 0, _LEAST_ROW_BYTES)
+    )
+    if chunk_rows > _ALIKE:
+        chunk_rows -= chunk_rows % _ALIKE
     for start, chunk in source.chunks(chunk_rows):
         try:
             reducer.update(chunk, start)

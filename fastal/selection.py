@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from fastal.arrays import kind_of
-from fastal.errors import InvalidRows
 from fastal.fused_topk import FusedTopK
 from fastal.scorer import By, Chunk, Scorer
 from fastal.topk import TopK
@@ -94,12 +93,9 @@ class Selector:
     def _update_fused(self, rows: Chunk) -> None:
         assert not callable(self._scorer.by)
         (measure,) = self._scorer.by
-        n_invalid = self._fused.update(rows.x, measure, self._scorer.kind, rows.start)
-        try:  # a second look at the chunk only where rows have to be named
+        with self._fused.update(rows.x, measure, self._scorer.kind, rows.start) as n_invalid:
+            # A second look at the chunk, only where rows have to be named.
             self._scorer.count(rows, n_invalid, lambda: self._scorer.scores(rows)[0])
-        except InvalidRows:
-            self._fused.undo()
-            raise
 
     def merge(self, other: "Selector") -> None:
         """Takes in a selector with the same arguments that saw other rows.
@@ -113,9 +109,9 @@ class Selector:
             raise TypeError(f"merge: wanted another Selector, got {other!r}")
         if other._top.k != self._top.k:
             raise ValueError(f"merge: the other has k={other._top.k}, this one k={self._top.k}")
-        self._scorer.merge(other._scorer)
         self._fused.flush()
         other._fused.flush()
+        self._scorer.merge(other._scorer)
         self._top.merge(other._top)
         self._as_given = self._as_given or other._as_given
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 _PIECE_BYTES = 8 << 20  # long enough for the full rate of the bus, short enough to overlap soon
+_ALIKE = 16  # rows begin alike in all pieces with regard to wide loads: see `pipeline`
 
 
 def staged(x: Tensor, device: torch.device) -> Iterator[tuple[int, Tensor]]:
@@ -20,39 +21,38 @@ def staged(x: Tensor, device: torch.device) -> Iterator[tuple[int, Tensor]]:
         device: a GPU.
     """
     row_bytes = max(1, x[:1].numel() * x.element_size())
-    rows = max(1, _PIECE_BYTES // row_bytes)
-    with torch.cuda.device(device):
-        pair = _slots_of(device)
-        ahead = pair[0].fill(x[:rows])
-        for i, start in enumerate(range(0, max(1, len(x)), rows)):
-            piece, slot = ahead, pair[i % 2]
-            if start + rows < len(x):
-                ahead = pair[1 - i % 2].fill(x[start + rows : start + 2 * rows])
-            slot.wait_copied()
+    rows = max(1, _PIECE_BYTES // row_bytes // _ALIKE) * _ALIKE
+    slots = _slots_of(device)
+    ahead = slots[0].fill(x[:rows])
+    for i, start in enumerate(range(0, max(1, len(x)), rows)):
+        piece, slot = ahead, slots[i % 2]
+        if start + rows < len(x):
+            ahead = slots[1 - i % 2].fill(x[start + rows : start + 2 * rows])
+        slot.wait_copied()
+        try:
             yield start, piece
+        finally:  # whoever breaks off may have started a kernel
             slot.mark_used()
 
 
-class _Slot:
+class Slot:
     """A pinned buffer, its copy on a GPU, and when each may be written again."""
 
     def __init__(self, device: torch.device, copies: torch.cuda.Stream) -> None:
-        self._host = torch.empty(0, dtype=torch.uint8, pin_memory=True)
+        self._host = torch.empty(0, dtype=torch.uint8)
         self._copy = torch.empty(0, dtype=torch.uint8, device=device)
         self._copies = copies
         self._copied, self._used = torch.cuda.Event(), torch.cuda.Event()  # type: ignore[no-untyped-call]
 
+    @torch.inference_mode(False)
     def fill(self, x: Tensor) -> Tensor:
         """Starts to copy x; what it returns holds x after `wait_copied`."""
-        n_bytes = x.numel() * x.element_size()
-        self._copied.synchronize()  # the last copy has left the pinned buffer,
-        self._used.synchronize()  # and nobody looks at it on the GPU any more
-        if n_bytes > len(self._copy):
-            self._host = torch.empty(n_bytes, dtype=torch.uint8, pin_memory=True)
-            self._copy = torch.empty(n_bytes, dtype=torch.uint8, device=self._copy.device)
+        self._copied.synchronize()  # the last copy has left the pinned buffer
+        self._reserve(x.numel() * x.element_size())
         if not (x.is_pinned() and x.is_contiguous()):
             x = _as(self._host, x).copy_(x)
         copy = _as(self._copy, x)
+        self._copies.wait_event(self._used)
         with torch.cuda.stream(self._copies):
             copy.copy_(x, non_blocking=True)
             self._copied.record()
@@ -60,11 +60,19 @@ class _Slot:
 
     def wait_copied(self) -> None:
         """Has the current stream wait for the copy."""
-        self._copied.wait()
+        torch.cuda.current_stream(self._copy.device).wait_event(self._copied)
 
     def mark_used(self) -> None:
         """What the current stream has been given so far is the last that looks at the copy."""
-        self._used.record()
+        self._used.record(torch.cuda.current_stream(self._copy.device))
+
+    def _reserve(self, n_bytes: int) -> None:
+        if n_bytes > len(self._copy):
+            n_bytes = max(n_bytes, _PIECE_BYTES)
+            self._host = torch.empty(n_bytes, dtype=torch.uint8, pin_memory=True)
+            self._copy = torch.empty(n_bytes, dtype=torch.uint8, device=self._copy.device)
+            # The allocator gives what the current stream may still be using.
+            self._copies.wait_stream(torch.cuda.current_stream(self._copy.device))
 
 
 def _as(buffer: Tensor, x: Tensor) -> Tensor:
@@ -75,9 +83,9 @@ def _as(buffer: Tensor, x: Tensor) -> Tensor:
 _of_thread = threading.local()
 
 
-def _slots_of(device: torch.device) -> tuple[_Slot, _Slot]:
-    slots: dict[torch.device, tuple[_Slot, _Slot]] = _of_thread.__dict__.setdefault("slots", {})
+def _slots_of(device: torch.device) -> tuple[Slot, Slot]:
+    slots: dict[torch.device, tuple[Slot, Slot]] = _of_thread.__dict__.setdefault("slots", {})
     if device not in slots:
         copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        slots[device] = _Slot(device, copies), _Slot(device, copies)
+        slots[device] = Slot(device, copies), Slot(device, copies)
     return slots[device]

@@ -14,6 +14,7 @@ from fastal.selection import Picks, Selector
 from fastal.sources import open_pool
 
 _log = logging.getLogger("fastal")
+_GPU_CHUNK_BYTES = 4 << 30
 
 
 def score(
@@ -89,4 +90,7 @@ def select(
         ValueError, TypeError, OSError: a bad argument or file, named.
     """
     selector = Selector(k, by, kind=kind, on_invalid=on_invalid, backend=backend)
-    return run(selector, open_pool(pool))
+    # Chunks of a pool on a GPU are no copies there, nor are their scores kept; small ones would be
+    # done with before the next has started.
+    is_fused = isinstance(pool, torch.Tensor) and pool.is_cuda and not callable(by)
+    return run(selector, open_pool(pool), chunk_bytes=_GPU_CHUNK_BYTES if is_fused else None)

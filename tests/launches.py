@@ -13,7 +13,7 @@ from triton.runtime.jit import JITFunction
 
 from fastal_kernels import uncertainty as kernels
 from fastal_kernels.launch import Isa
-from fastal_kernels.topk import SEGMENT, Candidates
+from fastal_kernels.topk import Candidates
 
 
 class Driver:
@@ -35,15 +35,15 @@ def launches():
         yield f"{n_classes} classes", lambda x=x: kernels.uncertainty(x, kernels.MEASURES)
         for rows in (slice(3, 21), slice(5, 40), slice(7, 8)):
             yield "", lambda x=x, rows=rows: kernels.uncertainty(x[rows], kernels.MEASURES)
-        for first_row in (0, SEGMENT - 40, 5 * SEGMENT):
-            candidates = Candidates(3, torch.device("cpu"), -1)
+        for first_row in (0, 2**32 - 40, 5 * 2**32):
+            candidates = Candidates(3, torch.device("cpu"), first_row >> 32, None)
             yield (
                 f"{n_classes} classes, selecting",
                 lambda x=x, first=first_row, into=candidates: kernels.select(
                     x, "margin", "logits", first, into
                 ),
             )
-    x = torch.randn(3, 50_257).half()
+    x = torch.randn(3, 150_001).half()
     yield "parts", lambda: kernels.uncertainty(x, kernels.MEASURES)
 
 

@@ -1,6 +1,6 @@
 """Selection behind the scores: exact whatever the order of programs, chunks and launches."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -88,7 +88,7 @@ def test_the_order_of_programs_changes_nothing(program_order, n_classes):
 
 
 def test_the_order_of_parts_changes_nothing(program_order):
-    x = torch.randn(3, 20_001, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    x = torch.randn(2, 140_001, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     scores = uncertainty(x, fastal.scores.MEASURES, backend="triton")
     program_order(1)
     for before, after in zip(
@@ -97,13 +97,16 @@ def test_the_order_of_parts_changes_nothing(program_order):
         assert torch.equal(before, after)
 
 
-@pytest.fixture(params=[(1 << 16, 1 << 24), (8, 64)], ids=["large launches", "small launches"])
+@pytest.fixture(params=[None, (8, 64, 8)], ids=["large launches", "small launches"])
 def launches(request, monkeypatch):
     """Launches so small that the threshold rises within a chunk, as well as the real size."""
     from fastal_kernels import topk
 
-    monkeypatch.setattr(topk, "_FIRST_ROWS", request.param[0])
-    monkeypatch.setattr(topk, "_MOST_ROWS", request.param[1])
+    if request.param is not None:
+        for name, size in zip(
+            ("_FIRST_ROWS", "_MOST_ROWS", "_LEAST_LIMIT"), request.param, strict=True
+        ):
+            monkeypatch.setattr(topk, name, size)
 
 
 @pytest.mark.usefixtures("launches")
@@ -163,6 +166,44 @@ def test_an_invalid_chunk_leaves_no_trace(seen):
     chosen.update(x[seen:300], seen)
     chosen.update(x[300:], 300)
     assert picked(chosen.result()) == best_of(x, 25)
+
+
+@pytest.mark.usefixtures("launches")
+@pytest.mark.parametrize("fails", [1, 3, 5])
+@pytest.mark.parametrize("seen", [0, 200])
+def test_an_interrupted_update_leaves_no_trace(monkeypatch, seen, fails):
+    """Out of memory, or Ctrl-C: whatever stops an update, the next one finds what it left."""
+    from fastal_kernels import uncertainty as kernels
+
+    x = matrix(700, 4)
+    chosen = selector(25)
+    chosen.update(x[:seen])
+    start, calls = kernels._start, iter(range(1, 100))
+
+    def failing(*arguments):
+        start(*arguments)
+        if next(calls) == fails:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "_start", failing)
+        try:
+            chosen.update(x[seen:])
+        except KeyboardInterrupt:
+            chosen.update(x[seen:450])
+            chosen.update(x[450:])
+    assert picked(chosen.result()) == best_of(x, 25)
+
+
+@pytest.mark.parametrize("where", list(product([False, True], repeat=3)))
+def test_inference_mode_may_come_and_go(where):
+    x = matrix(300, 3)
+    chosen = selector(40)
+    for in_mode, rows in zip(where, (x[:100], x[100:200], x[200:]), strict=True):
+        with torch.inference_mode(in_mode):
+            chosen.update(rows.clone())
+    with torch.inference_mode(not where[-1]):
+        assert picked(chosen.result()) == best_of(x, 40)
 
 
 @pytest.mark.parametrize("kind", ["logits", "probs", "log_probs"])

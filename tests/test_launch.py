@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastal_kernels.launch import Isa, Matrix, Narrow, configuration, part_of
+from fastal_kernels.launch import Isa, Matrix, Narrow, configuration, parts_of
 
 ROOT = Path(__file__).parents[1]
 CLASSES = st.one_of(st.integers(2, 70), st.integers(2, 5000), st.integers(2, 262_144))
@@ -43,7 +43,7 @@ def test_every_matrix_is_covered(n_classes, itemsize, gap, stride_c, alignment, 
         assert config.G * config.ROWS == config.threads
         assert config.GROUPS <= config.G
         # Roundings of a lane: a batch adds one.
-        assert n_classes / (config.G * config.V * config.UNROLL) <= 32
+        assert parts_of(n_classes)[1] / (config.G * config.V * config.UNROLL) <= 32
         start = 1 if config.IN_WINDOW else x.pitch
         assert not config.IN_WINDOW or (stride_c == 1 and has_boundary)
     if stride_c == 1 and (isinstance(config, Narrow) or x.pitch % config.V == 0):
@@ -52,13 +52,13 @@ def test_every_matrix_is_covered(n_classes, itemsize, gap, stride_c, alignment, 
         assert start % config.V == 0 or config.IN_WINDOW
 
 
-@given(n_rows=st.integers(1, 2000), n_classes=CLASSES)
-def test_parts_make_up_a_row(n_rows, n_classes):
-    n_parts, columns = part_of(n_rows, n_classes)
-    rest = n_classes - n_parts * columns
-    assert n_parts <= 63
-    assert rest < columns
-    assert n_parts < 2 or (rest >= 0 and columns % 2048 == 0 and n_rows <= 128)
+@given(n_classes=CLASSES)
+def test_parts_make_up_a_row(n_classes):
+    n_parts, columns, rest = parts_of(n_classes)
+    assert n_parts * columns + rest == n_classes
+    assert 0 <= rest < columns
+    assert (columns < n_classes) == (n_classes >= 131_072)
+    assert columns == n_classes or columns % 2048 == 0
 
 
 def test_the_table_is_frozen():
@@ -74,8 +74,7 @@ def test_a_launch_compiles_once():
     done = subprocess.run(script, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     compiled = json.loads(done.stdout)
-    # Row numbers are of 32 bits or of 64.
     want = {f"{n} classes": 1 for n in (2, 10, 1001)}
-    want |= {f"{n} classes, selecting": 2 for n in (2, 10, 1001)}
+    want |= {f"{n} classes, selecting": 1 for n in (2, 10, 1001)}
     # Two rows of bfloat16 lie at any 4 bytes: one more, with narrower loads.
     assert compiled == want | {"": 1, "parts": 3}

@@ -20,14 +20,11 @@ class ArraySource:
         if tensor.ndim == 0:
             raise ValueError("pool: wanted [rows, ...], got a single number")
         self._array = array
-        # No chunk is copied, and a GPU is done with a small one before the next has started.
-        self._times = 64 if tensor.device.type == "cuda" else 1
         self.n_rows: int = array.shape[0]
         self.row_bytes = math.prod(array.shape[1:]) * tensor.itemsize
 
     def chunks(self, rows: int) -> Iterator[tuple[int, Any]]:
         """See `Source.chunks`. An empty pool is one empty chunk, so that it is checked as well."""
-        rows *= self._times
         for start in range(0, max(1, self.n_rows), rows):
             yield start, self._array[start : min(start + rows, self.n_rows), ...]
 

@@ -60,7 +60,11 @@ class Narrow:
     P: int
     PER: int
     V: int
-    threads: int = 128
+
+    @property
+    def threads(self) -> int:
+        """Of a program: one a run."""
+        return self.P
 
 
 @dataclass(frozen=True)
@@ -126,16 +130,16 @@ def wide(x: Matrix) -> Wide:
 # Lanes by most classes: few enough that each sees many elements beside the work per row, and
 # enough that what they read at once fills whole sectors of 32 bytes, lines of 128 from 256 on.
 _LANES = ((64, 2), (256, 4), (1024, 8), (4096, 32), (65_536, 128))
+# Longer rows than two of these are split, so that few of them keep a GPU busy. By their length
+# alone: a row's score must not depend on how many others there are.
+_PART = 65_536
+_WHOLE_TILES = 2048
 
 
-def part_of(n_rows: int, n_classes: int) -> tuple[int, int]:
-    """How many parts to split each row into, and their columns; the rest of them is one part more.
-
-    No more than one unless the rows are too few to fill a GPU, and long.
-    """
-    n_parts = max(1, min(_MOST_PARTS, _FEW_ROWS // n_rows, n_classes // _FEWEST_COLUMNS))
+def parts_of(n_classes: int) -> tuple[int, int, int]:
+    """How many parts a row is split into, their columns, and the columns of what is left."""
+    n_parts = max(1, n_classes // _PART)
+    if n_parts == 1:
+        return 1, n_classes, 0
     columns = -(-n_classes // n_parts // _WHOLE_TILES) * _WHOLE_TILES
-    return n_classes // columns, columns
-
-
-_MOST_PARTS, _FEW_ROWS, _FEWEST_COLUMNS, _WHOLE_TILES = 63, 256, 8192, 2048
+    return n_classes // columns, columns, n_classes % columns

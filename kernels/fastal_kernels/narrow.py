@@ -83,11 +83,13 @@ def row_statistics(
         return tail, runner_up, tl.fma(gap, s, t) * e * TWO_TO_MINUS_64
 
 
-@triton.jit(do_not_specialize=["offset", "N", "first_row", "stride_m"])
+@triton.jit(do_not_specialize=("offset", "stride_m", "first_row", "N"))
 def narrow_kernel(
-    p_x, offset,  # [N, C], `offset` elements after p_x, which is aligned if anything is
-    p_scores, stride_m, p_keys, p_selection, first_row,  # see `store_scores` and `append`
-    N, per_class, per_log, tolerance,
+    # [N, C], `offset` elements after p_x, which is aligned if anything is.
+    p_x, offset: tl.int64,
+    # See `store_scores` and `append`.
+    p_scores, stride_m: tl.int64, p_keys, p_selection, first_row: tl.int64,
+    N: tl.int64, per_class, per_log, tolerance,
     C: tl.constexpr, PITCH: tl.constexpr, STRIDE_C: tl.constexpr, P: tl.constexpr,
     PER: tl.constexpr, V: tl.constexpr, MEASURES: tl.constexpr, BY: tl.constexpr,
     WITH_T: tl.constexpr, IS_PROBS: tl.constexpr, PACK: tl.constexpr,

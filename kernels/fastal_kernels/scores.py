@@ -50,4 +50,4 @@ def store_scores(
         if MEASURES & (1 << i):
             score = score_of(i, tail, runner_up, moment, per_class, per_log, C, PACK)
             tl.store(p_scores + first + o_n, score, mask=m_n)
-            p_scores += tl.cast(stride_m, tl.int64)
+            p_scores += stride_m

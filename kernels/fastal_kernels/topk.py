@@ -5,18 +5,19 @@ keys are unique, larger ones are better, and ties go to the lower row. Rows are 
 so that keys compare within one *segment* of as many rows.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-SEGMENT = 1 << 32  # rows
-# Rows of a launch at most, and of the first one, after which the threshold is worth something.
-_MOST_ROWS, _FIRST_ROWS = 1 << 24, 1 << 16
-_GROWTH = 8
+_SEGMENT_BITS = 32
+_LOW = (1 << _SEGMENT_BITS) - 1
+# Rows of a launch: at first, until there is a threshold that is worth something, and at most.
+_FIRST_ROWS, _MOST_ROWS, _GROWTH = 1 << 16, 1 << 24, 8
+_LEAST_LIMIT = 1 << 16  # keys that are not worth a selection
 
 
 @triton.jit
@@ -35,9 +36,8 @@ def append(score, row, m_n, p_keys, p_selection):
     # One comparison a row tells that nothing is to be done, for most programs: true also of NaN,
     # and of all where the threshold's upper half, of -1, is NaN.
     of_threshold = (threshold >> 32).to(tl.int32).to(tl.float32, bitcast=True)
-    SIZE: tl.constexpr = score.numel
-    is_any = tl.max(tl.reshape((m_n & ((score < of_threshold) == 0)).to(tl.int32), [SIZE]))
-    if is_any != 0:
+    if tl.max((m_n & ((score < of_threshold) == 0)).to(tl.int32)) != 0:
+        SIZE: tl.constexpr = score.numel
         bits = tl.maximum(score.to(tl.int32, bitcast=True), 0)  # -0.0 is 0
         key = (bits.to(tl.int64) << 32) | (0xFFFFFFFF - (row & 0xFFFFFFFF))
         key = tl.reshape(key, [SIZE])
@@ -53,15 +53,6 @@ def append(score, row, m_n, p_keys, p_selection):
             tl.atomic_add(p_selection + 2, n_invalid, sem="relaxed")
 
 
-@dataclass
-class _Before:
-    """What `mark` found, to be restored by `undo`; keys: None while they are in their place."""
-
-    selection: Tensor
-    held: int
-    keys: Tensor | None = None
-
-
 class Candidates:
     """The keys that kernels let through, of rows of one segment: the k best are among them.
 
@@ -72,29 +63,49 @@ class Candidates:
     Args:
         k: how many are wanted.
         device: where the matrices are.
-        threshold: keys up to this one are of no interest.
+        segment: the number of the segment, row // 2^32.
+        bar: score and row of a k-th best that is known, of any segment; None: there is none.
     """
 
-    def __init__(self, k: int, device: torch.device, threshold: int) -> None:
-        self._k = k
-        self._keys = torch.empty(0, dtype=torch.int64, device=device)
-        self._selection = torch.tensor([threshold, 0, 0], device=device)
-        self._held, self._invalid = 0, 0  # keys at most; invalid rows when last looked at
-        self._next_rows = _FIRST_ROWS if threshold < 0 else _MOST_ROWS
-        self._before = _Before(self._selection, 0)
+    def __init__(
+        self, k: int, device: torch.device, segment: int, bar: tuple[float, int] | None
+    ) -> None:
+        self._k, self._segment = k, segment
+        self._has_threshold = bar is not None
+        self._next_rows = _MOST_ROWS if self._has_threshold else _FIRST_ROWS
+        self._held = 0  # keys, at most
+        self._kept: Tensor | None = None  # what `_compact` overwrites in a transaction
+        self._n_kept: int | None = None  # None outside of one
+        with torch.inference_mode(False):  # a tensor made in it could not be changed outside
+            self._keys = torch.empty(0, dtype=torch.int64, device=device)
+            self._selection = torch.tensor([self._threshold(bar), 0, 0], device=device)
+        self._seen = [self._threshold(bar), 0, 0]  # the selection when last looked at
 
-    def mark(self) -> None:
-        """Makes this the moment that `undo` goes back to."""
-        self._before = _Before(self._selection.clone(), self._held)
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is appended within counts as a whole: if an exception leaves it, it never was."""
+        before = self._seen
+        self._n_kept, self._kept = before[1], None
+        try:
+            yield
+        except BaseException:
+            if self._kept is not None:
+                self._keys[: self._n_kept] = self._kept
+            self._selection.copy_(torch.tensor(before))
+            self._look()
+            raise
+        finally:
+            self._n_kept = self._kept = None
 
+    @torch.inference_mode(False)
     def append(self, n_rows: int, launch: Callable[[slice, Tensor, Tensor], None]) -> int:
-        """Lets n_rows through, and returns how many of them are invalid.
+        """Lets n_rows through, within a transaction, and returns how many of them are invalid.
 
         Args:
             launch: starts a kernel on a slice of the rows, with the keys and the selection that
                 `append`, the device function, is to get.
         """
-        start, before = 0, self._invalid
+        start, (_, _, invalid) = 0, self._seen
         while start < n_rows:
             if self._held >= self._limit:
                 self._settle()
@@ -102,44 +113,60 @@ class Candidates:
             self._reserve(self._held + stop - start)
             launch(slice(start, stop), self._keys, self._selection)
             self._held += stop - start
-            self._next_rows = min(_GROWTH * self._next_rows, _MOST_ROWS)
             start = stop
         self._settle()
-        return self._invalid - before
+        return self._seen[2] - invalid
 
-    def undo(self) -> None:
-        """Forgets what was appended since `mark`."""
-        self._selection.copy_(self._before.selection)
-        _, self._held, self._invalid = self._selection.tolist()
-        if self._before.keys is not None:
-            self._keys[: self._held] = self._before.keys
-
-    def best(self) -> Tensor:
-        """The k best keys, or all if there are fewer, in no order."""
+    @torch.inference_mode(False)
+    def best(self) -> tuple[Tensor, Tensor]:
+        """Scores and rows of the k best, or of all if there are fewer, in no order."""
+        self._look()
         self._compact()
-        return self._keys[: self._held]
+        keys = self._keys[: self._held]
+        scores = (keys >> _SEGMENT_BITS).to(torch.int32).view(torch.float32)
+        return scores, (_LOW - (keys & _LOW)) | (self._segment << _SEGMENT_BITS)
+
+    def _threshold(self, bar: tuple[float, int] | None) -> int:
+        """The key that keys of the segment must exceed to beat a row with that score."""
+        if bar is None:
+            return -1
+        score, row = bar
+        key = int(torch.tensor(score).view(torch.int32)) << _SEGMENT_BITS
+        if row >> _SEGMENT_BITS == self._segment:
+            return key | (_LOW - (row & _LOW))
+        # A tie is won by all rows of a segment before that of the bar, and lost by all after it.
+        return key | _LOW if self._segment > row >> _SEGMENT_BITS else key - 1
 
     @property
     def _limit(self) -> int:
         """How many keys to hold before the best of them are selected."""
-        return max(2 * self._k, _FIRST_ROWS)
+        return max(2 * self._k, _LEAST_LIMIT) if self._has_threshold else self._k
 
     def _reserve(self, n_keys: int) -> None:
         if n_keys > len(self._keys):
-            keys = self._keys.new_empty(n_keys)
+            keys = self._keys.new_empty(max(n_keys, 2 * len(self._keys)))
             keys[: self._held] = self._keys[: self._held]
             self._keys = keys
 
+    def _look(self) -> None:
+        """Waits for the kernels, and reads what they counted."""
+        self._seen = self._selection.tolist()
+        threshold, self._held, _ = self._seen
+        self._has_threshold = threshold >= 0
+
     def _settle(self) -> None:
         """Waits for the kernels, and selects if there is much to select from."""
-        _, self._held, self._invalid = self._selection.tolist()
+        self._look()
         if self._held >= self._limit:
             self._compact()
+            self._look()  # nothing is left undone for a caller's other stream to run into
+        if self._has_threshold:
+            self._next_rows = min(_GROWTH * self._next_rows, _MOST_ROWS)
 
     def _compact(self) -> None:
         """Keeps the k best keys, one set whatever their order; the worst is the new threshold."""
-        if self._before.keys is None:
-            self._before.keys = self._keys[: self._before.held].clone()
+        if self._n_kept is not None and self._kept is None:
+            self._kept = self._keys[: self._n_kept].clone()
         if self._held > self._k:
             best = torch.topk(self._keys[: self._held], self._k, sorted=False).values
             self._keys[: self._k] = best

@@ -14,7 +14,7 @@ import torch
 import triton
 from torch import Tensor
 
-from fastal_kernels.launch import Isa, Matrix, Narrow, Wide, configuration, part_of, wide
+from fastal_kernels.launch import Isa, Matrix, Narrow, configuration, parts_of, wide
 from fastal_kernels.narrow import narrow_kernel
 from fastal_kernels.topk import Candidates
 from fastal_kernels.wide import merge_kernel, wide_kernel
@@ -40,9 +40,8 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
     asked = tuple(measure for measure in MEASURES if measure in measures)
     scores = torch.empty(len(asked), len(logits), dtype=torch.float32, device=logits.device)
     if scores.numel():
-        out = {"p_scores": scores, "stride_m": scores.stride(0)}
-        nothing = {"p_keys": None, "p_selection": None, "first_row": 0}
-        _launch(logits, kind, asked, None, out | nothing)
+        out = _NO_SCORES | {"p_scores": scores, "stride_m": scores.stride(0)}
+        _launch(logits, kind, asked, None, out)
     return [scores[asked.index(measure)] for measure in measures]
 
 
@@ -59,30 +58,27 @@ def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Candid
     """
 
     def launch(rows: slice, keys: Tensor, selection: Tensor) -> None:
-        out = {
-            "p_scores": None,
-            "stride_m": 0,
-            "p_keys": keys,
-            "p_selection": selection,
-            "first_row": first_row + rows.start,
-        }
-        _launch(logits[rows], kind, (), measure, out)
+        out = {"p_keys": keys, "p_selection": selection, "first_row": first_row + rows.start}
+        _launch(logits[rows], kind, (), measure, _NO_SCORES | out)
 
     return into.append(len(logits), launch)
 
 
-def variant(
+@functools.cache
+def variants(
     matrix: Matrix,
     dtype: torch.dtype,
     kind: str,
     measures: tuple[str, ...],
     by: str | None,
     isa: Isa,
-) -> tuple[Any, dict[str, Any]]:
-    """The kernel for whole rows of a matrix, and its compile-time arguments."""
-    config = configuration(matrix)
-    constants = {
-        "C": matrix.n_classes,
+) -> list[tuple[Any, dict[str, Any]]]:
+    """The kernels to launch for a matrix, and their compile-time arguments.
+
+    One for whole rows; or, for long ones, one for their parts, one for what is left of them where
+    that is anything, and one that merges.
+    """
+    common = {
         "PITCH": matrix.pitch,
         "STRIDE_C": matrix.stride_c,
         "MEASURES": sum(1 << MEASURES.index(measure) for measure in measures),
@@ -90,16 +86,32 @@ def variant(
         "WITH_T": "entropy" in (*measures, by),
         "IS_PROBS": kind == "probs",
         "PACK": _PACK[dtype] if isa.ptx else "",
-        **_arguments(config, isa),
     }
+    config = configuration(matrix)
+    num_warps = {"num_warps": config.threads // isa.warp_size}
     if isinstance(config, Narrow):
-        return narrow_kernel, constants
-    return wide_kernel, constants | {"PAIRS": isa.pairs, "PARTS": 1}
+        return [(narrow_kernel, common | {"C": matrix.n_classes} | asdict(config) | num_warps)]
 
+    def of_columns(n_classes: int, n_parts: int) -> tuple[Any, dict[str, Any]]:
+        config = asdict(wide(replace(matrix, n_classes=n_classes)))
+        num_warps = {"num_warps": config.pop("threads") // isa.warp_size}
+        constants = {"C": n_classes, "PARTS": n_parts, "PAIRS": isa.pairs}
+        return wide_kernel, common | constants | config | num_warps
 
-def _arguments(config: Narrow | Wide, isa: Isa) -> dict[str, Any]:
-    arguments = asdict(config)
-    return arguments | {"num_warps": arguments.pop("threads") // isa.warp_size}
+    n_parts, columns, rest = parts_of(matrix.n_classes)
+    if columns == matrix.n_classes:
+        return [of_columns(columns, 1)]
+    n_states = n_parts + (rest > 0)
+    merge = common | {
+        "C": matrix.n_classes,
+        "PARTS": triton.next_power_of_2(n_states),
+        "PACK": common["PACK"] and "f32",
+        "num_warps": 1,
+    }
+    common |= {"MEASURES": 0, "BY": -1}  # of states there are no scores
+    of_parts = [of_columns(columns, n_parts)]
+    of_parts += [of_columns(rest, 1)] if rest else []
+    return [*of_parts, (merge_kernel, merge)]
 
 
 def _launch(
@@ -112,16 +124,13 @@ def _launch(
     matrix = Matrix(
         n_classes,
         logits.element_size(),
-        pitch,
+        pitch if n_rows > 1 else n_classes,
         stride_c,
         alignment=address & -address,
         has_boundary=offset > 0 or logits.data_ptr() % _ALIGNED == 0,
     )
     info = torch.finfo(logits.dtype)
-    isa = isa_of(logits.device)
-    kernel, constants = variant(matrix, logits.dtype, kind, measures, by, isa)
     arguments = {
-        **out,
         "p_x": p_x,
         "offset": offset,
         "N": n_rows,
@@ -130,50 +139,47 @@ def _launch(
         "tolerance": max(1e-3, info.eps) + n_classes * info.smallest_normal * info.eps / 2,
     }
     with torch.cuda.device_of(logits):  # Triton launches on the current device
-        n_parts, columns = part_of(n_rows, n_classes)
-        if kernel is narrow_kernel:
-            grid = (triton.cdiv(n_rows, constants["P"] * constants["PER"]),)
-            narrow_kernel[grid](**arguments, **constants)
-        elif n_parts < 2:
-            _launch_wide(arguments | {"p_states": None, "n_states": 1}, constants)
+        chosen = variants(matrix, logits.dtype, kind, measures, by, isa_of(logits.device))
+        if len(chosen) > 1:
+            _launch_parts(chosen, arguments, out)
         else:
-            _launch_parts(matrix, arguments, constants, isa, n_parts, columns)
-
-
-def _launch_wide(arguments: dict[str, Any], constants: dict[str, Any]) -> None:
-    grid = (triton.cdiv(arguments["N"], constants["ROWS"] * constants["GROUPS"]),)
-    wide_kernel[grid](**arguments, **constants)
+            (kernel, constants), *_ = chosen
+            whole = (
+                {}
+                if kernel is narrow_kernel
+                else {"p_states": None, "first_state": 0, "n_states": 1}
+            )
+            _start(kernel, constants, arguments | out | whole)
 
 
 def _launch_parts(
-    matrix: Matrix,
-    arguments: dict[str, Any],
-    constants: dict[str, Any],
-    isa: Isa,
-    n_parts: int,
-    columns: int,
+    chosen: list[tuple[Any, dict[str, Any]]], arguments: dict[str, Any], out: dict[str, Any]
 ) -> None:
-    """Few, long rows: n_parts parts of each, and what is left of it, then all states of a row."""
-    n_rows, p_x = arguments["N"], arguments["p_x"]
-    rest = matrix.n_classes - n_parts * columns
-    states = torch.empty(n_rows, n_parts + (rest > 0), 5, dtype=torch.float32, device=p_x.device)
-    of_parts = arguments | {"p_states": states, "n_states": states.shape[1]}
-    config = _arguments(wide(replace(matrix, n_classes=columns)), isa)
-    _launch_wide(
-        of_parts | {"N": n_rows * n_parts}, constants | config | {"C": columns, "PARTS": n_parts}
-    )
-    if rest:
-        offset = arguments["offset"] + n_parts * columns * matrix.stride_c
-        config = _arguments(wide(replace(matrix, n_classes=rest)), isa)
-        of_rest = of_parts | {"p_states": states[:, n_parts:], "offset": offset}
-        _launch_wide(of_rest, constants | config | {"C": rest})
-    merged = {name: constants[name] for name in merge_kernel.arg_names if name in constants}
-    merged |= {
-        "PACK": constants["PACK"] and "f32",
-        "PARTS": triton.next_power_of_2(states.shape[1]),
-        "num_warps": 1,
-    }
-    merge_kernel[(n_rows,)](p_states=states, n_states=states.shape[1], **arguments, **merged)
+    """First the states of all parts of the rows, then their scores."""
+    *of_parts, (merge, constants) = chosen
+    n_states = sum(part["PARTS"] for _, part in of_parts)
+    states = arguments["p_x"].new_empty(arguments["N"], n_states, 5, dtype=torch.float32)
+    done = 0
+    for kernel, part in of_parts:
+        offset = arguments["offset"] + done * of_parts[0][1]["C"] * part["STRIDE_C"]
+        of_part = {
+            "N": arguments["N"] * part["PARTS"],
+            "offset": offset,
+            "p_states": states,
+            "first_state": done,
+            "n_states": n_states,
+        }
+        _start(kernel, part, arguments | _NO_SCORES | of_part)
+        done += part["PARTS"]
+    _start(merge, constants, arguments | out | {"p_states": states, "n_states": n_states})
+
+
+_NO_SCORES = {"p_scores": None, "stride_m": 0, "p_keys": None, "p_selection": None, "first_row": 0}
+
+
+def _start(kernel: Any, constants: dict[str, Any], arguments: dict[str, Any]) -> None:
+    rows = math.prod(constants.get(name, 1) for name in ("P", "PER", "ROWS", "GROUPS"))
+    kernel[(triton.cdiv(arguments["N"], rows),)](**arguments, **constants)
 
 
 def _aligned(x: Tensor) -> tuple[Tensor, int]:
@@ -187,7 +193,7 @@ def _aligned(x: Tensor) -> tuple[Tensor, int]:
 @functools.cache
 def isa_of(device: torch.device) -> Isa:
     """What the device offers."""
-    if device.type != "cuda":
+    if device.type != "cuda" or triton.knobs.runtime.interpret:
         return Isa()
     if torch.version.hip is not None:
         return Isa(warp_size=torch.cuda.get_device_properties(device).warp_size)

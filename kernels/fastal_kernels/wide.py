@@ -23,6 +23,9 @@ from fastal_kernels.online import (
 from fastal_kernels.scores import score_of, store_scores
 from fastal_kernels.topk import append
 
+# One kernel for all of them, whatever their values.
+_SIZES = ("offset", "stride_m", "first_row", "first_state", "n_states", "N")
+
 
 @triton.jit
 def load_tile(
@@ -130,12 +133,15 @@ def first_tile(
     return p_x + start[:, None] + o_c[None, :], head
 
 
-@triton.jit(do_not_specialize=["offset", "N", "first_row", "stride_m", "n_states"])
+@triton.jit(do_not_specialize=_SIZES)
 def wide_kernel(
-    p_x, offset,  # [N, C], `offset` elements after p_x, which is aligned if anything is
-    p_scores, stride_m, p_keys, p_selection, first_row,  # see `store_scores` and `append`
-    p_states, n_states,  # or None; else the parts' states are written, [N / PARTS, n_states, 5]
-    N, per_class, per_log, tolerance,
+    # [N, C], `offset` elements after p_x, which is aligned if anything is.
+    p_x, offset: tl.int64,
+    # See `store_scores` and `append`.
+    p_scores, stride_m: tl.int64, p_keys, p_selection, first_row: tl.int64,
+    # Or None; else the parts' states are written, [N / PARTS, n_states, 5], from first_state on.
+    p_states, first_state: tl.int32, n_states: tl.int32,
+    N: tl.int64, per_class, per_log, tolerance,
     C: tl.constexpr, PITCH: tl.constexpr, STRIDE_C: tl.constexpr, PARTS: tl.constexpr,
     IN_WINDOW: tl.constexpr, V: tl.constexpr, G: tl.constexpr, ROWS: tl.constexpr,
     GROUPS: tl.constexpr, UNROLL: tl.constexpr, MEASURES: tl.constexpr, BY: tl.constexpr,
@@ -164,7 +170,7 @@ def wide_kernel(
     o_n = first + o_g * ROWS + o_r[:, None]
     m_n = o_n < N
     if p_states is not None:
-        p = p_states + (o_n // PARTS * n_states + o_n % PARTS) * 5
+        p = p_states + (o_n // PARTS * n_states + first_state + o_n % PARTS) * 5
         tl.store(p, a, mask=m_n)
         tl.store(p + 1, r, mask=m_n)
         tl.store(p + 2, m, mask=m_n)
@@ -195,11 +201,11 @@ def wide_kernel(
             append(score, first_row + o_n, m_n, p_keys, p_selection)
 
 
-@triton.jit(do_not_specialize=["n_states", "offset", "N", "first_row", "stride_m"])
+@triton.jit(do_not_specialize=_SIZES)
 def merge_kernel(
-    p_states, n_states,  # [N, n_states, 5]: what `wide_kernel` wrote
-    p_x, offset, p_scores, stride_m, p_keys, p_selection, first_row,
-    N, per_class, per_log, tolerance,
+    p_states, n_states: tl.int32,  # [N, n_states, 5]: what `wide_kernel` wrote
+    p_x, offset: tl.int64, p_scores, stride_m: tl.int64, p_keys, p_selection, first_row: tl.int64,
+    N: tl.int64, per_class, per_log, tolerance,
     C: tl.constexpr, PITCH: tl.constexpr, STRIDE_C: tl.constexpr, PARTS: tl.constexpr,
     MEASURES: tl.constexpr, BY: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
     PACK: tl.constexpr,

@@ -1,0 +1,80 @@
+"""Times calls on a GPU.
+
+Every variant runs once a round, after a write that leaves nothing of the matrix in the caches and
+hides the cost of starting a kernel. Times are medians, between their 20th and 80th percentiles.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+
+ROUNDS, FEWEST_ROUNDS = 12, 3
+
+
+class Variant(NamedTuple):
+    """What to call, and the clock to read: "gpu" or "host"."""
+
+    call: Callable[[], Any]
+    clock: str
+
+
+class Stopwatch:
+    """Times calls in milliseconds, by the GPU's clock or by the host's."""
+
+    def __init__(self, device: str) -> None:
+        l2_bytes = torch.cuda.get_device_properties(device).L2_cache_size
+        self._other = torch.empty(max(4 * l2_bytes, 1 << 29), dtype=torch.int8, device=device)
+
+    def __call__(self, call: Callable[[], Any], clock: str) -> float:
+        self._other.zero_()
+        if clock == "gpu":
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            call()
+            end.record()
+            end.synchronize()
+            return begin.elapsed_time(end)
+        torch.cuda.synchronize()
+        begun = time.perf_counter()
+        call()
+        torch.cuda.synchronize()
+        return 1e3 * (time.perf_counter() - begun)
+
+    def rounds(
+        self, variants: dict[str, Variant], seconds: float = math.inf
+    ) -> dict[str, list[float]]:
+        """Times of each variant; all in turn, so that a drift of the clocks meets them alike.
+
+        A first round is left out, in which memory is allocated and kernels are compiled.
+        """
+        end = time.monotonic() + seconds
+        times: dict[str, list[float]] = {name: [] for name in variants}
+        for done in range(-1, ROUNDS):
+            if done >= FEWEST_ROUNDS and time.monotonic() > end:
+                break
+            for name, variant in variants.items():
+                times[name].append(self(*variant))
+        return {name: measured[1:] for name, measured in times.items()}
+
+
+def summary(times: Sequence[float], n_bytes: int | None = None) -> dict[str, Any]:
+    """The median and its spread, and the rate where bytes are meant to be moved."""
+    ranked = sorted(times)
+    last = len(ranked) - 1
+    found = {
+        "ms": median(ranked),
+        "ms_p20": ranked[round(0.2 * last)],
+        "ms_p80": ranked[round(0.8 * last)],
+    }
+    if n_bytes is not None:
+        found["gb_per_s"] = n_bytes / found["ms"] / 1e6
+    return {"n": len(ranked)} | {name: float(f"{x:.5g}") for name, x in found.items()}
+
+
+def usable_bytes() -> int:
+    """What a matrix may take of the GPU's memory that is free now."""
+    return int(0.6 * torch.cuda.mem_get_info()[0])

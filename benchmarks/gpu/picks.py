@@ -1,0 +1,76 @@
+"""Are the picks exact? Against the sorted scores of the same rows, whatever the chunks."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+import fastal
+from benchmarks.gpu.truth import Findings, name_of
+from fastal.scores import MEASURES
+
+POOLS = (
+    (2, torch.float32),
+    (10, torch.float32),
+    (33, torch.bfloat16),
+    (1000, torch.bfloat16),
+    (1001, torch.float16),
+)
+
+
+def check_picks(device: str, backend: str = "triton") -> dict[str, Any]:
+    """Picks among random rows, with invalid ones among them, and among rows that mostly tie."""
+    n_rows, pools = (40, POOLS[:2]) if device == "cpu" else (1_000_000, POOLS)
+    findings = Findings()
+    generator = torch.Generator(device).manual_seed(0)
+    for turn, (n_classes, dtype) in enumerate(pools):
+        by = MEASURES[turn % len(MEASURES)]
+        what = f"{n_classes} classes, {name_of(dtype)}, by {by}"
+        x = torch.empty(n_rows, n_classes, dtype=dtype, device=device).normal_(generator=generator)
+        _check(findings, what, x, by, backend)
+        x[::97, 0] = torch.nan
+        _check(findings, f"{what}, invalid rows", x, by, backend)
+        x.random_(0, 3, generator=generator)
+        x[:, 2:] = 0
+        _check(findings, f"{what}, ties", x, by, backend)
+    return findings.record(rows=n_rows, backend=backend)
+
+
+def assert_picked(picks: fastal.Picks, rows: torch.Tensor, scores: torch.Tensor) -> None:
+    """AssertionError where picks are not exactly these rows with these scores, in this order."""
+    assert len(picks.rows) == len(rows), f"{len(picks.rows)} rows, not {len(rows)}"
+    differ = int((picks.rows != rows).sum())
+    assert differ == 0, f"{differ} of {len(rows)} rows differ"
+    assert torch.equal(picks.scores, scores), "scores differ"
+
+
+def _check(findings, what, x, by, backend):
+    options = {"by": by, "on_invalid": "skip", "backend": backend}
+    with findings.check(f"{what}, scores"):
+        scores = getattr(fastal.score(x, on_invalid="skip", backend=backend), by)
+        best = ranked(scores)
+        for k in sorted({1, -(-len(x) // 1000), len(x) // 10}):
+            for chunks in ("whole", "whole again", "shuffled chunks"):
+                with findings.check(f"{what}, k = {k}, {chunks}"):
+                    in_chunks = chunks == "shuffled chunks"
+                    picks = (_in_chunks if in_chunks else fastal.select)(x, k, **options)
+                    assert_picked(picks, best[:k], scores[best[:k]])
+                    assert picks.invalid == len(x) - len(best), f"{picks.invalid} invalid rows"
+
+
+def ranked(scores: torch.Tensor) -> torch.Tensor:
+    """Rows by score, best first, ties to the lower row; NaN left out."""
+    valid = scores.isnan().logical_not().nonzero()[:, 0]
+    return valid[scores[valid].sort(descending=True, stable=True).indices]
+
+
+def _in_chunks(x, k, **options):
+    """Picks from chunks of a row to half of all, in any order; some begin at odd rows."""
+    n = len(x)
+    chunks = list(pairwise(sorted({0, 1, n // 1000, n // 9, n // 3 | 1, n // 2, n})))
+    np.random.default_rng(0).shuffle(chunks)
+    selector = fastal.Selector(k, **options)
+    for start, stop in chunks:
+        selector.update(x[start:stop], start)
+    return selector.result()

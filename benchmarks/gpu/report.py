@@ -1,0 +1,84 @@
+"""The findings as plain text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastal.scores import MEASURES
+
+Record = dict[str, Any]
+
+
+def report(found: dict[str, Any]) -> str:
+    """The machine, the checks, the timings, the verdict."""
+    (machine,) = found["environment"]
+    named = ("capability", "driver_version", "torch", "triton", "clocks.max.sm", "power.limit")
+    facts = [f"{name} {machine[name]}" for name in named if machine.get(name)]
+    failures = found["failures"]
+    lines = [
+        f"{machine['date']}: {', '.join((machine['device'], *facts))}",
+        *_checks(found),
+        *_timings("Timings, GB/s of logits read", "case", "copy", found.get("timings", [])),
+        *_timings("Rows on the host", "memory", "bus", found.get("host", [])),
+        "",
+        f"{len(failures)} failures" if failures else "All passed",
+        *(f"  {failure}" for failure in failures[:40]),
+        f"{found['seconds']} s",
+    ]
+    return "\n".join(lines)
+
+
+def _checks(found: dict[str, Any]) -> list[str]:
+    worst: dict[tuple[str, str], dict[str, float]] = {}
+    for record in found["correctness"]:
+        for dtype, errors in record["worst"].items():
+            row = worst.setdefault((record["backend"], dtype), dict.fromkeys(MEASURES, 0.0))
+            for measure, error in errors.items():
+                row[measure] = max(row[measure], float(error))
+    rows = [(*key, *(f"{error:.1e}" for error in row.values())) for key, row in worst.items()]
+    lines = ["", "Worst relative errors (1e-5 is allowed)"]
+    lines += _table(("backend", "dtype", *MEASURES), rows)
+    checks = {
+        step: sum(record.get("checks", 0) for record in found.get(step, []))
+        for step in ("correctness", "picks", "large", "host")
+    }
+    lines += ["", "Checks: " + ", ".join(f"{n} of {step}" for step, n in checks.items())]
+    for record in found.get("large", []):
+        if "skipped" in record:
+            lines.append(f"{record['matrix']}: skipped, {record['skipped']}")
+    lines += [f"{record['tool']}: {record['result']}" for record in found.get("sanitizer", [])]
+    return lines
+
+
+def _timings(title: str, of: str, share: str, records: list[Record]) -> list[str]:
+    """A table of what was timed, then why the rest was not."""
+    timed = [record for record in records if "ms" in record]
+    if not timed:
+        return []
+    header = (of, "variant", "ms", "p20", "p80", "n", "GB/s", f"of {share}", "clock")
+    rows = [_row(record, of, f"share_of_{share}") for record in timed]
+    skipped = [f"{r[of]}, {r['variant']}: {r['skipped']}" for r in records if "skipped" in r]
+    return ["", title, *_table(header, rows), *skipped]
+
+
+def _row(record: Record, of: str, share: str) -> tuple[str, ...]:
+    return (
+        record[of],
+        record["variant"],
+        *(f"{record[name]:.3f}" for name in ("ms", "ms_p20", "ms_p80")),
+        str(record["n"]),
+        f"{record['gb_per_s']:.1f}" if "gb_per_s" in record else "",
+        f"{record[share]:.1%}" if share in record else "",
+        record["clock"],
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of columns as wide as they need to be, the first two to the left."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (header, *rows)
+    ]

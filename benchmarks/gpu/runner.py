@@ -1,0 +1,40 @@
+"""Runs a process within a time limit, and keeps the JSON records it prints, whatever its end."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+FOUND = 3  # the exit code of a step that ran to its end and found failures
+
+
+class Outcome(NamedTuple):
+    """Records printed, what went wrong beside the failures that they hold, and all output."""
+
+    records: list[dict[str, Any]]
+    problem: str | None
+    output: str
+
+
+def run(command: Sequence[str], seconds: int, **variables: str) -> Outcome:
+    """Runs a command with more environment variables; a line that begins with { is a record."""
+    if seconds < 1:
+        return Outcome([], "not started, no time was left", "")
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | variables, start_new_session=True,
+    )  # fmt: skip
+    problem = None
+    try:
+        output, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # with the compilers that it may have started
+        output, errors = process.communicate()
+        problem = f"stopped after {seconds} s, unfinished"
+    if problem is None and process.returncode not in (0, FOUND):
+        last = errors.strip().splitlines()[-1:] or ["no message"]
+        problem = f"{last[0][:300]} (exit code {process.returncode})"
+    records = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    return Outcome(records, problem, output + errors)

@@ -1,0 +1,76 @@
+"""What is timed on a matrix: fastal, and what users of torch would write instead."""
+
+import math
+import signal
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import fastal
+from benchmarks.gpu.clock import Variant
+from benchmarks.gpu.truth import sentence
+from fastal.backend import uncertainty
+from fastal.scores import MEASURES
+
+PICKED = (1000, 1_000_000)
+
+
+def ours(x: Tensor) -> dict[str, Variant]:
+    """fastal's kernels and functions, and torch's selection from scores that are there already."""
+    (scores,) = uncertainty(x, ["entropy"], backend="triton")
+    variants = {
+        "kernel, 4 scores": Variant(partial(uncertainty, x, MEASURES, backend="triton"), "gpu"),
+        "kernel, entropy": Variant(partial(uncertainty, x, ["entropy"], backend="triton"), "gpu"),
+        "fastal.score": Variant(partial(fastal.score, x), "host"),
+    }
+    for k in PICKED:
+        if k <= len(x):
+            variants[f"fastal.select, k={k}"] = Variant(partial(fastal.select, x, k), "host")
+            variants[f"torch.topk of scores, k={k}"] = Variant(partial(scores.topk, k), "gpu")
+    return variants
+
+
+def theirs(x: Tensor) -> dict[str, Variant]:
+    """Chains of torch's operations, on equal chunks, for whose temporaries there is room."""
+    most = min(2**28, torch.cuda.mem_get_info()[0] // 32)
+    chunks = x.chunk(2 ** max(0, math.ceil(math.log2(x.numel() / most))))
+    torch.compiler.reset()
+    chains = {"torch eager": eager, "torch.compile": torch.compile(eager, dynamic=False)}
+    return {
+        name: Variant(partial(_in_chunks, chain, chunks), "gpu") for name, chain in chains.items()
+    }
+
+
+def eager(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The four scores as a careful user of torch writes them."""
+    n = x.shape[1]
+    log_p = torch.log_softmax(x, 1, dtype=torch.float32)
+    p = log_p.exp()
+    p1, p2 = p.topk(2, 1).values.unbind(1)
+    return n * (1 - p1) / (n - 1), 1 - (p1 - p2), p2 / p1, -(p * log_p).sum(1) / math.log(n)
+
+
+def _in_chunks(chain: Callable[[Tensor], Any], chunks: Sequence[Tensor]) -> None:
+    for chunk in chunks:
+        chain(chunk)
+
+
+def problem(call: Callable[[], Any], seconds: float) -> str | None:
+    """What a first call runs into, be it that it compiles for over so many seconds."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"took over {seconds:.0f} s")
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        call()
+        torch.cuda.synchronize()
+    except Exception as error:  # the other variants are still worth timing
+        return sentence(error)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return None
