@@ -105,7 +105,7 @@ def _per_row(case, constants, code, usual, hot) -> tuple[Counter, int]:
     body = _counts(group.instructions) if group else once
     if inner:
         tile = constants["V"] * lanes
-        tiles = (case.n_classes // tile - 1) // constants["UNROLL"] * constants["UNROLL"]
+        tiles = (constants["C"] // tile - 1) // constants["UNROLL"] * constants["UNROLL"]
         trips = tiles // sum(inner.instructions.loads.values())
         body = body - _counts(inner.instructions)
         for kind, n in _counts(inner.instructions).items():
@@ -115,7 +115,8 @@ def _per_row(case, constants, code, usual, hot) -> tuple[Counter, int]:
     if group:
         for kind, n in once.items():
             per_row[kind] += n * lanes / groups
-    return per_row, trips
+    parts = case.n_classes / constants["C"]
+    return Counter({kind: parts * n for kind, n in per_row.items()}), trips
 
 
 def _counts(instructions: sass.Instructions) -> Counter:

@@ -100,8 +100,9 @@ def test_selection_costs_nothing_per_element(kernels, n_classes):
     scoring = find(kernels, "sm_90", n_classes, "bf16", ("entropy",))
     selecting = find(kernels, "sm_90", n_classes, "bf16", (), "entropy")
     assert selecting["loop_instructions"] <= scoring["loop_instructions"] + 3
-    assert selecting["kernel_kinds"]["atomic"] == 2  # one for keys, one for invalid rows
     assert "atomic" not in selecting["loop_kinds"]
+    if n_classes < 131_072:  # where rows are split, the kernel that merges selects
+        assert selecting["kernel_kinds"]["atomic"] == 2  # one for keys, one for invalid rows
 
 
 def test_nothing_is_computed_that_is_not_asked_for(kernels):
