@@ -6,15 +6,9 @@ Letters: N rows, C classes; P runs of consecutive rows, PER rows each, V values 
 import triton
 import triton.language as tl
 
-from fastal_kernels.online import (
-    FLOOR,
-    LOG2_E,
-    TWO_TO_MINUS_64,
-    exp_of_difference,
-    log2_of_prob,
-    statistics,
-)
+from fastal_kernels.online import LOG2_E, log2_of_prob
 from fastal_kernels.registers import halves, sticky_max, widen
+from fastal_kernels.rows import FLOOR, TWO_TO_MINUS_64, exp_of_difference, statistics
 from fastal_kernels.scores import score_of, store_scores
 from fastal_kernels.topk import append
 

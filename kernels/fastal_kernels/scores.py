@@ -12,8 +12,8 @@ All are in [0, 1], or NaN where the row is invalid: there tail and runner_up are
 import triton
 import triton.language as tl
 
-from fastal_kernels.online import log1p
 from fastal_kernels.registers import reciprocal
+from fastal_kernels.rows import log1p
 
 # Measures by number; of several, bit by bit.
 LEAST_CONFIDENCE: tl.constexpr = tl.constexpr(0)

@@ -126,7 +126,7 @@ def _launch(
         logits.element_size(),
         pitch if n_rows > 1 else n_classes,
         stride_c,
-        alignment=address & -address,
+        alignment=min(_ALIGNED, address & -address),
         has_boundary=offset > 0 or logits.data_ptr() % _ALIGNED == 0,
     )
     info = torch.finfo(logits.dtype)

@@ -9,17 +9,15 @@ import triton.language as tl
 from fastal_kernels.online import (
     LEAST_REFERENCE,
     LOG2_E,
-    TWO_TO_MINUS_64,
     USUAL,
     USUAL_HALF,
-    exp_of_difference,
     least,
     meet_in_turn,
     no_losers,
     push,
     row_of_lanes,
-    statistics,
 )
+from fastal_kernels.rows import TWO_TO_MINUS_64, exp_of_difference, statistics
 from fastal_kernels.scores import score_of, store_scores
 from fastal_kernels.topk import append
 

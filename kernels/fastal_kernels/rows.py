@@ -1,0 +1,75 @@
+"""From a row's state to its statistics, in full precision: what is done once a row."""
+
+import triton
+import triton.language as tl
+
+from fastal_kernels.online import LEAST_REFERENCE, LOG2_E, ROUNDER
+from fastal_kernels.registers import log2
+
+LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
+# log 2 in two parts; the first has so few bits that its products with the k below are exact.
+LN_2_HIGH: tl.constexpr = tl.constexpr(355 / 512)
+LN_2_LOW: tl.constexpr = tl.constexpr(0.6931471805599453 - 355 / 512)
+# Below this, e^d is exactly 0 in float32.
+FLOOR: tl.constexpr = tl.constexpr(-128.0)
+TWO_TO_MINUS_64: tl.constexpr = tl.constexpr(2.0**-64)
+
+
+@triton.jit
+def statistics(a, r, m, s, t, tolerance, IS_PROBS: tl.constexpr):
+    """Tail, runner-up and moment (see `scores.py`) of rows of that state; NaN of invalid rows."""
+    if IS_PROBS:
+        is_valid = (tl.abs(a + s - 1.0) <= tolerance) & (m >= 0.0)
+        s, r, t = s / a, r / a, (t * LN_2 - tl.log(a) * s) / a  # e^(x - a) is p / a
+    else:
+        is_valid = tl.abs(a) < float("inf")
+        r = tl.maximum(r, LEAST_REFERENCE)
+        d, e = exp_of_difference(r, a, True)
+        off = tl.fma(r, LOG2_E, -m)
+        e_off = e * tl.exp2(-off)
+        t = tl.fma(d, s, tl.fma(-off, s, t) * LN_2) * e_off * TWO_TO_MINUS_64
+        s = s * e_off * TWO_TO_MINUS_64
+        r = e * TWO_TO_MINUS_64
+    return tl.where(is_valid, s, float("nan")), tl.where(is_valid, r, float("nan")), t
+
+
+@triton.jit
+def exp_of_difference(x, y, CARRY: tl.constexpr):
+    """D = x - y, at least FLOOR, and 2^64 e^(x - y), for x <= y.
+
+    Scaled, since subnormal numbers count as 0 on NVIDIA wherever it is fast. With CARRY the
+    exponential is right to a few units in the last place at any d; without, rounding d costs it up
+    to 4e-6 at d = -87.
+    """
+    difference = x - y
+    # NaN, of -inf - (-inf), a class ruled out, becomes FLOOR as well.
+    d = tl.where(difference > FLOOR, difference, FLOOR)
+    # e^d = 2^k e^f; k + 64 goes into the exponent's bits.
+    rounded = tl.fma(d, LOG2_E, ROUNDER + 64.0)
+    k = rounded - (ROUNDER + 64.0)
+    f = tl.fma(k, -LN_2_LOW, tl.fma(k, -LN_2_HIGH, d))
+    if CARRY:
+        z = difference - x
+        lost = (x - (difference - z)) - (y + z)  # of x - y in rounding it (Knuth's two-sum)
+        f += tl.where(difference > FLOOR, lost, 0.0)
+    bits = tl.exp2(f * LOG2_E).to(tl.int32, bitcast=True)
+    return d, (bits + (rounded.to(tl.int32, bitcast=True) << 23)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def log1p(x, AT_MOST_1: tl.constexpr, PACK: tl.constexpr):
+    """log(1 + x) to 3e-7 of itself, for x >= 0."""
+    # Up to 1, x times a polynomial: the best of degree 8 (Remez), off by 3e-8. Beyond, log2(1 + x)
+    # is at least 1, so that the absolute 2^-22 of the hardware's is relative as well.
+    p = tl.fma(x, 0.00523269410982686, -0.02950523727631827)
+    p = tl.fma(x, p, 0.0782259478173932)
+    p = tl.fma(x, p, -0.13663245295851173)
+    p = tl.fma(x, p, 0.19106006444399673)
+    p = tl.fma(x, p, -0.2484298210970902)
+    p = tl.fma(x, p, 0.33319096791560926)
+    p = tl.fma(x, p, -0.4999949313968335)
+    p = tl.fma(x, p, 0.9999999698796846)
+    if AT_MOST_1:
+        return x * p
+    else:
+        return tl.where(x > 1.0, log2(1.0 + x, PACK) * LN_2, x * p)
