@@ -109,6 +109,21 @@ def launches(request, monkeypatch):
             monkeypatch.setattr(topk, name, size)
 
 
+@pytest.mark.parametrize("n_classes", [2, 3, 40])
+def test_nothing_but_the_keys_is_written(n_classes):
+    from fastal_kernels.topk import Candidates
+    from fastal_kernels.uncertainty import select
+
+    x = matrix(600, n_classes)
+    candidates = Candidates(700, torch.device(DEVICE), 0, None)
+    poison = torch.full((4096,), -7, device=DEVICE)
+    candidates._keys = poison[1024:3072]
+    assert select(x, "ratio", "logits", 0, candidates) == 0
+    assert (poison[1024:1624] >= 0).all()
+    assert (poison[:1024] == -7).all()
+    assert (poison[1624:] == -7).all()
+
+
 @pytest.mark.usefixtures("launches")
 @pytest.mark.parametrize("k", [1, 7, 64, 500, 1000])
 @pytest.mark.parametrize("order", ["as it comes", "ascending", "descending"])

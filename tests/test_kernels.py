@@ -36,8 +36,11 @@ def test_twins_take_the_same_measures():
             twin.uncertainty(x, ["doubt"])
 
 
-@pytest.mark.parametrize("n_rows", [1, 255, 256, 257, 700])
-def test_nothing_but_the_outputs_is_written(monkeypatch, n_rows):
+@pytest.mark.parametrize(
+    ("n_rows", "n_classes"),
+    [*((n, 3) for n in (1, 511, 512, 513, 700)), *((n, 40) for n in (1, 127, 129)), (3, 1100)],
+)
+def test_nothing_but_the_outputs_is_written(monkeypatch, n_rows, n_classes):
     from fastal_kernels import uncertainty as kernels
 
     buffers = []
@@ -47,7 +50,7 @@ def test_nothing_but_the_outputs_is_written(monkeypatch, n_rows):
         return buffers[-1][2048 : 2048 + m * n].view(m, n)
 
     monkeypatch.setattr(kernels.torch, "empty", guarded_empty)
-    x = torch.zeros(n_rows, 3, device=DEVICE)
+    x = torch.zeros(n_rows, n_classes, device=DEVICE)
     scores = kernels.uncertainty(x, MEASURES)
     (buffer,) = buffers
     for values in scores:
