@@ -53,9 +53,7 @@ def compiled(case: Case, target: str):
     """
     gpu, isa = TARGETS[target]
     matrix = Matrix(case.n_classes, case.itemsize, case.n_classes, case.stride_c, alignment=16)
-    (kernel, constants), *more = variants(
-        matrix, DTYPES[case.dtype], case.kind, case.measures, case.by, isa
-    )
+    (kernel, constants), *more = variants(matrix, case.kind, case.measures, case.by, isa)
     binary = _compile(kernel, constants, case.dtype, bool(more), gpu)
     for other, arguments in more:
         _compile(other, arguments, case.dtype, True, gpu)

@@ -6,12 +6,11 @@ from typing import Any
 from fastal.errors import InvalidRows
 from fastal.reducer import Reducer, Result
 from fastal.sources import Source
+from fastal.staging import ALIKE
 
 # Large enough to hide the cost of a call, small enough for steady progress and little memory.
 _CHUNK_BYTES = 32 << 20
 _LEAST_ROW_BYTES = 32  # what a row counts for at least: rows may be short, and each has scores
-# Rows begin alike in all chunks with regard to wide loads, on which a kernel's last bits depend.
-_ALIKE = 16
 
 OnChunk = Callable[[int, int], None]
 
@@ -37,8 +36,8 @@ def run(
     chunk_rows = max(
         1, (chunk_bytes or _CHUNK_BYTES) // max(source.row_bytes or 0, _LEAST_ROW_BYTES)
     )
-    if chunk_rows > _ALIKE:
-        chunk_rows -= chunk_rows % _ALIKE
+    if chunk_rows > ALIKE:
+        chunk_rows -= chunk_rows % ALIKE
     for start, chunk in source.chunks(chunk_rows):
         try:
             reducer.update(chunk, start)

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 _PIECE_BYTES = 8 << 20  # long enough for the full rate of the bus, short enough to overlap soon
-_ALIKE = 16  # rows begin alike in all pieces with regard to wide loads: see `pipeline`
+# Rows begin alike, with regard to the wide loads on which a kernel's last bits depend, in pieces of
+# multiples of so many.
+ALIKE = 16
 
 
 def staged(x: Tensor, device: torch.device) -> Iterator[tuple[int, Tensor]]:
@@ -21,7 +23,7 @@ def staged(x: Tensor, device: torch.device) -> Iterator[tuple[int, Tensor]]:
         device: a GPU.
     """
     row_bytes = max(1, x[:1].numel() * x.element_size())
-    rows = max(1, _PIECE_BYTES // row_bytes // _ALIKE) * _ALIKE
+    rows = max(1, _PIECE_BYTES // row_bytes // ALIKE) * ALIKE
     slots = _slots_of(device)
     ahead = slots[0].fill(x[:rows])
     for i, start in enumerate(range(0, max(1, len(x)), rows)):

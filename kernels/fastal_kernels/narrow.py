@@ -40,14 +40,14 @@ def matrix(xs):
 @triton.jit
 def row_statistics(
     xs, FIRST: tl.constexpr, C: tl.constexpr, tolerance, WITH_T: tl.constexpr,
-    IS_PROBS: tl.constexpr, PACK: tl.constexpr,
+    IS_PROBS: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
     """Tail, runner-up and moment [P] of the rows with columns xs[FIRST : FIRST + C]."""
     a = xs[FIRST]
     losers = ()
     for c in tl.static_range(1, C):
         losers += (tl.minimum(a, xs[FIRST + c]),)
-        a = sticky_max(a, xs[FIRST + c], "")
+        a = sticky_max(a, xs[FIRST + c])
     second = losers[0]
     for c in tl.static_range(1, C - 1):
         second = tl.maximum(second, losers[c])
@@ -57,7 +57,7 @@ def row_statistics(
             smallest = tl.minimum(smallest, losers[c])
             s += losers[c]
             if WITH_T:
-                t = tl.fma(losers[c], log2_of_prob(losers[c], PACK), t)
+                t = tl.fma(losers[c], log2_of_prob(losers[c], PTX), t)
         return statistics(a, second, smallest, s, t, tolerance, True)
     else:
         is_valid = tl.abs(a) < float("inf")
@@ -65,16 +65,17 @@ def row_statistics(
         runner_up = tl.where(is_valid, e * TWO_TO_MINUS_64, float("nan"))
         if C == 2:  # the commonest pool there is
             return runner_up, runner_up, gap * runner_up
-        s, t = tl.zeros_like(a), tl.zeros_like(a)
-        for c in tl.static_range(C - 1):
-            d = losers[c] - second
-            d = tl.where(d > FLOOR, d, FLOOR)  # NaN, of -inf - (-inf), becomes FLOOR as well
-            term = tl.exp2(d * LOG2_E)
-            s += term
-            if WITH_T:
-                t = tl.fma(d, term, t)
-        tail = tl.where(is_valid, s * e * TWO_TO_MINUS_64, float("nan"))
-        return tail, runner_up, tl.fma(gap, s, t) * e * TWO_TO_MINUS_64
+        else:
+            s, t = tl.zeros_like(a), tl.zeros_like(a)
+            for c in tl.static_range(C - 1):
+                d = losers[c] - second
+                d = tl.where(d > FLOOR, d, FLOOR)  # NaN, of -inf - (-inf), becomes FLOOR as well
+                term = tl.exp2(d * LOG2_E)
+                s += term
+                if WITH_T:
+                    t = tl.fma(d, term, t)
+            tail = tl.where(is_valid, s * e * TWO_TO_MINUS_64, float("nan"))
+            return tail, runner_up, tl.fma(gap, s, t) * e * TWO_TO_MINUS_64
 
 
 @triton.jit(do_not_specialize=("offset", "stride_m", "first_row", "N"))
@@ -86,7 +87,7 @@ def narrow_kernel(
     N: tl.int64, per_class, per_log, tolerance,
     C: tl.constexpr, PITCH: tl.constexpr, STRIDE_C: tl.constexpr, P: tl.constexpr,
     PER: tl.constexpr, V: tl.constexpr, MEASURES: tl.constexpr, BY: tl.constexpr,
-    WITH_T: tl.constexpr, IS_PROBS: tl.constexpr, PACK: tl.constexpr,
+    WITH_T: tl.constexpr, IS_PROBS: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
     """Scores P * PER rows; with PER > 1 these lie without a gap, and V divides PER * C."""
     first = tl.program_id(0).to(tl.int64) * (P * PER)
@@ -96,7 +97,6 @@ def narrow_kernel(
     o_x = (o_p if P * PER * PITCH < 2**31 else o_p.to(tl.int64)) * (PER * PITCH)
     start = first * PITCH + offset
     p_x += start // V * V  # no change, but a proof of alignment
-    UNPACKED: tl.constexpr = "" if PACK == "" else "f32"
     xs = ()
     for v in tl.static_range(0, PER * C, V):
         o_c = v + tl.arange(0, V)
@@ -104,17 +104,17 @@ def narrow_kernel(
             o_c = o_c.to(tl.int64) * STRIDE_C
         m_n = o_p * PER + v // C < left  # without `other`: nobody looks at rows that are none
         x = tl.load(p_x + o_x[:, None] + o_c[None, :], mask=m_n[:, None])
-        xs += columns(widen(x, PACK if V > 1 else UNPACKED), V)
+        xs += columns(widen(x, PTX and V > 1), V)
     selected = ()
     for i in tl.static_range(PER):
         o_n = o_p * PER + i
-        tail, runner_up, moment = row_statistics(xs, i * C, C, tolerance, WITH_T, IS_PROBS, PACK)
+        tail, runner_up, moment = row_statistics(xs, i * C, C, tolerance, WITH_T, IS_PROBS, PTX)
         store_scores(
             tail, runner_up, moment, first, o_n, o_n < left, p_scores, stride_m, per_class,
-            per_log, MEASURES, C, PACK,
+            per_log, MEASURES, C, PTX,
         )  # fmt: skip
         if BY >= 0:
-            selected += (score_of(BY, tail, runner_up, moment, per_class, per_log, C, PACK),)
+            selected += (score_of(BY, tail, runner_up, moment, per_class, per_log, C, PTX),)
     if BY >= 0:
         o_n = o_p[:, None] * PER + tl.arange(0, PER)[None, :]
         append(matrix(selected), first_row + first + o_n, o_n < left, p_keys, p_selection)

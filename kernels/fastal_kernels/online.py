@@ -59,39 +59,39 @@ def least(DTYPE: tl.constexpr, IS_PROBS: tl.constexpr):
 
 
 @triton.jit
-def meet(a, x, IS_PROBS: tl.constexpr, PACK: tl.constexpr):
+def meet(a, x, IS_PROBS: tl.constexpr):
     """Winners and losers of the values `a` so far and more values x."""
-    loser = vector_min(a, x, PACK)
+    loser = vector_min(a, x)
     if not IS_PROBS:
-        loser = vector_max(loser, tl.full(x.shape, least(x.dtype, False), x.dtype), PACK)
-    return sticky_max(a, x, PACK), loser
+        loser = vector_max(loser, tl.full(x.shape, least(x.dtype, False), x.dtype))
+    return sticky_max(a, x), loser
 
 
 @triton.jit
-def meet_in_turn(a, xs, IS_PROBS: tl.constexpr, PACK: tl.constexpr):
+def meet_in_turn(a, xs, IS_PROBS: tl.constexpr):
     """Winners of `a` and all vectors xs, and a tuple of losers."""
     losers = ()
     for i in tl.static_range(len(xs)):
-        a, loser = meet(a, xs[i], IS_PROBS, PACK)
+        a, loser = meet(a, xs[i], IS_PROBS)
         losers += (loser,)
     return a, losers
 
 
 @triton.jit
-def largest_of(losers, PACK: tl.constexpr):
+def largest_of(losers):
     """Elementwise the largest of a tuple of vectors."""
     r = losers[0]
     for i in tl.static_range(1, len(losers)):
-        r = vector_max(r, losers[i], PACK)
+        r = vector_max(r, losers[i])
     return r
 
 
 @triton.jit
-def smallest_of(losers, PACK: tl.constexpr):
+def smallest_of(losers):
     """Elementwise the smallest of a tuple of vectors."""
     q = losers[0]
     for i in tl.static_range(1, len(losers)):
-        q = vector_min(q, losers[i], PACK)
+        q = vector_min(q, losers[i])
     return q
 
 
@@ -114,7 +114,7 @@ def rebase(m, s, t, m_new, WITH_T: tl.constexpr):
 @triton.jit
 def sums_of(
     losers, m, V: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
-    PACK: tl.constexpr, PAIRS: tl.constexpr,
+    PTX: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
     """The sums s and t [R, G] of a tuple of losers, V a lane, relative to the lanes' m [R, G]."""
     R: tl.constexpr = losers[0].shape[0]
@@ -124,10 +124,10 @@ def sums_of(
     s = tl.zeros([R, W], tl.float32)
     t = tl.zeros([R, W], tl.float32)
     for i in tl.static_range(len(losers)):
-        e = widen(losers[i], PACK)
+        e = widen(losers[i], PTX)
         if IS_PROBS:
             if WITH_T:
-                t = multiply_add(e, log2_of_prob(e, PACK), t, PAIRS)
+                t = multiply_add(e, log2_of_prob(e, PTX), t, PAIRS)
         else:
             d = multiply_add(e, log2_e, minus_m, PAIRS)
             e = tl.exp2(d)
@@ -142,9 +142,9 @@ def sums_of(
 
 
 @triton.jit
-def log2_of_prob(p, PACK: tl.constexpr):
+def log2_of_prob(p, PTX: tl.constexpr):
     """log2 p, to 2^-22 of p log2 p as a loser is no more than about 1/2; 0 at p = 0."""
-    return log2(tl.where(p > 0.0, p, 1.0), PACK)
+    return log2(tl.where(p > 0.0, p, 1.0), PTX)
 
 
 @triton.jit
@@ -161,38 +161,38 @@ def no_losers(a, V: tl.constexpr, IS_PROBS: tl.constexpr):
 @triton.jit
 def push(
     a, r, m, s, t, xs, V: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
-    PACK: tl.constexpr, PAIRS: tl.constexpr,
+    PTX: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
     """Takes a batch into the state: vectors xs; a and r are vectors, too, the rest is by lane."""
-    a, losers = meet_in_turn(a, xs, IS_PROBS, PACK)
-    r = vector_max(r, largest_of(losers, PACK), PACK)
+    a, losers = meet_in_turn(a, xs, IS_PROBS)
+    r = vector_max(r, largest_of(losers))
     if IS_PROBS:
-        m = tl.minimum(m, lane_min(smallest_of(losers, PACK), V, PACK))
+        m = tl.minimum(m, lane_min(smallest_of(losers), V))
     else:
-        m_new = reference(lane_max(r, V, PACK))
+        m_new = reference(lane_max(r, V))
         s, t = rebase(m, s, t, m_new, WITH_T)
         m = m_new
-    ds, dt = sums_of(losers, m, V, WITH_T, IS_PROBS, PACK, PAIRS)
+    ds, dt = sums_of(losers, m, V, WITH_T, IS_PROBS, PTX, PAIRS)
     return a, r, m, s + ds, t + dt
 
 
 @triton.jit
-def fold(a, V: tl.constexpr, IS_PROBS: tl.constexpr, PACK: tl.constexpr):
+def fold(a, V: tl.constexpr, IS_PROBS: tl.constexpr):
     """Each lane's winner [R, G]; its other winners as losers, in tuples: V / 2 a lane, ... 1."""
     low, high = halves(a, V)
     if V == 2:
-        a, loser = meet(low.to(tl.float32), high.to(tl.float32), IS_PROBS, "")
+        a, loser = meet(low.to(tl.float32), high.to(tl.float32), IS_PROBS)
         return a, ((loser,),)
     else:
-        a, loser = meet(low, high, IS_PROBS, PACK)
-        a, losers = fold(a, V // 2, IS_PROBS, PACK)
+        a, loser = meet(low, high, IS_PROBS)
+        a, losers = fold(a, V // 2, IS_PROBS)
         return a, ((loser,),) + losers
 
 
 @triton.jit
 def row_of_lanes(
     a, r, m, s, t, pending, LOOPED: tl.constexpr, V: tl.constexpr, WITH_T: tl.constexpr,
-    IS_PROBS: tl.constexpr, PACK: tl.constexpr, PAIRS: tl.constexpr,
+    IS_PROBS: tl.constexpr, PTX: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
     """The state [R] of each row of lanes.
 
@@ -203,10 +203,9 @@ def row_of_lanes(
             LOOPED.
     """
     G: tl.constexpr = a.shape[1] // V
-    UNPACKED: tl.constexpr = "" if PACK == "" else "f32"
     # Vectors by their width: V, V / 2, ... 1.
     if V > 1:
-        a, losers = fold(a, V, IS_PROBS, PACK)
+        a, losers = fold(a, V, IS_PROBS)
         losers = (pending,) + losers
     else:
         losers = (pending,)
@@ -221,20 +220,18 @@ def row_of_lanes(
     second = loser
     smallest = loser
     if LOOPED:
-        second = tl.maximum(second, lane_max(r, V, PACK))
+        second = tl.maximum(second, lane_max(r, V))
         smallest = tl.minimum(smallest, m)
     for i in tl.static_range(len(losers)):
         if len(losers[i]) > 0:
-            second = tl.maximum(second, lane_max(largest_of(losers[i], PACK), V >> i, PACK))
+            second = tl.maximum(second, lane_max(largest_of(losers[i]), V >> i))
             if IS_PROBS:
-                smallest = tl.minimum(
-                    smallest, lane_min(smallest_of(losers[i], PACK), V >> i, PACK)
-                )
+                smallest = tl.minimum(smallest, lane_min(smallest_of(losers[i]), V >> i))
     second = tl.max(second, axis=1)
     row_m = tl.min(smallest, axis=1) if IS_PROBS else reference(second)
     base = tl.broadcast_to(row_m[:, None], a.shape)
 
-    sum_s, sum_t = sums_of((loser,), base, 1, WITH_T, IS_PROBS, UNPACKED, False)
+    sum_s, sum_t = sums_of((loser,), base, 1, WITH_T, IS_PROBS, PTX, False)
     if LOOPED:
         if not IS_PROBS:
             s, t = rebase(m, s, t, base, WITH_T)
@@ -242,15 +239,7 @@ def row_of_lanes(
         sum_t += t
     for i in tl.static_range(len(losers)):
         if len(losers[i]) > 0:
-            ds, dt = sums_of(
-                losers[i],
-                base,
-                V >> i,
-                WITH_T,
-                IS_PROBS,
-                PACK if V >> i > 1 else UNPACKED,
-                PAIRS and V >> i > 1,
-            )
+            ds, dt = sums_of(losers[i], base, V >> i, WITH_T, IS_PROBS, PTX, PAIRS and V >> i > 1)
             sum_s += ds
             sum_t += dt
     return maximum, second, row_m, tl.sum(sum_s, axis=1), tl.sum(sum_t, axis=1)

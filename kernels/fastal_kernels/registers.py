@@ -1,8 +1,8 @@
 """Elementwise operations on vectors of registers, two 16-bit values an instruction where that pays.
 
-PACK names the packed type that 16-bit values stay in, "bf16x2" or "f16x2". Where it is "f32", all
-values are float32 and the hardware takes PTX; where it is "", it does not: on AMD, and in the
-interpreter. PAIRS is True where it adds and multiplies two float32 values an instruction (sm_100).
+Where the hardware takes PTX (PTX is True), 16-bit values stay what they are, and packed. On AMD and
+in the interpreter all values are float32. PAIRS is True where two float32 values are added or
+multiplied in one instruction (sm_100).
 
 A vector is a tensor [R, G * V] in which each of G lanes holds V neighbours, so that taking it apart
 into halves moves no data.
@@ -13,39 +13,44 @@ import triton.language as tl
 
 
 @triton.jit
-def sticky_max(x, y, PACK: tl.constexpr):
+def packed(OPERATION: tl.constexpr, x, y):
+    """A PTX operation on two vectors of 16-bit values."""
+    TYPE: tl.constexpr = "bf16x2" if x.dtype == tl.bfloat16 else "f16x2"
+    asm: tl.constexpr = OPERATION + "." + TYPE + " $0, $1, $2;"
+    return tl.inline_asm_elementwise(asm, "=r,r,r", [x, y], x.dtype, is_pure=True, pack=2)
+
+
+@triton.jit
+def sticky_max(x, y):
     """The larger of two; NaN if one is NaN."""
-    if PACK == "" or PACK == "f32":
+    if x.dtype == tl.float32:
         return tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
     else:
-        asm: tl.constexpr = "max.NaN." + PACK + " $0, $1, $2;"
-        return tl.inline_asm_elementwise(asm, "=r,r,r", [x, y], x.dtype, is_pure=True, pack=2)
+        return packed("max.NaN", x, y)
 
 
 @triton.jit
-def vector_max(x, y, PACK: tl.constexpr):
+def vector_max(x, y):
     """The larger of two; what NaN gives is left open."""
-    if PACK == "" or PACK == "f32":
+    if x.dtype == tl.float32:
         return tl.maximum(x, y)
     else:
-        asm: tl.constexpr = "max." + PACK + " $0, $1, $2;"
-        return tl.inline_asm_elementwise(asm, "=r,r,r", [x, y], x.dtype, is_pure=True, pack=2)
+        return packed("max", x, y)
 
 
 @triton.jit
-def vector_min(x, y, PACK: tl.constexpr):
+def vector_min(x, y):
     """The smaller of two; what NaN gives is left open."""
-    if PACK == "" or PACK == "f32":
+    if x.dtype == tl.float32:
         return tl.minimum(x, y)
     else:
-        asm: tl.constexpr = "min." + PACK + " $0, $1, $2;"
-        return tl.inline_asm_elementwise(asm, "=r,r,r", [x, y], x.dtype, is_pure=True, pack=2)
+        return packed("min", x, y)
 
 
 @triton.jit
-def widen(x, PACK: tl.constexpr):
+def widen(x, PTX: tl.constexpr):
     """The values as float32."""
-    if PACK == "bf16x2":  # one instruction each; the compiler's own way takes two
+    if PTX and x.dtype == tl.bfloat16:  # one instruction each; the compiler's own way takes two
         asm: tl.constexpr = "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;"
         return tl.inline_asm_elementwise(asm, "=r,=r,r", [x], tl.float32, is_pure=True, pack=2)
     else:
@@ -87,9 +92,9 @@ def add(x, y, PAIRS: tl.constexpr):
 
 
 @triton.jit
-def reciprocal(x, PACK: tl.constexpr):
+def reciprocal(x, PTX: tl.constexpr):
     """The reciprocal 1 / x of a normal number, to one unit in the last place."""
-    if PACK != "":  # a seventh of the instructions of a division, which provides for any x
+    if PTX:  # a seventh of the instructions of a division, which provides for any x
         asm: tl.constexpr = "rcp.approx.ftz.f32 $0, $1;"
         return tl.inline_asm_elementwise(asm, "=f,f", [x], tl.float32, is_pure=True, pack=1)
     else:
@@ -97,9 +102,9 @@ def reciprocal(x, PACK: tl.constexpr):
 
 
 @triton.jit
-def log2(x, PACK: tl.constexpr):
+def log2(x, PTX: tl.constexpr):
     """log2 x for x > 0: to 2^-22 between 1/2 and 2, to 2^-22 of itself elsewhere."""
-    if PACK != "":  # a third of the instructions of a logarithm that is right near 1
+    if PTX:  # a third of the instructions of a logarithm that is right near 1
         asm: tl.constexpr = "lg2.approx.f32 $0, $1;"
         return tl.inline_asm_elementwise(asm, "=f,f", [x], tl.float32, is_pure=True, pack=1)
     else:
@@ -127,7 +132,7 @@ def lane_sum(x, V: tl.constexpr, PAIRS: tl.constexpr):
 
 
 @triton.jit
-def lane_max(x, V: tl.constexpr, PACK: tl.constexpr):
+def lane_max(x, V: tl.constexpr):
     """The largest [R, G] of each lane's V values, as float32."""
     if V == 1:
         return x.to(tl.float32)
@@ -136,11 +141,11 @@ def lane_max(x, V: tl.constexpr, PACK: tl.constexpr):
         return tl.maximum(low.to(tl.float32), high.to(tl.float32))
     else:
         low, high = halves(x, V)
-        return lane_max(vector_max(low, high, PACK), V // 2, PACK)
+        return lane_max(vector_max(low, high), V // 2)
 
 
 @triton.jit
-def lane_min(x, V: tl.constexpr, PACK: tl.constexpr):
+def lane_min(x, V: tl.constexpr):
     """The smallest [R, G] of each lane's V values, as float32."""
     if V == 1:
         return x.to(tl.float32)
@@ -149,4 +154,4 @@ def lane_min(x, V: tl.constexpr, PACK: tl.constexpr):
         return tl.minimum(low.to(tl.float32), high.to(tl.float32))
     else:
         low, high = halves(x, V)
-        return lane_min(vector_min(low, high, PACK), V // 2, PACK)
+        return lane_min(vector_min(low, high), V // 2)

@@ -57,7 +57,7 @@ def exp_of_difference(x, y, CARRY: tl.constexpr):
 
 
 @triton.jit
-def log1p(x, AT_MOST_1: tl.constexpr, PACK: tl.constexpr):
+def log1p(x, AT_MOST_1: tl.constexpr, PTX: tl.constexpr):
     """log(1 + x) to 3e-7 of itself, for x >= 0."""
     # Up to 1, x times a polynomial: the best of degree 8 (Remez), off by 3e-8. Beyond, log2(1 + x)
     # is at least 1, so that the absolute 2^-22 of the hardware's is relative as well.
@@ -72,4 +72,4 @@ def log1p(x, AT_MOST_1: tl.constexpr, PACK: tl.constexpr):
     if AT_MOST_1:
         return x * p
     else:
-        return tl.where(x > 1.0, log2(1.0 + x, PACK) * LN_2, x * p)
+        return tl.where(x > 1.0, log2(1.0 + x, PTX) * LN_2, x * p)

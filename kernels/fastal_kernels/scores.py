@@ -25,10 +25,10 @@ ENTROPY: tl.constexpr = tl.constexpr(3)
 @triton.jit
 def score_of(
     MEASURE: tl.constexpr, tail, runner_up, moment, per_class, per_log, C: tl.constexpr,
-    PACK: tl.constexpr,
+    PTX: tl.constexpr,
 ):  # fmt: skip
     """One of the four."""
-    per_total = reciprocal(1.0 + tail, PACK)
+    per_total = reciprocal(1.0 + tail, PTX)
     if MEASURE == LEAST_CONFIDENCE:
         score = tail * per_total * per_class
     elif MEASURE == MARGIN:
@@ -36,18 +36,18 @@ def score_of(
     elif MEASURE == RATIO:
         score = runner_up
     else:
-        score = (log1p(tail, C == 2, PACK) - moment * per_total) * per_log
+        score = (log1p(tail, C == 2, PTX) - moment * per_total) * per_log
     return tl.minimum(score, 1.0, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
 def store_scores(
     tail, runner_up, moment, first, o_n, m_n, p_scores, stride_m, per_class, per_log,
-    MEASURES: tl.constexpr, C: tl.constexpr, PACK: tl.constexpr,
+    MEASURES: tl.constexpr, C: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
     """Stores the measures asked for, in order, [M, N], of rows first + o_n of the N where m_n."""
     for i in tl.static_range(4):
         if MEASURES & (1 << i):
-            score = score_of(i, tail, runner_up, moment, per_class, per_log, C, PACK)
+            score = score_of(i, tail, runner_up, moment, per_class, per_log, C, PTX)
             tl.store(p_scores + first + o_n, score, mask=m_n)
             p_scores += stride_m

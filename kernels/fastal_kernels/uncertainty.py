@@ -14,13 +14,12 @@ import torch
 import triton
 from torch import Tensor
 
-from fastal_kernels.launch import Isa, Matrix, Narrow, configuration, parts_of, wide
+from fastal_kernels.launch import Isa, Matrix, Narrow, Wide, configuration, parts_of, wide
 from fastal_kernels.narrow import narrow_kernel
 from fastal_kernels.topk import Candidates
 from fastal_kernels.wide import merge_kernel, wide_kernel
 
 MEASURES = ("least_confidence", "margin", "ratio", "entropy")  # as numbered in `scores`
-_PACK = {torch.bfloat16: "bf16x2", torch.float16: "f16x2", torch.float32: "f32"}
 _ALIGNED = 16  # bytes; what Triton takes a pointer for, or for nothing
 
 
@@ -67,7 +66,6 @@ def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Candid
 @functools.cache
 def variants(
     matrix: Matrix,
-    dtype: torch.dtype,
     kind: str,
     measures: tuple[str, ...],
     by: str | None,
@@ -85,18 +83,16 @@ def variants(
         "BY": -1 if by is None else MEASURES.index(by),
         "WITH_T": "entropy" in (*measures, by),
         "IS_PROBS": kind == "probs",
-        "PACK": _PACK[dtype] if isa.ptx else "",
+        "PTX": isa.ptx,
     }
     config = configuration(matrix)
-    num_warps = {"num_warps": config.threads // isa.warp_size}
     if isinstance(config, Narrow):
-        return [(narrow_kernel, common | {"C": matrix.n_classes} | asdict(config) | num_warps)]
+        return [(narrow_kernel, common | {"C": matrix.n_classes} | _constants(config, isa))]
 
     def of_columns(n_classes: int, n_parts: int) -> tuple[Any, dict[str, Any]]:
-        config = asdict(wide(replace(matrix, n_classes=n_classes)))
-        num_warps = {"num_warps": config.pop("threads") // isa.warp_size}
+        config = wide(replace(matrix, n_classes=n_classes))
         constants = {"C": n_classes, "PARTS": n_parts, "PAIRS": isa.pairs}
-        return wide_kernel, common | constants | config | num_warps
+        return wide_kernel, common | constants | _constants(config, isa)
 
     n_parts, columns, rest = parts_of(matrix.n_classes)
     if columns == matrix.n_classes:
@@ -105,13 +101,18 @@ def variants(
     merge = common | {
         "C": matrix.n_classes,
         "PARTS": triton.next_power_of_2(n_states),
-        "PACK": common["PACK"] and "f32",
         "num_warps": 1,
     }
     common |= {"MEASURES": 0, "BY": -1}  # of states there are no scores
     of_parts = [of_columns(columns, n_parts)]
     of_parts += [of_columns(rest, 1)] if rest else []
     return [*of_parts, (merge_kernel, merge)]
+
+
+def _constants(config: Narrow | Wide, isa: Isa) -> dict[str, Any]:
+    constants = asdict(config)
+    constants.pop("threads", None)
+    return constants | {"num_warps": config.threads // isa.warp_size}
 
 
 def _launch(
@@ -139,17 +140,13 @@ def _launch(
         "tolerance": max(1e-3, info.eps) + n_classes * info.smallest_normal * info.eps / 2,
     }
     with torch.cuda.device_of(logits):  # Triton launches on the current device
-        chosen = variants(matrix, logits.dtype, kind, measures, by, isa_of(logits.device))
+        chosen = variants(matrix, kind, measures, by, isa_of(logits.device))
         if len(chosen) > 1:
             _launch_parts(chosen, arguments, out)
         else:
             (kernel, constants), *_ = chosen
-            whole = (
-                {}
-                if kernel is narrow_kernel
-                else {"p_states": None, "first_state": 0, "n_states": 1}
-            )
-            _start(kernel, constants, arguments | out | whole)
+            states = {} if kernel is narrow_kernel else _NO_STATES
+            _start(kernel, constants, arguments | out | states)
 
 
 def _launch_parts(
@@ -175,6 +172,7 @@ def _launch_parts(
 
 
 _NO_SCORES = {"p_scores": None, "stride_m": 0, "p_keys": None, "p_selection": None, "first_row": 0}
+_NO_STATES = {"p_states": None, "first_state": 0, "n_states": 1}
 
 
 def _start(kernel: Any, constants: dict[str, Any], arguments: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ _SIZES = ("offset", "stride_m", "first_row", "first_state", "n_states", "N")
 @triton.jit
 def load_tile(
     p_row, head, TILE: tl.constexpr, C: tl.constexpr, V: tl.constexpr, W: tl.constexpr,
-    STRIDE_C: tl.constexpr, IN_WINDOW: tl.constexpr, IS_PROBS: tl.constexpr, PACK: tl.constexpr,
+    STRIDE_C: tl.constexpr, IN_WINDOW: tl.constexpr, IS_PROBS: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
     """Columns TILE * W on, of rows that begin `head` < V elements after p_row; else neutral."""
     START: tl.constexpr = TILE * W
@@ -43,7 +43,7 @@ def load_tile(
         x = tl.load(p, mask=o_c // V * V < end, other=neutral, eviction_policy="evict_first")
     else:
         x = tl.load(p, mask=o_c < C, other=neutral, eviction_policy="evict_first")
-    if PACK == "" or PACK == "f32":
+    if not PTX:
         x = x.to(tl.float32)
     if IN_WINDOW and (TILE == 0 or START + W > C):
         x = tl.where((o_c >= head[:, None]) & (o_c < end), x, tl.full(x.shape, neutral, x.dtype))
@@ -54,13 +54,13 @@ def load_tile(
 def row_state(
     p_row, head, C: tl.constexpr, V: tl.constexpr, G: tl.constexpr, UNROLL: tl.constexpr,
     IN_WINDOW: tl.constexpr, STRIDE_C: tl.constexpr, WITH_T: tl.constexpr,
-    IS_PROBS: tl.constexpr, PACK: tl.constexpr, PAIRS: tl.constexpr,
+    IS_PROBS: tl.constexpr, PTX: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
     """The state of rows of C columns that begin `head` < V elements after p_row [R, W]."""
     W: tl.constexpr = V * G
     N_TILES: tl.constexpr = (C + (V - 1 if IN_WINDOW else 0) + W - 1) // W
     N_FULL: tl.constexpr = C // W  # tiles that are within the row
-    a = load_tile(p_row, head, 0, C, V, W, STRIDE_C, IN_WINDOW, IS_PROBS, PACK)
+    a = load_tile(p_row, head, 0, C, V, W, STRIDE_C, IN_WINDOW, IS_PROBS, PTX)
     r, m, s, t = no_losers(a, V, IS_PROBS)
     LOOPED: tl.constexpr = N_TILES > UNROLL + 1
     DONE: tl.constexpr = 1 + (((N_FULL - 1) // UNROLL) * UNROLL if LOOPED else 0)
@@ -70,14 +70,14 @@ def row_state(
             for u in tl.static_range(UNROLL):
                 p = p_row + (tl.cast(tile, tl.int64) + u) * (W * STRIDE_C)
                 x = tl.load(p, eviction_policy="evict_first")
-                xs += (x.to(tl.float32) if PACK == "" or PACK == "f32" else x,)
-            a, r, m, s, t = push(a, r, m, s, t, xs, V, WITH_T, IS_PROBS, PACK, PAIRS)
+                xs += (x if PTX else x.to(tl.float32),)
+            a, r, m, s, t = push(a, r, m, s, t, xs, V, WITH_T, IS_PROBS, PTX, PAIRS)
     xs = ()
     for tile in tl.static_range(DONE, N_TILES):
-        xs += (load_tile(p_row, head, tile, C, V, W, STRIDE_C, IN_WINDOW, IS_PROBS, PACK),)
-    a, pending = meet_in_turn(a, xs, IS_PROBS, PACK)
+        xs += (load_tile(p_row, head, tile, C, V, W, STRIDE_C, IN_WINDOW, IS_PROBS, PTX),)
+    a, pending = meet_in_turn(a, xs, IS_PROBS)
     return row_of_lanes(
-        a, r, m, s, t, pending, LOOPED, V, WITH_T, IS_PROBS, PACK, PAIRS
+        a, r, m, s, t, pending, LOOPED, V, WITH_T, IS_PROBS, PTX, PAIRS
     )  # fmt: skip
 
 
@@ -122,9 +122,8 @@ def first_tile(
     start += offset
     head = start % V if IN_WINDOW else tl.zeros_like(start)
     if STRIDE_C == 1 and (IN_WINDOW or PITCH % V == 0):
-        start = (
-            start // V * V
-        )  # a window's first boundary; else no change, but a proof of alignment
+        # A window's first boundary; else no change, but a proof of alignment.
+        start = start // V * V
     o_c = tl.arange(0, W)
     if STRIDE_C != 1:
         o_c = o_c.to(tl.int64) * STRIDE_C
@@ -143,7 +142,7 @@ def wide_kernel(
     C: tl.constexpr, PITCH: tl.constexpr, STRIDE_C: tl.constexpr, PARTS: tl.constexpr,
     IN_WINDOW: tl.constexpr, V: tl.constexpr, G: tl.constexpr, ROWS: tl.constexpr,
     GROUPS: tl.constexpr, UNROLL: tl.constexpr, MEASURES: tl.constexpr, BY: tl.constexpr,
-    WITH_T: tl.constexpr, IS_PROBS: tl.constexpr, PACK: tl.constexpr, PAIRS: tl.constexpr,
+    WITH_T: tl.constexpr, IS_PROBS: tl.constexpr, PTX: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
     """Scores ROWS * GROUPS rows, ROWS at a time; row g * ROWS + i ends up in lane g of its G."""
     W: tl.constexpr = V * G
@@ -158,7 +157,7 @@ def wide_kernel(
             p_x, offset, row, C, PITCH, STRIDE_C, PARTS, IN_WINDOW, V, W
         )  # fmt: skip
         row_a, row_r, row_m, row_s, row_t = row_state(
-            p_row, head, C, V, G, UNROLL, IN_WINDOW, STRIDE_C, WITH_T, IS_PROBS, PACK, PAIRS
+            p_row, head, C, V, G, UNROLL, IN_WINDOW, STRIDE_C, WITH_T, IS_PROBS, PTX, PAIRS
         )
         a = tl.where(o_g == group, row_a[:, None], a)
         r = tl.where(o_g == group, row_r[:, None], r)
@@ -192,10 +191,10 @@ def wide_kernel(
                     moment = tl.where(here, row_moment[:, None], moment)
         store_scores(
             tail, runner_up, moment, 0, o_n, m_n, p_scores, stride_m, per_class, per_log,
-            MEASURES, C, PACK,
+            MEASURES, C, PTX,
         )  # fmt: skip
         if BY >= 0:
-            score = score_of(BY, tail, runner_up, moment, per_class, per_log, C, PACK)
+            score = score_of(BY, tail, runner_up, moment, per_class, per_log, C, PTX)
             append(score, first_row + o_n, m_n, p_keys, p_selection)
 
 
@@ -206,7 +205,7 @@ def merge_kernel(
     N: tl.int64, per_class, per_log, tolerance,
     C: tl.constexpr, PITCH: tl.constexpr, STRIDE_C: tl.constexpr, PARTS: tl.constexpr,
     MEASURES: tl.constexpr, BY: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
-    PACK: tl.constexpr,
+    PTX: tl.constexpr,
 ):  # fmt: skip
     """Scores one row from the states of its parts; PARTS is a power of two, n_states at least."""
     o_n = tl.program_id(0).to(tl.int64) + tl.arange(0, 1)
@@ -219,7 +218,7 @@ def merge_kernel(
     m = tl.load(p + 2, mask=is_part, other=0.0 if IS_PROBS else LEAST_REFERENCE * LOG2_E)
     s = tl.load(p + 3, mask=is_part, other=0.0)
     t = tl.load(p + 4, mask=is_part, other=0.0)
-    a, r, m, s, t = row_of_lanes(a, r, m, s, t, (), True, 1, WITH_T, IS_PROBS, PACK, False)
+    a, r, m, s, t = row_of_lanes(a, r, m, s, t, (), True, 1, WITH_T, IS_PROBS, PTX, False)
     tail, runner_up, moment = statistics(a, r, m, s, t, tolerance, IS_PROBS)
     if not IS_PROBS:
         extreme = is_extreme(a, p_x.dtype.element_ty)
@@ -228,8 +227,8 @@ def merge_kernel(
             tail, runner_up, moment = extreme_statistics(p_row, a, C, 1024, STRIDE_C)
     store_scores(
         tail, runner_up, moment, 0, o_n, o_n < N, p_scores, stride_m, per_class, per_log,
-        MEASURES, C, PACK,
+        MEASURES, C, PTX,
     )  # fmt: skip
     if BY >= 0:
-        score = score_of(BY, tail, runner_up, moment, per_class, per_log, C, PACK)
+        score = score_of(BY, tail, runner_up, moment, per_class, per_log, C, PTX)
         append(score, first_row + o_n, o_n < N, p_keys, p_selection)
