@@ -16,7 +16,7 @@ from fastal import reference
 from fastal.arrays import as_tensor
 from fastal.staging import staged
 
-BACKENDS = ("auto", "triton", "torch")
+BACKENDS = ("auto", "triton", "native", "torch")
 
 
 def uncertainty(
@@ -25,6 +25,10 @@ def uncertainty(
     """`fastal.reference.uncertainty`, computed by `backend`, a name that `choose` gave."""
     if backend == "torch":
         return reference.uncertainty(logits, measures, kind)
+    if backend == "native":
+        from fastal_kernels import native
+
+        return native.uncertainty(logits, measures, kind)
     from fastal_kernels.uncertainty import uncertainty
 
     device = device_for(logits)
@@ -32,6 +36,18 @@ def uncertainty(
         return uncertainty(logits, measures, kind)
     pieces = [uncertainty(piece, measures, kind) for _, piece in staged(logits, device)]
     return [torch.cat(scores) for scores in zip(*pieces, strict=True)]
+
+
+def counted(
+    logits: Tensor, measures: Sequence[str], kind: str, *, backend: str
+) -> tuple[list[Tensor], int]:
+    """What `uncertainty` returns, of one measure at least, and how many rows are invalid."""
+    if backend == "native":
+        from fastal_kernels import native
+
+        return native.counted(logits, measures, kind)
+    scores = uncertainty(logits, measures, kind, backend=backend)
+    return scores, int(scores[0].isnan().sum())
 
 
 def device_for(logits: Tensor) -> torch.device:
@@ -64,6 +80,22 @@ def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Any) -
     )
 
 
+def above(
+    logits: Tensor, measure: str, kind: str, first_row: int, bar: tuple[float, int] | None
+) -> tuple[Tensor, Tensor, int]:
+    """`fastal_kernels.native.above`: scores and rows that beat a bar, and the invalid rows' count."""
+    from fastal_kernels import native
+
+    return native.above(logits, measure, kind, first_row, bar)
+
+
+def instruction_set() -> str | None:
+    """The instruction set that the native backend uses on this machine; None: there is none."""
+    from fastal_kernels import native
+
+    return None if native.reasons() else native.variant()
+
+
 def choose(backend: str, logits: Tensor) -> str:
     """The name of the backend to use for `logits`.
 
@@ -74,8 +106,8 @@ def choose(backend: str, logits: Tensor) -> str:
         raise ValueError(f"backend: wanted one of {', '.join(BACKENDS)}, got {backend!r}")
     if backend == "auto":
         # On a CPU, triton could at most be interpreted.
-        on_gpu = logits.device.type == "cuda"
-        return "triton" if on_gpu and not _REASONS["triton"](logits) else "torch"
+        best = "triton" if logits.device.type == "cuda" else "native"
+        return "torch" if _REASONS[best](logits) else best
     reasons = _REASONS[backend](logits)
     if reasons:
         raise ValueError(f"backend: {backend!r} cannot be used: {'; '.join(reasons)}")
@@ -115,11 +147,23 @@ def _interprets() -> bool:
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 
 
+def _native_reasons(x: Tensor | None) -> list[str]:
+    from fastal_kernels import native
+
+    reasons = native.reasons()
+    if x is not None and x.device.type != "cpu":
+        reasons.append(f"the logits are on {x.device.type}, not on the host")
+    if x is not None and x.dtype not in native.DTYPES:
+        reasons.append(f"{x.dtype} logits: it takes float16, bfloat16, float32 and float64")
+    return reasons
+
+
 def _torch_reasons(_: Tensor | None) -> list[str]:
     return []
 
 
 _REASONS: dict[str, Callable[[Tensor | None], list[str]]] = {
     "triton": _triton_reasons,
+    "native": _native_reasons,
     "torch": _torch_reasons,
 }

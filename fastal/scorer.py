@@ -41,7 +41,7 @@ class Scorer:
             scores, NaN for an invalid row.
         kind: "logits", "probs" or "log_probs"; callables see the chunk as it is.
         on_invalid: "raise" or "skip" (the score is NaN).
-        backend: "auto", "triton" or "torch".
+        backend: "auto", "triton", "native" or "torch".
 
     Attributes:
         invalid: how many rows were invalid so far.
@@ -87,11 +87,15 @@ class Scorer:
             return Chunk(x, start, None, "callable")
         return Chunk(x, start, self._checked_classes(x, start), backends.choose(self.backend, x))
 
-    def scores(self, chunk: Chunk) -> list[Tensor]:
-        """The scores of the chunk's rows: [n] float32 each, in order, NaN for invalid rows."""
+    def scores(self, chunk: Chunk) -> tuple[list[Tensor], int]:
+        """The scores of the chunk's rows, and how many rows are invalid.
+
+        Scores are [n] float32 for each measure, in order, NaN for invalid rows.
+        """
         if callable(self.by):
-            return [_call(self.by, chunk.x, chunk.start)]
-        return backends.uncertainty(chunk.x, self.by, self.kind, backend=chunk.backend)
+            scores = _call(self.by, chunk.x, chunk.start)
+            return [scores], int(scores.isnan().sum())
+        return backends.counted(chunk.x, self.by, self.kind, backend=chunk.backend)
 
     def count(self, chunk: Chunk, n_invalid: int, scores: Callable[[], Tensor]) -> None:
         """Counts a chunk's rows, n_invalid of which have NaN for scores().
@@ -111,8 +115,8 @@ class Scorer:
     def __call__(self, chunk: Any, start: int | None) -> tuple[int, list[Tensor]]:
         """The number of the chunk's first row, and its scores, counted; see the three above."""
         checked = self.checked(chunk, start)
-        scores = self.scores(checked)
-        self.count(checked, int(scores[0].isnan().sum()), lambda: scores[0])
+        scores, n_invalid = self.scores(checked)
+        self.count(checked, n_invalid, lambda: scores[0])
         return checked.start, scores
 
     def _checked_classes(self, x: Tensor, start: int) -> int:

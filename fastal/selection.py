@@ -48,7 +48,7 @@ class Selector:
         on_invalid: "raise" stops at the first chunk with an invalid row, with the state as it was
             before the chunk; "skip" leaves such rows out and counts them. Invalid are rows with
             NaN, +inf or no finite value, and probabilities below 0 or not summing to 1.
-        backend: "auto", "triton" or "torch"; see `fastal.backend_reasons`.
+        backend: "auto", "triton", "native" or "torch"; see `fastal.backend_reasons`.
 
     Raises:
         ValueError, TypeError: a bad argument, named, with what came and what was wanted.
@@ -82,20 +82,23 @@ class Selector:
             ValueError, TypeError: the chunk is no such array, or its class count has changed.
         """
         rows = self._scorer.checked(chunk, start)
-        if rows.backend == "triton" and self._fused.takes(rows.x, rows.start):
+        if self._fused.takes(rows.x, rows.start, rows.backend):
             self._update_fused(rows)
         else:
-            (scores,) = self._scorer.scores(rows)
-            self._scorer.count(rows, int(scores.isnan().sum()), lambda: scores)
+            (scores,), n_invalid = self._scorer.scores(rows)
+            self._scorer.count(rows, n_invalid, lambda: scores)
             self._top.update(scores, rows.start)
         self._as_given = kind_of(chunk)
 
     def _update_fused(self, rows: Chunk) -> None:
         assert not callable(self._scorer.by)
         (measure,) = self._scorer.by
-        with self._fused.update(rows.x, measure, self._scorer.kind, rows.start) as n_invalid:
+        update = self._fused.update(
+            rows.x, measure, self._scorer.kind, rows.start, rows.backend
+        )
+        with update as n_invalid:
             # A second look at the chunk, only where rows have to be named.
-            self._scorer.count(rows, n_invalid, lambda: self._scorer.scores(rows)[0])
+            self._scorer.count(rows, n_invalid, lambda: self._scorer.scores(rows)[0][0])
 
     def merge(self, other: "Selector") -> None:
         """Takes in a selector with the same arguments that saw other rows.

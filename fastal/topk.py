@@ -25,7 +25,7 @@ class TopK:
         bar: score and row of the k-th best as of the last selection; None before the first.
     """
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, k: int, bar: tuple[float, int] | None = None) -> None:
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
             raise TypeError(f"k: wanted an integer, got {k!r}")
         if k < 1:
@@ -36,7 +36,7 @@ class TopK:
         self._scores = np.empty(_BLOCK, np.float32)
         self._rows = np.empty(_BLOCK, np.int64)
         self._held = 0
-        self.bar: tuple[float, int] | None = None  # score and row of the k-th best
+        self.bar = bar
 
     def update(self, scores: Tensor, start: int) -> None:
         """Takes the scores [n] float32 of rows start, start + 1, ..."""

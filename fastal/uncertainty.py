@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from fastal import ops
-from fastal.arrays import as_tensor, kind_of
+from fastal.arrays import as_tensor, is_array, kind_of
 from fastal.pipeline import run
 from fastal.scorer import By, Scorer
 from fastal.scores import MEASURES, Scores
@@ -14,7 +14,9 @@ from fastal.selection import Picks, Selector
 from fastal.sources import open_pool
 
 _log = logging.getLogger("fastal")
-_GPU_CHUNK_BYTES = 4 << 30
+# What to look at of a pool in memory in one go: its chunks are no copies, and starting threads or
+# kernels takes its time. On a host, where scores may be kept for a chunk, less.
+_GPU_CHUNK_BYTES, _HOST_CHUNK_BYTES = 4 << 30, 1 << 28
 
 
 def score(
@@ -36,7 +38,7 @@ def score(
         on_invalid: "raise", or "skip" to give invalid rows NaN and log their count. Invalid are
             rows with NaN, +inf or no finite value, and probabilities below 0 or not summing to 1
             (within 1e-3, or what rounding to the dtype can do where that is more).
-        backend: "auto", "triton" or "torch"; see `fastal.backend_reasons`.
+        backend: "auto", "triton", "native" or "torch"; see `fastal.backend_reasons`.
 
     Returns:
         Scores of four [N] float32 arrays of the kind of `logits`, each in [0, 1], 1 = most
@@ -90,7 +92,8 @@ def select(
         ValueError, TypeError, OSError: a bad argument or file, named.
     """
     selector = Selector(k, by, kind=kind, on_invalid=on_invalid, backend=backend)
-    # Chunks of a pool on a GPU are no copies there, nor are their scores kept; small ones would be
-    # done with before the next has started.
-    is_fused = isinstance(pool, torch.Tensor) and pool.is_cuda and not callable(by)
-    return run(selector, open_pool(pool), chunk_bytes=_GPU_CHUNK_BYTES if is_fused else None)
+    chunk_bytes = None
+    if is_array(pool) and not callable(by):  # which is given a copy
+        on_gpu = isinstance(pool, torch.Tensor) and pool.is_cuda
+        chunk_bytes = _GPU_CHUNK_BYTES if on_gpu else _HOST_CHUNK_BYTES
+    return run(selector, open_pool(pool), chunk_bytes=chunk_bytes)

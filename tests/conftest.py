@@ -7,6 +7,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
+from fastal_kernels import native
 from tests.matrices import BACKENDS
 
 if not torch.cuda.is_available():
@@ -22,7 +23,18 @@ if not torch.cuda.is_available():
     InterpreterBuilder.create_fma = fma
 
 
-@pytest.fixture(params=BACKENDS, ids="-".join)
-def backend(request):
+# Of the native backend, every variant that this machine runs.
+VARIANTS = [
+    (name, device, variant)
+    for name, device in BACKENDS
+    for variant in (native.variants() if name == "native" else [""])
+]
+
+
+@pytest.fixture(params=VARIANTS, ids="-".join)
+def backend(request, monkeypatch):
     """A backend and the device to run it on."""
-    return request.param
+    name, device, variant = request.param
+    if variant:
+        monkeypatch.setenv(native.VARIABLE, variant)
+    return name, device

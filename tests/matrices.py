@@ -4,10 +4,16 @@ import math
 
 import torch
 
+from fastal_kernels import native
+
 ON_GPU = torch.cuda.is_available()
 BACKENDS = [("torch", "cpu"), ("triton", "cuda" if ON_GPU else "cpu")]
 if ON_GPU:
     BACKENDS.append(("torch", "cuda"))
+AUTO_ON_CPU = "torch"
+if not native.reasons():  # it was compiled
+    BACKENDS.append(("native", "cpu"))
+    AUTO_ON_CPU = "native"
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 KERNEL_DTYPES = DTYPES[:3]

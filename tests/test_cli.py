@@ -16,6 +16,7 @@ from click.testing import CliRunner
 import fastal
 from fastal.cli import main
 from fastal.scores import MEASURES
+from tests.matrices import AUTO_ON_CPU
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "TERM": "xterm"}
@@ -79,7 +80,7 @@ def test_select_to_a_file_with_its_record(tmp_path, pool, logits):
     }  # fmt: skip
     assert record["pool"] == [{"file": str(pool), "first_row": 0, "rows": 500}]
     assert (record["rows"], record["bytes"]) == (500, logits.nbytes)
-    assert (record["backend"], record["invalid"]) == ("torch", 0)
+    assert (record["backend"], record["invalid"]) == (AUTO_ON_CPU, 0)
     assert record["seconds"] > 0
     assert record["versions"]["fastal"] == fastal.__version__
     assert {p.name for p in tmp_path.iterdir()} == {"pool.npy", "picks.csv", "run.json"}

@@ -8,7 +8,7 @@ import torch
 import fastal
 from fastal import reference
 from fastal.scores import MEASURES
-from tests.matrices import BACKENDS, KERNEL_DTYPES, regimes
+from tests.matrices import AUTO_ON_CPU, BACKENDS, KERNEL_DTYPES, regimes
 from tests.oracle import assert_scores, definitions, definitions_to_any_digit
 
 DEVICE = dict(BACKENDS)["triton"]
@@ -111,15 +111,15 @@ def test_a_backend_that_cannot_says_every_reason(monkeypatch):
         fastal.score(torch.zeros(2, 3, dtype=torch.float64), backend="triton")
 
 
-def test_without_triton_torch_is_used(monkeypatch):
+def test_without_triton_others_are_used(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "triton is not installed" in fastal.backend_reasons()["triton"][0]
     selector = fastal.Selector(1)
     selector.update(torch.zeros(2, 3))
-    assert selector.backend_used == "torch"
+    assert selector.backend_used == AUTO_ON_CPU
 
 
 def test_auto_does_not_interpret():
     selector = fastal.Selector(1)
     selector.update(torch.zeros(2, 3))
-    assert selector.backend_used == "torch"
+    assert selector.backend_used == AUTO_ON_CPU

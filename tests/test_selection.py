@@ -223,7 +223,7 @@ def test_merge_adds_the_counts(broken):
             "kind: wanted one of logits, probs, log_probs, got 'logit'",
         ),
         ({"on_invalid": "ignore"}, ValueError, "on_invalid: wanted one of raise, skip"),
-        ({"backend": "cuda"}, ValueError, "backend: wanted one of auto, triton, torch"),
+        ({"backend": "cuda"}, ValueError, "backend: wanted one of auto, triton, native, torch"),
     ],
 )
 def test_bad_arguments(arguments, error, words):

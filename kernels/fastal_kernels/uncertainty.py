@@ -15,11 +15,11 @@ import triton
 from torch import Tensor
 
 from fastal_kernels.launch import Isa, Matrix, Narrow, Wide, configuration, parts_of, wide
+from fastal_kernels.measures import MEASURES, asked_for, probs_tolerance
 from fastal_kernels.narrow import narrow_kernel
 from fastal_kernels.topk import Candidates
 from fastal_kernels.wide import merge_kernel, wide_kernel
 
-MEASURES = ("least_confidence", "margin", "ratio", "entropy")  # as numbered in `scores`
 _ALIGNED = 16  # bytes; what Triton takes a pointer for, or for nothing
 
 
@@ -34,9 +34,7 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
     Returns:
         A list of [N] float32 tensors in [0, 1], larger = more uncertain, NaN for invalid rows.
     """
-    if not set(measures) <= set(MEASURES):
-        raise KeyError(f"measures: wanted some of {MEASURES}, got {measures}")
-    asked = tuple(measure for measure in MEASURES if measure in measures)
+    asked = asked_for(measures)
     scores = torch.empty(len(asked), len(logits), dtype=torch.float32, device=logits.device)
     if scores.numel():
         out = _NO_SCORES | {"p_scores": scores, "stride_m": scores.stride(0)}
@@ -130,14 +128,13 @@ def _launch(
         alignment=min(_ALIGNED, address & -address),
         has_boundary=offset > 0 or logits.data_ptr() % _ALIGNED == 0,
     )
-    info = torch.finfo(logits.dtype)
     arguments = {
         "p_x": p_x,
         "offset": offset,
         "N": n_rows,
         "per_class": n_classes / (n_classes - 1),
         "per_log": 1 / math.log(n_classes),
-        "tolerance": max(1e-3, info.eps) + n_classes * info.smallest_normal * info.eps / 2,
+        "tolerance": probs_tolerance(logits.dtype, n_classes),
     }
     with torch.cuda.device_of(logits):  # Triton launches on the current device
         chosen = variants(matrix, kind, measures, by, isa_of(logits.device))

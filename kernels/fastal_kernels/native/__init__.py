@@ -1,0 +1,167 @@
+"""Uncertainty scores on CPUs, compiled for the instruction sets that processors offer.
+
+Rows are read from memory once; what is looked at a second time is then still in the cache. Threads
+take rows from one another until none are left, without the interpreter's lock. README.md, two
+folders up, derives what the C beside this file does.
+"""
+
+import functools
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import torch
+from torch import Tensor
+
+from fastal_kernels.measures import MEASURES, asked_for, probs_tolerance
+
+try:
+    from fastal_kernels.native import _native
+except ModuleNotFoundError:
+    _native = None
+    _MISSING = "it was not compiled when fastal was installed: that takes gcc or clang"
+except ImportError as error:
+    _native = None
+    _MISSING = f"it cannot be loaded: {error}"
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # as in job.h
+VARIABLE = "FASTAL_NATIVE"  # names the instruction set to use instead of the best
+_LEAST_SHARE = 1 << 16  # elements that are worth a thread
+_LARGE_PAGE = 1 << 21
+
+Bar = tuple[float, int]
+
+
+def reasons() -> list[str]:
+    """Why this machine cannot use it; empty if it can."""
+    return [_MISSING] if _native is None else []
+
+
+def variants() -> list[str]:
+    """The instruction sets that it is compiled for and this machine has, the best first."""
+    return [] if _native is None else _native.variants()
+
+
+def variant() -> str:
+    """The instruction set to use: the best, or what the environment variable says.
+
+    Raises:
+        ValueError: it names none that there is.
+    """
+    found = os.environ.get(VARIABLE) or variants()[0]
+    if found not in variants():
+        raise ValueError(f"{VARIABLE}: wanted one of {', '.join(variants())}, got {found!r}")
+    return found
+
+
+def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -> list[Tensor]:
+    """Uncertainty scores of each row, in the order of `measures`.
+
+    Args:
+        logits: [N, C] with C >= 2; float16, bfloat16, float32 or float64; any strides; on the host.
+        measures: names of the scores above.
+        kind: what the matrix holds: "logits", "probs" or "log_probs".
+
+    Returns:
+        A list of [N] float32 tensors in [0, 1], larger = more uncertain, NaN for invalid rows.
+    """
+    return counted(logits, measures, kind)[0]
+
+
+def counted(logits: Tensor, measures: Sequence[str], kind: str) -> tuple[list[Tensor], int]:
+    """What `uncertainty` returns, and how many rows are invalid."""
+    asked = asked_for(measures)
+    scores = torch.empty(len(asked), len(logits), dtype=torch.float32)
+    if scores.nbytes >= _LARGE_PAGE:
+        _native.use_large_pages(scores.data_ptr(), scores.nbytes)
+    n_invalid, _ = _work(logits, kind, scores=dict(zip(asked, scores, strict=True)))
+    return [scores[asked.index(measure)] for measure in measures], n_invalid
+
+
+def above(
+    logits: Tensor, measure: str, kind: str, first_row: int, bar: Bar | None
+) -> tuple[Tensor, Tensor, int]:
+    """Rows whose scores beat a bar, or tie with it and come before its row; without one, all valid.
+
+    Args:
+        logits, measure, kind: as for `uncertainty`.
+        first_row: the number of the first row.
+        bar: a score and a row.
+
+    Returns:
+        Their scores [n] float32 and numbers [n] int64, in no order, and how many rows are invalid.
+    """
+    found = torch.empty(len(logits), dtype=torch.float32)
+    rows = torch.empty(len(logits), dtype=torch.int64)
+    score, row = (-math.inf, 0) if bar is None else bar
+    n_invalid, n_found = _work(
+        logits, kind, by=measure, bar=(score, row - first_row), rows=rows, found=found
+    )
+    return found[:n_found], rows[:n_found] + first_row, n_invalid
+
+
+def _work(
+    logits: Tensor,
+    kind: str,
+    *,
+    scores: dict[str, Tensor] | None = None,
+    by: str | None = None,
+    bar: Bar = (0.0, 0),
+    rows: Tensor | None = None,
+    found: Tensor | None = None,
+) -> tuple[int, int]:
+    """Does what job.h says; how many rows are invalid, and how many were found."""
+    n_rows, n_classes = logits.shape
+    progress = torch.zeros(3, dtype=torch.int64)  # next row, invalid, found
+    arguments = (
+        variant(),
+        logits.data_ptr(),
+        DTYPES.index(logits.dtype),
+        n_rows,
+        n_classes,
+        *(stride * logits.element_size() for stride in logits.stride()),
+        kind == "probs",
+        probs_tolerance(logits.dtype, n_classes),
+        tuple(_address((scores or {}).get(measure)) for measure in MEASURES),
+        -1 if by is None else MEASURES.index(by),
+        *bar,
+        _address(rows),
+        _address(found),
+        _address(progress),
+    )
+
+    def share() -> None:
+        # Addresses keep nothing alive; this function, which a thread may still hold, does.
+        _ = logits, scores, rows, found, progress
+        _native.work(*arguments)
+
+    n_threads = min(torch.get_num_threads(), 1 + logits.numel() // _LEAST_SHARE)
+    _in_threads(share, n_threads)
+    _, n_invalid, n_found = progress.tolist()
+    return n_invalid, n_found
+
+
+def _address(x: Tensor | None) -> int:
+    return 0 if x is None else x.data_ptr()
+
+
+def _in_threads(share: Callable[[], None], n_threads: int) -> None:
+    """Calls `share` in this thread and in others, and waits for all of them."""
+    if n_threads == 1:
+        share()
+        return
+    helpers = _helpers(n_threads - 1, os.getpid())
+    others = [helpers.submit(share) for _ in range(n_threads - 1)]
+    try:
+        share()
+    finally:
+        wait(others)
+    for other in others:
+        other.result()
+
+
+@functools.lru_cache(maxsize=1)
+def _helpers(n_threads: int, _pid: int) -> ThreadPoolExecutor:
+    """Threads that wait for work; a forked process, which inherits none, gets its own."""
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="fastal")

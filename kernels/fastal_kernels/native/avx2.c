@@ -1,0 +1,17 @@
+/* The variant for x86-64 with AVX2 and FMA. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <stdint.h>
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma,f16c")
+#endif
+#define INLINE static inline __attribute__((always_inline))
+#define VARIANT fastal_avx2
+#include "vectors_avx2.h"
+#include "variant.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

@@ -1,0 +1,18 @@
+/* The variant for x86-64 with AVX-512. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <stdint.h>
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))),    \
+                             apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma")
+#endif
+#define INLINE static inline __attribute__((always_inline))
+#define VARIANT fastal_avx512
+#include "vectors_avx512.h"
+#include "variant.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

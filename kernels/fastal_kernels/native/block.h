@@ -1,0 +1,48 @@
+/* A row's neighbours without gaps, over lanes. What is left over for the last vector is read with
+ * what lies before it: rows, and buffers before their blocks, have W elements at least. */
+
+/* Of n neighbours, the W from element i on; those past the last are no classes. */
+INLINE vf get_of(const char *p, int64_t i, int64_t n, int dtype, int is_probs) {
+    if (i + W <= n)
+        return get(p + i * size_of(dtype), dtype, is_probs);
+    vf x = get(p + (n - W) * size_of(dtype), dtype, is_probs);
+    return last(x, n - i, is_probs ? 0 : -INFINITY);
+}
+
+INLINE void meet_block(const char *p, int64_t n, int dtype, int is_probs, vf *top, vf *second) {
+    *top = *second = set(-INFINITY);
+    int64_t i = 0;
+    for (; i + 2 * W <= n; i += 2 * W) {
+        vf a, b;
+        get_pair(p + i * size_of(dtype), dtype, is_probs, &a, &b);
+        *second = larger(*second, smaller(a, b));
+        meet(larger(a, b), top, second);
+    }
+    for (; i < n; i += W)
+        meet(get_of(p, i, n, dtype, is_probs), top, second);
+}
+
+/* The terms' sums, a maximum's among them: four short ones a lane. */
+INLINE void add_block(const char *p, int64_t n, vf ref, int dtype, int is_probs, int with_moment,
+                      vf *rest, vf *moment) {
+    vf r[4], m[4];
+    for (int j = 0; j < 4; j++)
+        r[j] = m[j] = set(0);
+    int64_t i = 0;
+    for (; i + 4 * W <= n; i += 4 * W)
+        for (int j = 0; j < 4; j += 2) {
+            vf a, b;
+            get_pair(p + (i + j * W) * size_of(dtype), dtype, is_probs, &a, &b);
+            add_terms(a, ref, is_probs, with_moment, &r[j], &m[j]);
+            add_terms(b, ref, is_probs, with_moment, &r[j + 1], &m[j + 1]);
+#ifdef PF
+            __builtin_prefetch(p + (i + j * W + n) * size_of(dtype));
+            if (dtype >= FLOAT32)
+                __builtin_prefetch(p + (i + j * W + W + n) * size_of(dtype));
+#endif
+        }
+    for (; i < n; i += W)
+        add_terms(get_of(p, i, n, dtype, is_probs), ref, is_probs, with_moment, &r[0], &m[0]);
+    *rest = (r[0] + r[1]) + (r[2] + r[3]);
+    *moment = (m[0] + m[1]) + (m[2] + m[3]);
+}

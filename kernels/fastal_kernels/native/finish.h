@@ -1,0 +1,70 @@
+/* From a tile's sums to scores, and from these to a selection. */
+
+/* Scores of W rows from lane i on, all NaN for invalid ones; fastal/scores.py has the formulas.
+ * Which rows are valid, a bit each. */
+INLINE unsigned score(const struct job *job, const int *asked, const struct tile *t, int i,
+                      float (*scores)[TILE]) {
+    const float n = job->n_classes;
+    vf rest = load(t->rest + i), runner_up = load(t->runner_up + i), top = load(t->top + i);
+    vf tail = runner_up * rest;
+    if (job->is_probs) {
+        vf off = top * set(1 / PROBS_SCALE) * (set(1) + tail) - set(1);
+        tail = where_less(set(job->tolerance), larger(off, -off), set(NAN), tail);
+    } else
+        tail += top;
+    vf total = set(1) + tail, inverse = set(1) / total;
+    if (asked[LEAST_CONFIDENCE])
+        store(scores[LEAST_CONFIDENCE] + i, smaller(set(1), tail * inverse * set(n / (n - 1))));
+    if (asked[MARGIN])
+        store(scores[MARGIN] + i, smaller(set(1), (tail + runner_up) * inverse));
+    if (asked[RATIO])
+        store(scores[RATIO] + i, smaller(set(1), runner_up + set(0) * tail));
+    if (asked[ENTROPY]) {
+        vf gap = larger(set(-1e4f), load(t->gap + i));
+        vf moment = runner_up * multiply_add(gap, rest, load(t->moment + i));
+        vf log_total = logarithm(total) + (tail - (total - set(1))) * inverse;
+        store(scores[ENTROPY] + i,
+              smaller(set(1), (log_total - moment * inverse) * set(job->per_log)));
+    }
+    return lanes_not_less(tail, set(0));
+}
+
+/* Lets rows first, first + 1, ... through to the selection if their scores beat the bar. */
+INLINE void select_rows(const struct job *job, int64_t first, int n_rows, const float *scores) {
+    int64_t rows[TILE], n = 0;
+    float found[TILE];
+    for (int i = 0; i < n_rows; i += W)
+        for (unsigned passing = lanes_not_less(load(scores + i), set(job->bar)); passing;
+             passing &= passing - 1) {
+            const int lane = i + __builtin_ctz(passing);
+            rows[n] = first + lane;
+            found[n] = scores[lane];
+            n += lane < n_rows && (scores[lane] > job->bar || first + lane < job->bar_row);
+        }
+    if (n == 0)
+        return;
+    int64_t place = __atomic_fetch_add(&job->progress->n_found, n, __ATOMIC_RELAXED);
+    memcpy(job->rows + place, rows, n * sizeof *rows);
+    memcpy(job->found + place, found, n * sizeof *found);
+}
+
+static void finish(const struct job *job, int64_t first, int n_rows, const struct tile *t) {
+    int asked[N_MEASURES];
+    for (int measure = 0; measure < N_MEASURES; measure++)
+        asked[measure] = job->scores[measure] != NULL || job->by == measure;
+    ALIGNED float scores[N_MEASURES][TILE];
+    int n_valid = 0;
+    for (int i = 0; i < n_rows; i += W) {
+        unsigned valid = score(job, asked, t, i, scores);
+        if (n_rows - i < W)
+            valid &= (1u << (n_rows - i)) - 1;
+        n_valid += __builtin_popcount(valid);
+    }
+    if (n_valid < n_rows)
+        __atomic_fetch_add(&job->progress->n_invalid, n_rows - n_valid, __ATOMIC_RELAXED);
+    if (job->by >= 0)
+        select_rows(job, first, n_rows, scores[job->by]);
+    for (int measure = 0; measure < N_MEASURES; measure++)
+        if (job->scores[measure] != NULL)
+            memcpy(job->scores[measure] + first, scores[measure], n_rows * sizeof(float));
+}

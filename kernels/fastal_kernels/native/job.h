@@ -1,0 +1,43 @@
+/* What is to be done with a matrix of predictions: shared by Python's side and every variant. */
+#ifndef FASTAL_JOB_H
+#define FASTAL_JOB_H
+
+#include <stdint.h>
+
+enum dtype { FLOAT16, BFLOAT16, FLOAT32, FLOAT64 };
+enum measure { LEAST_CONFIDENCE, MARGIN, RATIO, ENTROPY, N_MEASURES };
+
+/* Counts that the threads of one job share; they change atomically. */
+struct progress {
+    int64_t next_row;  /* the first row that no thread has taken */
+    int64_t n_invalid; /* rows that have no scores */
+    int64_t n_found;   /* rows that a selection let through */
+};
+
+struct job {
+    const char *data;
+    enum dtype dtype;
+    int is_probs; /* probabilities, rather than logits or log-probabilities */
+    int64_t n_rows, n_classes;
+    int64_t row_stride, class_stride; /* in bytes */
+    float tolerance;                  /* how far from 1 the sum of probabilities may be */
+    float per_log;                    /* 1 / ln n_classes */
+
+    /* The scores asked for, [n_rows] each, NULL for others. */
+    float *scores[N_MEASURES];
+
+    /* With `by` >= 0, instead: rows whose score by that measure beats the bar, or ties with it and
+     * comes before its row, with their scores, in no order; room for n_rows. */
+    int by;
+    float bar;
+    int64_t bar_row;
+    int64_t *rows;
+    float *found;
+
+    struct progress *progress;
+};
+
+/* Works on rows that no other thread has taken until none are left. */
+typedef void work(const struct job *);
+
+#endif

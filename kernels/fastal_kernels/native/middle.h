@@ -1,0 +1,38 @@
+/* Rows of some classes, without gaps: each goes over lanes, and what the lanes found of W rows is
+ * turned, so that a row is a lane again. */
+
+/* Fills the tile with rows first, first + 1, ... */
+INLINE void middle(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
+                   int with_moment, struct tile *t) {
+    for (int i = 0; i < n_rows; i += W) {
+        const int n = n_rows - i < W ? n_rows - i : W;
+        const char *rows = job->data + (first + i) * job->row_stride;
+        vf one[W], other[W]; /* the two largest, then the two sums */
+        for (int row = 0; row < W; row++)
+            one[row] = other[row] = set(0);
+        for (int row = 0; row < n; row++)
+            meet_block(rows + row * job->row_stride, job->n_classes, dtype, is_probs, &one[row],
+                       &other[row]);
+        transpose(one);
+        transpose(other);
+        vf top = one[0], second = other[0];
+        for (int lane = 1; lane < W; lane++) {
+            meet(one[lane], &top, &second);
+            second = larger(second, other[lane]);
+        }
+        ALIGNED float refs[W];
+        store(refs, refer(top, second, is_probs, t, i));
+        for (int row = 0; row < n; row++)
+            add_block(rows + row * job->row_stride, job->n_classes, set(refs[row]), dtype, is_probs,
+                      with_moment, &one[row], &other[row]);
+        transpose(one);
+        transpose(other);
+        vf rest = one[0], moment = other[0];
+        for (int lane = 1; lane < W; lane++) {
+            rest += one[lane];
+            moment += other[lane];
+        }
+        store(t->rest + i, rest - set(1));
+        store(t->moment + i, moment);
+    }
+}

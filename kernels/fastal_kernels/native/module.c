@@ -1,0 +1,126 @@
+/* Python's side of the native kernels. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <math.h>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
+#include "job.h"
+
+#if !defined(__GNUC__)
+#error "The native kernels are written in GNU C: gcc or clang compiles them."
+#endif
+
+work fastal_avx512, fastal_avx2, fastal_portable;
+
+struct variant {
+    const char *name;
+    work *work;
+    int runs; /* on this machine */
+};
+
+/* From the best down. */
+static struct variant variants[] = {
+#if defined(__x86_64__)
+    {"avx512", fastal_avx512, 0},
+    {"avx2", fastal_avx2, 0},
+#endif
+    {"portable", fastal_portable, 1},
+};
+
+enum { N_VARIANTS = sizeof variants / sizeof *variants };
+
+static void look_at_the_machine(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    variants[1].runs = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    variants[0].runs = variants[1].runs && __builtin_cpu_supports("avx512f") &&
+                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                       __builtin_cpu_supports("avx512vl");
+#endif
+}
+
+static PyObject *names_of_variants(PyObject *self, PyObject *arguments) {
+    (void)self, (void)arguments;
+    PyObject *names = PyList_New(0);
+    for (int i = 0; names != NULL && i < N_VARIANTS; i++) {
+        if (!variants[i].runs)
+            continue;
+        PyObject *name = PyUnicode_FromString(variants[i].name);
+        if (name == NULL || PyList_Append(names, name) < 0)
+            Py_CLEAR(names);
+        Py_XDECREF(name);
+    }
+    return names;
+}
+
+static PyObject *work_on(PyObject *self, PyObject *arguments) {
+    (void)self;
+    struct job job;
+    const char *variant;
+    unsigned long long data, scores[N_MEASURES], rows, found, progress;
+    int dtype;
+    long long n_rows, n_classes, row_stride, class_stride, bar_row;
+    if (!PyArg_ParseTuple(arguments, "sKiLLLLpf(KKKK)ifLKKK", &variant, &data, &dtype, &n_rows,
+                          &n_classes, &row_stride, &class_stride, &job.is_probs, &job.tolerance,
+                          &scores[0], &scores[1], &scores[2], &scores[3], &job.by, &job.bar,
+                          &bar_row, &rows, &found, &progress))
+        return NULL;
+    job.data = (const char *)(uintptr_t)data;
+    job.dtype = (enum dtype)dtype;
+    job.n_rows = n_rows, job.n_classes = n_classes;
+    job.row_stride = row_stride, job.class_stride = class_stride;
+    for (int i = 0; i < N_MEASURES; i++)
+        job.scores[i] = (float *)(uintptr_t)scores[i];
+    job.per_log = 1 / log((double)n_classes);
+    job.bar_row = bar_row;
+    job.rows = (int64_t *)(uintptr_t)rows;
+    job.found = (float *)(uintptr_t)found;
+    job.progress = (struct progress *)(uintptr_t)progress;
+
+    for (int i = 0; i < N_VARIANTS; i++)
+        if (variants[i].runs && strcmp(variant, variants[i].name) == 0) {
+            Py_BEGIN_ALLOW_THREADS
+            variants[i].work(&job);
+            Py_END_ALLOW_THREADS
+            Py_RETURN_NONE;
+        }
+    return PyErr_Format(PyExc_ValueError, "no variant %s on this machine", variant);
+}
+
+static PyObject *use_large_pages(PyObject *self, PyObject *arguments) {
+    (void)self;
+    unsigned long long address, size;
+    if (!PyArg_ParseTuple(arguments, "KK", &address, &size))
+        return NULL;
+#if defined(MADV_HUGEPAGE)
+    uintptr_t page = sysconf(_SC_PAGESIZE), start = (address + page - 1) / page * page;
+    madvise((void *)start, address + size - start, MADV_HUGEPAGE); /* advice: it may fail */
+#endif
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"variants", names_of_variants, METH_NOARGS,
+     "The instruction sets that this machine runs, the best first."},
+    {"work", work_on, METH_VARARGS,
+     "Works on a job's rows that no other thread has taken; see job.h for the arguments."},
+    {"use_large_pages", use_large_pages, METH_VARARGS,
+     "Asks for large pages where memory at an address, so many bytes, is written to first: they "
+     "save most of the time that its first writes take."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, .m_name = "_native",  .m_doc = "Scores rows of predictions on CPUs.",
+    .m_size = -1,          .m_methods = methods,
+};
+
+PyMODINIT_FUNC PyInit__native(void) {
+    look_at_the_machine();
+    return PyModule_Create(&module);
+}

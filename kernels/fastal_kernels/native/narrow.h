@@ -1,0 +1,63 @@
+/* Rows of few classes: a row a lane. */
+
+/* W rows, turned: class c of all of them at columns + c * W. Reads whole vectors of each row. */
+INLINE void turn(const char *rows, int64_t stride, int64_t n_classes, int dtype, int is_probs,
+                 float *columns) {
+    if (n_classes == 2 && stride == 2 * size_of(dtype)) {
+        vf a = get(rows, dtype, is_probs), b = get(rows + W * size_of(dtype), dtype, is_probs);
+        unzip(&a, &b);
+        store(columns, a);
+        store(columns + W, b);
+        return;
+    }
+    for (int64_t c = 0; c < n_classes; c += W) {
+        vf block[W];
+        for (int i = 0; i < W; i++)
+            block[i] = get(rows + i * stride + c * size_of(dtype), dtype, is_probs);
+        transpose(block);
+        for (int i = 0; i < W; i++)
+            store(columns + (c + i) * W, block[i]);
+    }
+}
+
+INLINE double largest(struct strip from) {
+    double top = -INFINITY;
+    for (int64_t i = 0; i < from.n; i++)
+        top = get_double(from, i) > top ? get_double(from, i) : top;
+    return top;
+}
+
+/* Fills the tile with rows first, first + 1, ... */
+INLINE void narrow(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
+                   int with_moment, struct tile *t) {
+    const int64_t n_classes = job->n_classes, whole = (n_classes + W - 1) / W * W;
+    const int ready = dtype == FLOAT64 ? READY : dtype;
+    const int64_t size = size_of(dtype), pitch = whole * size_of(ready);
+    ALIGNED float packed[W * NARROW], columns[W * NARROW];
+    for (int i = 0; i < n_rows; i += W) {
+        const char *rows = job->data + (first + i) * job->row_stride;
+        int64_t stride = job->row_stride;
+        /* To where the matrix ends, and with it what may be read. */
+        const int64_t left = (job->n_rows - 1 - first - i) * stride + n_classes * size;
+        if (dtype == FLOAT64 || job->class_stride != size || n_rows - i < W ||
+            (W - 1) * stride + whole * size > left) {
+            for (int row = 0; row < W && row < n_rows - i; row++) {
+                struct strip from = {rows + row * stride, job->class_stride, n_classes};
+                double base = dtype == FLOAT64 && !is_probs ? largest(from) : 0;
+                pack(from, dtype, is_probs, base, (char *)packed + row * pitch);
+            }
+            rows = (const char *)packed;
+            stride = pitch;
+        }
+        turn(rows, stride, n_classes, ready, is_probs, columns);
+
+        vf top = set(-INFINITY), second = top, rest = set(0), moment = set(0);
+        for (int64_t c = 0; c < n_classes; c++)
+            meet(load(columns + c * W), &top, &second);
+        vf ref = refer(top, second, is_probs, t, i);
+        for (int64_t c = 0; c < n_classes; c++)
+            add_terms(load(columns + c * W), ref, is_probs, with_moment, &rest, &moment);
+        store(t->rest + i, rest - set(1));
+        store(t->moment + i, moment);
+    }
+}

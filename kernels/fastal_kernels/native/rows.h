@@ -1,0 +1,60 @@
+/* Vectors of floats from rows of any type and strides.
+ *
+ * Probabilities are multiplied by 2^96, so that none of them is subnormal; negative ones are NaN.
+ */
+
+#define PROBS_SCALE 0x1p96f
+
+/* The type of floats that are ready for use: what doubles are packed to. */
+enum { READY = FLOAT64 + 1 };
+
+/* Neighbours in a row. */
+struct strip {
+    const char *data;
+    int64_t stride; /* in bytes */
+    int64_t n;
+};
+
+INLINE int64_t size_of(int dtype) { return dtype == FLOAT64 ? 8 : dtype >= FLOAT32 ? 4 : 2; }
+
+INLINE double get_double(struct strip from, int64_t i) {
+    double x;
+    memcpy(&x, from.data + i * from.stride, sizeof x);
+    return x;
+}
+
+INLINE vf prepared(vf x, int dtype, int is_probs) {
+    return is_probs && dtype != READY ? where_less(x, set(0), set(NAN), x * set(PROBS_SCALE)) : x;
+}
+
+/* W neighbours without gaps, of any type but FLOAT64. */
+INLINE vf get(const char *p, int dtype, int is_probs) {
+    vf x = dtype == FLOAT16    ? widen_float16((const uint16_t *)p)
+           : dtype == BFLOAT16 ? widen_bfloat16((const uint16_t *)p)
+                               : load((const float *)p);
+    return prepared(x, dtype, is_probs);
+}
+
+/* 2 W neighbours, in any order. */
+INLINE void get_pair(const char *p, int dtype, int is_probs, vf *a, vf *b) {
+    if (dtype == BFLOAT16) { /* the upper halves of 32 bits, and the lower */
+        ints bits = (ints)load((const float *)p);
+        *a = prepared((vf)(bits << 16), dtype, is_probs);
+        *b = prepared((vf)(bits & (int32_t)0xffff0000), dtype, is_probs);
+    } else {
+        *a = get(p, dtype, is_probs);
+        *b = get(p + W * size_of(dtype), dtype, is_probs);
+    }
+}
+
+/* Copies neighbours so that there are no gaps; doubles as READY floats, logits less `base`, before
+ * they lose digits. */
+INLINE void pack(struct strip from, int dtype, int is_probs, double base, char *to) {
+    for (int64_t i = 0; i < from.n; i++)
+        if (dtype == FLOAT64) {
+            double x = get_double(from, i);
+            float ready = is_probs ? (x < 0 ? NAN : x * PROBS_SCALE) : x - base;
+            memcpy(to + i * sizeof ready, &ready, sizeof ready);
+        } else
+            memcpy(to + i * size_of(dtype), from.data + i * from.stride, size_of(dtype));
+}

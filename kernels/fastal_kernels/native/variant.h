@@ -1,0 +1,80 @@
+/* All of a variant but its vectors: a file that includes this has defined VARIANT, INLINE and them.
+ */
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "job.h"
+
+enum {
+    TILE = 64,     /* rows that are finished together */
+    NARROW = 64,   /* the most classes of which a lane takes a row of its own: 64 terms a sum */
+    MIDDLE = 1024, /* the most of which rows are looked at W at a time: they stay in the L1 cache */
+    BLOCK = 128 *
+        W, /* classes of a wide row that are looked at at a time: sums of 32 terms a lane */
+    TAKEN = 1 << 16, /* bytes that a thread takes on at a time */
+};
+
+#define ALIGNED _Alignas(64)
+
+typedef int32_t ints __attribute__((vector_size(4 * W)));
+
+#include "functions.h"
+#include "rows.h"
+#include "sums.h"
+#include "block.h"
+#include "narrow.h"
+#include "middle.h"
+#include "wide.h"
+#include "finish.h"
+
+INLINE void fill(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
+                 int with_moment, struct tile *t) {
+    if (job->n_classes <= NARROW)
+        narrow(job, first, n_rows, dtype, is_probs, with_moment, t);
+    else if (job->n_classes <= MIDDLE && dtype != FLOAT64 && job->class_stride == size_of(dtype))
+        middle(job, first, n_rows, dtype, is_probs, with_moment, t);
+    else
+        wide(job, first, n_rows, dtype, is_probs, with_moment, t);
+}
+
+/* Each type, kind and need compiled on its own. */
+static void sums(const struct job *job, int64_t first, int n_rows, struct tile *t) {
+    const int with_moment = job->scores[ENTROPY] != NULL || job->by == ENTROPY;
+    switch (job->dtype) {
+#define OF_TYPE(dtype)                                                                             \
+    case dtype:                                                                                    \
+        if (job->is_probs)                                                                         \
+            fill(job, first, n_rows, dtype, 1, 1, t);                                              \
+        else if (with_moment)                                                                      \
+            fill(job, first, n_rows, dtype, 0, 1, t);                                              \
+        else                                                                                       \
+            fill(job, first, n_rows, dtype, 0, 0, t);                                              \
+        break;
+        OF_TYPE(FLOAT16)
+        OF_TYPE(BFLOAT16)
+        OF_TYPE(FLOAT32)
+        OF_TYPE(FLOAT64)
+#undef OF_TYPE
+    }
+}
+
+void VARIANT(const struct job *job) {
+    int64_t taken = TAKEN / (job->n_classes * size_of(job->dtype)) + 1;
+    if (job->n_classes <= MIDDLE)
+        taken = (taken + TILE - 1) / TILE * TILE;
+    for (;;) {
+        int64_t first = __atomic_fetch_add(&job->progress->next_row, taken, __ATOMIC_RELAXED);
+        if (first >= job->n_rows)
+            return;
+        int64_t end = job->n_rows - first < taken ? job->n_rows : first + taken;
+        for (; first < end; first += TILE) {
+            ALIGNED struct tile t;
+            memset(&t, 0, sizeof t);
+            const int n_rows = end - first < TILE ? end - first : TILE;
+            sums(job, first, n_rows, &t);
+            finish(job, first, n_rows, &t);
+        }
+    }
+}

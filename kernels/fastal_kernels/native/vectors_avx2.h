@@ -1,0 +1,80 @@
+/* Vectors of 8 floats: AVX2 with FMA, and F16C, which no machine has those without. */
+#include <immintrin.h>
+
+enum { W = 8 };
+typedef __m256 vf;
+
+INLINE vf load(const float *p) { return _mm256_loadu_ps(p); }
+INLINE void store(float *p, vf a) { _mm256_storeu_ps(p, a); }
+INLINE vf set(float a) { return _mm256_set1_ps(a); }
+
+/* Both give b where either is NaN. */
+INLINE vf larger(vf a, vf b) { return _mm256_max_ps(a, b); }
+INLINE vf smaller(vf a, vf b) { return _mm256_min_ps(a, b); }
+/* a where x < y, else b. */
+INLINE vf where_less(vf x, vf y, vf a, vf b) {
+    return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, y, _CMP_LT_OQ));
+}
+INLINE vf multiply_add(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+
+INLINE vf nearest_integer(vf a) {
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+/* p 2^n for whole n from -126 on; NaN where p is. */
+INLINE vf scale(vf p, vf n) {
+    __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    return p * _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
+}
+
+/* A bit for each lane in which a >= b. */
+INLINE unsigned lanes_not_less(vf a, vf b) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ));
+}
+
+INLINE vf widen_float16(const uint16_t *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+INLINE vf widen_bfloat16(const uint16_t *p) {
+    __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+
+/* Turns W rows of W into W columns. */
+INLINE void transpose(vf row[W]) {
+    vf a[W], b[W];
+    for (int i = 0; i < W; i += 2) { /* pairs of rows: 1 by 1 */
+        a[i] = _mm256_unpacklo_ps(row[i], row[i + 1]);
+        a[i + 1] = _mm256_unpackhi_ps(row[i], row[i + 1]);
+    }
+    for (int i = 0; i < W; i += 4) /* fours: 2 by 2 */
+        for (int j = 0; j < 2; j++) {
+            b[i + 2 * j] = _mm256_shuffle_ps(a[i + j], a[i + j + 2], 0x44);
+            b[i + 2 * j + 1] = _mm256_shuffle_ps(a[i + j], a[i + j + 2], 0xee);
+        }
+    for (int j = 0; j < 4; j++) { /* halves of vectors */
+        row[j] = _mm256_permute2f128_ps(b[j], b[j + 4], 0x20);
+        row[j + 4] = _mm256_permute2f128_ps(b[j], b[j + 4], 0x31);
+    }
+}
+
+/* Each lane's partner `step` lanes away: 1, 2 or 4. */
+INLINE vf partners(vf a, int step) {
+    switch (step) {
+    case 4: return _mm256_permute2f128_ps(a, a, 1);
+    case 2: return _mm256_permute_ps(a, 0x4e);
+    default: return _mm256_permute_ps(a, 0xb1);
+    }
+}
+
+/* a, but for its last n lanes `others`. */
+INLINE vf last(vf a, int n, float others) {
+    vf lane = _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7);
+    return where_less(lane, set(W - n), set(others), a);
+}
+
+/* Of pairs that follow one another in a and b, the first and the second values. */
+INLINE void unzip(vf *a, vf *b) {
+    vf low = _mm256_permute2f128_ps(*a, *b, 0x20), high = _mm256_permute2f128_ps(*a, *b, 0x31);
+    *a = _mm256_shuffle_ps(low, high, 0x88);
+    *b = _mm256_shuffle_ps(low, high, 0xdd);
+}

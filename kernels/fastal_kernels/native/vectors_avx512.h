@@ -1,0 +1,83 @@
+/* Vectors of 16 floats: AVX-512 with F, BW, DQ and VL. */
+#include <immintrin.h>
+
+enum { W = 16 };
+typedef __m512 vf;
+
+INLINE vf load(const float *p) { return _mm512_loadu_ps(p); }
+INLINE void store(float *p, vf a) { _mm512_storeu_ps(p, a); }
+INLINE vf set(float a) { return _mm512_set1_ps(a); }
+
+/* Both give b where either is NaN. */
+INLINE vf larger(vf a, vf b) { return _mm512_max_ps(a, b); }
+INLINE vf smaller(vf a, vf b) { return _mm512_min_ps(a, b); }
+
+/* a where mask, compared lane by lane, holds; else b. */
+INLINE vf where_less(vf x, vf y, vf a, vf b) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, y, _CMP_LT_OQ), b, a);
+}
+INLINE vf multiply_add(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+
+INLINE vf nearest_integer(vf a) {
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+/* p 2^n for whole n; NaN where p is. */
+INLINE vf scale(vf p, vf n) { return _mm512_scalef_ps(p, n); }
+
+/* A bit for each lane in which a >= b. */
+INLINE unsigned lanes_not_less(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+
+INLINE vf widen_float16(const uint16_t *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+INLINE vf widen_bfloat16(const uint16_t *p) {
+    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
+/* Turns W rows of W into W columns. */
+INLINE void transpose(vf row[W]) {
+    vf a[W], b[W];
+    for (int i = 0; i < W; i += 2) { /* pairs of rows: 1 by 1 */
+        a[i] = _mm512_unpacklo_ps(row[i], row[i + 1]);
+        a[i + 1] = _mm512_unpackhi_ps(row[i], row[i + 1]);
+    }
+    for (int i = 0; i < W; i += 4) /* fours: 2 by 2 */
+        for (int j = 0; j < 2; j++) {
+            __m512d low = _mm512_castps_pd(a[i + j]), high = _mm512_castps_pd(a[i + j + 2]);
+            b[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+            b[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+        }
+    for (int i = 0; i < W; i += 8) /* eights: quarters of vectors */
+        for (int j = 0; j < 4; j++) {
+            a[i + j] = _mm512_shuffle_f32x4(b[i + j], b[i + j + 4], 0x88);
+            a[i + j + 4] = _mm512_shuffle_f32x4(b[i + j], b[i + j + 4], 0xdd);
+        }
+    for (int j = 0; j < 8; j++) {
+        row[j] = _mm512_shuffle_f32x4(a[j], a[j + 8], 0x88);
+        row[j + 8] = _mm512_shuffle_f32x4(a[j], a[j + 8], 0xdd);
+    }
+}
+
+/* Of pairs that follow one another in a and b, the first and the second values. */
+INLINE void unzip(vf *a, vf *b) {
+    __m512i first = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    vf firsts = _mm512_permutex2var_ps(*a, first, *b);
+    *b = _mm512_permutex2var_ps(*a, _mm512_add_epi32(first, _mm512_set1_epi32(1)), *b);
+    *a = firsts;
+}
+
+/* Each lane's partner `step` lanes away: 1, 2, 4 or 8. */
+INLINE vf partners(vf a, int step) {
+    switch (step) {
+    case 8: return _mm512_shuffle_f32x4(a, a, 0x4e);
+    case 4: return _mm512_shuffle_f32x4(a, a, 0xb1);
+    case 2: return _mm512_permute_ps(a, 0x4e);
+    default: return _mm512_permute_ps(a, 0xb1);
+    }
+}
+
+/* a, but for its last n lanes `others`. */
+INLINE vf last(vf a, int n, float others) {
+    return _mm512_mask_blend_ps(0xffffu << (W - n), set(others), a);
+}

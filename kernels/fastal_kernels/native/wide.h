@@ -1,0 +1,114 @@
+/* Rows of many classes, or with gaps: one goes over lanes block by block, so that the second look
+ * at a block finds it in the L1 cache. */
+
+struct pair {
+    double top, second;
+};
+
+/* What `struct tile` holds of a row, so far. Of probabilities, the two largest are logarithms. */
+struct state {
+    struct pair largest;
+    double rest, moment;
+};
+
+/* The two largest of both; NaN is passed over. */
+INLINE struct pair both(struct pair a, struct pair b) {
+    double lower = a.top < b.top ? a.top : b.top,
+           second = a.second > b.second ? a.second : b.second;
+    return (struct pair){a.top > b.top ? a.top : b.top, lower > second ? lower : second};
+}
+
+INLINE struct pair two_largest_doubles(struct strip from) {
+    struct pair found = {-INFINITY, -INFINITY};
+    for (int64_t i = 0; i < from.n; i++)
+        found = both((struct pair){get_double(from, i), -INFINITY}, found);
+    return found;
+}
+
+INLINE struct pair two_largest(const char *p, int64_t n, int dtype, int is_probs) {
+    vf top, second;
+    meet_block(p, n, dtype, is_probs, &top, &second);
+    for (int step = W / 2; step; step /= 2) {
+        vf other = partners(top, step);
+        second = larger(smaller(top, other), larger(second, partners(second, step)));
+        top = larger(top, other);
+    }
+    return is_probs ? (struct pair){log(top[0]), log(second[0])} : (struct pair){top[0], second[0]};
+}
+
+INLINE float total(vf a) {
+    for (int step = W / 2; step; step /= 2)
+        a += partners(a, step);
+    return a[0];
+}
+
+/* b - a, or where e^(b - a) is 0 all the same; and so for NaN, which rest keeps. */
+INLINE double distance(double a, double b) { return b - a > -1e4 ? b - a : -1e4; }
+
+/* Moves sums to a higher reference; the maximum before, till now left out, becomes a term. */
+INLINE void refer_to(double ref, double ref_before, double top_before, struct state *s) {
+    if (ref != ref_before) {
+        double d = distance(ref, ref_before), shrink = exp(d);
+        s->moment = shrink * (s->moment + d * s->rest);
+        s->rest *= shrink;
+    }
+    double d = distance(ref, top_before < ref ? top_before : ref), term = exp(d);
+    s->moment += d * term;
+    s->rest += term;
+}
+
+INLINE struct state sums_of_row(const struct job *job, const char *row, int dtype, int is_probs,
+                                int with_moment) {
+    const int in_doubles = dtype == FLOAT64 && !is_probs, ready = dtype == FLOAT64 ? READY : dtype;
+    const int64_t stride = job->class_stride, size = size_of(dtype);
+    ALIGNED float room[W + BLOCK];
+    char *packed = (char *)(room + W);
+    struct state s = {{-INFINITY, -INFINITY}, 0, 0};
+    double ref = -INFINITY;
+    for (int64_t c = 0; c < job->n_classes; c += BLOCK) {
+        const int64_t n = job->n_classes - c < BLOCK ? job->n_classes - c : BLOCK;
+        const struct strip block = {row + c * stride, stride, n};
+        const char *p = dtype == FLOAT64 || stride != size ? packed : block.data;
+        if (p == packed && !in_doubles)
+            pack(block, dtype, is_probs, 0, packed);
+        struct pair found =
+            in_doubles ? two_largest_doubles(block) : two_largest(p, n, ready, is_probs);
+
+        const double ref_before = ref, top_before = s.largest.top;
+        s.largest = both(found, s.largest);
+        const double lowest = in_doubles || is_probs ? -DBL_MAX : -FLT_MAX;
+        ref = s.largest.second > lowest ? s.largest.second : lowest;
+        if (c > 0)
+            refer_to(ref, ref_before, top_before, &s);
+
+        if (in_doubles)
+            pack(block, dtype, is_probs, ref, packed);
+        const double inverse = is_probs ? exp(-ref) : 0;
+        vf rest, moment,
+            to = set(is_probs     ? (inverse < FLT_MAX ? inverse : FLT_MAX)
+                     : in_doubles ? 0
+                                  : ref);
+        add_block(p, n, to, ready, is_probs, with_moment, &rest, &moment);
+        s.rest += total(rest) - (s.largest.top > -INFINITY); /* less a maximum's term */
+        s.moment += total(moment);
+    }
+    return s;
+}
+
+/* Fills the tile with rows first, first + 1, ... */
+INLINE void wide(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
+                 int with_moment, struct tile *t) {
+    ALIGNED float error[TILE] = {0};
+    for (int i = 0; i < n_rows; i++) {
+        const char *row = job->data + (first + i) * job->row_stride;
+        struct state s = sums_of_row(job, row, dtype, is_probs, with_moment);
+        double gap = distance(s.largest.top, s.largest.second);
+        t->rest[i] = s.rest;
+        t->moment[i] = s.moment;
+        t->gap[i] = gap;
+        error[i] = gap - t->gap[i];
+        t->top[i] = is_probs ? exp(s.largest.top) : s.largest.top - s.largest.top;
+    }
+    for (int i = 0; i < n_rows; i += W)
+        store(t->runner_up + i, from_gap(load(t->gap + i), load(error + i)));
+}
