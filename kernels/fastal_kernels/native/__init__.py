@@ -113,6 +113,7 @@ def _work(
 ) -> tuple[int, int]:
     """Does what job.h says; how many rows are invalid, and how many were found."""
     n_rows, n_classes = logits.shape
+    n_threads = min(torch.get_num_threads(), 1 + logits.numel() // _LEAST_SHARE)
     progress = torch.zeros(3, dtype=torch.int64)  # next row, invalid, found
     arguments = (
         variant(),
@@ -128,6 +129,7 @@ def _work(
         *bar,
         _address(rows),
         _address(found),
+        n_threads,
         _address(progress),
     )
 
@@ -136,7 +138,6 @@ def _work(
         _ = logits, scores, rows, found, progress
         _native.work(*arguments)
 
-    n_threads = min(torch.get_num_threads(), 1 + logits.numel() // _LEAST_SHARE)
     _in_threads(share, n_threads)
     _, n_invalid, n_found = progress.tolist()
     return n_invalid, n_found

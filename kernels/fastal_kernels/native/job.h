@@ -34,6 +34,7 @@ struct job {
     int64_t *rows;
     float *found;
 
+    int n_threads;
     struct progress *progress;
 };
 

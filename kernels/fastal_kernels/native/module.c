@@ -65,10 +65,10 @@ static PyObject *work_on(PyObject *self, PyObject *arguments) {
     unsigned long long data, scores[N_MEASURES], rows, found, progress;
     int dtype;
     long long n_rows, n_classes, row_stride, class_stride, bar_row;
-    if (!PyArg_ParseTuple(arguments, "sKiLLLLpf(KKKK)ifLKKK", &variant, &data, &dtype, &n_rows,
+    if (!PyArg_ParseTuple(arguments, "sKiLLLLpf(KKKK)ifLKKiK", &variant, &data, &dtype, &n_rows,
                           &n_classes, &row_stride, &class_stride, &job.is_probs, &job.tolerance,
                           &scores[0], &scores[1], &scores[2], &scores[3], &job.by, &job.bar,
-                          &bar_row, &rows, &found, &progress))
+                          &bar_row, &rows, &found, &job.n_threads, &progress))
         return NULL;
     job.data = (const char *)(uintptr_t)data;
     job.dtype = (enum dtype)dtype;

@@ -13,7 +13,7 @@ enum {
     MIDDLE = 1024, /* the most of which rows are looked at W at a time: they stay in the L1 cache */
     BLOCK = 128 *
         W, /* classes of a wide row that are looked at at a time: sums of 32 terms a lane */
-    TAKEN = 1 << 16, /* bytes that a thread takes on at a time */
+    TAKEN = 1 << 16, /* bytes that a thread takes at least */
 };
 
 #define ALIGNED _Alignas(64)
@@ -60,21 +60,33 @@ static void sums(const struct job *job, int64_t first, int n_rows, struct tile *
     }
 }
 
+/* Takes rows that no other thread has: ever fewer, so that threads end together, but as long as
+ * possible neighbours, since two that write to one fresh page both have it cleared. From the first
+ * on; their number, 0 if none are left. */
+static int64_t take(const struct job *job, int64_t *first) {
+    const int64_t least = TAKEN / (job->n_classes * size_of(job->dtype)) + 1;
+    int64_t *next = &job->progress->next_row, n;
+    *first = __atomic_load_n(next, __ATOMIC_RELAXED);
+    do {
+        const int64_t left = job->n_rows - *first;
+        n = left / (4 * job->n_threads);
+        n = n > least ? n : least;
+        if (job->n_classes <= MIDDLE)
+            n = (n + TILE - 1) / TILE * TILE;
+        n = n < left ? n : left;
+    } while (n > 0 && !__atomic_compare_exchange_n(next, first, *first + n, 1, __ATOMIC_RELAXED,
+                                                   __ATOMIC_RELAXED));
+    return n;
+}
+
 void VARIANT(const struct job *job) {
-    int64_t taken = TAKEN / (job->n_classes * size_of(job->dtype)) + 1;
-    if (job->n_classes <= MIDDLE)
-        taken = (taken + TILE - 1) / TILE * TILE;
-    for (;;) {
-        int64_t first = __atomic_fetch_add(&job->progress->next_row, taken, __ATOMIC_RELAXED);
-        if (first >= job->n_rows)
-            return;
-        int64_t end = job->n_rows - first < taken ? job->n_rows : first + taken;
-        for (; first < end; first += TILE) {
+    int64_t first, n;
+    while ((n = take(job, &first)) > 0)
+        for (int64_t end = first + n; first < end; first += TILE) {
             ALIGNED struct tile t;
             memset(&t, 0, sizeof t);
             const int n_rows = end - first < TILE ? end - first : TILE;
             sums(job, first, n_rows, &t);
             finish(job, first, n_rows, &t);
         }
-    }
 }
