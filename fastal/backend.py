@@ -83,7 +83,7 @@ def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Any) -
 def above(
     logits: Tensor, measure: str, kind: str, first_row: int, bar: tuple[float, int] | None
 ) -> tuple[Tensor, Tensor, int]:
-    """`fastal_kernels.native.above`: scores and rows that beat a bar, and the invalid rows' count."""
+    """`fastal_kernels.native.above`: scores and rows above a bar, and how many rows are invalid."""
     from fastal_kernels import native
 
     return native.above(logits, measure, kind, first_row, bar)

@@ -93,9 +93,7 @@ class Selector:
     def _update_fused(self, rows: Chunk) -> None:
         assert not callable(self._scorer.by)
         (measure,) = self._scorer.by
-        update = self._fused.update(
-            rows.x, measure, self._scorer.kind, rows.start, rows.backend
-        )
+        update = self._fused.update(rows.x, measure, self._scorer.kind, rows.start, rows.backend)
         with update as n_invalid:
             # A second look at the chunk, only where rows have to be named.
             self._scorer.count(rows, n_invalid, lambda: self._scorer.scores(rows)[0][0])

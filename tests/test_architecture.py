@@ -1,12 +1,17 @@
 """The layers, and what may not be imported or shipped."""
 
 import ast
+import os
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from fastal_kernels import native
 
 ROOT = Path(__file__).parents[1]
 
@@ -106,17 +111,56 @@ def test_the_name_kernels_stays_free():
     assert not (ROOT / "kernels" / "__init__.py").exists()
 
 
-def test_the_wheel_holds_exactly_the_two_packages(tmp_path):
+def built(tmp_path, **environment):
+    """The wheel of a copy of the checkout, since building leaves files behind."""
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    copy = tmp_path / "checkout"  # building leaves files behind
+    copy = tmp_path / "checkout"
     copy.mkdir()
-    for name in ("fastal", "kernels", "tests", "pyproject.toml", "README.md", "LICENSE"):
-        subprocess.run(["cp", "-r", ROOT / name, copy], check=True)
-    subprocess.run([*pip, "--wheel-dir", tmp_path, copy], check=True)
+    not_built = shutil.ignore_patterns("*.so", "__pycache__")
+    for name in ("fastal", "kernels", "tests"):
+        shutil.copytree(ROOT / name, copy / name, ignore=not_built)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    environment = {**os.environ, "CFLAGS": "-O0", **environment}
+    subprocess.run([*pip, "--wheel-dir", tmp_path, copy], check=True, env=environment)
     (wheel,) = tmp_path.glob("fastal-*.whl")
+    return wheel
+
+
+def contents(wheel):
     held = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
-    want = {name.replace(".", "/") + ".py" for name, path in modules() if path.stem != "__init__"}
-    want |= {
-        name.replace(".", "/") + "/__init__.py" for name, p in modules() if p.stem == "__init__"
-    }
-    assert held == want | {"fastal/py.typed", "fastal_kernels/py.typed"}
+    want = {"fastal/py.typed", "fastal_kernels/py.typed"}
+    for name, path in modules():
+        stem = name.replace(".", "/")
+        want.add(f"{stem}/__init__.py" if path.stem == "__init__" else f"{stem}.py")
+    return held, want
+
+
+@pytest.mark.skipif(bool(native.reasons()), reason="no compiler here")
+def test_the_wheel_holds_the_packages_and_serves_every_python(tmp_path):
+    wheel = built(tmp_path)
+    held, want = contents(wheel)
+    (compiled,) = held - want
+    assert re.fullmatch(r"fastal_kernels/native/_native\.(abi3\.so|pyd)", compiled)
+    assert want <= held
+    assert "-cp310-abi3-" in wheel.name
+
+
+def test_without_a_compiler_the_wheel_lacks_the_native_kernels_and_says_so(tmp_path):
+    wheel = built(tmp_path, CC="false")
+    held, want = contents(wheel)
+    assert held == want
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    code = """
+import fastal, numpy
+print(fastal.__file__, fastal.backend_reasons()["native"])
+print(fastal.select(numpy.array([[0., 3.], [1., 1.]]), 1).rows)
+"""
+    environment = {"PYTHONPATH": str(tmp_path / "installed")}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, env=environment,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert str(tmp_path) in done.stdout, done.stderr
+    assert "not compiled when fastal was installed: that takes gcc or clang" in done.stdout
+    assert "[1]" in done.stdout

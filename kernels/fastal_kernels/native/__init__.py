@@ -17,7 +17,7 @@ from torch import Tensor
 from fastal_kernels.measures import MEASURES, asked_for, probs_tolerance
 
 try:
-    from fastal_kernels.native import _native
+    import fastal_kernels.native._native as _native
 except ModuleNotFoundError:
     _native = None
     _MISSING = "it was not compiled when fastal was installed: that takes gcc or clang"

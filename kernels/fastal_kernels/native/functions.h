@@ -34,9 +34,9 @@ INLINE vf exponential_of_distance(vf d, vf rest) {
 /* ln u for normal u > 0: relative error 2e-7, also near 1. */
 INLINE vf logarithm(vf u) {
     /* u = 2^exponent (1 + r), 1 + r between the root of 1/2 and that of 2. */
-    ints whole = ((ints)u - 0x3f3504f3) >> 23;
+    ints whole = (ints)((words)u - 0x3f3504f3) >> 23;
     vf exponent = __builtin_convertvector(whole, vf);
-    vf r = (vf)((ints)u - (whole << 23)) - set(1);
+    vf r = (vf)((words)u - ((words)whole << 23)) - set(1);
     vf q = set(0x1.645e38p-4f);
     q = multiply_add(q, r, set(-0x1.2432a4p-3f));
     q = multiply_add(q, r, set(0x1.317462p-3f));

@@ -1,18 +1,29 @@
-/* Rows of some classes, without gaps: each goes over lanes, and what the lanes found of W rows is
- * turned, so that a row is a lane again. */
+/* Rows of some classes: each goes over lanes, and what the lanes found of W rows is turned, so that
+ * a row is a lane again. */
 
 /* Fills the tile with rows first, first + 1, ... */
 INLINE void middle(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
                    int with_moment, struct tile *t) {
+    const int64_t n_classes = job->n_classes, size = size_of(dtype);
+    ALIGNED float packed[W * MIDDLE], refs[W];
     for (int i = 0; i < n_rows; i += W) {
         const int n = n_rows - i < W ? n_rows - i : W;
         const char *rows = job->data + (first + i) * job->row_stride;
+        int64_t stride = job->row_stride;
+        if (job->class_stride != size) {
+            for (int row = 0; row < n; row++) {
+                struct strip from = {rows + row * stride, job->class_stride, n_classes};
+                pack(from, dtype, is_probs, 0, (char *)packed + row * n_classes * size);
+            }
+            rows = (const char *)packed;
+            stride = n_classes * size;
+        }
+
         vf one[W], other[W]; /* the two largest, then the two sums */
         for (int row = 0; row < W; row++)
             one[row] = other[row] = set(0);
         for (int row = 0; row < n; row++)
-            meet_block(rows + row * job->row_stride, job->n_classes, dtype, is_probs, &one[row],
-                       &other[row]);
+            meet_block(rows + row * stride, n_classes, dtype, is_probs, &one[row], &other[row]);
         transpose(one);
         transpose(other);
         vf top = one[0], second = other[0];
@@ -20,11 +31,11 @@ INLINE void middle(const struct job *job, int64_t first, int n_rows, int dtype, 
             meet(one[lane], &top, &second);
             second = larger(second, other[lane]);
         }
-        ALIGNED float refs[W];
+
         store(refs, refer(top, second, is_probs, t, i));
         for (int row = 0; row < n; row++)
-            add_block(rows + row * job->row_stride, job->n_classes, set(refs[row]), dtype, is_probs,
-                      with_moment, &one[row], &other[row]);
+            add_block(rows + row * stride, n_classes, set(refs[row]), dtype, is_probs, with_moment,
+                      &one[row], &other[row]);
         transpose(one);
         transpose(other);
         vf rest = one[0], moment = other[0];

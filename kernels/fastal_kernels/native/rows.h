@@ -38,9 +38,9 @@ INLINE vf get(const char *p, int dtype, int is_probs) {
 /* 2 W neighbours, in any order. */
 INLINE void get_pair(const char *p, int dtype, int is_probs, vf *a, vf *b) {
     if (dtype == BFLOAT16) { /* the upper halves of 32 bits, and the lower */
-        ints bits = (ints)load((const float *)p);
+        words bits = (words)load((const float *)p);
         *a = prepared((vf)(bits << 16), dtype, is_probs);
-        *b = prepared((vf)(bits & (int32_t)0xffff0000), dtype, is_probs);
+        *b = prepared((vf)(bits & 0xffff0000), dtype, is_probs);
     } else {
         *a = get(p, dtype, is_probs);
         *b = get(p + W * size_of(dtype), dtype, is_probs);

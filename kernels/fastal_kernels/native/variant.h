@@ -19,6 +19,7 @@ enum {
 #define ALIGNED _Alignas(64)
 
 typedef int32_t ints __attribute__((vector_size(4 * W)));
+typedef uint32_t words __attribute__((vector_size(4 * W))); /* whose overflow is defined */
 
 #include "functions.h"
 #include "rows.h"
@@ -33,7 +34,7 @@ INLINE void fill(const struct job *job, int64_t first, int n_rows, int dtype, in
                  int with_moment, struct tile *t) {
     if (job->n_classes <= NARROW)
         narrow(job, first, n_rows, dtype, is_probs, with_moment, t);
-    else if (job->n_classes <= MIDDLE && dtype != FLOAT64 && job->class_stride == size_of(dtype))
+    else if (job->n_classes <= MIDDLE && dtype != FLOAT64)
         middle(job, first, n_rows, dtype, is_probs, with_moment, t);
     else
         wide(job, first, n_rows, dtype, is_probs, with_moment, t);

@@ -5,7 +5,8 @@
 
 enum { W = 4 };
 typedef float vf __attribute__((vector_size(4 * W)));
-typedef int32_t vi __attribute__((vector_size(4 * W)));
+typedef int32_t vi __attribute__((vector_size(4 * W)));  /* masks, and signed numbers */
+typedef uint32_t vu __attribute__((vector_size(4 * W))); /* bits */
 
 INLINE vf load(const float *p) {
     vf a;
@@ -27,8 +28,8 @@ INLINE vf multiply_add(vf a, vf b, vf c) { return a * b + c; }
 INLINE vf nearest_integer(vf a) { return (a + set(0x1.8p23f)) - set(0x1.8p23f); }
 /* p 2^n for whole n from -126 on; NaN where p is. */
 INLINE vf scale(vf p, vf n) {
-    vi power = (__builtin_convertvector(n, vi) + 127) << 23;
-    return p * (vf)power;
+    vu exponent = (vu) __builtin_convertvector(n, vi) + 127;
+    return p * (vf)(exponent << 23);
 }
 
 /* A bit for each lane in which a >= b. */
@@ -37,14 +38,14 @@ INLINE unsigned lanes_not_less(vf a, vf b) {
     return (mask[0] & 1) | (mask[1] & 2) | (mask[2] & 4) | (mask[3] & 8);
 }
 
-INLINE vi widen_bits(const uint16_t *p) { return (vi){p[0], p[1], p[2], p[3]}; }
+INLINE vu widen_bits(const uint16_t *p) { return (vu){p[0], p[1], p[2], p[3]}; }
 INLINE vf widen_bfloat16(const uint16_t *p) { return (vf)(widen_bits(p) << 16); }
 INLINE vf widen_float16(const uint16_t *p) {
-    vi bits = widen_bits(p), magnitude = bits & 0x7fff;
+    vu bits = widen_bits(p), magnitude = bits & 0x7fff;
     /* Scaling sets the exponent right, of subnormal numbers too; not that of infinity and NaN. */
-    vf value = (vf)(magnitude << 13) * set(0x1p112f);
-    vi special = (magnitude >= 0x7c00) & 0x7f800000;
-    return (vf)((vi)value | special | (bits & 0x8000) << 16);
+    vu value = (vu)((vf)(magnitude << 13) * set(0x1p112f));
+    vu special = (vu)(magnitude >= 0x7c00) & 0x7f800000;
+    return (vf)(value | special | (bits & 0x8000) << 16);
 }
 
 /* Turns W rows of W into W columns. */
