@@ -19,7 +19,7 @@ from fastal import reference
 from fastal.scores import MEASURES
 from fastal_kernels import native
 from tests.matrices import DTYPES, regimes
-from tests.oracle import assert_scores, definitions
+from tests.oracle import assert_scores, definitions, definitions_to_any_digit
 
 ROOT = Path(__file__).parents[1]
 PAGE = mmap.PAGESIZE
@@ -187,7 +187,7 @@ def environment(**others):
 def test_nothing_but_the_outputs_is_written(variant, monkeypatch, n_rows):
     sentinel, buffers = 77, []
 
-    def guarded_empty(*shape, dtype):
+    def guarded_empty(*shape, dtype, device):
         n = int(np.prod(shape))
         buffers.append((torch.full((n + 512,), sentinel, dtype=dtype), n))
         return buffers[-1][0][256 : 256 + n].view(shape)
@@ -246,6 +246,73 @@ def test_one_value_after_nothing(variant, n_classes, dtype):
     assert_scores(fastal.score(x, backend="native"), definitions(x))
     ones = fastal.score(x[:n], backend="native")
     assert all((values == 0).all() for values in ones)
+
+
+# --- accuracy at its worst
+
+
+def worst_rounding(n_classes, block):
+    """A row of 2^18 classes in which a sum of floats loses the same in every block.
+
+    That is, if a maximum's 1 is taken from each sum before it joins the others'.
+    """
+    x = torch.full((1, n_classes), float(np.log(0.995 * 2.0**-25 / block)))
+    x[0, :block] = -60
+    x[0, 0], x[0, 16] = 20, 0
+    x[0, 32:block:16] = float(np.log(0.995 * 2.0**-23))
+    return x
+
+
+@pytest.mark.parametrize("block", [512, 1024, 2048])
+def test_small_terms_in_many_blocks(variant, block):
+    x = worst_rounding(262_144, block)
+    assert_scores(fastal.score(x, backend="native"), definitions(x))
+
+
+def test_small_terms_in_doubles_far_apart(variant):
+    """A gap between two floats, and terms that each lose half a digit beside the largest."""
+    step = 2.0**-17
+    x = torch.zeros(1, 64, dtype=torch.float64)
+    x[0, 1] = -80 - 0.4999 * step
+    x[0, 2:] = -80 + round(-23 * np.log(2) / step) * step + step
+    assert_scores(fastal.score(x, backend="native"), definitions_to_any_digit(x))
+
+
+def test_doubles_that_floats_cannot_hold(variant):
+    for n_classes in (3, 50, 300, 3000):
+        x = regimes(n_classes, torch.float64)[:10]
+        x = torch.cat([x + 2.0**40, x * 1e200, x * 1e-9])
+        assert_scores(fastal.score(x, backend="native"), definitions(x))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 64, 100, 1024, 5000])
+def test_the_most_negative_number_is_a_number(variant, n_classes):
+    for dtype in DTYPES:
+        x = torch.full((2, n_classes), -torch.inf, dtype=dtype)
+        x[:, n_classes // 2] = torch.finfo(dtype).min
+        x[1, 0] = torch.finfo(dtype).min
+        scores = torch.stack(list(fastal.score(x, backend="native")))
+        assert (scores[:, 0] == 0).all()
+        assert_scores([s[1:] for s in scores], definitions(x[1:]))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 64, 100, 1024, 5000])
+def test_one_hot_probabilities_may_have_signed_zeros(variant, n_classes):
+    for dtype in DTYPES:
+        x = torch.zeros(3, n_classes, dtype=dtype)
+        x[1], x[2, ::2] = -0.0, -0.0
+        x[torch.arange(3), torch.tensor([0, n_classes // 2, n_classes - 1])] = 1
+        for values in fastal.score(x, kind="probs", backend="native"):
+            assert (values == 0).all()
+
+
+@pytest.mark.parametrize("n_classes", [2, 64, 100, 1024, 5000])
+def test_probabilities_whose_ratio_is_subnormal(variant, n_classes):
+    for exponent in (-62, -100, -126, -131, -140, -149):
+        x = torch.full((1, n_classes), 2.0**exponent)
+        x[0, 1] = 1
+        truth = definitions_to_any_digit(x.double().log())
+        assert_scores(fastal.score(x, kind="probs", backend="native"), truth)
 
 
 # --- selection
@@ -343,6 +410,70 @@ def test_an_error_in_a_thread_is_raised(monkeypatch):
         native.uncertainty(matrix(4000, 100), ["entropy"])
 
 
+@compiled
+def test_subnormal_numbers_count_whatever_the_thread_does_with_them():
+    code = """
+import torch
+from fastal_kernels import native
+torch.set_num_threads(2)
+x = torch.tensor([[0.5, 0.5, -1e-40]]).repeat(200_000, 1)
+for flush in (True, False):
+    torch.set_flush_denormal(flush)
+    print(native.counted(x, ["ratio"], "probs")[1])
+"""
+    python = [sys.executable, "-c", code]
+    done = subprocess.run(python, capture_output=True, timeout=60, env=environment())
+    assert done.stdout.split() == [b"200000"] * 2, done.stderr
+
+
+@compiled
+def test_a_default_device_is_not_where_the_scores_go():
+    x = matrix(10, 5)
+    want = as_bits(fastal.score(x, backend="native"))
+    with torch.device("meta"):
+        scores = fastal.score(x, backend="native")
+        picks = fastal.select(x, 3, backend="native")
+    assert torch.equal(as_bits(scores), want)
+    assert torch.equal(picks.rows, fastal.select(x, 3, backend="native").rows)
+
+
+@compiled
+def test_without_helpers_one_thread_does_it_all(monkeypatch):
+    """As at the end of the interpreter, or where the system has no more threads."""
+    x = matrix(4000, 100)
+    want = as_bits(native.uncertainty(x, MEASURES))
+
+    class Ended:
+        def submit(self, share):
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    monkeypatch.setattr(native, "_pool", lambda n_threads, pid: Ended())
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert torch.equal(as_bits(native.uncertainty(x, MEASURES)), want)
+
+
+@compiled
+def test_long_work_can_be_interrupted(monkeypatch):
+    """Python is asked now and then, and then the other threads stop as well."""
+    x = torch.zeros(1, 1000).expand(2_000_000, 1000)
+    calls, work = [], native._native.work
+
+    def interrupted_work(*arguments):
+        calls.append(work(*arguments))
+        raise KeyboardInterrupt
+
+    stand_in = type("", (), {"work": interrupted_work, "variants": native._native.variants})
+    monkeypatch.setattr(native, "_native", stand_in)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    seen = []
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *a, **k: seen.append(zeros(*a, **k)) or seen[-1])
+    with pytest.raises(KeyboardInterrupt):
+        native.above(x, "margin", "logits", 0, (1.0, 0))
+    assert calls == [True]
+    assert seen[0][0] == len(x)  # nobody finds any more rows to take
+
+
 def test_without_it_torch_is_used(monkeypatch):
     monkeypatch.setattr(native, "_native", None)
     monkeypatch.setattr(native, "_MISSING", "it was not compiled", raising=False)
@@ -360,11 +491,3 @@ def test_reasons_speak_of_the_input():
     assert reasons[len(native.reasons()) :] == [
         "torch.int32 logits: it takes float16, bfloat16, float32 and float64"
     ]
-
-
-def test_few_regimes_of_the_contract_in_doubles(variant):
-    """Doubles that floats cannot tell apart, and distances that they cannot hold."""
-    for n_classes in (3, 50, 300, 3000):
-        x = regimes(n_classes, torch.float64)
-        x = torch.cat([x[:10] + 2.0**40, x[:10] * 1e200, x[:10] * 1e-9])
-        assert_scores(fastal.score(x, backend="native"), definitions(x))

@@ -9,7 +9,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import torch
 from torch import Tensor
@@ -72,7 +72,7 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
 def counted(logits: Tensor, measures: Sequence[str], kind: str) -> tuple[list[Tensor], int]:
     """What `uncertainty` returns, and how many rows are invalid."""
     asked = asked_for(measures)
-    scores = torch.empty(len(asked), len(logits), dtype=torch.float32)
+    scores = torch.empty(len(asked), len(logits), dtype=torch.float32, device="cpu")
     if scores.nbytes >= _LARGE_PAGE:
         _native.use_large_pages(scores.data_ptr(), scores.nbytes)
     n_invalid, _ = _work(logits, kind, scores=dict(zip(asked, scores, strict=True)))
@@ -92,8 +92,8 @@ def above(
     Returns:
         Their scores [n] float32 and numbers [n] int64, in no order, and how many rows are invalid.
     """
-    found = torch.empty(len(logits), dtype=torch.float32)
-    rows = torch.empty(len(logits), dtype=torch.int64)
+    found = torch.empty(len(logits), dtype=torch.float32, device="cpu")
+    rows = torch.empty(len(logits), dtype=torch.int64, device="cpu")
     score, row = (-math.inf, 0) if bar is None else bar
     n_invalid, n_found = _work(
         logits, kind, by=measure, bar=(score, row - first_row), rows=rows, found=found
@@ -114,7 +114,7 @@ def _work(
     """Does what job.h says; how many rows are invalid, and how many were found."""
     n_rows, n_classes = logits.shape
     n_threads = min(torch.get_num_threads(), 1 + logits.numel() // _LEAST_SHARE)
-    progress = torch.zeros(3, dtype=torch.int64)  # next row, invalid, found
+    progress = torch.zeros(3, dtype=torch.int64, device="cpu")  # next row, invalid, found
     arguments = (
         variant(),
         logits.data_ptr(),
@@ -136,9 +136,20 @@ def _work(
     def share() -> None:
         # Addresses keep nothing alive; this function, which a thread may still hold, does.
         _ = logits, scores, rows, found, progress
-        _native.work(*arguments)
+        while _native.work(*arguments):
+            pass  # and Python looks for signals
 
-    _in_threads(share, n_threads)
+    helpers = _start(share, n_threads - 1)
+    try:
+        share()
+    except BaseException:
+        progress[0] = n_rows  # nobody finds any more to do
+        raise
+    finally:
+        wait([helper for helper in helpers if not helper.cancel()])
+    for helper in helpers:
+        if not helper.cancelled():
+            helper.result()
     _, n_invalid, n_found = progress.tolist()
     return n_invalid, n_found
 
@@ -147,22 +158,18 @@ def _address(x: Tensor | None) -> int:
     return 0 if x is None else x.data_ptr()
 
 
-def _in_threads(share: Callable[[], None], n_threads: int) -> None:
-    """Calls `share` in this thread and in others, and waits for all of them."""
-    if n_threads == 1:
-        share()
-        return
-    helpers = _helpers(n_threads - 1, os.getpid())
-    others = [helpers.submit(share) for _ in range(n_threads - 1)]
+def _start(share: Callable[[], None], n_helpers: int) -> list[Future[None]]:
+    """Calls `share` in so many other threads, or in as many as can be had."""
+    helpers: list[Future[None]] = []
     try:
-        share()
-    finally:
-        wait(others)
-    for other in others:
-        other.result()
+        while len(helpers) < n_helpers:
+            helpers.append(_pool(torch.get_num_threads() - 1, os.getpid()).submit(share))
+    except RuntimeError:
+        pass  # the interpreter is ending, or the system has no more threads
+    return helpers
 
 
 @functools.lru_cache(maxsize=1)
-def _helpers(n_threads: int, _pid: int) -> ThreadPoolExecutor:
+def _pool(n_threads: int, _pid: int) -> ThreadPoolExecutor:
     """Threads that wait for work; a forked process, which inherits none, gets its own."""
     return ThreadPoolExecutor(n_threads, thread_name_prefix="fastal")

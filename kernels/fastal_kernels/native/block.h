@@ -35,11 +35,6 @@ INLINE void add_block(const char *p, int64_t n, vf ref, int dtype, int is_probs,
             get_pair(p + (i + j * W) * size_of(dtype), dtype, is_probs, &a, &b);
             add_terms(a, ref, is_probs, with_moment, &r[j], &m[j]);
             add_terms(b, ref, is_probs, with_moment, &r[j + 1], &m[j + 1]);
-#ifdef PF
-            __builtin_prefetch(p + (i + j * W + n) * size_of(dtype));
-            if (dtype >= FLOAT32)
-                __builtin_prefetch(p + (i + j * W + W + n) * size_of(dtype));
-#endif
         }
     for (; i < n; i += W)
         add_terms(get_of(p, i, n, dtype, is_probs), ref, is_probs, with_moment, &r[0], &m[0]);

@@ -22,11 +22,12 @@ INLINE unsigned score(const struct job *job, const int *asked, const struct tile
     if (asked[ENTROPY]) {
         vf gap = larger(set(-1e4f), load(t->gap + i));
         vf moment = runner_up * multiply_add(gap, rest, load(t->moment + i));
+        /* ln(1 + tail), with the digits of the tail that the sum loses. */
         vf log_total = logarithm(total) + (tail - (total - set(1))) * inverse;
         store(scores[ENTROPY] + i,
               smaller(set(1), (log_total - moment * inverse) * set(job->per_log)));
     }
-    return lanes_not_less(tail, set(0));
+    return lanes_not_less(tail, tail);
 }
 
 /* Lets rows first, first + 1, ... through to the selection if their scores beat the bar. */

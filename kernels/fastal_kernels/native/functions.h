@@ -31,7 +31,7 @@ INLINE vf exponential_of_distance(vf d, vf rest) {
     return scale(scale(exp2_of_fraction(r * set(LOG2_E)), half), n - half);
 }
 
-/* ln u for normal u > 0: relative error 2e-7, also near 1. */
+/* ln u for normal u > 0: relative error 2e-7, also near 1. Of NaN, some number. */
 INLINE vf logarithm(vf u) {
     /* u = 2^exponent (1 + r), 1 + r between the root of 1/2 and that of 2. */
     ints whole = (ints)((words)u - 0x3f3504f3) >> 23;
@@ -48,10 +48,4 @@ INLINE vf logarithm(vf u) {
     vf low = multiply_add(exponent, set(-0x1.bd0106p-13f), square * r * q);
     low = multiply_add(square, set(-0.5f), low);
     return multiply_add(exponent, set(0x1.63p-1f), r + low);
-}
-
-/* ln(1 + t) for t >= 0, with the digits of t that 1 + t loses. */
-INLINE vf logarithm_of_1_plus(vf t) {
-    vf u = set(1) + t;
-    return logarithm(u) + (t - (u - set(1))) / u;
 }

@@ -38,7 +38,7 @@ struct job {
     struct progress *progress;
 };
 
-/* Works on rows that no other thread has taken until none are left. */
-typedef void work(const struct job *);
+/* Works for a while on rows that no other thread has taken; whether there were any. */
+typedef int work(const struct job *);
 
 #endif

@@ -2,8 +2,12 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <fenv.h>
 #include <math.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #if defined(__linux__)
 #include <sys/mman.h>
 #include <unistd.h>
@@ -36,8 +40,10 @@ enum { N_VARIANTS = sizeof variants / sizeof *variants };
 
 static void look_at_the_machine(void) {
 #if defined(__x86_64__)
+    unsigned a, b, c, d;
     __builtin_cpu_init();
-    variants[1].runs = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    variants[1].runs = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                       __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
     variants[0].runs = variants[1].runs && __builtin_cpu_supports("avx512f") &&
                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                        __builtin_cpu_supports("avx512vl");
@@ -84,10 +90,15 @@ static PyObject *work_on(PyObject *self, PyObject *arguments) {
 
     for (int i = 0; i < N_VARIANTS; i++)
         if (variants[i].runs && strcmp(variant, variants[i].name) == 0) {
+            int found_rows;
+            fenv_t environment; /* the caller's thread, or another's, may flush subnormal numbers */
             Py_BEGIN_ALLOW_THREADS
-            variants[i].work(&job);
+            fegetenv(&environment);
+            fesetenv(FE_DFL_ENV);
+            found_rows = variants[i].work(&job);
+            fesetenv(&environment);
             Py_END_ALLOW_THREADS
-            Py_RETURN_NONE;
+            return PyBool_FromLong(found_rows);
         }
     return PyErr_Format(PyExc_ValueError, "no variant %s on this machine", variant);
 }
@@ -108,7 +119,8 @@ static PyMethodDef methods[] = {
     {"variants", names_of_variants, METH_NOARGS,
      "The instruction sets that this machine runs, the best first."},
     {"work", work_on, METH_VARARGS,
-     "Works on a job's rows that no other thread has taken; see job.h for the arguments."},
+     "Works for a while on a job's rows that no other thread has taken; False if there were none. "
+     "See job.h for the arguments."},
     {"use_large_pages", use_large_pages, METH_VARARGS,
      "Asks for large pages where memory at an address, so many bytes, is written to first: they "
      "save most of the time that its first writes take."},

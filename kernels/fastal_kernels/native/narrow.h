@@ -51,13 +51,13 @@ INLINE void narrow(const struct job *job, int64_t first, int n_rows, int dtype, 
         }
         turn(rows, stride, n_classes, ready, is_probs, columns);
 
-        vf top = set(-INFINITY), second = top, rest = set(0), moment = set(0);
+        vf top = set(-INFINITY), second = top, rest = set(-1), moment = set(0);
         for (int64_t c = 0; c < n_classes; c++)
             meet(load(columns + c * W), &top, &second);
         vf ref = refer(top, second, is_probs, t, i);
         for (int64_t c = 0; c < n_classes; c++)
             add_terms(load(columns + c * W), ref, is_probs, with_moment, &rest, &moment);
-        store(t->rest + i, rest - set(1));
+        store(t->rest + i, rest); /* less a maximum's term, from the beginning */
         store(t->moment + i, moment);
     }
 }

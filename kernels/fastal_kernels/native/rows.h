@@ -24,7 +24,9 @@ INLINE double get_double(struct strip from, int64_t i) {
 }
 
 INLINE vf prepared(vf x, int dtype, int is_probs) {
-    return is_probs && dtype != READY ? where_less(x, set(0), set(NAN), x * set(PROBS_SCALE)) : x;
+    if (!is_probs || dtype == READY)
+        return x;
+    return where_less(x, set(0), set(NAN), x * set(PROBS_SCALE) + set(0)); /* -0 + 0 is 0 */
 }
 
 /* W neighbours without gaps, of any type but FLOAT64. */
@@ -53,7 +55,7 @@ INLINE void pack(struct strip from, int dtype, int is_probs, double base, char *
     for (int64_t i = 0; i < from.n; i++)
         if (dtype == FLOAT64) {
             double x = get_double(from, i);
-            float ready = is_probs ? (x < 0 ? NAN : x * PROBS_SCALE) : x - base;
+            float ready = is_probs ? (x < 0 ? NAN : x * PROBS_SCALE + 0.0) : x - base;
             memcpy(to + i * sizeof ready, &ready, sizeof ready);
         } else
             memcpy(to + i * size_of(dtype), from.data + i * from.stride, size_of(dtype));

@@ -55,13 +55,16 @@ INLINE vf refer(vf top, vf second, int is_probs, struct tile *t, int i) {
     vf gap, runner_up, ref;
     if (is_probs) {
         runner_up = second / top;
-        gap = logarithm(larger(set(0x1p-126f), runner_up));
+        /* Where that has lost digits, of a multiple. */
+        const float far = 0x1p-60f;
+        vf by = where_less(runner_up, set(far), set(far), set(1));
+        gap = logarithm(larger(set(FLT_MIN), second / (top * by))) + logarithm(by);
         ref = smaller(set(FLT_MAX), set(1) / second);
     } else {
+        gap = second - top;
+        vf minus_top = gap - second;
+        runner_up = from_gap(gap, (second - (gap - minus_top)) - (top + minus_top));
         ref = larger(set(-FLT_MAX), second);
-        gap = ref - top;
-        vf minus_top = gap - ref;
-        runner_up = from_gap(gap, (ref - (gap - minus_top)) - (top + minus_top));
         top -= top;
     }
     store(t->gap + i, gap);

@@ -8,12 +8,13 @@
 #include "job.h"
 
 enum {
-    TILE = 64,     /* rows that are finished together */
-    NARROW = 64,   /* the most classes of which a lane takes a row of its own: 64 terms a sum */
-    MIDDLE = 1024, /* the most of which rows are looked at W at a time: they stay in the L1 cache */
-    BLOCK = 128 *
-        W, /* classes of a wide row that are looked at at a time: sums of 32 terms a lane */
-    TAKEN = 1 << 16, /* bytes that a thread takes at least */
+    TILE = 64,             /* rows that are finished together */
+    NARROW = 64,           /* the most classes with a row a lane: sums of 64 terms */
+    MIDDLE = 256,          /* the most with W rows at a time, which the L1 cache holds */
+    BLOCK = 128 * W,       /* classes of longer rows that are looked at together: 32 terms a sum */
+    LEAST_TAKEN = 1 << 16, /* bytes that a thread takes at a time */
+    MOST_TAKEN = 1 << 26,
+    A_WHILE = 1 << 28, /* bytes after which to let Python look for signals */
 };
 
 #define ALIGNED _Alignas(64)
@@ -61,17 +62,17 @@ static void sums(const struct job *job, int64_t first, int n_rows, struct tile *
     }
 }
 
-/* Takes rows that no other thread has: ever fewer, so that threads end together, but as long as
- * possible neighbours, since two that write to one fresh page both have it cleared. From the first
- * on; their number, 0 if none are left. */
-static int64_t take(const struct job *job, int64_t *first) {
-    const int64_t least = TAKEN / (job->n_classes * size_of(job->dtype)) + 1;
+/* Takes rows that no other thread has: ever fewer, so that threads end together, but as many
+ * neighbours as possible, since two that write to one fresh page both have it cleared. From the
+ * first on; their number, 0 if none are left. */
+static int64_t take(const struct job *job, int64_t row_bytes, int64_t *first) {
+    const int64_t least = LEAST_TAKEN / row_bytes + 1, most = MOST_TAKEN / row_bytes + 1;
     int64_t *next = &job->progress->next_row, n;
     *first = __atomic_load_n(next, __ATOMIC_RELAXED);
     do {
         const int64_t left = job->n_rows - *first;
         n = left / (4 * job->n_threads);
-        n = n > least ? n : least;
+        n = n < least ? least : n > most ? most : n;
         if (job->n_classes <= MIDDLE)
             n = (n + TILE - 1) / TILE * TILE;
         n = n < left ? n : left;
@@ -80,14 +81,18 @@ static int64_t take(const struct job *job, int64_t *first) {
     return n;
 }
 
-void VARIANT(const struct job *job) {
-    int64_t first, n;
-    while ((n = take(job, &first)) > 0)
+int VARIANT(const struct job *job) {
+    const int64_t row_bytes = job->n_classes * size_of(job->dtype);
+    int64_t first, n, done = 0;
+    while (done < A_WHILE && (n = take(job, row_bytes, &first)) > 0) {
         for (int64_t end = first + n; first < end; first += TILE) {
             ALIGNED struct tile t;
-            memset(&t, 0, sizeof t);
+            memset(&t, 0, sizeof t); /* lanes without a row are worked on as well */
             const int n_rows = end - first < TILE ? end - first : TILE;
             sums(job, first, n_rows, &t);
             finish(job, first, n_rows, &t);
         }
+        done += n * row_bytes;
+    }
+    return done > 0;
 }

@@ -89,7 +89,7 @@ INLINE struct state sums_of_row(const struct job *job, const char *row, int dtyp
                      : in_doubles ? 0
                                   : ref);
         add_block(p, n, to, ready, is_probs, with_moment, &rest, &moment);
-        s.rest += total(rest) - (s.largest.top > -INFINITY); /* less a maximum's term */
+        s.rest += (double)total(rest) - (s.largest.top > -INFINITY); /* less a maximum's term */
         s.moment += total(moment);
     }
     return s;
