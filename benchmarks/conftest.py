@@ -5,7 +5,6 @@
 
 import os
 import platform
-import time
 from datetime import date
 from pathlib import Path
 
@@ -13,23 +12,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-NAIVE = "eager, sort"
+from benchmarks.providers import NAIVE
+from fastal.backend import instruction_set
 
 
 def pytest_addoption(parser):
     parser.addoption("--results", type=Path)
-
-
-def read_bandwidth(n_bytes=1 << 30, rounds=5):
-    """Bytes a second that torch's threads read from memory: the best of three reductions."""
-    x = torch.ones(n_bytes // 4)
-    best = float("inf")
-    for reduce in (torch.sum, torch.amax, lambda x: torch.dot(x, x)):
-        for _ in range(rounds):
-            begin = time.perf_counter()
-            reduce(x)
-            best = min(best, time.perf_counter() - begin)
-    return n_bytes / best
 
 
 def pytest_terminal_summary(config):
@@ -37,21 +25,26 @@ def pytest_terminal_summary(config):
     timed = [b for b in getattr(session, "benchmarks", []) if not b.has_error]
     if not timed:
         return
-    bandwidth = read_bandwidth()
-    rate = {
-        (b.extra_info["case"], b.extra_info["provider"]): b.extra_info["bytes"] / b.stats.min
+    naive = {
+        b.extra_info["found"]["case"]: b.stats.min
         for b in timed
+        if b.extra_info["provider"] == NAIVE
     }
-    table = Table("logits", "provider", "GB/s", "times naive", "of read bandwidth")
-    for (case, provider), found in rate.items():
-        naive = rate.get((case, NAIVE))
-        ratio = f"{found / naive:.1f}" if naive else ""
-        table.add_row(case, provider, f"{found / 1e9:.2f}", ratio, f"{found / bandwidth:.1%}")
-    console = Console(width=100, record=True)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    table = Table("logits", "provider", "GB/s", "elements/ns", "times naive", "of bandwidth")
+    for b in timed:
+        found, took = b.extra_info["found"], b.stats.min
+        rate, case = found["bytes"] / took, found["case"]
+        table.add_row(
+            case, b.extra_info["provider"], f"{rate / 1e9:.2f}",
+            f"{found['elements'] / took / 1e9:.2f}",
+            f"{naive[case] / took:.1f}" if case in naive else "",
+            f"{rate / found['bandwidth']:.1%} of {found['bandwidth'] / 1e9:.1f}",
+        )  # fmt: skip
+    console = Console(width=120, record=True)
+    native = instruction_set() or "no native kernels"
     console.print(
-        f"\n{date.today()}: {machine}, torch {torch.__version__}; "
-        f"read bandwidth {bandwidth / 1e9:.1f} GB/s; best of 3 rounds",
+        f"\n{date.today()}: {platform.machine()}, {os.cpu_count()} cores, "
+        f"{native}, torch {torch.__version__}; best of the rounds",
         highlight=False,
     )
     console.print(table)

@@ -12,7 +12,7 @@ import click
 import torch
 
 import fastal
-from fastal.backend import BACKENDS, backend_reasons
+from fastal.backend import BACKENDS, backend_reasons, instruction_set
 from fastal.jobs import score_to_file, select_to_file, versions
 from fastal.scores import KINDS, MEASURES
 
@@ -110,7 +110,8 @@ def info() -> None:
     """Print versions, devices and backends, with the reason where one cannot be used."""
     for package, found in versions().items():
         click.echo(f"{package:<10} {found}")
-    click.echo(f"{'cpu':<10} {torch.get_num_threads()} threads")
+    instructions = f", {instruction_set()}" if instruction_set() else ""
+    click.echo(f"{'cpu':<10} {torch.get_num_threads()} threads{instructions}")
     for index in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(index)
         click.echo(f"{f'cuda:{index}':<10} {device.name}, {device.total_memory / 1e9:.0f} GB")

@@ -314,7 +314,7 @@ def test_results_stand_apart_from_the_bar(pool, logits):
 
 def test_info():
     lines = run("info").stdout
-    for word in ("fastal", "torch", "triton", "numpy", "threads", "usable"):
+    for word in ("fastal", "torch", "triton", "native", "numpy", "threads", "usable"):
         assert word in lines
 
 

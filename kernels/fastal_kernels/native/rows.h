@@ -1,7 +1,5 @@
-/* Vectors of floats from rows of any type and strides.
- *
- * Probabilities are multiplied by 2^96, so that none of them is subnormal; negative ones are NaN.
- */
+/* Vectors of floats from rows of any type and strides. Probabilities are multiplied by 2^96, so
+ * that none of them is subnormal; negative ones become NaN. */
 
 #define PROBS_SCALE 0x1p96f
 

@@ -14,11 +14,10 @@
  *
  * Of probabilities, e^(x - r) is p / p2, and x - r the logarithm of that. */
 
-/* A tile of rows. */
+/* A tile of rows. `top` is the largest probability, as `get` gives it; of others 0, or NaN where
+ * the largest is infinite. */
 struct tile {
-    float rest[TILE], moment[TILE], gap[TILE], runner_up[TILE];
-    float
-        top[TILE]; /* of probabilities the largest, as `get` gives it; else 0, or NaN if infinite */
+    float rest[TILE], moment[TILE], gap[TILE], runner_up[TILE], top[TILE];
 };
 
 /* The two largest of each lane so far. NaN is passed over, or takes another's place. */

@@ -1,5 +1,4 @@
-/* All of a variant but its vectors: a file that includes this has defined VARIANT, INLINE and them.
- */
+/* All of a variant but its vectors, which the file that includes this has defined. */
 
 #include <float.h>
 #include <math.h>
