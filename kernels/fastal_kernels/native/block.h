@@ -9,17 +9,27 @@ INLINE vf get_of(const char *p, int64_t i, int64_t n, int dtype, int is_probs) {
     return last(x, n - i, is_probs ? 0 : -INFINITY);
 }
 
-INLINE void meet_block(const char *p, int64_t n, int dtype, int is_probs, vf *top, vf *second) {
+/* The two largest of each lane; and the values themselves as READY floats, unless to NULL. */
+INLINE void meet_block(const char *p, int64_t n, int dtype, int is_probs, vf *top, vf *second,
+                       float *floats) {
     *top = *second = set(-INFINITY);
     int64_t i = 0;
     for (; i + 2 * W <= n; i += 2 * W) {
         vf a, b;
         get_pair(p + i * size_of(dtype), dtype, is_probs, &a, &b);
+        if (floats != NULL) {
+            store(floats + i, a);
+            store(floats + i + W, b);
+        }
         *second = larger(*second, smaller(a, b));
         meet(larger(a, b), top, second);
     }
-    for (; i < n; i += W)
-        meet(get_of(p, i, n, dtype, is_probs), top, second);
+    for (; i < n; i += W) {
+        vf x = get_of(p, i, n, dtype, is_probs);
+        if (floats != NULL)
+            store(floats + i, x);
+        meet(x, top, second);
+    }
 }
 
 /* The terms' sums, a maximum's among them: four short ones a lane. */

@@ -23,7 +23,8 @@ INLINE void middle(const struct job *job, int64_t first, int n_rows, int dtype, 
         for (int row = 0; row < W; row++)
             one[row] = other[row] = set(0);
         for (int row = 0; row < n; row++)
-            meet_block(rows + row * stride, n_classes, dtype, is_probs, &one[row], &other[row]);
+            meet_block(rows + row * stride, n_classes, dtype, is_probs, &one[row], &other[row],
+                       NULL);
         transpose(one);
         transpose(other);
         vf top = one[0], second = other[0];

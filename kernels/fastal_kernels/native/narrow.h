@@ -30,7 +30,7 @@ INLINE double largest(struct strip from) {
 /* Fills the tile with rows first, first + 1, ... */
 INLINE void narrow(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
                    int with_moment, struct tile *t) {
-    const int64_t n_classes = job->n_classes, whole = (n_classes + W - 1) / W * W;
+    const int64_t n_classes = job->n_classes, whole = padded(n_classes);
     const int ready = dtype == FLOAT64 ? READY : dtype;
     const int64_t size = size_of(dtype), pitch = whole * size_of(ready);
     ALIGNED float packed[W * NARROW], columns[W * NARROW];

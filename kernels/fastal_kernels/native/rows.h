@@ -15,6 +15,9 @@ struct strip {
 
 INLINE int64_t size_of(int dtype) { return dtype == FLOAT64 ? 8 : dtype >= FLOAT32 ? 4 : 2; }
 
+/* How many floats are in the whole vectors that hold n. */
+INLINE int64_t padded(int64_t n) { return (n + W - 1) / W * W; }
+
 INLINE double get_double(struct strip from, int64_t i) {
     double x;
     memcpy(&x, from.data + i * from.stride, sizeof x);

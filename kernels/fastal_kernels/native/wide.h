@@ -25,9 +25,9 @@ INLINE struct pair two_largest_doubles(struct strip from) {
     return found;
 }
 
-INLINE struct pair two_largest(const char *p, int64_t n, int dtype, int is_probs) {
+INLINE struct pair two_largest(const char *p, int64_t n, int dtype, int is_probs, float *floats) {
     vf top, second;
-    meet_block(p, n, dtype, is_probs, &top, &second);
+    meet_block(p, n, dtype, is_probs, &top, &second, floats);
     for (int step = W / 2; step; step /= 2) {
         vf other = partners(top, step);
         second = larger(smaller(top, other), larger(second, partners(second, step)));
@@ -60,8 +60,10 @@ INLINE void refer_to(double ref, double ref_before, double top_before, struct st
 INLINE struct state sums_of_row(const struct job *job, const char *row, int dtype, int is_probs,
                                 int with_moment) {
     const int in_doubles = dtype == FLOAT64 && !is_probs, ready = dtype == FLOAT64 ? READY : dtype;
+    const int is_half = dtype < FLOAT32; /* these are widened once, for both looks */
     const int64_t stride = job->class_stride, size = size_of(dtype);
     ALIGNED float room[W + BLOCK];
+    ALIGNED float floats[BLOCK];
     char *packed = (char *)(room + W);
     struct state s = {{-INFINITY, -INFINITY}, 0, 0};
     double ref = -INFINITY;
@@ -71,8 +73,9 @@ INLINE struct state sums_of_row(const struct job *job, const char *row, int dtyp
         const char *p = dtype == FLOAT64 || stride != size ? packed : block.data;
         if (p == packed && !in_doubles)
             pack(block, dtype, is_probs, 0, packed);
-        struct pair found =
-            in_doubles ? two_largest_doubles(block) : two_largest(p, n, ready, is_probs);
+        struct pair found = in_doubles
+                                ? two_largest_doubles(block)
+                                : two_largest(p, n, ready, is_probs, is_half ? floats : NULL);
 
         const double ref_before = ref, top_before = s.largest.top;
         s.largest = both(found, s.largest);
@@ -88,7 +91,11 @@ INLINE struct state sums_of_row(const struct job *job, const char *row, int dtyp
             to = set(is_probs     ? (inverse < FLT_MAX ? inverse : FLT_MAX)
                      : in_doubles ? 0
                                   : ref);
-        add_block(p, n, to, ready, is_probs, with_moment, &rest, &moment);
+        if (is_half)
+            add_block((const char *)floats, padded(n), to, READY, is_probs, with_moment, &rest,
+                      &moment);
+        else
+            add_block(p, n, to, ready, is_probs, with_moment, &rest, &moment);
         s.rest += (double)total(rest) - (s.largest.top > -INFINITY); /* less a maximum's term */
         s.moment += total(moment);
     }
