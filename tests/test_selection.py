@@ -11,6 +11,17 @@ from hypothesis import strategies as st
 
 import fastal
 from fastal.scores import MEASURES
+from fastal_kernels import native
+
+
+@pytest.fixture(scope="module", autouse=True, params=["as it is", "without the native kernels"])
+def _installation(request):
+    """Selection behind the scores, where they are compiled; and after them."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param != "as it is":
+            patch.setattr(native, "_native", None)
+            patch.setattr(native, "_MISSING", "not compiled", raising=False)
+        yield
 
 
 def logits(n_rows=500, n_classes=10, seed=0):
