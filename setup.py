@@ -1,5 +1,6 @@
 """The compiled part of the package; pyproject.toml says the rest."""
 
+import os
 import sysconfig
 from pathlib import Path
 
@@ -16,7 +17,7 @@ setup(
             sources=sorted(map(str, SOURCES.glob("*.c"))),
             depends=sorted(map(str, SOURCES.glob("*.h"))),
             define_macros=[("Py_LIMITED_API", "0x030A0000")] if LIMITED else [],
-            extra_compile_args=["-O3"],
+            extra_compile_args=[] if "-O" in os.environ.get("CFLAGS", "") else ["-O3"],
             libraries=["m"],
             py_limited_api=LIMITED,
             optional=True,  # without a compiler, the torch backend does its work

@@ -1,7 +1,7 @@
 """Times fastal on this machine's CPUs, against what users have; arguments go to pytest.
 
 .venv/bin/python -m benchmarks.cpu --results FILE
-.venv/bin/python -m benchmarks.cpu -k "float32 and 1000"
+.venv/bin/python -m benchmarks.cpu -k "float32 and native"
 """
 
 import sys

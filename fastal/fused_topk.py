@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastal import backend
+from fastal import backend as backends
 from fastal.topk import TopK
 
 _SEGMENT_BITS = 32  # a GPU's candidates tell so many rows apart: with the same number above
@@ -25,30 +25,31 @@ class FusedTopK:
         self._of: tuple[torch.device, int] | None = None  # device and segment of the candidates
         self._seen = 0  # rows that the native backend has looked at
 
-    def takes(self, x: Tensor, start: int, by: str) -> bool:
-        """Whether `update` takes rows x from row `start` on by that backend."""
-        if by == "triton":  # those of one segment
+    def takes(self, x: Tensor, start: int, backend: str) -> bool:
+        """Whether `update` takes rows x from row `start` on with that backend."""
+        if backend == "triton":  # those of one segment
             return len(x) > 0 and start >> _SEGMENT_BITS == (start + len(x) - 1) >> _SEGMENT_BITS
-        return by == "native"
+        return backend == "native"
 
     @contextmanager
-    def update(self, x: Tensor, measure: str, kind: str, start: int, by: str) -> Iterator[int]:
+    def update(self, x: Tensor, measure: str, kind: str, start: int, backend: str) -> Iterator[int]:
         """Takes rows start, start + 1, ... of predictions; the count of invalid ones, left out.
 
         If an exception leaves the context, none of the rows was taken.
         """
-        if by == "native":
+        if backend == "native":
             found = TopK(self._top.k, self._top.bar)
             yield self._look(x, measure, kind, start, found)
             self._top.merge(found)
+            self._seen += len(x)
             return
-        of = backend.device_for(x), start >> _SEGMENT_BITS
+        of = backends.device_for(x), start >> _SEGMENT_BITS
         if self._of != of:
             self.flush()
-            self._candidates = backend.candidates(self._top.k, *of, self._top.bar)
+            self._candidates = backends.candidates(self._top.k, *of, self._top.bar)
             self._of = of
         with self._candidates.transaction():
-            yield backend.select(x, measure, kind, start, self._candidates)
+            yield backends.select(x, measure, kind, start, self._candidates)
 
     def flush(self) -> None:
         """Hands the best candidates over."""
@@ -61,11 +62,10 @@ class FusedTopK:
         """Adds to `found` what of the rows may be among the best; the count of invalid ones."""
         n_invalid, first = 0, 0
         while first < len(x):
-            n_rows = max(_FIRST_ROWS, 2 * found.k, _GROWTH * self._seen)
+            n_rows = max(_FIRST_ROWS, 2 * found.k, _GROWTH * (self._seen + first))
             piece = x[first : first + min(n_rows, _MOST_ROWS)]
-            scores, rows, invalid = backend.above(piece, measure, kind, start + first, found.bar)
+            scores, rows, invalid = backends.above(piece, measure, kind, start + first, found.bar)
             found.add(scores.numpy(), rows.numpy())
             n_invalid += invalid
             first += len(piece)
-            self._seen += len(piece)
         return n_invalid

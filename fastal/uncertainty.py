@@ -3,10 +3,11 @@
 import logging
 from typing import Any
 
+import numpy as np
 import torch
 
 from fastal import ops
-from fastal.arrays import as_tensor, is_array, kind_of
+from fastal.arrays import as_tensor, kind_of
 from fastal.pipeline import run
 from fastal.scorer import By, Scorer
 from fastal.scores import MEASURES, Scores
@@ -93,7 +94,7 @@ def select(
     """
     selector = Selector(k, by, kind=kind, on_invalid=on_invalid, backend=backend)
     chunk_bytes = None
-    if is_array(pool) and not callable(by):  # which is given a copy
+    if isinstance(pool, (torch.Tensor, np.ndarray)) and not callable(by):  # given a copy
         on_gpu = isinstance(pool, torch.Tensor) and pool.is_cuda
         chunk_bytes = _GPU_CHUNK_BYTES if on_gpu else _HOST_CHUNK_BYTES
     return run(selector, open_pool(pool), chunk_bytes=chunk_bytes)

@@ -80,6 +80,7 @@ def test_a_mapped_pool_of_two_classes_takes_less_than_64_mb(tmp_path, backend):
 def test_native_scores_of_1_gb_take_little_more_than_they_are():
     """No copy of the matrix, in any type; 4 MB of scores, and a tile for each thread."""
     code = """
+torch.set_num_threads(2)
 for dtype in (torch.float32, torch.bfloat16, torch.float64):
     x = torch.zeros(1, dtype=dtype).expand(2**18, 1000)
     fastal.score(x[:1000], backend='native')

@@ -8,6 +8,7 @@ folders up, derives what the C beside this file does.
 import functools
 import math
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
@@ -20,7 +21,10 @@ try:
     import fastal_kernels.native._native as _native
 except ModuleNotFoundError:
     _native = None
-    _MISSING = "it was not compiled when fastal was installed: that takes gcc or clang"
+    _MISSING = (
+        "it was not compiled when fastal was installed: "
+        "that takes gcc 9 or clang, and Python's headers (python3-dev)"
+    )
 except ImportError as error:
     _native = None
     _MISSING = f"it cannot be loaded: {error}"
@@ -114,7 +118,7 @@ def _work(
     """Does what job.h says; how many rows are invalid, and how many were found."""
     n_rows, n_classes = logits.shape
     n_threads = min(torch.get_num_threads(), 1 + logits.numel() // _LEAST_SHARE)
-    progress = torch.zeros(3, dtype=torch.int64, device="cpu")  # next row, invalid, found
+    progress = torch.zeros(4, dtype=torch.int64, device="cpu")  # next row, done, invalid, found
     arguments = (
         variant(),
         logits.data_ptr(),
@@ -139,8 +143,9 @@ def _work(
         while _native.work(*arguments):
             pass  # and Python looks for signals
 
-    helpers = _start(share, n_threads - 1)
+    helpers: list[Future[None]] = []
     try:
+        _start(share, n_threads - 1, helpers)
         share()
     except BaseException:
         progress[0] = n_rows  # nobody finds any more to do
@@ -150,7 +155,9 @@ def _work(
     for helper in helpers:
         if not helper.cancelled():
             helper.result()
-    _, n_invalid, n_found = progress.tolist()
+    while progress[1] < n_rows:  # by a helper that was refused and came all the same
+        time.sleep(1e-4)
+    _, _, n_invalid, n_found = progress.tolist()
     return n_invalid, n_found
 
 
@@ -158,15 +165,13 @@ def _address(x: Tensor | None) -> int:
     return 0 if x is None else x.data_ptr()
 
 
-def _start(share: Callable[[], None], n_helpers: int) -> list[Future[None]]:
-    """Calls `share` in so many other threads, or in as many as can be had."""
-    helpers: list[Future[None]] = []
+def _start(share: Callable[[], None], n_helpers: int, helpers: list[Future[None]]) -> None:
+    """Calls `share` in so many other threads, or in as many as can be had; adds them to helpers."""
     try:
         while len(helpers) < n_helpers:
             helpers.append(_pool(torch.get_num_threads() - 1, os.getpid()).submit(share))
     except RuntimeError:
         pass  # the interpreter is ending, or the system has no more threads
-    return helpers
 
 
 @functools.lru_cache(maxsize=1)

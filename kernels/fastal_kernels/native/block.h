@@ -1,7 +1,7 @@
 /* A row's neighbours without gaps, over lanes. What is left over for the last vector is read with
  * what lies before it: rows, and buffers before their blocks, have W elements at least. */
 
-/* Of n neighbours, the W from element i on; those past the last are no classes. */
+/* Of n neighbours, the W from element i on; those that an earlier vector had are no classes. */
 INLINE vf get_of(const char *p, int64_t i, int64_t n, int dtype, int is_probs) {
     if (i + W <= n)
         return get(p + i * size_of(dtype), dtype, is_probs);

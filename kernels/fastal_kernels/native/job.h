@@ -10,6 +10,7 @@ enum measure { LEAST_CONFIDENCE, MARGIN, RATIO, ENTROPY, N_MEASURES };
 /* Counts that the threads of one job share; they change atomically. */
 struct progress {
     int64_t next_row;  /* the first row that no thread has taken */
+    int64_t n_done;    /* rows that are done with */
     int64_t n_invalid; /* rows that have no scores */
     int64_t n_found;   /* rows that a selection let through */
 };

@@ -4,6 +4,7 @@
 #include <Python.h>
 #include <fenv.h>
 #include <math.h>
+#include <string.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -15,8 +16,8 @@
 
 #include "job.h"
 
-#if !defined(__GNUC__)
-#error "The native kernels are written in GNU C: gcc or clang compiles them."
+#if !defined(__clang__) && (!defined(__GNUC__) || __GNUC__ < 9)
+#error "The native kernels are written in GNU C: gcc 9 or clang compiles them."
 #endif
 
 work fastal_avx512, fastal_avx2, fastal_portable;
@@ -134,5 +135,10 @@ static struct PyModuleDef module = {
 
 PyMODINIT_FUNC PyInit__native(void) {
     look_at_the_machine();
-    return PyModule_Create(&module);
+    PyObject *created = PyModule_Create(&module);
+#if defined(Py_GIL_DISABLED)
+    if (created != NULL)
+        PyUnstable_Module_SetGIL(created, Py_MOD_GIL_NOT_USED);
+#endif
+    return created;
 }

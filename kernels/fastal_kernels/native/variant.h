@@ -91,6 +91,7 @@ int VARIANT(const struct job *job) {
             sums(job, first, n_rows, &t);
             finish(job, first, n_rows, &t);
         }
+        __atomic_fetch_add(&job->progress->n_done, n, __ATOMIC_RELEASE);
         done += n * row_bytes;
     }
     return done > 0;

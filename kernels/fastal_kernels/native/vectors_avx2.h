@@ -1,4 +1,4 @@
-/* Vectors of 8 floats: AVX2 with FMA, and F16C, which no machine has those without. */
+/* Vectors of 8 floats: AVX2 with FMA and F16C. */
 #include <immintrin.h>
 
 enum { W = 8 };
@@ -66,7 +66,7 @@ INLINE vf partners(vf a, int step) {
     }
 }
 
-/* a, but for its last n lanes `others`. */
+/* The last n lanes of a, and `others` in those before. */
 INLINE vf last(vf a, int n, float others) {
     vf lane = _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7);
     return where_less(lane, set(W - n), set(others), a);

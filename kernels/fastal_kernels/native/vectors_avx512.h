@@ -12,7 +12,7 @@ INLINE vf set(float a) { return _mm512_set1_ps(a); }
 INLINE vf larger(vf a, vf b) { return _mm512_max_ps(a, b); }
 INLINE vf smaller(vf a, vf b) { return _mm512_min_ps(a, b); }
 
-/* a where mask, compared lane by lane, holds; else b. */
+/* a where x < y, else b. */
 INLINE vf where_less(vf x, vf y, vf a, vf b) {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, y, _CMP_LT_OQ), b, a);
 }
@@ -77,7 +77,7 @@ INLINE vf partners(vf a, int step) {
     }
 }
 
-/* a, but for its last n lanes `others`. */
+/* The last n lanes of a, and `others` in those before. */
 INLINE vf last(vf a, int n, float others) {
     return _mm512_mask_blend_ps(0xffffu << (W - n), set(others), a);
 }

@@ -60,7 +60,7 @@ INLINE vf partners(vf a, int step) {
     return step == 2 ? (vf){a[2], a[3], a[0], a[1]} : (vf){a[1], a[0], a[3], a[2]};
 }
 
-/* a, but for its last n lanes `others`. */
+/* The last n lanes of a, and `others` in those before. */
 INLINE vf last(vf a, int n, float others) {
     return where_less((vf){0, 1, 2, 3}, set(W - n), set(others), a);
 }

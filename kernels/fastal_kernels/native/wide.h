@@ -1,5 +1,5 @@
-/* Rows of many classes, or with gaps: one goes over lanes block by block, so that the second look
- * at a block finds it in the L1 cache. */
+/* Rows of many classes, and doubles: one goes over lanes block by block, so that the second look at
+ * a block finds it in the L1 cache. */
 
 struct pair {
     double top, second;
