@@ -110,8 +110,11 @@ def info() -> None:
     """Print versions, devices and backends, with the reason where one cannot be used."""
     for package, found in versions().items():
         click.echo(f"{package:<10} {found}")
-    instructions = f", {instruction_set()}" if instruction_set() else ""
-    click.echo(f"{'cpu':<10} {torch.get_num_threads()} threads{instructions}")
+    instructions = instruction_set()
+    threads = f"{torch.get_num_threads()} threads"
+    click.echo(
+        f"{'cpu':<10} {threads}, {instructions}" if instructions else f"{'cpu':<10} {threads}"
+    )
     for index in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(index)
         click.echo(f"{f'cuda:{index}':<10} {device.name}, {device.total_memory / 1e9:.0f} GB")

@@ -48,8 +48,8 @@ class TopK:
 
     def merge(self, other: "TopK") -> None:
         """Takes in the k best of other rows."""
-        rows, scores = other.best()
-        self.add(scores, rows)
+        other._compact()  # in no order: that is for the end
+        self.add(other._scores[: other._held], other._rows[: other._held])
 
     def best(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The rows and scores of the k best, or of all if there are fewer, best first."""
