@@ -7,6 +7,7 @@ and dtype; there is no global state.
 import importlib.util
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -87,6 +88,16 @@ def above(
     from fastal_kernels import native
 
     return native.above(logits, measure, kind, first_row, bar)
+
+
+def guarded(x: Tensor) -> AbstractContextManager[Any]:
+    """`fastal_kernels.native.guarded`: whether pages of `x` were lost, which otherwise is fatal.
+
+    Its guard is never `broken` where the kernels were not compiled: nothing is watched there.
+    """
+    from fastal_kernels import native
+
+    return native.guarded(x)
 
 
 def instruction_set() -> str | None:

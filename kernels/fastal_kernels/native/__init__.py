@@ -28,6 +28,9 @@ except ModuleNotFoundError:
 except ImportError as error:
     _native = None
     _MISSING = f"it cannot be loaded: {error}"
+else:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_native.unguard_after_fork)
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # as in job.h
 VARIABLE = "FASTAL_NATIVE"  # names the instruction set to use instead of the best
@@ -103,6 +106,47 @@ def above(
         logits, kind, by=measure, bar=(score, row - first_row), rows=rows, found=found
     )
     return found[:n_found], rows[:n_found] + first_row, n_invalid
+
+
+class Guard:
+    """A watch over a tensor's memory; see `guarded`."""
+
+    __slots__ = ("_broken", "_number", "_x")
+
+    def __init__(self, x: Tensor) -> None:
+        self._x: Tensor | None = x  # kept while it is watched
+        self._number = -1
+        self._broken = False
+
+    @property
+    def broken(self) -> bool:
+        """Whether a page was lost so far; after the context, whether one was lost within it."""
+        return self._broken or (self._number >= 0 and _native.is_broken(self._number))
+
+    def __enter__(self) -> "Guard":
+        x = self._x
+        if _native is not None and x is not None and x.device.type == "cpu" and x.numel():
+            last = sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
+            self._number = _native.guard(x.data_ptr(), (last + 1) * x.element_size())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._number >= 0:
+            self._broken = _native.unguard(self._number)
+        self._number, self._x = -1, None
+
+
+def guarded(x: Tensor) -> Guard:
+    """A context in which `x` outlives its memory: a mapped file that is cut short, or not read.
+
+    A page that is lost reads as NaN in every dtype of `DTYPES`, from then on; without the context,
+    the process ends. Whoever reads `x` must be done when the context ends, and throw away what came
+    of it if the guard is `broken`. That no page was lost does not mean that nothing was: of the page
+    in which a file ends, what lies beyond reads as zeros.
+
+    Where it was not compiled, off the host, or beside 64 others, nothing is watched.
+    """
+    return Guard(x)
 
 
 def _work(

@@ -14,6 +14,7 @@
 #include <unistd.h>
 #endif
 
+#include "guard.h"
 #include "job.h"
 
 #if !defined(__clang__) && (!defined(__GNUC__) || __GNUC__ < 9)
@@ -116,6 +117,36 @@ static PyObject *use_large_pages(PyObject *self, PyObject *arguments) {
     Py_RETURN_NONE;
 }
 
+static PyObject *guard(PyObject *self, PyObject *arguments) {
+    (void)self;
+    unsigned long long address, length;
+    if (!PyArg_ParseTuple(arguments, "KK", &address, &length))
+        return NULL;
+    return PyLong_FromLong(fastal_guard(address, length));
+}
+
+static PyObject *is_broken(PyObject *self, PyObject *arguments) {
+    (void)self;
+    int number;
+    if (!PyArg_ParseTuple(arguments, "i", &number))
+        return NULL;
+    return PyBool_FromLong(fastal_is_broken(number));
+}
+
+static PyObject *unguard(PyObject *self, PyObject *arguments) {
+    (void)self;
+    int number;
+    if (!PyArg_ParseTuple(arguments, "i", &number))
+        return NULL;
+    return PyBool_FromLong(fastal_unguard(number));
+}
+
+static PyObject *unguard_after_fork(PyObject *self, PyObject *arguments) {
+    (void)self, (void)arguments;
+    fastal_unguard_after_fork();
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"variants", names_of_variants, METH_NOARGS,
      "The instruction sets that this machine runs, the best first."},
@@ -125,6 +156,13 @@ static PyMethodDef methods[] = {
     {"use_large_pages", use_large_pages, METH_VARARGS,
      "Asks for large pages where memory at an address, so many bytes, is written to first: they "
      "save most of the time that its first writes take."},
+    {"guard", guard, METH_VARARGS,
+     "Watches memory at an address, so many bytes, for lost pages, which become pages of NaNs. The "
+     "number of the guard; -1 if it goes unwatched, which the others take as well."},
+    {"is_broken", is_broken, METH_VARARGS, "Whether a page of a guard's memory was lost so far."},
+    {"unguard", unguard, METH_VARARGS, "Ends a guard, and says whether it was broken."},
+    {"unguard_after_fork", unguard_after_fork, METH_NOARGS,
+     "In a forked process: ends the guards of threads that do not exist there."},
     {NULL, NULL, 0, NULL},
 };
 
