@@ -32,7 +32,7 @@ LAYERS = [
     ["fastal.reference"],
     ["fastal.backend"],
     ["fastal.scorer", "fastal.topk"],
-    ["fastal.fused_topk", "fastal.ops"],
+    ["fastal.fused_topk", "fastal.noise", "fastal.ops"],
     ["fastal.selection", "fastal.score_writer", "fastal.sources"],
     ["fastal.pipeline"],
     ["fastal.uncertainty"],
