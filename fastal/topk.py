@@ -47,16 +47,13 @@ class TopK:
 
     def update(self, scores: Tensor, start: int, *carried: Tensor) -> None:
         """Takes the scores [n] float32 of rows start, start + 1, ..., and what they carry."""
+        given = [scores, *carried]
         for first in range(0, len(scores), _BLOCK):
             block = scores[first : first + _BLOCK]
             above = self._above_bar(block, start + first)
             if len(above):
-                scores_above, *carried_above = (
-                    column[first : first + _BLOCK][above].cpu().numpy()
-                    for column in [scores, *carried]
-                )
-                rows = above.cpu().numpy() + (start + first)
-                self.add(scores_above, rows, *carried_above)
+                taken = [c[first : first + _BLOCK][above].cpu().numpy() for c in given]
+                self.add(taken[0], above.cpu().numpy() + (start + first), *taken[1:])
 
     def merge(self, other: "TopK") -> None:
         """Takes in the k best of other rows."""
@@ -119,7 +116,7 @@ class TopK:
         for first in range(0, len(rows), _BLOCK):
             part = slice(first, first + _BLOCK)
             held = self._held + len(rows[part])
-            given = (scores, rows, *carried)
+            given: tuple[NDArray[Any], ...] = (scores, rows, *carried)
             for column, values in zip(self._columns.values(), given, strict=True):
                 if held > len(column):
                     column.resize(2 * held, refcheck=False)
