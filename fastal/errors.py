@@ -1,6 +1,7 @@
 """Errors that callers catch by name; bad arguments raise plain ValueError or TypeError."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 NAMED_ROWS = 5  # how many rows an error names at most
@@ -39,3 +40,21 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
     def located(self, where: str) -> "InvalidRows":
         """The same finding, with the file and row of the first invalid row."""
         return InvalidRows(self.rows, self.count, self.span, self.reason, where)
+
+
+def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) -> None:
+    """ValueError naming the first of our arguments that differs with them, `what` they are."""
+    for key, value in ours.items():
+        if theirs[key] != value:
+            raise ValueError(f"{what} has {key}={theirs[key]!r}, this one {key}={value!r}")
+
+
+@contextmanager
+def restoring() -> Iterator[None]:
+    """Within, a saved state is restored: ValueError says what it lacks, or how it differs."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"load_state_dict: the state lacks {error}") from error
+    except ValueError as error:
+        raise ValueError(f"load_state_dict: {error}") from error

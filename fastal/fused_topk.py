@@ -51,6 +51,11 @@ class FusedTopK:
         with self._candidates.transaction():
             yield backends.select(x, measure, kind, start, self._candidates)
 
+    def kth(self) -> float | None:
+        """`TopK.kth`; on a GPU as of the last selection there, which is lower if anything."""
+        bars = (self._top.kth(), None if self._candidates is None else self._candidates.bar)
+        return max((bar for bar in bars if bar is not None), default=None)
+
     def flush(self) -> None:
         """Hands the best candidates over."""
         if self._of is not None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastal import backend as backends
 from fastal.arrays import as_tensor
-from fastal.errors import NAMED_ROWS, InvalidRows
+from fastal.errors import NAMED_ROWS, InvalidRows, check_same
 from fastal.scores import KINDS, MEASURES
 
 ByCallable = Callable[[Tensor], Any]
@@ -54,10 +54,10 @@ class Scorer:
         self, by: Sequence[str] | ByCallable, *, kind: str, on_invalid: str, backend: str
     ) -> None:
         for name in () if callable(by) else by:
-            _check_choice("by", name, MEASURES, " or a callable")
-        _check_choice("kind", kind, KINDS)
-        _check_choice("on_invalid", on_invalid, ("raise", "skip"))
-        _check_choice("backend", backend, backends.BACKENDS)
+            check_choice("by", name, MEASURES, " or a callable")
+        check_choice("kind", kind, KINDS)
+        check_choice("on_invalid", on_invalid, ("raise", "skip"))
+        check_choice("backend", backend, backends.BACKENDS)
         self.by = by
         self.kind = kind
         self.on_invalid = on_invalid
@@ -165,9 +165,7 @@ class Scorer:
         ours = self.state_dict()
         if None in (ours["n_classes"], theirs["n_classes"]):  # one of them has seen no row yet
             ours["n_classes"] = theirs["n_classes"]
-        for key in ("by", "kind", "n_classes"):
-            if theirs[key] != ours[key]:
-                raise ValueError(f"{what} has {key}={theirs[key]!r}, this one {key}={ours[key]!r}")
+        check_same({key: ours[key] for key in ("by", "kind", "n_classes")}, theirs, what)
 
 
 def _row_number(start: Any) -> int:
@@ -201,6 +199,7 @@ def _name_of(by: ByCallable) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def _check_choice(name: str, value: object, choices: Sequence[str], more: str = "") -> None:
+def check_choice(name: str, value: object, choices: Sequence[str], more: str = "") -> None:
+    """ValueError where `value`, of the argument `name`, is none of the choices."""
     if value not in choices:
         raise ValueError(f"{name}: wanted one of {', '.join(choices)}{more}, got {value!r}")

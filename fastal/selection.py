@@ -7,25 +7,33 @@ import numpy as np
 import torch
 
 from fastal.arrays import kind_of
+from fastal.errors import check_same, restoring
 from fastal.fused_topk import FusedTopK
+from fastal.noise import Noise
 from fastal.scorer import By, Chunk, Scorer
-from fastal.topk import TopK
+from fastal.topk import TopK, checked_count
+
+_ALL = 2**63 - 1
 
 
 class Picks(NamedTuple):
     """The rows most worth labelling, best first; ties go to the lower row number.
+
+    With noise, best is meant of the keys that were drawn.
 
     Attributes:
         rows: [k] int64, row numbers in the pool (fewer than k if the pool has fewer valid rows).
         scores: [k] float32, larger = more worth labelling.
         ids: the rows' ids, None where the pool has none.
         invalid: how many rows of the pool were left out as invalid.
+        groups: [k], the rows' groups; None where there are none.
     """
 
     rows: Any
     scores: Any
     ids: Any = None
     invalid: int = 0
+    groups: Any = None
 
 
 class Selector:
@@ -49,9 +57,18 @@ class Selector:
             before the chunk; "skip" leaves such rows out and counts them. Invalid are rows with
             NaN, +inf or no finite value, and probabilities below 0 or not summing to 1.
         backend: "auto", "triton", "native" or "torch"; see `fastal.backend_reasons`.
+        noise: None picks the k best. "power", "softmax" and "softrank" draw k rows, better ones
+            more likely, so that a batch is less of one sort (see `fastal.noise`). The picks have
+            the scores themselves, and come in the order of the draws. "softrank" keeps all valid
+            rows until the end, at 12 bytes a row. The others refuse a chunk by ValueError where
+            "power" meets a score below 0, with the state as it was before the chunk.
+        seed: of the noise, from 0 to 2^64 - 1; the same seed draws the same rows.
+        beta: how much the scores weigh against the noise, above 0: the larger, the nearer to None.
 
     Raises:
         ValueError, TypeError: a bad argument, named, with what came and what was wanted.
+
+    Source: of the noise, Kirsch et al., Stochastic Batch Acquisition (TMLR, 2023).
     """
 
     def __init__(
@@ -62,8 +79,13 @@ class Selector:
         kind: str = "logits",
         on_invalid: str = "raise",
         backend: str = "auto",
+        noise: str | None = None,
+        seed: int = 0,
+        beta: float = 1.0,
     ) -> None:
-        self._top = TopK(k)
+        self._k = checked_count("k", k)
+        self._noise = Noise(noise, seed, beta)
+        self._top = self._new_top()
         self._fused = FusedTopK(self._top)
         measures = by if callable(by) else (by,)
         self._scorer = Scorer(measures, kind=kind, on_invalid=on_invalid, backend=backend)
@@ -82,12 +104,14 @@ class Selector:
             ValueError, TypeError: the chunk is no such array, or its class count has changed.
         """
         rows = self._scorer.checked(chunk, start)
-        if self._fused.takes(rows.x, rows.start, rows.backend):
+        fuses = self._noise.name is None and self._fused.takes(rows.x, rows.start, rows.backend)
+        if fuses:
             self._update_fused(rows)
         else:
             (scores,), n_invalid = self._scorer.scores(rows)
+            keys = self._noise.keys(scores, rows.start)
             self._scorer.count(rows, n_invalid, lambda: scores)
-            self._top.update(scores, rows.start)
+            self._top.update(keys, rows.start, *([scores] if self._noise.on_rows else []))
         self._as_given = kind_of(chunk)
 
     def _update_fused(self, rows: Chunk) -> None:
@@ -104,12 +128,11 @@ class Selector:
         Rows are counted on from the last row that either saw.
 
         Raises:
-            ValueError, TypeError: no selector of other rows with the same k, by and kind.
+            ValueError, TypeError: no selector of other rows with the same k, by, kind and noise.
         """
         if not isinstance(other, Selector) or other is self:
             raise TypeError(f"merge: wanted another Selector, got {other!r}")
-        if other._top.k != self._top.k:
-            raise ValueError(f"merge: the other has k={other._top.k}, this one k={self._top.k}")
+        check_same(self._arguments(), other._arguments(), "merge: the other")
         self._fused.flush()
         other._fused.flush()
         self._scorer.merge(other._scorer)
@@ -117,34 +140,56 @@ class Selector:
         self._as_given = self._as_given or other._as_given
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as plain values and NumPy arrays, O(k); of a callable `by`, its name."""
+        """The state as plain values and NumPy arrays, O(k); of a callable `by`, its name.
+
+        With softrank it holds all valid rows.
+        """
         self._fused.flush()
-        return {"scorer": self._scorer.state_dict(), "top": self._top.state_dict()}
+        state = {"scorer": self._scorer.state_dict(), "top": self._top.state_dict()}
+        return {**state, "arguments": self._arguments()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores exactly what `state_dict` gave.
 
         Raises:
-            ValueError: the state is of a selector with another k, by or kind, or no such state;
-                the selector is then as it was.
+            ValueError: the state is of a selector with another k, by, kind or noise, or no such
+                state; the selector is then as it was.
         """
-        try:
+        with restoring():
             top, scorer = state["top"], state["scorer"]
-            restored = TopK(self._top.k)
+            check_same(self._arguments(), state["arguments"], "the state")
+            restored = self._new_top()
             restored.load_state_dict(top)
             self._scorer.load_state_dict(scorer)
-        except KeyError as error:
-            raise ValueError(f"load_state_dict: the state lacks {error}") from error
-        except ValueError as error:
-            raise ValueError(f"load_state_dict: {error}") from error
         self._top, self._fused = restored, FusedTopK(restored)
 
     def result(self) -> Picks:
         """The picks among the rows so far, as arrays of the kind of the last chunk, else NumPy."""
         self._fused.flush()
         as_given = self._as_given or kind_of(np.empty(0))
-        rows, scores = (as_given(torch.from_numpy(a)) for a in self._top.best())
+        rows, *_, scores = self._top.best()
+        if self._noise.name == "softrank":
+            drawn = self._noise.ranks(self._k, len(rows)) - 1
+            rows, scores = rows[drawn], scores[drawn]
+        rows, scores = (as_given(torch.from_numpy(a)) for a in (rows, scores))
         return Picks(rows, scores, None, self._scorer.invalid)
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"k": self._k, **self._noise.arguments()}
+
+    def _new_top(self) -> TopK:
+        # What softrank draws depends on how many valid rows there are: none may be left out.
+        k = _ALL if self._noise.name == "softrank" else self._k
+        return TopK(k, carries=self._noise.on_rows)
+
+    @property
+    def bar(self) -> float | None:
+        """The k-th best score so far, with noise the k-th best key; None before there are k.
+
+        On a GPU it is that of the last selection there, which is lower if anything. With softrank,
+        which draws at the end, it is None.
+        """
+        return self._fused.kth()
 
     @property
     def backend_used(self) -> str | None:

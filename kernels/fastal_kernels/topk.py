@@ -81,6 +81,14 @@ class Candidates:
             self._selection = torch.tensor([self._threshold(bar), 0, 0], device=device)
         self._seen = [self._threshold(bar), 0, 0]  # the selection when last looked at
 
+    @property
+    def bar(self) -> float | None:
+        """The score of the threshold when last looked at; None: there was none."""
+        if self._seen[0] < 0:
+            return None
+        bits = torch.tensor(self._seen[0] >> _SEGMENT_BITS, dtype=torch.int32)
+        return bits.view(torch.float32).item()
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """What is appended within counts as a whole: if an exception leaves it, it never was."""
