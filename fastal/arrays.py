@@ -19,8 +19,8 @@ def is_array(x: object) -> bool:
 def as_tensor(x: Any, name: str) -> Tensor:
     """`x` as a tensor on its own device, sharing its memory where torch can address it.
 
-    Copied are only NumPy arrays in foreign byte order or with strides that torch lacks, and
-    tensors that are a lazy conjugate or negative. The tensor may alias memory that is read-only:
+    Copied are only NumPy arrays in foreign byte order, unaligned or with strides that torch lacks,
+    and tensors that are a lazy conjugate or negative. The tensor may alias memory that is read-only:
     it must never be written to.
 
     Raises:
@@ -96,7 +96,7 @@ def _from_numpy(x: NDArray[Any], name: str) -> Tensor:
         raise TypeError(f"{name}: wanted float16, float32 or float64, got dtype {x.dtype}")
     if not x.dtype.isnative:
         x = x.astype(x.dtype.newbyteorder("="))
-    if any(stride < 0 or stride % x.itemsize for stride in x.strides):
+    if any(stride < 0 or stride % x.itemsize for stride in x.strides) or not x.flags.aligned:
         x = x.copy(order="C")  # not ascontiguousarray, which leaves empty arrays alone
     if not x.flags.writeable:
         x = np.asarray(_Addressable(x))

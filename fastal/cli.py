@@ -1,6 +1,7 @@
 """The command line. Results alone go to stdout, progress and messages to stderr.
 
-Exit status: 0; 2 for bad usage or bad input, with one line that says what was wrong.
+Exit status: 0; 2 for bad usage or bad input, with one line that says what was wrong; 3 where files
+were skipped, so that nobody takes part of a pool for the whole; 130 or 143 after SIGINT or SIGTERM.
 """
 
 import functools
@@ -13,8 +14,13 @@ import torch
 
 import fastal
 from fastal.backend import BACKENDS, backend_reasons, instruction_set
-from fastal.jobs import score_to_file, select_to_file, versions
+from fastal.errors import Interrupted
+from fastal.jobs import How, score_to_file, select_to_file, versions
+from fastal.noise import NOISES
+from fastal.progress import Reporter
 from fastal.scores import KINDS, MEASURES
+from fastal.sources import open_pool
+from fastal.sources.files import Files
 
 _Command = Callable[..., Any]
 
@@ -32,33 +38,111 @@ def _reports_bad_input(command: _Command) -> _Command:
             return command(*args, **kwargs)
         except BrokenPipeError:
             raise  # whoever read the output has seen enough: click ends quietly
-        except (ValueError, TypeError, OSError) as error:
+        except Interrupted as interrupted:
+            saved = "; --resume goes on" if kwargs.get("checkpoint") else ""
+            click.echo(f"{interrupted}{saved}", err=True)
+            click.get_current_context().exit(128 + interrupted.signal)
+        except (ValueError, TypeError, OSError, ImportError) as error:
             raise _BadInput(" ".join(str(error).split())) from error
 
     return wrapped
 
 
-def _scoring_options(command: _Command) -> _Command:
-    for option in (
-        click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True),
-        click.option(
-            "--on-invalid",
-            type=click.Choice(["raise", "skip"]),
-            default="raise",
-            show_default=True,
-            help="Rows with NaN, +inf or no finite value: stop, or leave them out and count them.",
-        ),
-        click.option(
-            "--kind",
-            type=click.Choice(KINDS),
-            default="logits",
-            show_default=True,
-            help="What the pool holds.",
-        ),
-        click.argument("pool", nargs=-1, required=True, metavar="POOL..."),
-    ):
-        command = option(command)
-    return command
+def _with(*options: _Command) -> _Command:
+    """Decorates a command with options, in this order."""
+
+    def decorated(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorated
+
+
+_POOL = _with(
+    click.argument("pool", nargs=-1, required=True, metavar="POOL..."),
+    click.option("--column", help="The array or column of predictions, where a file has several."),
+    click.option(
+        "--columns", help="Columns of predictions, one a class: names or patterns, with commas."
+    ),
+    click.option("--id-column", help="The array or column of ids, which travel to the picks."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float16", "bfloat16", "float32", "float64"]),
+        help="What a column of plain bytes holds.",
+    ),
+    click.option(
+        "--on-bad-file",
+        type=click.Choice(["raise", "skip"]),
+        default="raise",
+        show_default=True,
+        help="Files that are unreadable, cut short or of another shape: stop, or leave them out, "
+        "name them, and exit with status 3.",
+    ),
+)
+_SCORING = _with(
+    click.option(
+        "--kind",
+        type=click.Choice(KINDS),
+        default="logits",
+        show_default=True,
+        help="What the pool holds.",
+    ),
+    click.option(
+        "--on-invalid",
+        type=click.Choice(["raise", "skip"]),
+        default="raise",
+        show_default=True,
+        help="Rows with NaN, +inf or no finite value: stop, or leave them out and count them.",
+    ),
+    click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True),
+)
+_RUNNING = _with(
+    click.option(
+        "--checkpoint",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="A folder to save the state in, every 30 seconds and on SIGINT or SIGTERM.",
+    ),
+    click.option("--resume", is_flag=True, help="Go on from the checkpoint, if there is one."),
+    click.option(
+        "--chunk-mb",
+        type=click.IntRange(min=1),
+        help="How much of the pool to look at in one go. Default: 32 MB, or 256 MB of mapped files.",
+    ),
+    click.option("--quiet", is_flag=True, help="No progress, no summary."),
+    click.option("--log-json", is_flag=True, help="Progress and messages as JSON, one a line."),
+)
+
+
+def _run_over(
+    work: Callable[..., Any],
+    pool: tuple[str, ...],
+    options: dict[str, Any],
+    group_column: str | None = None,
+) -> None:
+    """Opens the pool and does the work on it, as the options of `_POOL` and `_RUNNING` say."""
+    reporter = Reporter(quiet=options.pop("quiet"), as_json=options.pop("log_json"))
+    chunk_mb = options.pop("chunk_mb")
+    how = How(
+        options.pop("checkpoint"),
+        options.pop("resume"),
+        None if chunk_mb is None else chunk_mb << 20,
+        reporter,
+    )
+    column, columns = options.pop("column"), options.pop("columns")
+    if column and columns:
+        raise ValueError("columns: not together with column")
+    with reporter.warnings():
+        source = open_pool(
+            list(pool),
+            column=columns.split(",") if columns else column,
+            group_column=group_column,
+            **{name: options.pop(name) for name in ("id_column", "dtype", "on_bad_file")},
+        )
+        assert isinstance(source, Files)
+        work(source, how=how, **options)
+    if source.skipped:
+        click.get_current_context().exit(3)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -66,26 +150,52 @@ def _scoring_options(command: _Command) -> _Command:
 def main() -> None:
     """Pick the rows of an unlabelled pool that are most worth labelling.
 
-    A POOL is a .npy file of predictions [rows, classes], a folder of them, a glob, or several of
-    these; rows are numbered across files in the order of their paths.
+    A POOL is a file of predictions [rows, classes] (.npy, .npz, .safetensors, .pt, .parquet, .arrow,
+    .h5, .zarr), a folder of them, a glob, a URL, a manifest, or several of these; rows are numbered
+    across files in the order of their paths.
     """
 
 
 @main.command()
-@_scoring_options
-@click.option("--k", type=int, required=True, help="How many rows to pick.")
+@_POOL
+@click.option("--k", type=int, help="How many rows to pick. Without it, --per-group says so.")
 @click.option("--by", type=click.Choice(MEASURES), default="entropy", show_default=True)
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="A .csv file; default: standard output."
+    "--per-group", type=int, help="At most so many rows of a group; without --k, exactly."
 )
+@click.option("--group-column", help="The array or column of groups.")
+@click.option("--group-by-prediction", is_flag=True, help="Groups are predicted classes.")
+@click.option(
+    "--noise",
+    type=click.Choice(NOISES),
+    help="Pick at random, the more uncertain the likelier: stochastic batch acquisition.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--beta", type=float, default=1.0, show_default=True, help="The larger, the less random."
+)
+@_SCORING
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="A .csv, .jsonl, .parquet or .json file (Label Studio tasks); default: CSV on standard "
+    "output.",
+)
+@_RUNNING
 @_reports_bad_input
-def select(pool: tuple[str, ...], k: int, by: str, out: Path | None, **options: str) -> None:
-    """Print the k most uncertain rows as CSV: rank, row, score."""
-    select_to_file(pool, k, by, out=out, **options)
+def select(
+    pool: tuple[str, ...], group_column: str | None, group_by_prediction: bool, **options: Any
+) -> None:
+    """Print the k most uncertain rows as CSV: rank, row, score, and id and group if there are."""
+    if options["k"] is None and options["per_group"] is None:
+        raise click.UsageError("Missing option '--k' or '--per-group'.")
+    if options["per_group"] is None and (group_column or group_by_prediction):
+        raise click.UsageError("Groups are for --per-group.")
+    _run_over(select_to_file, pool, {**options, "predicted": group_by_prediction}, group_column)
 
 
 @main.command()
-@_scoring_options
+@_POOL
 @click.option(
     "--by",
     type=click.Choice(MEASURES),
@@ -93,15 +203,17 @@ def select(pool: tuple[str, ...], k: int, by: str, out: Path | None, **options: 
     default=MEASURES,
     help="A score to write; may be given several times. Default: all four.",
 )
+@_SCORING
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     help="A .npy file (a field a score) or a .csv file; default: CSV on standard output.",
 )
+@_RUNNING
 @_reports_bad_input
-def score(pool: tuple[str, ...], by: tuple[str, ...], out: Path | None, **options: str) -> None:
+def score(pool: tuple[str, ...], by: tuple[str, ...], **options: Any) -> None:
     """Write the scores of every row; 1 is most uncertain."""
-    score_to_file(pool, tuple(dict.fromkeys(by)), out=out, **options)
+    _run_over(score_to_file, pool, {**options, "by": tuple(dict.fromkeys(by))})
 
 
 @main.command()

@@ -17,6 +17,7 @@ from fastal.jobs import select_to_file
 from fastal.outputs import written_whole
 from fastal.plots import simplex_heat_maps
 from fastal.scores import MEASURES
+from fastal.sources.files import Files
 from fastal.uncertainty import select
 
 _LABELLED, _HELD_OUT, _PICKS = 50, 600, 20
@@ -54,7 +55,7 @@ def run_demo(out: Path, seeds: int) -> None:
         highlight=False,
     )
     picks = select_to_file(
-        [out / "logits.npy"], _PICKS, "margin", out=out / "picks.csv",
+        Files([out / "logits.npy"]), _PICKS, "margin", out=out / "picks.csv",
         kind="logits", on_invalid="raise", backend="auto",
     )  # fmt: skip
     table = Table("rank", "row", "score", "predicted", "true", "")

@@ -42,6 +42,18 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
         return InvalidRows(self.rows, self.count, self.span, self.reason, where)
 
 
+class Interrupted(Exception):  # noqa: N818  (nothing is wrong)
+    """A signal asked the run to end.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.signal = number
+        super().__init__(f"interrupted by signal {number}")
+
+
 def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) -> None:
     """ValueError naming the first of our arguments that differs with them, `what` they are."""
     for key, value in ours.items():

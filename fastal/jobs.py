@@ -1,26 +1,49 @@
 """What a command does from pool to files: progress, outputs written whole, run.json beside them."""
 
 import json
+import logging
 import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
 import fastal
-from fastal.outputs import csv_lines, written_whole
+from fastal.backend import instruction_set
+from fastal.checkpoint import Checkpoint
+from fastal.interrupts import interruptible
+from fastal.outputs import partial, written_in_parts, written_whole
+from fastal.picks_files import PICKS_SUFFIXES, write_picks
 from fastal.pipeline import run
-from fastal.progress import Meter, is_terminal, progress, say
+from fastal.progress import Meter, Reporter, is_terminal
 from fastal.reducer import Reducer, Result
-from fastal.score_writer import ScoreWriter, Written, csv_sink, npy_sink
+from fastal.score_writer import CsvSink, NpySink, ScoreWriter, Written
 from fastal.selection import Picks, Selector
-from fastal.sources.files import Files, PathLike
+from fastal.sources.files import Files
+from fastal.stratified import StratifiedSelector
+
+_log = logging.getLogger("fastal")
+
+
+@dataclass
+class How:
+    """How a job is to be run, which changes nothing of its result.
+
+    Attributes:
+        checkpoint: the folder for its state, None: it is not saved.
+        resume: go on from the checkpoint, if there is one.
+        chunk_bytes: how much of the pool to look at in one go, None: as suits.
+        reporter: says what goes on.
+    """
+
+    checkpoint: Path | None = None
+    resume: bool = False
+    chunk_bytes: int | None = None
+    reporter: Reporter = field(default_factory=Reporter)
 
 
 def versions() -> dict[str, str]:
@@ -30,99 +53,177 @@ def versions() -> dict[str, str]:
 
 
 def select_to_file(
-    pool: Sequence[PathLike], k: int, by: str, *, out: Path | None, **options: str
+    pool: Files,
+    k: int | None,
+    by: str,
+    *,
+    out: Path | None,
+    how: How | None = None,
+    per_group: int | None = None,
+    predicted: bool = False,
+    **options: Any,
 ) -> Picks:
-    """Selects from files and writes the picks as CSV: rank, row, score.
+    """Selects from files and writes the picks: rank, row, score, id, group.
 
     Args:
-        pool: paths, folders, globs.
-        k: how many rows.
+        pool: the files.
+        k: how many rows; None: as many as the quotas say.
         by: the measure.
-        out: a .csv file, None for stdout.
-        options: `kind`, `on_invalid` and `backend` of `fastal.select`.
+        out: a .csv, .jsonl, .parquet or .json file (see `write_picks`), None for CSV on stdout.
+        how: see `How`.
+        per_group: at most so many rows of a group, without k so many of each.
+        predicted: groups are predicted classes.
+        options: `kind`, `on_invalid`, `backend`, `noise`, `seed` and `beta` of `fastal.Selector`.
     """
-    selector = Selector(k, by, **options)
-    with _job("select", pool, out, (".csv",), {"k": k, "by": by, **options}) as job:
+    selector: Selector | StratifiedSelector
+    arguments = {"k": k, "by": by, **options}
+    if options.get("noise") is None:
+        arguments = {n: v for n, v in arguments.items() if n not in ("noise", "seed", "beta")}
+    if per_group is not None:
+        arguments |= {"per_group": per_group, "predicted": predicted}
+        selector = StratifiedSelector(per_group, by, k=k, predicted=predicted, **options)
+    else:
+        selector = Selector(k, by, **options)  # type: ignore[arg-type]
+    job = _Job("select", pool, out, PICKS_SUFFIXES, arguments, how or How())
+    with _standard_output() if out is None else written_whole(out) as file:
         picks = job.run(selector)
-        ranks = np.arange(1, len(picks.rows) + 1)
-        job.file.write(b"rank,row,score\n")
-        job.file.writelines(csv_lines(ranks, picks.rows, picks.scores))
-        job.outcome = {"invalid": picks.invalid, "backend": selector.backend_used}
+        picks = picks._replace(ids=pool.ids(picks.rows))
+        write_picks(file, picks, ".csv" if out is None else out.suffix)
+    job.finish(picks.invalid, selector.backend_used)
     return picks
 
 
 def score_to_file(
-    pool: Sequence[PathLike], by: Sequence[str], *, out: Path | None, **options: str
+    pool: Files, by: Sequence[str], *, out: Path | None, how: How | None = None, **options: str
 ) -> Written:
     """Scores every row of files and writes the scores.
 
     Args:
-        pool: paths, folders, globs.
+        pool: the files.
         by: the measures to write.
         out: a .npy file (structured array, a field a measure), a .csv file (row, then a column a
             measure), or None for CSV on stdout.
+        how: see `How`.
         options: `kind`, `on_invalid` and `backend` of `fastal.score`.
     """
-    with _job("score", pool, out, (".npy", ".csv"), {"by": by, **options}) as job:
-        is_npy = out is not None and out.suffix == ".npy"
-        sink = npy_sink(job.file, job.source.n_rows, by) if is_npy else csv_sink(job.file, by)
+    how = how or How()
+    if how.checkpoint is not None and out is None:
+        raise ValueError("checkpoint: wanted out, a file: what stdout was given is not kept")
+    arguments = {"by": by, **options}
+    job = _Job("score", pool, out, (".npy", ".csv"), arguments, how)
+    is_npy = out is not None and out.suffix == ".npy"
+    with job.output() as file:
+        sink = (NpySink if is_npy else CsvSink)(file, pool.n_rows, by)
         writer = ScoreWriter(sink, by, **options)
         written = job.run(writer, writes_to_terminal=out is None and is_terminal(sys.stdout))
-        job.outcome = {"invalid": written.invalid, "backend": writer.backend_used}
+    job.finish(written.invalid, writer.backend_used)
     return written
 
 
-@dataclass
 class _Job:
-    source: Files
-    file: BinaryIO
-    meter: Meter
-    outcome: dict[str, Any]
+    """A command under way: checks its output, resumes, reports, and leaves a record."""
+
+    def __init__(
+        self,
+        command: str,
+        source: Files,
+        out: Path | None,
+        suffixes: Sequence[str],
+        arguments: dict[str, Any],
+        how: How,
+    ) -> None:
+        if out is not None:
+            if out.suffix not in suffixes:
+                raise ValueError(f"out: wanted a {' or '.join(suffixes)} file, got {out}")
+            if os.path.realpath(out) in [file.file.real() for file in source.files]:
+                raise ValueError(f"out: {out} is a file of the pool")
+        if how.resume and how.checkpoint is None:
+            raise ValueError("resume: wanted checkpoint, the folder to resume from")
+        self._command = command
+        self._source = source
+        self._out = out
+        self._arguments = arguments
+        self._how = how
+        self._meter = Meter(source.n_rows)
+        self._checkpoint = None
+        if how.checkpoint is not None:
+            # Backends differ in a score's last bits, and so may the bytes.
+            of = {"command": command, **arguments, "instructions": instruction_set()}
+            if command == "score":
+                of["out"] = os.path.realpath(out or "")
+            self._checkpoint = Checkpoint(how.checkpoint, of, source, resume=how.resume)
+
+    @contextmanager
+    def output(self) -> Iterator[BinaryIO]:
+        """The file for what is written while the pool is read."""
+        if self._out is None:
+            with _standard_output() as file:
+                yield file
+        elif self._checkpoint is None:
+            with written_whole(self._out) as file:
+                yield file
+        else:
+            go_on = self._checkpoint.row > 0 and partial(self._out).exists()
+            if self._checkpoint.row and not go_on:
+                _log.warning("%s is gone: starting over", partial(self._out))
+                self._checkpoint.forget()
+            with written_in_parts(self._out, go_on=go_on) as file:
+                yield file
 
     def run(self, reducer: Reducer[Result], *, writes_to_terminal: bool = False) -> Result:
         """The pipeline, under a progress bar unless that would stand amid the output."""
-        with progress(
-            self.meter, bar=is_terminal(sys.stderr) and not writes_to_terminal
-        ) as on_chunk:
-            return run(reducer, self.source, on_chunk)
+        how, meter = self._how, self._meter
+        meter.bar = lambda: getattr(reducer, "bar", None)
+        meter.first_row = 0 if self._checkpoint is None else self._checkpoint.row
+        if meter.first_row:
+            how.reporter.say(f"resumed at row {meter.first_row:,}", "resumed", row=meter.first_row)
+        progress = how.reporter.progress(meter, bar=not writes_to_terminal)
+        with interruptible() as check, progress as count:
 
+            def on_chunk(rows: int, n_bytes: int) -> None:
+                count(rows, n_bytes)
+                check()
 
-@contextmanager
-def _job(
-    command: str,
-    pool: Sequence[PathLike],
-    out: Path | None,
-    suffixes: Sequence[str],
-    arguments: dict[str, Any],
-) -> Iterator[_Job]:
-    source = Files(pool)
-    if out is not None:
-        if out.suffix not in suffixes:
-            raise ValueError(f"out: wanted a {' or '.join(suffixes)} file, got {out}")
-        if os.path.realpath(out) in [os.path.realpath(file.path) for file in source.files]:
-            raise ValueError(f"out: {out} is a file of the pool")
-    with _standard_output() if out is None else written_whole(out) as file:
-        meter = Meter(source.n_rows)
-        job = _Job(source, file, meter, {})
-        yield job
-    if out is not None:
-        files = zip(source.files, source.starts, strict=False)
-        record = {
-            "command": command,
-            "arguments": arguments,
-            "out": str(out),
-            "pool": [{"file": str(f.path), "first_row": n, "rows": f.n_rows} for f, n in files],
-            "rows": meter.rows,
+            return run(reducer, self._source, on_chunk, how.chunk_bytes, self._checkpoint)
+
+    def finish(self, invalid: int, backend: str | None) -> None:
+        """Leaves run.json beside the output, says how it went, and forgets the checkpoint."""
+        reporter, meter, skipped = self._how.reporter, self._meter, self._source.skipped
+        outcome = {"invalid": invalid, "backend": backend}
+        if self._out is not None:
+            with written_whole(self._out.with_name("run.json")) as file:
+                file.write(
+                    json.dumps(self._record(outcome), indent=2, default=str).encode() + b"\n"
+                )
+        if self._checkpoint is not None:
+            self._checkpoint.remove()
+        left_out = f", {invalid:,} invalid rows left out" if invalid else ""
+        values = {**meter.values(), **outcome, "skipped": len(skipped)}
+        reporter.say(f"{meter} ({backend}){left_out}", "done", **values)
+        for file, from_row, reason in skipped:
+            where = f" from row {from_row} on" if from_row else ""
+            line = f"skipped {file}{where}: {reason}"
+            reporter.warn(line, "skipped", file=file, from_row=from_row, reason=reason)
+
+    def _record(self, outcome: dict[str, Any]) -> dict[str, Any]:
+        source, meter = self._source, self._meter
+        pool = [
+            {"file": str(f.file), "first_row": n, "rows": f.n_rows}
+            for f, n in zip(source.files, source.starts, strict=False)
+        ]
+        return {
+            "command": self._command,
+            "arguments": self._arguments,
+            "out": str(self._out),
+            "pool": pool,
+            "skipped": [skipped._asdict() for skipped in source.skipped],
+            "rows": meter.done,
+            "resumed_at": meter.first_row,
             "bytes": meter.bytes,
             "seconds": meter.seconds,
-            **job.outcome,
+            **outcome,
             "versions": versions(),
         }
-        with written_whole(out.with_name("run.json")) as file:
-            file.write(json.dumps(record, indent=2).encode() + b"\n")
-    invalid = job.outcome["invalid"]
-    left_out = f", {invalid:,} invalid rows left out" if invalid else ""
-    say(f"{meter} ({job.outcome['backend']}){left_out}")
 
 
 def _version(package: str) -> str:

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,21 +23,45 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         ValueError: `path` exists and is no regular file.
         OSError: the folder is missing or cannot be written to.
     """
-    path = Path(os.path.realpath(path))  # what a link stands for; unlike resolve, never raises
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: not a regular file")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder")
+    path = _checked(path)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with aside.open("xb") as file:
+        with _replacing(aside, path, "xb") as file:
+            yield file
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def written_in_parts(path: Path, *, go_on: bool) -> Iterator[BinaryIO]:
+    """The same, but what was written stays beside `path` until the block ends well.
+
+    Args:
+        path: the file to be.
+        go_on: open what an earlier block left, which must be there (`partial`), at its beginning.
+    """
+    path = _checked(path)
+    with _replacing(partial(path), path, "r+b" if go_on else "w+b") as file:
+        yield file
+
+
+def partial(path: Path) -> Path:
+    """Where `written_in_parts` keeps what is not whole yet."""
+    path = Path(os.path.realpath(path))
+    return path.with_name(f".{path.name}.partial")
+
+
+@contextmanager
+def _replacing(aside: Path, path: Path, mode: str) -> Iterator[BinaryIO]:
+    try:
+        with cast(BinaryIO, aside.open(mode)) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
-    except BaseException as error:
-        aside.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and error.filename is None:  # a full disk
+    except OSError as error:
+        if error.errno and error.filename is None:  # a full disk
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     folder = os.open(path.parent, os.O_RDONLY)
@@ -45,6 +69,15 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _checked(path: Path) -> Path:
+    path = Path(os.path.realpath(path))  # what a link stands for; unlike resolve, never raises
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: not a regular file")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder")
+    return path
 
 
 def csv_lines(*columns: NDArray[Any]) -> Iterator[bytes]:

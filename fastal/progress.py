@@ -1,19 +1,31 @@
-"""Progress on stderr: a bar on a terminal, a plain line every 10 seconds elsewhere."""
+"""Progress on stderr: a bar on a terminal, elsewhere a line every 10 seconds, or JSON, or nothing."""
 
+import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 _SECONDS_A_LINE = 10.0
 
 
 class Meter:
-    """Rows and bytes so far, and the rate."""
+    """Rows and bytes so far, the rate, and the time left.
+
+    Args:
+        n_rows: of the pool, None if that is not known.
+
+    Attributes:
+        first_row: where a resumed run began.
+        bar: tells the k-th best score so far, None before there is one.
+    """
 
     def __init__(self, n_rows: int | None) -> None:
         self.n_rows = n_rows
+        self.first_row = 0
+        self.bar: Callable[[], float | None] = lambda: None
         self.rows = 0
         self.bytes = 0
         self._began = time.perf_counter()
@@ -24,30 +36,126 @@ class Meter:
         """Since the meter was made, until it was stopped."""
         return (self._ended or time.perf_counter()) - self._began
 
+    @property
+    def done(self) -> int:
+        """Rows of the pool that are done with, those of an earlier run included."""
+        return self.first_row + self.rows
+
     def stop(self) -> None:
         """The work is done."""
         self._ended = time.perf_counter()
 
-    def __str__(self) -> str:
+    def values(self) -> dict[str, Any]:
+        """All that there is to say."""
         seconds = max(self.seconds, 1e-9)
-        return (
-            f"{self.rows:,} rows, {self.bytes / 1e9:.3g} GB in {seconds:.3g} s: "
-            f"{self.rows / seconds:,.0f} rows/s, {self.bytes / seconds / 1e9:.3g} GB/s"
+        found: dict[str, Any] = {
+            "rows": self.done,
+            "of": self.n_rows,
+            "bytes": self.bytes,
+            "seconds": round(seconds, 3),
+            "rows_per_second": round(self.rows / seconds),
+            "gb_per_second": round(self.bytes / seconds / 1e9, 3),
+        }
+        if self.n_rows and self.rows and self._ended is None:
+            found["seconds_left"] = round((self.n_rows - self.done) * seconds / self.rows)
+        bar = self.bar()
+        return found if bar is None else {**found, "kth_score": round(bar, 6)}
+
+    def __str__(self) -> str:
+        v = self.values()
+        line = (
+            f"{v['rows']:,} rows, {self.bytes / 1e9:.3g} GB in {self.seconds:.3g} s: "
+            f"{v['rows_per_second']:,} rows/s, {self.bytes / max(self.seconds, 1e-9) / 1e9:.3g} GB/s"
         )
+        if "seconds_left" in v:
+            line += f", {_clock(v['seconds_left'])} left"
+        return line if "kth_score" not in v else f"{line}, k-th score {v['kth_score']:.4g}"
+
+    def brief(self) -> str:
+        """What stands beside a bar."""
+        v = self.values()
+        parts = [f"{v['gb_per_second']:.3g} GB/s", f"{v['rows_per_second']:,} rows/s"]
+        parts += [f"{_clock(v['seconds_left'])} left"] if "seconds_left" in v else []
+        return ", ".join(parts + ([f"k-th {v['kth_score']:.4f}"] if "kth_score" in v else []))
 
 
-@contextmanager
-def progress(meter: Meter, *, bar: bool) -> Iterator[Callable[[int, int], None]]:
-    """The function that moves the meter on by the rows and bytes of a chunk, and shows it."""
-    with (_bar if bar else _lines)(meter) as show:
+class Reporter:
+    """Says on stderr what goes on.
 
-        def on_chunk(rows: int, n_bytes: int) -> None:
-            meter.rows += rows
-            meter.bytes += n_bytes
-            show()
+    Args:
+        quiet: say nothing but warnings.
+        as_json: a JSON object a line instead of text.
+    """
 
-        yield on_chunk
-    meter.stop()
+    def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
+        self._quiet = quiet
+        self._as_json = as_json
+
+    def say(self, line: str, event: str, **values: Any) -> None:
+        """A line, unless nothing is to be said."""
+        if not self._quiet:
+            self._write(line, event, values)
+
+    def warn(self, line: str, event: str = "warning", **values: Any) -> None:
+        """A line, in any case."""
+        self._write(line, event, values)
+
+    @contextmanager
+    def progress(self, meter: Meter, *, bar: bool) -> Iterator[Callable[[int, int], None]]:
+        """The function that moves the meter on by the rows and bytes of a chunk, and shows it.
+
+        Args:
+            meter: what is shown.
+            bar: a bar may stand on the terminal, if there is one.
+        """
+        bar = bar and not self._quiet and not self._as_json and is_terminal(sys.stderr)
+        with (_bar if bar else self._lines)(meter) as show:
+
+            def on_chunk(rows: int, n_bytes: int) -> None:
+                meter.rows += rows
+                meter.bytes += n_bytes
+                show()
+
+            yield on_chunk
+        meter.stop()
+
+    @contextmanager
+    def warnings(self) -> Iterator[None]:
+        """Says what is logged meanwhile."""
+        log, handler = logging.getLogger("fastal"), _Handler(self)
+        log.addHandler(handler)
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+
+    @contextmanager
+    def _lines(self, meter: Meter) -> Iterator[Callable[[], None]]:
+        shown = 0.0
+
+        def show() -> None:
+            nonlocal shown
+            if meter.seconds - shown >= _SECONDS_A_LINE:
+                shown = meter.seconds
+                share = f"{meter.done / meter.n_rows:.0%}: " if meter.n_rows else ""
+                self.say(f"{share}{meter}", "progress", **meter.values())
+
+        yield show
+
+    def _write(self, line: str, event: str, values: dict[str, Any]) -> None:
+        if self._as_json:
+            line = json.dumps({"event": event, **(values or {"message": line})})
+        if sys.stderr is not None:
+            print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+class _Handler(logging.Handler):
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__(logging.WARNING)
+        self._reporter = reporter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._reporter.warn(record.getMessage())
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -55,34 +163,18 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def say(line: str) -> None:
-    """A line to standard error, if that is open."""
-    if sys.stderr is not None:
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
-
-
-@contextmanager
-def _lines(meter: Meter) -> Iterator[Callable[[], None]]:
-    shown = 0.0
-
-    def show() -> None:
-        nonlocal shown
-        if meter.seconds - shown >= _SECONDS_A_LINE:
-            shown = meter.seconds
-            share = f"{meter.rows / meter.n_rows:.0%}: " if meter.n_rows else ""
-            say(f"{share}{meter}")
-
-    yield show
+def _clock(seconds: int) -> str:
+    hours, minutes = divmod(seconds // 60, 60)
+    return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"
 
 
 @contextmanager
 def _bar(meter: Meter) -> Iterator[Callable[[], None]]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
     console = Console(stderr=True)
-    share, rate = TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.fields[meter]}")
-    columns = (BarColumn(), share, TimeRemainingColumn(), rate)
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=meter.n_rows, meter=meter)
-        yield lambda: bar.update(task, completed=meter.rows)
+    share, rate = TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.fields[brief]}")
+    with Progress(BarColumn(20), share, rate, console=console, transient=True) as bar:
+        task = bar.add_task("", total=meter.n_rows, completed=meter.done, brief="")
+        yield lambda: bar.update(task, completed=meter.done, brief=meter.brief())

@@ -1,7 +1,8 @@
 """All scores of a pool as a reducer: its result is a file."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, BinaryIO, NamedTuple
+import os
+from collections.abc import Sequence
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,23 @@ from fastal.scorer import Scorer
 from fastal.scores import MEASURES
 
 Table = NDArray[Any]  # structured, a float32 field a measure
-Sink = Callable[[int, Table], None]
+_FILL_ROWS = 1 << 16  # written in one go of rows that are missing
+
+
+class Sink(Protocol):
+    """Where scores go."""
+
+    def write(self, start: int, table: Table) -> None:
+        """Takes the scores of rows from `start` on."""
+
+    def finish(self) -> None:
+        """No more rows will come."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the file is written, on disk by then."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what the file held; ValueError if it does not."""
 
 
 class Written(NamedTuple):
@@ -25,8 +42,7 @@ class ScoreWriter:
     """Writes the scores of each row as they come; O(chunk) memory.
 
     Args:
-        sink: takes the number of a first row and the scores of the rows from there on: `npy_sink`,
-            where rows end up in their places, or `csv_sink`, in the order of their chunks.
+        sink: where they go: `NpySink` or `CsvSink`.
         by: the measures to write.
         kind, on_invalid, backend: as for `fastal.Selector`.
     """
@@ -51,7 +67,7 @@ class ScoreWriter:
         table = np.empty(len(scores[0]), table_dtype(self._by))
         for name, column in zip(self._by, scores, strict=True):
             table[name] = column.cpu().numpy()
-        self._sink(first, table)
+        self._sink.write(first, table)
         self._rows += len(table)
 
     def merge(self, other: "ScoreWriter") -> None:
@@ -60,16 +76,22 @@ class ScoreWriter:
         self._rows += other._rows
 
     def state_dict(self) -> dict[str, Any]:
-        """The counts; the scores themselves are in the file."""
-        return {"scorer": self._scorer.state_dict(), "rows": self._rows}
+        """The counts, and how far the file is written: the scores themselves are in it."""
+        return {
+            "scorer": self._scorer.state_dict(),
+            "rows": self._rows,
+            "sink": self._sink.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave; ValueError where by or kind differ."""
         self._scorer.load_state_dict(state["scorer"])
+        self._sink.load_state_dict(state["sink"])
         self._rows = state["rows"]
 
     def result(self) -> Written:
-        """How much was written."""
+        """How much was written; rows that did not come are filled in."""
+        self._sink.finish()
         return Written(self._rows, self._scorer.invalid)
 
     @property
@@ -83,25 +105,100 @@ def table_dtype(measures: Sequence[str]) -> np.dtype[Any]:
     return np.dtype([(name, "<f4") for name in measures])
 
 
-def npy_sink(file: BinaryIO, n_rows: int, measures: Sequence[str]) -> Sink:
-    """A sink into a .npy file: a structured array [n_rows], np.load(path)["margin"] and so on."""
-    header = {"descr": table_dtype(measures).descr, "fortran_order": False, "shape": (n_rows,)}
-    np.lib.format.write_array_header_1_0(file, header)
-    first_byte = file.tell()
+class NpySink:
+    """Scores into a .npy file: a structured array [n_rows], np.load(path)["margin"] and so on.
 
-    def write(start: int, table: Table) -> None:
-        file.seek(first_byte + start * table.itemsize)
-        file.write(table.tobytes())
+    Rows end up in their places; those that never come are NaN.
+    """
 
-    return write
+    def __init__(self, file: BinaryIO, n_rows: int, measures: Sequence[str]) -> None:
+        self._file = file
+        self._dtype = table_dtype(measures)
+        self._n_rows = n_rows
+        header = {"descr": self._dtype.descr, "fortran_order": False, "shape": (n_rows,)}
+        np.lib.format.write_array_header_1_0(file, header)
+        self._first_byte = file.tell()
+        self._next = 0  # everything before this row is in the file
+
+    def write(self, start: int, table: Table) -> None:
+        """Takes the scores of rows from `start` on."""
+        for first in range(self._next, start, _FILL_ROWS):
+            self._put(first, _missing(min(_FILL_ROWS, start - first), self._dtype))
+        self._put(start, table)
+        self._next = max(self._next, start + len(table))
+
+    def finish(self) -> None:
+        """No more rows will come."""
+        self.write(self._n_rows, np.empty(0, self._dtype))
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the file is written, on disk by then."""
+        _to_disk(self._file)
+        return {"next": self._next}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what the file held; ValueError if it does not."""
+        self._next = state["next"]
+        _check_length(self._file, self._first_byte + self._next * self._dtype.itemsize)
+
+    def _put(self, start: int, table: Table) -> None:
+        self._file.seek(self._first_byte + start * table.itemsize)
+        self._file.write(table.tobytes())
 
 
-def csv_sink(file: BinaryIO, measures: Sequence[str]) -> Sink:
-    """A sink into CSV text with a header line: row, then a column a measure."""
-    file.write(",".join(("row", *measures)).encode() + b"\n")
+class CsvSink:
+    """Scores as CSV text with a header line: row, then a column a measure.
 
-    def write(start: int, table: Table) -> None:
+    Chunks stand in the order in which they came; rows that were passed over are NaN.
+    """
+
+    def __init__(self, file: BinaryIO, n_rows: int | None, measures: Sequence[str]) -> None:
+        self._file = file
+        self._n_rows = n_rows
+        self._dtype = table_dtype(measures)
+        self._next = 0
+        file.write(",".join(("row", *measures)).encode() + b"\n")
+
+    def write(self, start: int, table: Table) -> None:
+        """Takes the scores of rows from `start` on."""
+        for first in range(self._next, start, _FILL_ROWS):
+            self._put(first, _missing(min(_FILL_ROWS, start - first), self._dtype))
+        self._put(start, table)
+        self._next = max(self._next, start + len(table))
+
+    def finish(self) -> None:
+        """No more rows will come."""
+        self.write(self._n_rows or self._next, np.empty(0, self._dtype))
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the file is written, on disk by then."""
+        _to_disk(self._file)
+        return {"next": self._next, "bytes": self._file.tell()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what the file held; ValueError if it does not."""
+        _check_length(self._file, state["bytes"])
+        self._next = state["next"]
+        self._file.seek(state["bytes"])
+        self._file.truncate()
+
+    def _put(self, start: int, table: Table) -> None:
         rows = np.arange(start, start + len(table))
-        file.writelines(csv_lines(rows, *(table[name] for name in measures)))
+        self._file.writelines(csv_lines(rows, *(table[name] for name in table.dtype.names or ())))
 
-    return write
+
+def _missing(n: int, dtype: np.dtype[Any]) -> Table:
+    table = np.empty(n, dtype)
+    for name in dtype.names or ():
+        table[name] = np.nan
+    return table
+
+
+def _to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _check_length(file: BinaryIO, n_bytes: int) -> None:
+    if file.seek(0, os.SEEK_END) < n_bytes:
+        raise ValueError(f"the scores written so far are gone: {n_bytes:,} bytes of {file.name}")

@@ -3,21 +3,24 @@
 import logging
 from typing import Any
 
-import numpy as np
 import torch
 
 from fastal import ops
 from fastal.arrays import as_tensor, kind_of
+from fastal.backend import instruction_set
+from fastal.checkpoint import Checkpoint
 from fastal.pipeline import run
 from fastal.scorer import By, Scorer
 from fastal.scores import MEASURES, Scores
 from fastal.selection import Picks, Selector
-from fastal.sources import open_pool
+from fastal.sources import PathLike, open_pool
+from fastal.sources.grouped import Grouped
+from fastal.stratified import StratifiedSelector
 
 _log = logging.getLogger("fastal")
-# What to look at of a pool in memory in one go: its chunks are no copies, and starting threads or
-# kernels takes its time. On a host, where scores may be kept for a chunk, less.
-_GPU_CHUNK_BYTES, _HOST_CHUNK_BYTES = 4 << 30, 1 << 28
+# What to look at in one go of a pool on a GPU, where starting kernels takes its time; and of any pool
+# where callables are given copies.
+_GPU_CHUNK_BYTES, _COPIED_BYTES = 4 << 30, 32 << 20
 
 
 def score(
@@ -62,19 +65,29 @@ def score(
 
 def select(
     pool: Any,
-    k: int,
+    k: int | None = None,
     by: By = "entropy",
     *,
     kind: str = "logits",
     on_invalid: str = "raise",
     backend: str = "auto",
+    groups: Any = None,
+    per_group: int | None = None,
+    noise: str | None = None,
+    seed: int = 0,
+    beta: float = 1.0,
+    chunk_bytes: int | None = None,
+    checkpoint: PathLike | None = None,
+    resume: bool = False,
 ) -> Picks:
     """The k rows of a pool most worth labelling, in one pass, exact and deterministic.
 
     Args:
-        pool: [N, C] array in memory; a .npy file, a folder of them, a glob, or a list of these
-            (rows are numbered across files in path order); or an iterable of [n, C] arrays.
-        k: how many rows to pick, at least 1; k >= N picks every valid row.
+        pool: [N, C] array in memory; a file, a folder, a glob or a list of these (rows are numbered
+            across files in path order); an iterable of [n, C] arrays; or what `open_pool` returned,
+            which says which arrays of files are meant, and where their ids are.
+        k: how many rows to pick, at least 1; k >= N picks every valid row. None: as many as
+            `per_group` says.
         by: "least_confidence", "margin", "ratio" or "entropy" (see `score`), or a callable from a
             chunk, given as a torch tensor, to [n] scores (larger = more worth labelling), which
             are rounded to float32 and ranked as such.
@@ -82,6 +95,17 @@ def select(
         on_invalid: "raise" at the first chunk with an invalid row, or "skip" to leave such rows
             out and count them in the picks' `invalid`.
         backend: as in `score`.
+        groups: for quotas: an array [N] of labels, or "predicted", the predicted classes; None: the
+            pool's own (`group_column`).
+        per_group: with k, at most so many rows of a group; without, so many of each group.
+        noise: None, or "power", "softmax" or "softrank": rows are drawn at random, the better the
+            likelier; see `Selector`.
+        seed: of the noise: the same seed gives the same picks, whatever the chunks.
+        beta: the larger, the less random.
+        chunk_bytes: how much of the pool to look at in one go; None: as suits.
+        checkpoint: a folder to save the state in, every 30 seconds; pools of files only.
+        resume: go on from the checkpoint, if there is one; one of another pool, k or the like is
+            refused.
 
     Returns:
         Picks, best first, ties to the lower row number; arrays of the kind of the pool, NumPy for
@@ -91,10 +115,39 @@ def select(
         InvalidRows: with on_invalid="raise", naming rows by their numbers in the pool and, for
             files, by file and row.
         ValueError, TypeError, OSError: a bad argument or file, named.
+
+    Source: of the noise, Kirsch et al., Stochastic Batch Acquisition (2023), section 3; of quotas,
+    Munro, Human-in-the-Loop Machine Learning, section 4.5.
     """
-    selector = Selector(k, by, kind=kind, on_invalid=on_invalid, backend=backend)
-    chunk_bytes = None
-    if isinstance(pool, (torch.Tensor, np.ndarray)) and not callable(by):  # given a copy
-        on_gpu = isinstance(pool, torch.Tensor) and pool.is_cuda
-        chunk_bytes = _GPU_CHUNK_BYTES if on_gpu else _HOST_CHUNK_BYTES
-    return run(selector, open_pool(pool), chunk_bytes=chunk_bytes)
+    options = {
+        "kind": kind, "on_invalid": on_invalid, "backend": backend,
+        "noise": noise, "seed": seed, "beta": beta,
+    }  # fmt: skip
+    arguments = {"by": by if isinstance(by, str) else repr(by), "k": k, **options}
+    selector: Selector | StratifiedSelector
+    if per_group is None:
+        if groups is not None:
+            raise ValueError("groups: wanted per_group as well, the rows to pick of each")
+        selector = Selector(k, by, **options)  # type: ignore[arg-type]
+    else:
+        is_predicted = isinstance(groups, str) and groups == "predicted"
+        arguments |= {"per_group": per_group, "predicted": is_predicted}
+        selector = StratifiedSelector(per_group, by, k=k, predicted=is_predicted, **options)  # type: ignore[arg-type]
+        groups = None if is_predicted else groups
+    source = open_pool(pool) if groups is None else Grouped(open_pool(pool), groups)
+    saved = None
+    if checkpoint is not None:
+        arguments["instructions"] = instruction_set()
+        saved = Checkpoint(checkpoint, arguments, source, resume=resume)
+    elif resume:
+        raise ValueError("resume: wanted checkpoint, the folder to resume from")
+    if chunk_bytes is None and callable(by):
+        chunk_bytes = _COPIED_BYTES
+    if chunk_bytes is None and isinstance(pool, torch.Tensor) and pool.is_cuda:
+        chunk_bytes = _GPU_CHUNK_BYTES
+    picks = run(selector, source, chunk_bytes=chunk_bytes, checkpoint=saved)
+    if saved is not None:
+        saved.remove()
+    for file, from_row, reason in source.skipped:
+        _log.warning("skipped %s from row %d on: %s", file, from_row, reason)
+    return picks._replace(ids=source.ids(picks.rows))

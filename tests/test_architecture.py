@@ -27,14 +27,16 @@ LAYERS = [
         "fastal.outputs",
         "fastal.progress",
         "fastal.staging",
+        "fastal.version",
     ],
-    ["fastal.groups", "fastal.scores"],
+    ["fastal.groups", "fastal.interrupts", "fastal.scores"],
     ["fastal.reference"],
     ["fastal.backend"],
     ["fastal.scorer", "fastal.topk"],
     ["fastal.fused_topk", "fastal.grouped_topk", "fastal.noise", "fastal.ops"],
     ["fastal.selection", "fastal.score_writer", "fastal.sources"],
-    ["fastal.pipeline", "fastal.stratified"],
+    ["fastal.checkpoint", "fastal.picks_files", "fastal.stratified"],
+    ["fastal.pipeline"],
     ["fastal.uncertainty"],
     ["fastal"],
     ["fastal.jobs", "fastal.plots"],
@@ -99,7 +101,19 @@ def test_the_kernels_know_torch_and_triton_only():
 
 
 def test_importing_fastal_is_light():
-    heavy = ["triton", "fastal_kernels", "pyarrow", "ray", "matplotlib", "sklearn", "rich", "click"]
+    heavy = [
+        "triton",
+        "fastal_kernels",
+        "pyarrow",
+        "ray",
+        "matplotlib",
+        "sklearn",
+        "rich",
+        "click",
+        "fsspec",
+        "h5py",
+        "zarr",
+    ]
     code = f"import sys, fastal; print(*[m for m in {heavy} if m in sys.modules])"
     python = [sys.executable, "-W", "error", "-c", code]
     path = f"{ROOT}:{ROOT / 'kernels'}"

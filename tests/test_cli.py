@@ -119,7 +119,7 @@ def test_score_writes_what_is_asked_for(tmp_path, pool):
 
 
 def test_score_of_chunks_is_that_of_the_whole(monkeypatch, tmp_path, pool, logits):
-    monkeypatch.setattr("fastal.pipeline._CHUNK_BYTES", 1000)
+    monkeypatch.setattr("fastal.pipeline._IN_PLACE_BYTES", 1000)
     whole = run("score", pool).stdout
     assert len(rows_of(whole)) == 500
     np.save(tmp_path / "more.npy", logits)
@@ -165,9 +165,9 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, pool, logits, command):
         (["bomb.npy"], "got dtype object"),
         (["cut.npy"], "no complete .npy file"),
         (["none.npy"], "none.npy: no such file"),
-        (["void"], "no .npy file in this folder"),
+        (["void"], "in this folder"),
         (["*.npz"], "no file matches"),
-        (["pool.csv"], "pool.csv: wanted a .npy file"),
+        (["pool.csv"], "pool.csv: wanted a file of .npy, "),
         (["pool.npy", "pool.npy"], "named twice"),
     ):
         paths = [tmp_path / name for name in pools]
@@ -203,7 +203,7 @@ def test_outputs_that_cannot_be(tmp_path, pool):
     (tmp_path / "folder.csv").mkdir()
     os.mkfifo(tmp_path / "pipe.csv")
     for out, words in (
-        ("picks.parquet", "wanted a .csv file"),
+        ("picks.txt", "wanted a .csv or .jsonl or .parquet or .json file"),
         ("absent/picks.csv", "no such folder"),
         ("folder.csv", "not a regular file"),
         ("pipe.csv", "not a regular file"),
@@ -273,7 +273,7 @@ def test_a_reader_that_leaves_early(pool):
 
 
 def test_progress_lines_where_there_is_no_terminal(monkeypatch, pool):
-    monkeypatch.setattr("fastal.pipeline._CHUNK_BYTES", 160 * 32)
+    monkeypatch.setattr("fastal.pipeline._IN_PLACE_BYTES", 160 * 32)
     monkeypatch.setattr("fastal.progress._SECONDS_A_LINE", 0.0)
     lines = run("select", pool, "--k", 1).stderr.splitlines()
     assert [line.partition(":")[0] for line in lines[:4]] == ["32%", "64%", "96%", "100%"]

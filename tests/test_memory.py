@@ -96,9 +96,10 @@ def test_all_scores_to_a_file_take_less_than_128_mb(tmp_path, suffix):
     code = """
 from pathlib import Path
 from fastal.jobs import score_to_file
+from fastal.sources.files import Files
 pool, out = sys.argv[1:]
 options = dict(kind="logits", on_invalid="raise", backend="auto")
-measure(lambda: score_to_file([pool], fastal.Scores._fields, out=Path(out), **options))
+measure(lambda: score_to_file(Files([pool]), fastal.Scores._fields, out=Path(out), **options))
 """
     assert peak(code, tmp_path / "pool.npy", tmp_path / f"scores.{suffix}") < 128e6
 

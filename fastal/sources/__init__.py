@@ -1,41 +1,77 @@
 """Pools of every form to chunks, one format a file."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastal.arrays import is_array
 from fastal.sources.array import ArraySource
+from fastal.sources.expand import PathLike
 from fastal.sources.files import Files
 from fastal.sources.iterable import IterableSource
-from fastal.sources.source import Source
+from fastal.sources.reader import Columns
+from fastal.sources.source import Chunk, Skipped, Source
 
-__all__ = ["Source", "open_pool"]
+__all__ = ["Chunk", "PathLike", "Skipped", "Source", "open_pool"]
 
 
-def open_pool(pool: Any) -> Source:
-    """The source of a pool.
+def open_pool(
+    pool: Any,
+    *,
+    column: str | Sequence[str] | None = None,
+    id_column: str | None = None,
+    group_column: str | None = None,
+    dtype: str | None = None,
+    on_bad_file: str = "raise",
+) -> Source:
+    """A pool, to be given to `fastal.select`, with what is to be read of its files.
 
     Args:
-        pool: an array in memory [rows, ...] (torch, NumPy, any DLPack producer); a .npy file, a
-            folder of them, a glob, or a list of these; or an iterable of arrays. Row numbers are
+        pool: an array in memory [rows, ...] (torch, NumPy, any DLPack producer); a file (.npy,
+            .npz, .safetensors, .pt, .parquet, .arrow, .feather, .h5, .hdf5, .zarr; formats may be
+            mixed), a URL of one that fsspec knows, a folder of them, a glob, a manifest
+            ({"files": [...]}, .json), or a list of these; or an iterable of arrays. Row numbers are
             global: across files in the order of their paths, however they were named.
+        column: the array or column that holds the predictions, where there are several; or several
+            columns, or patterns such as "logit_*", one a class, in the order of the file.
+        id_column: the array or column of ids; the picks then have them.
+        group_column: the array or column of groups, for quotas.
+        dtype: what a column of plain bytes (Arrow's fixed-size binary) holds, "float32" and so on.
+        on_bad_file: "raise", or "skip" to leave out files that cannot be read, are cut short, or
+            have rows of another shape than most of the files; `Files.skipped` lists them.
 
     Raises:
         TypeError: none of these.
         ValueError, OSError: what `pool` names cannot be read; the message says which file and why.
+        ModuleNotFoundError: a format needs a package that is not installed; it says which.
     """
+    columns = Columns(
+        (column,) if isinstance(column, str) else tuple(column or ()),
+        id_column,
+        group_column,
+        dtype,
+    )
+    if dtype not in (None, "float16", "bfloat16", "float32", "float64"):
+        raise ValueError(f"dtype: wanted float16, bfloat16, float32 or float64, got {dtype!r}")
+    if isinstance(pool, Source):
+        return pool
     if isinstance(pool, (str, os.PathLike)):
-        return Files([pool])
-    if is_array(pool):
-        return ArraySource(pool)
+        return Files([pool], columns, on_bad_file)
     if isinstance(pool, (list, tuple)) and not pool:
         raise ValueError("pool: an empty list")
-    if isinstance(pool, (list, tuple)) and isinstance(pool[0], (str, os.PathLike)):
+    if not is_array(pool) and isinstance(pool, (list, tuple)) and _is_path(pool[0]):
         for path in pool:
-            if not isinstance(path, (str, os.PathLike)):
+            if not _is_path(path):
                 raise TypeError(f"pool: wanted paths only, got {type(path).__name__} among them")
-        return Files(pool)
+        return Files(pool, columns, on_bad_file)
+    if columns != Columns() or on_bad_file != "raise":
+        raise ValueError("pool: column, id_column and their like are for pools of files")
+    if is_array(pool):
+        return ArraySource(pool)
     if isinstance(pool, Iterable):
         return IterableSource(pool)
     raise TypeError(f"pool: wanted an array, a path or an iterable, got {type(pool).__name__}")
+
+
+def _is_path(x: object) -> bool:
+    return isinstance(x, (str, os.PathLike))

@@ -1,16 +1,19 @@
 """An array in memory as a pool."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from fastal.arrays import as_sliceable, as_tensor
+from fastal.sources.source import Chunk, Skipped
 
 
 class ArraySource:
     """Any array: torch, NumPy or another DLPack producer. Chunks are slices, of the same kind."""
+
+    in_place = True
 
     def __init__(self, array: Any) -> None:
         array = as_sliceable(array, "pool")
@@ -20,14 +23,26 @@ class ArraySource:
         if tensor.ndim == 0:
             raise ValueError("pool: wanted [rows, ...], got a single number")
         self._array = array
+        self.skipped: list[Skipped] = []
         self.n_rows: int = array.shape[0]
         self.row_bytes = math.prod(array.shape[1:]) * tensor.itemsize
 
-    def chunks(self, rows: int) -> Iterator[tuple[int, Any]]:
+    def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
         """See `Source.chunks`. An empty pool is one empty chunk, so that it is checked as well."""
-        for start in range(0, max(1, self.n_rows), rows):
-            yield start, self._array[start : min(start + rows, self.n_rows), ...]
+        for first in range(start, max(1, self.n_rows), rows):
+            yield Chunk(first, self._array[first : min(first + rows, self.n_rows), ...])
 
     def locate(self, row: int) -> str:  # noqa: ARG002
         """Nothing to add: row numbers are the array's own."""
         return ""
+
+    def check(self, start: int, *, lost: bool) -> None:
+        """See `Source.check`: a mapped file of the caller's own may vanish."""
+        if lost:
+            raise OSError(f"pool: rows from {start} on vanished: a mapped file that was cut short?")
+
+    def fingerprint(self) -> None:
+        """None: reading all of it would tell, no less."""
+
+    def ids(self, rows: Sequence[int]) -> None:  # noqa: ARG002
+        """An array has none."""

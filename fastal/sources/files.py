@@ -1,86 +1,199 @@
-"""Files as one pool: paths, folders and globs to sources, one after the other."""
+"""Files as one pool, one after the other, whatever their formats."""
 
-import glob
-import os
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
-from fastal.sources.npy import NpyFile
+import numpy as np
+from numpy.typing import NDArray
 
-PathLike = str | os.PathLike[str]
+from fastal.sources.arrow_ipc import ArrowFile
+from fastal.sources.expand import PathLike, expand
+from fastal.sources.hdf5 import Hdf5File
+from fastal.sources.location import Location
+from fastal.sources.npy import NpyFile
+from fastal.sources.npz import NpzFile
+from fastal.sources.parquet import ParquetFile
+from fastal.sources.prefetch import prefetched
+from fastal.sources.reader import Columns, Reader
+from fastal.sources.safetensors import SafetensorsFile
+from fastal.sources.source import Chunk, Skipped
+from fastal.sources.torch_file import TorchFile
+from fastal.sources.zarr import ZarrFile
 
 # One reader a format, by suffix.
-_READERS: dict[str, Callable[[Path], NpyFile]] = {".npy": NpyFile}
+_READERS: dict[str, Callable[[Location, Columns], Reader]] = {
+    ".npy": NpyFile,
+    ".npz": NpzFile,
+    ".safetensors": SafetensorsFile,
+    ".parquet": ParquetFile,
+    ".arrow": ArrowFile,
+    ".feather": ArrowFile,
+    ".pt": TorchFile,
+    ".h5": Hdf5File,
+    ".hdf5": Hdf5File,
+    ".zarr": ZarrFile,
+}
 
 
 class Files:
     """Files with rows of one shape as one pool; rows are numbered across them in path order.
+
+    Args:
+        paths: files, folders, globs, manifests, URLs.
+        columns: what to read of each.
+        on_bad_file: "raise", or "skip" to leave out files that cannot be read, are cut short, or
+            have rows of another shape than most; the rows of a file that cannot be opened get no
+            numbers.
 
     Raises:
         FileNotFoundError: nothing is there under one of the paths.
         ValueError: a file is named twice, or its rows have another shape than the first file's.
     """
 
-    def __init__(self, paths: Sequence[PathLike]) -> None:
-        expanded = [p for path in paths for p in _expand(path)]
-        self.files = [_open(path) for path in sorted(expanded, key=os.path.abspath)]
-        first = self.files[0]
-        seen: set[str] = set()
-        for file in self.files:
-            if file.row_shape != first.row_shape:
-                raise ValueError(
-                    f"{file.path}: rows of shape {file.row_shape}, where those of "
-                    f"{first.path} are of shape {first.row_shape}"
-                )
-            if (real := os.path.realpath(file.path)) in seen:
-                raise ValueError(f"pool: {file.path} is named twice")
-            seen.add(real)
+    def __init__(
+        self,
+        paths: Sequence[PathLike],
+        columns: Columns = Columns(),  # noqa: B008 (a tuple)
+        on_bad_file: str = "raise",
+    ) -> None:
+        if on_bad_file not in ("raise", "skip"):
+            raise ValueError(f"on_bad_file: wanted raise or skip, got {on_bad_file!r}")
+        self._skips = on_bad_file == "skip"
+        self.skipped: list[Skipped] = []
+        self._lost: set[int] = set()  # files whose memory vanished while a chunk was looked at
+        found = expand(paths, _READERS)
+        self.columns = columns._replace(
+            ids=columns.ids or found.id_column, groups=columns.groups or found.group_column
+        )
+        _check_once(found.files)
+        readers = [self._open(*pair) for pair in zip(found.files, found.rows, strict=True)]
+        self.files = self._alike([reader for reader in readers if reader is not None])
+        self._stamps = [reader.file.stamp() for reader in self.files]
         # The number of each file's first row, and of the row after the last.
         self.starts = [0, *accumulate(file.n_rows for file in self.files)]
         self.n_rows = self.starts[-1]
         self.row_bytes = max(file.row_bytes for file in self.files)
+        self.in_place = all(file.in_place for file in self.files)
 
-    def chunks(self, rows: int) -> Iterator[tuple[int, Any]]:
-        """See `Source.chunks`; no chunk spans two files. An empty pool is one empty chunk."""
-        for offset, file in zip(self.starts, self.files, strict=False):
-            if not file.n_rows and (self.n_rows or file is not self.files[-1]):
-                continue
-            for start, chunk in file.chunks(rows):
-                yield offset + start, chunk
+    def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
+        """See `Source.chunks`; the next is read while one is worked on, and none spans two files.
+
+        An empty pool is one empty chunk.
+        """
+        for index, chunk in prefetched(self._read(rows, start)):
+            if index not in self._lost:
+                yield chunk
 
     def locate(self, row: int) -> str:
         """See `Source.locate`."""
-        index = min(bisect_right(self.starts, row), len(self.files)) - 1
-        return self.files[index].locate(row - self.starts[index])
+        index = self._index(row)
+        return f"{self.files[index].file} row {row - self.starts[index]}"
+
+    def check(self, start: int, *, lost: bool) -> None:
+        """See `Source.check`: the rest of a file that was cut short is skipped, where bad ones are.
+
+        One that changed in another way is never skipped: some of its rows may have been neither
+        what they were nor what they are.
+        """
+        index = self._index(start)
+        file = self.files[index]
+        if lost:
+            error = ValueError(f"{file.file}: cut short, or unreadable, while it was being read")
+            self._lost.add(index)
+            self._give_up(file.file, start - self.starts[index], error)
+        elif file.in_place and file.file.stamp() != self._stamps[index]:
+            raise ValueError(f"{file.file}: changed while it was being read")
+
+    def fingerprint(self) -> list[Any]:
+        """See `Source.fingerprint`: names, sizes and times of the files, and what is read of them."""
+        skipped = [s.file for s in self.skipped]
+        stamps = zip(self.files, self._stamps, strict=True)
+        files = [[str(reader.file), reader.file.key, *stamp] for reader, stamp in stamps]
+        return [list(self.columns), skipped, files]
+
+    def ids(self, rows: Sequence[int]) -> NDArray[Any] | None:
+        """See `Source.ids`; read of the files that the rows are in."""
+        if self.columns.ids is None:
+            return None
+        rows = np.asarray(rows, np.int64)
+        order = np.argsort(rows)
+        ascending = rows[order]
+        of = np.searchsorted(self.starts, ascending, "right") - 1
+        found = np.empty(len(rows), object)
+        for i in np.unique(of):
+            file = self.files[i]
+            found[order[of == i]] = file.take(self.columns.ids, ascending[of == i] - self.starts[i])
+        is_integer = all(isinstance(value, int) for value in found)
+        return found.astype(np.int64) if is_integer else found
+
+    def _read(self, rows: int, start: int) -> Iterator[tuple[int, Chunk]]:
+        for index, (file, offset) in enumerate(zip(self.files, self.starts, strict=False)):
+            is_last_hope = not self.n_rows and file is self.files[-1]
+            if offset + file.n_rows <= start and not is_last_hope:
+                continue
+            row = max(0, start - offset)
+            try:
+                for first, x, groups in file.chunks(rows, row):
+                    if index in self._lost:
+                        break
+                    yield index, Chunk(offset + first, x, groups)
+                    row = first + x.shape[0]
+            except Exception as error:
+                self._give_up(file.file, row, error)
+
+    def _open(self, file: Location, n_rows: int | None) -> Reader | None:
+        try:
+            file.check()
+            if file.suffix not in _READERS:
+                raise ValueError(f"{file}: wanted a file of {', '.join(_READERS)}")
+            reader = _READERS[file.suffix](file, self.columns)
+            if n_rows not in (None, reader.n_rows):
+                raise ValueError(f"{file}: {reader.n_rows} rows, where the manifest says {n_rows}")
+        except Exception as error:
+            self._give_up(file, 0, error)
+            return None
+        return reader
+
+    def _alike(self, readers: list[Reader]) -> list[Reader]:
+        """Those with rows of the first one's shape or, where bad files are skipped, of most."""
+        if not readers:
+            raise ValueError(f"pool: none of its files can be read: {self.skipped[0].reason}")
+        shapes = Counter(r.row_shape for r in readers if r.row_shape is not None)
+        if not shapes:
+            return readers
+        # Of several that are as frequent, the first.
+        shape = shapes.most_common(1)[0][0] if self._skips else next(iter(shapes))
+        model = next(r for r in readers if r.row_shape == shape)
+        alike = []
+        for reader in readers:
+            if reader.row_shape in (shape, None):
+                alike.append(reader)
+                continue
+            error = ValueError(
+                f"{reader.file}: rows of shape {reader.row_shape}, where those of {model.file} "
+                f"are of shape {shape}"
+            )
+            self._give_up(reader.file, 0, error)
+        return alike
+
+    def _give_up(self, file: Location, from_row: int, error: Exception) -> None:
+        """Skips the rest of a file, or raises what is wrong with it."""
+        if not self._skips or isinstance(error, ImportError):
+            raise error
+        # Again, it may be, in a run that is resumed.
+        self.skipped[:] = [skipped for skipped in self.skipped if skipped.file != str(file)]
+        self.skipped.append(Skipped(str(file), from_row, " ".join(str(error).split())))
+
+    def _index(self, row: int) -> int:
+        return min(bisect_right(self.starts, row), len(self.files)) - 1
 
 
-def _expand(path: PathLike) -> list[Path]:
-    if not str(path):
-        raise ValueError("pool: an empty path")
-    path = Path(path)
-    if path.exists() or not glob.has_magic(str(path)):
-        return _files_in(path) if path.is_dir() else [path]
-    found = [Path(p) for p in glob.glob(str(path), recursive=True)]  # noqa: PTH207 (absolute ones too)
-    if not found:
-        raise FileNotFoundError(f"{path}: no file matches")
-    return [file for p in found for file in (_files_in(p) if p.is_dir() else [p])]
-
-
-def _files_in(folder: Path) -> list[Path]:
-    found = [p for p in folder.iterdir() if p.suffix in _READERS and not p.name.startswith(".")]
-    if not found:
-        raise FileNotFoundError(f"{folder}: no {' or '.join(_READERS)} file in this folder")
-    return found
-
-
-def _open(path: Path) -> NpyFile:
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    if path.suffix not in _READERS:
-        raise ValueError(f"{path}: wanted a {' or '.join(_READERS)} file")
-    if not path.is_file():
-        raise ValueError(f"{path}: not a regular file")
-    return _READERS[path.suffix](path)
+def _check_once(files: Sequence[Location]) -> None:
+    seen: set[str] = set()
+    for file in files:
+        if (real := file.real()) in seen:
+            raise ValueError(f"pool: {file} is named twice")
+        seen.add(real)

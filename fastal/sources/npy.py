@@ -1,58 +1,112 @@
-"""One .npy file as a source, memory-mapped."""
+"""One .npy file: memory-mapped, or read piece by piece where it cannot be."""
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.arrays import as_tensor
+from fastal.sources.array_file import BFLOAT16, ArrayFile
+from fastal.sources.location import Location
+from fastal.sources.reader import Columns
 
 
-class NpyFile:
-    """A .npy file [rows, ...] of numbers, mapped only while it is read: pools have many files.
+class NpyFile(ArrayFile):
+    """A .npy file [rows, ...] of numbers; see `ArrayFile`."""
+
+    def __init__(self, file: Location, columns: Columns) -> None:
+        self.in_place = not file.is_remote
+        super().__init__(file, columns)
+
+    @contextmanager
+    def _arrays(self) -> Iterator[Mapping[str, Any]]:
+        yield {
+            name: StreamedArray(location.open) if location.is_remote else mapped(location)
+            for name, location in {"": self.file, **self.file.columns}.items()
+        }
+
+
+class Header(NamedTuple):
+    """What a .npy header says, and where the data begin."""
+
+    shape: tuple[int, ...]
+    is_fortran: bool
+    dtype: np.dtype[Any]
+    offset: int
+
+
+def header_of(file: BinaryIO) -> Header:
+    """Reads the header of an array from here on.
 
     Raises:
-        FileNotFoundError: no such file.
-        TypeError: the dtype is not numeric; pickled objects are never loaded.
-        ValueError: not a .npy file, cut short, or without a row axis. Every message names the file.
+        TypeError: the array holds Python objects.
+        ValueError: this is no header, or no array can be of that shape.
+    """
+    first = file.tell()
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"wanted version 1 or 2 of the format, got {version}")
+    read = (np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0)
+    shape, is_fortran, dtype = read[version[0] - 1](file)
+    if dtype.hasobject:
+        raise TypeError("wanted numbers, got dtype object")
+    if any(isinstance(n, bool) or not 0 <= n < 2**63 for n in shape):
+        raise ValueError(f"no array is of shape {shape}")
+    return Header(shape, is_fortran, dtype, file.tell() - first)
+
+
+def mapped(location: Location, first: int = 0, n_bytes: int | None = None) -> NDArray[Any]:
+    """The .npy array that begins at a byte of a file, mapped.
+
+    Args:
+        location: the file.
+        first: where the array's header begins.
+        n_bytes: how long header and array are at most; None: to the end of the file.
+    """
+    # Read-only: a private writable map of a file larger than memory is refused by the system.
+    with location.path.open("rb") as file:
+        file.seek(first)
+        header = header_of(file)
+        if n_bytes is None:
+            n_bytes = file.seek(0, 2) - first
+        size = math.prod(header.shape) * header.dtype.itemsize
+        if header.offset + size > n_bytes:
+            raise ValueError(
+                f"the header says {size:,} bytes of {header.dtype} {header.shape}, "
+                f"{max(0, n_bytes - header.offset):,} are there"
+            )
+        if not size:  # which cannot be mapped
+            return np.empty(header.shape, header.dtype)
+        order = "F" if header.is_fortran else "C"
+        dtype = BFLOAT16 if location.dtype == "bfloat16" else header.dtype
+        return np.memmap(location.path, dtype, "r", first + header.offset, header.shape, order)
+
+
+class StreamedArray:
+    """A .npy array behind a file object: slices are read, none is kept.
+
+    Args:
+        open_file: opens the file, at the array's header.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        array = self._map()
-        self.row_shape = array.shape[1:]
-        self.dtype = array.dtype
-        self.n_rows = array.shape[0]
-        self.row_bytes = math.prod(self.row_shape) * array.itemsize
+    def __init__(self, open_file: Callable[[], BinaryIO]) -> None:
+        self._file = open_file()
+        header = header_of(self._file)
+        if header.is_fortran and len(header.shape) > 1:
+            raise ValueError(
+                "an array in Fortran order can only be read from a file that is mapped"
+            )
+        self.shape, self.dtype, self._offset = header.shape, header.dtype, header.offset
+        self._row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
 
-    def chunks(self, rows: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """See `Source.chunks`. An empty file is one empty chunk, so that it is checked as well."""
-        array = self._map()
-        if (len(array), array.shape[1:], array.dtype) != (self.n_rows, self.row_shape, self.dtype):
-            raise ValueError(f"{self.path}: changed while it was being read")
-        for start in range(0, max(1, len(array)), rows):
-            yield start, array[start : start + rows]
-
-    def locate(self, row: int) -> str:
-        """See `Source.locate`."""
-        return f"{self.path} row {row}"
-
-    def _map(self) -> NDArray[Any]:
-        # Read-only: a private writable map of a file larger than memory is refused by the system.
-        try:
-            with np.errstate(over="ignore"):  # a shape too large for any machine
-                array = np.lib.format.open_memmap(self.path, mode="r")
-        except OSError:
-            raise
-        except Exception as error:  # NumPy refuses headers with half a dozen kinds of exception
-            if "Python objects" in str(error):
-                raise TypeError(f"{self.path}: wanted numbers, got dtype object") from error
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{self.path}: no complete .npy file: {reason}") from error
-        if array.ndim == 0:
-            raise ValueError(f"{self.path}: wanted [rows, ...], got a single number")
-        as_tensor(np.empty(0, array.dtype), str(self.path))
-        return array
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Rows as an array of their own; ValueError where the file ends before them."""
+        start, stop, _ = rows.indices(self.shape[0])
+        self._file.seek(self._offset + start * self._row_bytes)
+        n_bytes = (stop - start) * self._row_bytes
+        found = self._file.read(n_bytes)
+        if len(found) != n_bytes:
+            raise ValueError(f"it ends before row {stop} of {self.shape[0]:,}")
+        return np.frombuffer(found, self.dtype).reshape(stop - start, *self.shape[1:])

@@ -1,11 +1,34 @@
 """What the pipeline asks of a pool."""
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 
+class Chunk(NamedTuple):
+    """Consecutive rows of a pool: the number of the first, an array [n, ...], a group label each."""
+
+    start: int
+    x: Any
+    groups: Any = None
+
+
+class Skipped(NamedTuple):
+    """A file that was left out, from a row of it on: 0 where nothing of it was looked at."""
+
+    file: str
+    from_row: int
+    reason: str
+
+
+@runtime_checkable
 class Source(Protocol):
-    """A pool as a sequence of chunks: arrays of consecutive rows, in row order."""
+    """A pool as a sequence of chunks, in row order.
+
+    Attributes:
+        skipped: the files left out so far.
+    """
+
+    skipped: list[Skipped]
 
     @property
     def n_rows(self) -> int | None:
@@ -15,8 +38,29 @@ class Source(Protocol):
     def row_bytes(self) -> int | None:
         """Bytes of a row, None if only reading tells."""
 
-    def chunks(self, rows: int) -> Iterator[tuple[int, Any]]:
-        """Pairs of first row number and array [n, ...], n at most `rows` where it can be."""
+    @property
+    def in_place(self) -> bool:
+        """Whether chunks are views of memory that is there anyway: large ones then cost nothing."""
+
+    def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
+        """The rows from `start` on, at most `rows` of them a chunk where that can be chosen."""
 
     def locate(self, row: int) -> str:
         """Where a row is to be found, for messages: file and row in it. Empty if `row` says it."""
+
+    def check(self, start: int, *, lost: bool) -> None:
+        """Called when the chunk from row `start` on has been dealt with.
+
+        Args:
+            start: its first row.
+            lost: memory of it vanished meanwhile; its rows were NaN.
+
+        Raises:
+            ValueError, OSError: what it held was not what the pool holds.
+        """
+
+    def fingerprint(self) -> list[Any] | None:
+        """What changes whenever the pool does, of plain values; None: that cannot be told."""
+
+    def ids(self, rows: Sequence[int]) -> Any:
+        """The ids of these rows as a NumPy array, None if the pool has none."""

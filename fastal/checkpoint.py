@@ -1,0 +1,172 @@
+"""The state of a run, saved now and then, so that a killed run goes on where it was.
+
+One file: a line with a checksum, then a NumPy archive of the state and of what the run is of. It is
+replaced whole, on disk before it is named, so there is always one that is good.
+"""
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastal.outputs import written_whole
+from fastal.reducer import Reducer
+from fastal.sources import PathLike, Skipped, Source
+from fastal.version import __version__
+
+_NAME = "checkpoint"
+_MAGIC = b"fastal checkpoint 1 "
+_SECONDS = 30.0  # between two, and at least so many times what the last one took:
+_PAUSE = 100
+
+
+class Checkpoint:
+    """Saves a reducer's state in a folder, and restores it.
+
+    Args:
+        folder: made if missing; holds one run's checkpoint.
+        run: what the run does, as plain values: a checkpoint of another is refused.
+        source: the pool; a checkpoint of another is refused as well.
+        resume: go on from the folder's checkpoint if there is one.
+
+    Raises:
+        ValueError: the pool cannot be told from another; or the folder holds a checkpoint, and
+            `resume` is not set; or it is damaged, or of another run: the message says what differs.
+        OSError: the folder cannot be made.
+    """
+
+    def __init__(
+        self, folder: PathLike, run: Mapping[str, Any], source: Source, *, resume: bool
+    ) -> None:
+        pool = source.fingerprint()
+        if pool is None:
+            raise ValueError("checkpoint: only a pool of files can be resumed")
+        folder = Path(folder)
+        self._identity = {"fastal": __version__, **run, "pool": pool}
+        self._identity = json.loads(json.dumps(self._identity, default=str))
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / _NAME
+        self._saved = time.monotonic()
+        self._took = 0.0
+        if self._path.exists() and not resume:
+            raise ValueError(
+                f"checkpoint: {folder} holds one already: resume it, or remove {self._path}"
+            )
+        self._state = self._load() if self._path.exists() else None
+
+    @property
+    def row(self) -> int:
+        """The row to go on from, 0 without a checkpoint."""
+        return 0 if self._state is None else int(self._state["row"])
+
+    def forget(self) -> None:
+        """Starts over."""
+        self._state = None
+
+    def restore(self, reducer: Reducer[Any], source: Source) -> int:
+        """Gives their state back to both; the row to go on from, 0 without a checkpoint."""
+        if self._state is not None:
+            reducer.load_state_dict(self._state["reducer"])
+            source.skipped[:] = [Skipped(*skipped) for skipped in self._state["skipped"]]
+        return self.row
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to save: often enough, but never for more than a hundredth of it."""
+        return time.monotonic() - self._saved >= max(_SECONDS, _PAUSE * self._took)
+
+    def save(self, reducer: Reducer[Any], source: Source, row: int) -> None:
+        """Saves the state of a reducer that has taken all rows before `row`."""
+        began = time.monotonic()
+        state = {"reducer": reducer.state_dict(), "row": row, "skipped": list(source.skipped)}
+        payload = _packed({"identity": self._identity, "state": state})
+        with written_whole(self._path) as file:
+            file.write(_MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n")
+            file.write(payload)
+        self._saved = time.monotonic()
+        self._took = self._saved - began
+
+    def remove(self) -> None:
+        """The run is done: there is nothing to resume."""
+        self._path.unlink(missing_ok=True)
+
+    def _load(self) -> dict[str, Any]:
+        head, _, payload = self._path.read_bytes().partition(b"\n")
+        if head != _MAGIC + hashlib.sha256(payload).hexdigest().encode():
+            raise ValueError(f"checkpoint: {self._path} is damaged; remove it to start over")
+        held = _unpacked(payload)
+        for what, theirs, ours in _differences(held["identity"], self._identity):
+            raise ValueError(
+                f"checkpoint: {self._path} is of another run: {what} {theirs} there, {ours} here"
+            )
+        state: dict[str, Any] = held["state"]
+        return state
+
+
+def _packed(tree: Any) -> bytes:
+    """Nested plain values and arrays as bytes."""
+    arrays: dict[str, NDArray[Any]] = {}
+
+    def without_arrays(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            arrays[str(len(arrays))] = value
+            return {"array": str(len(arrays) - 1)}
+        if isinstance(value, dict):
+            return {"dict": [[key, without_arrays(held)] for key, held in value.items()]}
+        if isinstance(value, bytes):
+            return {"bytes": value.hex()}
+        if isinstance(value, (list, tuple)):
+            return [without_arrays(held) for held in value]
+        return value
+
+    text = json.dumps(without_arrays(tree))
+    file = io.BytesIO()
+    np.savez(file, text=np.frombuffer(text.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def _unpacked(payload: bytes) -> Any:
+    with np.load(io.BytesIO(payload), allow_pickle=False) as held:
+
+        def with_arrays(value: Any) -> Any:
+            if isinstance(value, dict):
+                if "array" in value:
+                    return held[value["array"]]
+                if "bytes" in value:
+                    return bytes.fromhex(value["bytes"])
+                return {key: with_arrays(below) for key, below in value["dict"]}
+            return [with_arrays(below) for below in value] if isinstance(value, list) else value
+
+        return with_arrays(json.loads(held["text"].tobytes()))
+
+
+def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> Any:
+    """What differs between two runs: its name, and how it is said of each."""
+    for key in {**theirs, **ours}:
+        if key != "pool" and theirs.get(key) != ours.get(key):
+            yield key, repr(theirs.get(key)), repr(ours.get(key))
+    (their_columns, their_skipped, their_files), (columns, skipped, files) = (
+        theirs["pool"],
+        ours["pool"],
+    )
+    for what, a, b in (("columns", their_columns, columns), ("skipped", their_skipped, skipped)):
+        if a != b:
+            yield what, a, b
+    before, now = ({key: stamp for _, key, *stamp in held} for held in (their_files, files))
+    for key in {**before, **now}:
+        if before.get(key) != now.get(key):
+            yield f"the file {key}", _stamped(before.get(key)), _stamped(now.get(key))
+
+
+def _stamped(stamp: list[Any] | None) -> str:
+    if stamp is None:
+        return "is not"
+    if len(stamp) == 1:
+        return f"is version {stamp[0]}"
+    return f"has {stamp[0]:,} bytes and the time {stamp[1] / 1e9:.3f}"

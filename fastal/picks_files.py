@@ -1,0 +1,99 @@
+"""Picks as files: for people, for programs, for a labelling tool."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from fastal.outputs import csv_lines
+from fastal.selection import Picks
+
+
+def write_picks(file: BinaryIO, picks: Picks, suffix: str) -> None:
+    """Writes picks, best first: rank (from 1), row, score, and id and group where there are such.
+
+    Args:
+        file: open for writing.
+        picks: NumPy arrays.
+        suffix: ".csv"; ".jsonl", an object a line; ".parquet" (extra `arrow`); or ".json", tasks to
+            be imported into Label Studio, where `fastal_score` and `fastal_rank` can be sorted by.
+
+    Raises:
+        ModuleNotFoundError: Parquet, and pyarrow is not installed.
+    """
+    _WRITERS[suffix](file, picks)
+
+
+def _columns(picks: Picks) -> dict[str, Any]:
+    columns = {"rank": np.arange(1, len(picks.rows) + 1), "row": picks.rows, "score": picks.scores}
+    beside = {"id": picks.ids, "group": picks.groups}
+    return columns | {name: values for name, values in beside.items() if values is not None}
+
+
+def _records(picks: Picks) -> Iterator[dict[str, Any]]:
+    """A dictionary of plain values for each pick; scores in as few digits as tell them apart."""
+    columns = _columns(picks)
+    for values in zip(*columns.values(), strict=True):
+        yield dict(zip(columns, map(_plain, values), strict=True))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.float32):
+        return float(str(value))
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if isinstance(value, (str, int, float, type(None))) else str(value)
+
+
+def _write_csv(file: BinaryIO, picks: Picks) -> None:
+    columns = _columns(picks)
+    file.write(",".join(columns).encode() + b"\n")
+    if len(columns) == 3:
+        file.writelines(csv_lines(*columns.values()))
+        return
+    text = io.StringIO(newline="")
+    lines = csv.writer(text, lineterminator="\n")
+    for values in zip(*columns.values(), strict=True):  # texts: a group, an id, may need quotes
+        lines.writerow(values)
+        file.write(text.getvalue().encode())
+        text.seek(0)
+        text.truncate()
+
+
+def _write_json_lines(file: BinaryIO, picks: Picks) -> None:
+    for record in _records(picks):
+        file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+
+
+def _write_parquet(file: BinaryIO, picks: Picks) -> None:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet
+    except ImportError:
+        raise ModuleNotFoundError(
+            "out: writing Parquet takes pyarrow: pip install 'fastal[arrow]'", name="pyarrow"
+        ) from None
+    columns = {name: pa.array(list(map(_plain, v)) if v.dtype == object else v)
+               for name, v in _columns(picks).items()}  # fmt: skip
+    pyarrow.parquet.write_table(pa.table(columns), file)
+
+
+def _write_tasks(file: BinaryIO, picks: Picks) -> None:
+    """Source: Label Studio's JSON import format; the score goes into `data`, to be sorted by."""
+    separator = b"[\n"
+    for record in _records(picks):
+        data = {"fastal_rank": record.pop("rank"), "fastal_score": record.pop("score"), **record}
+        file.write(separator + json.dumps({"data": data}, ensure_ascii=False).encode())
+        separator = b",\n"
+    file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
+
+
+_WRITERS: dict[str, Callable[[BinaryIO, Picks], None]] = {
+    ".csv": _write_csv,
+    ".jsonl": _write_json_lines,
+    ".parquet": _write_parquet,
+    ".json": _write_tasks,
+}
+PICKS_SUFFIXES = tuple(_WRITERS)

@@ -1,0 +1,133 @@
+"""Formats whose files hold arrays that can be sliced: what they have in common."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fastal.arrays import as_tensor
+from fastal.sources.location import Location
+from fastal.sources.reader import Columns, naming
+from fastal.sources.readahead import ReadAhead
+
+
+# NumPy has no such type: the bits, and a mark that travels with them.
+BFLOAT16 = np.dtype("<u2", metadata={"stands for": "bfloat16"})
+
+
+class LazyArrays(Mapping[str, Any]):
+    """Arrays that are made when they are asked for: a broken one does no harm to the others."""
+
+    def __init__(self, arrays: Mapping[str, Callable[[], Any]]) -> None:
+        self._arrays = arrays
+
+    def __getitem__(self, name: str) -> Any:
+        return self._arrays[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+
+class ArrayFile(ABC):
+    """A file of arrays by name, open only while it is read: pools have many files.
+
+    Raises:
+        FileNotFoundError: no such file.
+        TypeError: the dtype is not numeric; pickled objects are never loaded.
+        ValueError: not a file of the format, cut short, or without the arrays asked for.
+    """
+
+    in_place = False
+
+    def __init__(self, file: Location, columns: Columns) -> None:
+        self.file = file
+        self._columns = columns
+        with naming(file), self._arrays() as arrays:
+            matrix = self._matrix(arrays)
+            if not len(matrix.shape):
+                raise ValueError(f"{file}: wanted [rows, ...], got a single number")
+            self.n_rows, *shape = map(int, matrix.shape)
+            self.row_shape: tuple[int, ...] | None = tuple(shape)
+            as_tensor(_as_rows(matrix[:0]), str(file))
+            self.dtype = matrix.dtype
+            self.row_bytes = math.prod(shape) * matrix.dtype.itemsize
+            for name in columns.beside:
+                if tuple(_named(arrays, name, file).shape) != (self.n_rows,):
+                    raise ValueError(
+                        f"{file}: {name!r} has shape {tuple(arrays[name].shape)}, wanted one value "
+                        f"for each of {self.n_rows} rows"
+                    )
+
+    @abstractmethod
+    def _arrays(self) -> AbstractContextManager[Mapping[str, Any]]:
+        """The arrays of the file, each with a shape, a dtype and slices."""
+
+    def chunks(self, rows: int, start: int) -> Iterator[tuple[int, Any, Any]]:
+        """See `Reader.chunks`."""
+        with ExitStack() as stack:
+            stack.enter_context(naming(self.file))
+            arrays = stack.enter_context(self._arrays())
+            matrix = self._matrix(arrays)
+            found = (*map(int, matrix.shape), matrix.dtype)
+            if found != (self.n_rows, *(self.row_shape or ()), self.dtype):
+                raise ValueError(f"{self.file}: changed while it was being read")
+            groups = None if self._columns.groups is None else arrays[self._columns.groups]
+            fetch = stack.enter_context(ReadAhead.of(matrix))
+            for first in range(start, max(1, self.n_rows), rows):
+                part = slice(first, min(first + rows, self.n_rows))
+                fetch(part)
+                x = _as_rows(matrix[part])
+                yield first, x, None if groups is None else _labels(groups[part])
+
+    def take(self, name: str, rows: Sequence[int]) -> NDArray[Any]:
+        """See `Reader.take`."""
+        with naming(self.file), self._arrays() as arrays:
+            values = arrays[name]
+            if isinstance(values, np.ndarray):
+                return _labels(values[np.asarray(rows, np.int64)])
+            return np.concatenate([_labels(values[row : row + 1]) for row in rows])
+
+    def _matrix(self, arrays: Mapping[str, Any]) -> Any:
+        if len(self._columns.matrix) > 1:
+            raise ValueError(
+                f"{self.file}: columns: a {self.file.suffix} file has arrays, name one"
+            )
+        if self._columns.matrix:
+            return _named(arrays, self._columns.matrix[0], self.file)
+        names = [name for name in arrays if name not in self._columns.beside]
+        if len(names) > 1:  # the one of vectors
+            names = [name for name in names if len(arrays[name].shape) > 1]
+        if len(names) != 1:
+            held = ", ".join(arrays) or "no array"
+            raise ValueError(f"{self.file}: column: wanted the name of one array; it holds {held}")
+        return arrays[names[0]]
+
+
+def _named(arrays: Mapping[str, Any], name: str, file: Location) -> Any:
+    if name not in arrays:
+        held = ", ".join(filter(None, arrays)) or "no array with a name"
+        raise ValueError(f"{file}: no array {name!r}; it holds {held}")
+    return arrays[name]
+
+
+def _as_rows(x: Any) -> Any:
+    """A slice of a matrix as what it stands for."""
+    if isinstance(x, np.ndarray) and (x.dtype.metadata or {}) == BFLOAT16.metadata:
+        return as_tensor(x, "pool").view(torch.bfloat16)
+    return x
+
+
+def _labels(values: Any) -> NDArray[Any]:
+    """Names as str, whatever they are stored as."""
+    if isinstance(values, torch.Tensor):
+        return values.numpy()
+    values = np.asarray(values)
+    return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values

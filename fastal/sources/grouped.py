@@ -1,0 +1,26 @@
+"""A pool with a group label for each row, given beside it."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fastal.groups import as_groups
+from fastal.sources.source import Chunk, Source
+
+
+class Grouped:
+    """A source whose chunks have the labels [N] of an array; everything else is the source's."""
+
+    def __init__(self, source: Source, groups: Any) -> None:
+        n_rows = source.n_rows if source.n_rows is not None else len(groups)
+        self._groups = as_groups(groups, n_rows, "groups")
+        self._source = source
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
+        """See `Source.chunks`."""
+        for chunk in self._source.chunks(rows, start):
+            part = slice(chunk.start, chunk.start + chunk.x.shape[0])
+            codes = self._groups.codes[part]
+            yield chunk._replace(groups=self._groups._replace(codes=codes))

@@ -1,0 +1,93 @@
+"""Where a file of a pool is: on this machine, or behind a URL that fsspec knows."""
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+
+class Location:
+    """One file, or a folder that is one array (zarr).
+
+    Args:
+        name: a path or a URL, as the user has it; messages name it so.
+        columns: further arrays of the same rows, by name: where each of them is.
+        dtype: what the bytes are to be taken for, where the file cannot say: "bfloat16".
+    """
+
+    def __init__(
+        self, name: str, columns: Mapping[str, "Location"] | None = None, dtype: str | None = None
+    ) -> None:
+        self.name = name
+        self.columns = columns or {}
+        self.dtype = dtype
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is behind a URL."""
+        return is_url(self.name)
+
+    @property
+    def suffix(self) -> str:
+        """The end of its name, which tells the format."""
+        return PurePosixPath(self.name).suffix.lower()
+
+    @property
+    def path(self) -> Path:
+        """Where it is on this machine."""
+        return Path(self.name)
+
+    @property
+    def key(self) -> str:
+        """What orders files, and tells whether two are one."""
+        return self.name if self.is_remote else os.path.abspath(self.name)
+
+    def real(self) -> str:
+        """The same for two names of one file."""
+        return self.name if self.is_remote else os.path.realpath(self.name)
+
+    def open(self) -> BinaryIO:
+        """The file, to be read."""
+        if self.is_remote:
+            fs, path = self._remote
+            return cast(BinaryIO, fs.open(path, "rb"))
+        return self.path.open("rb")
+
+    def check(self) -> None:
+        """Raises an OSError or ValueError where there is nothing to read."""
+        if self.is_remote:
+            fs, path = self._remote
+            if not fs.exists(path):
+                raise FileNotFoundError(f"{self}: no such file")
+            return
+        if not self.path.exists():
+            raise FileNotFoundError(f"{self}: no such file")
+        if not (self.path.is_file() or (self.path.is_dir() and self.suffix == ".zarr")):
+            raise ValueError(f"{self}: not a regular file")
+
+    def stamp(self) -> list[Any]:
+        """What changes when the file does: sizes and times, of all files where it is a folder."""
+        if self.is_remote:
+            fs, path = self._remote
+            return [fs.ukey(path)]
+        paths = [self.path]
+        if self.path.is_dir():
+            paths += sorted(p for p in self.path.rglob("*") if p.is_file())
+        found = [path.stat() for path in paths]
+        return [sum(s.st_size for s in found), max(s.st_mtime_ns for s in found), len(found)]
+
+    @cached_property
+    def _remote(self) -> tuple[Any, str]:
+        from fsspec.core import url_to_fs
+
+        fs, path = url_to_fs(self.name)
+        return fs, path
+
+
+def is_url(name: str) -> bool:
+    """Whether fsspec is to be asked for it."""
+    return "://" in name

@@ -1,0 +1,67 @@
+"""Brings what is read next of a mapped file into memory, on the reader's thread.
+
+Reading through a small buffer gets a disk's sequential rate, which faults on a map do not, and a
+disk's errors come as errors. Pages that are in memory already are left alone.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+_BLOCK = 1 << 20  # read in one go: a buffer that stays in the cache
+_NOWAIT = getattr(os, "RWF_NOWAIT", None)
+
+
+class ReadAhead:
+    """Reads parts of a file so that the system has them in memory.
+
+    Args:
+        file: a file descriptor.
+        probe: another of the same file: looking whether pages are there would disturb the order
+            that the system reads ahead by.
+    """
+
+    def __init__(self, file: int, probe: int) -> None:
+        self._file = file
+        self._probe = probe
+        self._buffer = bytearray(_BLOCK)
+
+    @staticmethod
+    @contextmanager
+    def of(array: Any) -> Iterator[Callable[[slice], None]]:
+        """The function that fetches rows of a mapped array; of others, one that does nothing."""
+        if not (isinstance(array, np.memmap) and array.filename and array.flags.c_contiguous):
+            yield lambda rows: None  # noqa: ARG005
+            return
+        files = [os.open(array.filename, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)) for _ in "12"]
+        try:
+            ahead, row_bytes, offset = ReadAhead(*files), array[:1].nbytes, array.offset
+            yield lambda rows: ahead(
+                offset + rows.start * row_bytes, offset + rows.stop * row_bytes
+            )
+        finally:
+            for file in files:
+                os.close(file)
+
+    def __call__(self, start: int, stop: int) -> None:
+        """Fetches the bytes from `start` to `stop`.
+
+        Raises:
+            OSError: they cannot be read.
+            ValueError: the file has become shorter.
+        """
+        for first in range(start - start % _BLOCK, stop, _BLOCK):
+            last = min(first + _BLOCK, stop) - 1
+            if not self._is_cached(last) and not os.preadv(self._file, [self._buffer], first):
+                raise ValueError("cut short while it was being read")
+
+    def _is_cached(self, byte: int) -> bool:
+        if _NOWAIT is None:
+            return False
+        try:
+            return os.preadv(self._probe, [bytearray(1)], byte, _NOWAIT) == 1
+        except OSError:  # it would have to be waited for, or the file system cannot tell
+            return False

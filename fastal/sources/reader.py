@@ -1,0 +1,72 @@
+"""What a format has to offer: one file as rows."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+from numpy.typing import NDArray
+
+from fastal.sources.location import Location
+
+
+class Columns(NamedTuple):
+    """What to read of files that hold more than one array or column; empty: what there is.
+
+    Attributes:
+        matrix: the array or column of vectors, or several columns (or patterns), one a class.
+        ids: the column of ids.
+        groups: the column of groups.
+        dtype: what a column of plain bytes holds.
+    """
+
+    matrix: tuple[str, ...] = ()
+    ids: str | None = None
+    groups: str | None = None
+    dtype: str | None = None
+
+    @property
+    def beside(self) -> list[str]:
+        """The columns beside the matrix."""
+        return [name for name in (self.ids, self.groups) if name is not None]
+
+
+class Reader(Protocol):
+    """One file of rows. Every error that it raises names the file."""
+
+    file: Location
+    n_rows: int
+    row_shape: tuple[int, ...] | None  # None: no rows, and nothing that tells
+    row_bytes: int
+    in_place: bool
+
+    def chunks(self, rows: int, start: int) -> Iterator[tuple[int, Any, Any]]:
+        """First row, array [n, ...] and group labels (None: not asked for), from row `start` on.
+
+        A file without rows is one empty chunk, so that it is checked as well.
+        """
+
+    def take(self, name: str, rows: Sequence[int]) -> NDArray[Any]:
+        """The values of a column in these rows, which ascend."""
+
+
+@contextmanager
+def naming(file: Location) -> Iterator[None]:
+    """Has every error of the block name the file, in one line, whatever library it comes from."""
+    try:
+        yield
+    except ImportError:  # not the file's fault
+        raise
+    except Exception as error:
+        if str(file) in str(error) and isinstance(error, (OSError, TypeError, ValueError)):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, TypeError):
+            raise TypeError(f"{file}: {reason}") from error
+        raise ValueError(f"{file}: no complete {file.suffix} file: {reason}") from error
+
+
+def needs(file: Location, package: str, extra: str) -> ModuleNotFoundError:
+    """What to say where an optional package is missing."""
+    return ModuleNotFoundError(
+        f"{file}: reading it takes {package}: pip install 'fastal[{extra}]'", name=package
+    )

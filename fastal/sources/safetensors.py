@@ -1,0 +1,76 @@
+"""A .safetensors file: its tensors, mapped.
+
+The format: eight bytes, the length of a JSON header, the header, the data. It is read here, since
+the library copies what it slices.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastal.sources.array_file import BFLOAT16, ArrayFile, LazyArrays
+from fastal.sources.location import Location
+
+_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": BFLOAT16, "I64": "<i8", "I32": "<i4",
+    "I16": "<i2", "I8": "i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+_LONGEST_HEADER = 100 << 20  # as the format says
+
+
+class SafetensorsFile(ArrayFile):
+    """Tensors of a .safetensors file; see `ArrayFile`."""
+
+    in_place = True
+
+    @contextmanager
+    def _arrays(self) -> Iterator[Mapping[str, Any]]:
+        if self.file.is_remote:
+            raise ValueError(f"{self.file}: wanted a file on this machine: it is mapped")
+        with self.file.open() as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            n_header = int.from_bytes(file.read(8), "little")
+            if not 2 <= n_header <= min(_LONGEST_HEADER, size - 8):
+                raise ValueError(f"it says that its header has {n_header:,} of its {size:,} bytes")
+            header = json.loads(file.read(n_header))
+        if not isinstance(header, dict):
+            raise ValueError("its header is no JSON object")
+        header.pop("__metadata__", None)
+        data = 8 + n_header
+        tensors = {
+            name: partial(_mapped, self.file, data, size - data, **tensor)
+            for name, tensor in header.items()
+        }
+        yield LazyArrays(tensors)
+
+
+def _mapped(
+    file: Location,
+    data: int,
+    n_bytes: int,
+    *,
+    dtype: str,
+    shape: Sequence[int],
+    data_offsets: Sequence[int],
+) -> NDArray[Any]:
+    """The tensor between two offsets into the data, of which there are so many bytes."""
+    if dtype not in _DTYPES:
+        raise TypeError(f"wanted numbers that torch and NumPy have, got dtype {dtype}")
+    kind = np.dtype(_DTYPES[dtype])
+    begin, end = data_offsets
+    if not all(isinstance(n, int) and n >= 0 for n in (*shape, begin)):
+        raise ValueError(f"no tensor is of shape {shape}")
+    if not end - begin == math.prod(shape) * kind.itemsize or end > n_bytes:
+        raise ValueError(
+            f"bytes {begin:,} to {end:,} of {n_bytes:,} cannot be {dtype} of shape {shape}"
+        )
+    if begin == end:  # which cannot be mapped
+        return np.empty(shape, kind)
+    return np.memmap(file.path, kind, "r", data + begin, tuple(shape))

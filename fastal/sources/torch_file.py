@@ -1,0 +1,26 @@
+"""A torch file (.pt): a tensor, or a dictionary of them, mapped; no code in it is run."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastal.sources.array_file import ArrayFile
+
+
+class TorchFile(ArrayFile):
+    """Tensors that `torch.save` wrote, in today's format; see `ArrayFile`."""
+
+    in_place = True
+
+    @contextmanager
+    def _arrays(self) -> Iterator[Mapping[str, Any]]:
+        if self.file.is_remote:
+            raise ValueError(f"{self.file}: wanted a file on this machine: it is mapped")
+        held = torch.load(self.file.path, "cpu", weights_only=True, mmap=True)
+        arrays = {"": held} if isinstance(held, Tensor) else held
+        if not isinstance(arrays, dict):
+            raise TypeError(f"wanted a tensor or a dictionary of them, got {type(held).__name__}")
+        yield {str(name): x.detach() for name, x in arrays.items() if isinstance(x, Tensor)}
