@@ -20,8 +20,8 @@ def as_tensor(x: Any, name: str) -> Tensor:
     """`x` as a tensor on its own device, sharing its memory where torch can address it.
 
     Copied are only NumPy arrays in foreign byte order, unaligned or with strides that torch lacks,
-    and tensors that are a lazy conjugate or negative. The tensor may alias memory that is read-only:
-    it must never be written to.
+    and tensors that are a lazy conjugate or negative. The tensor may alias memory that is
+    read-only: it must never be written to.
 
     Raises:
         TypeError: `x` is no array, or its dtype is not numeric; the message names `name`.

@@ -107,7 +107,7 @@ _RUNNING = _with(
     click.option(
         "--chunk-mb",
         type=click.IntRange(min=1),
-        help="How much of the pool to look at in one go. Default: 32 MB, or 256 MB of mapped files.",
+        help="How much of the pool to look at in one go. Default: 32, or 256 of mapped files.",
     ),
     click.option("--quiet", is_flag=True, help="No progress, no summary."),
     click.option("--log-json", is_flag=True, help="Progress and messages as JSON, one a line."),
@@ -150,9 +150,9 @@ def _run_over(
 def main() -> None:
     """Pick the rows of an unlabelled pool that are most worth labelling.
 
-    A POOL is a file of predictions [rows, classes] (.npy, .npz, .safetensors, .pt, .parquet, .arrow,
-    .h5, .zarr), a folder of them, a glob, a URL, a manifest, or several of these; rows are numbered
-    across files in the order of their paths.
+    A POOL is a file of predictions [rows, classes] (.npy, .npz, .safetensors, .pt, .parquet,
+    .arrow, .h5, .zarr), a folder of them, a glob, a URL, a manifest, or several of these; rows are
+    numbered across files in the order of their paths.
     """
 
 

@@ -11,7 +11,7 @@ from fastal.errors import Interrupted
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """A function that raises `Interrupted` if SIGINT or SIGTERM has come; a second one raises at once.
+    """A function that raises `Interrupted` if SIGINT or SIGTERM has come; a second raises at once.
 
     Outside of the main thread, which alone receives signals, the function does nothing.
     """

@@ -191,8 +191,8 @@ class _Job:
         reporter, meter, skipped = self._how.reporter, self._meter, self._source.skipped
         outcome = {"invalid": invalid, "backend": backend}
         if self._out is not None:
-            with written_whole(self._out.with_name("run.json")) as file:
-                file.write(
+            with written_whole(self._out.with_name("run.json")) as record:
+                record.write(
                     json.dumps(self._record(outcome), indent=2, default=str).encode() + b"\n"
                 )
         if self._checkpoint is not None:

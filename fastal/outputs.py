@@ -55,7 +55,7 @@ def partial(path: Path) -> Path:
 @contextmanager
 def _replacing(aside: Path, path: Path, mode: str) -> Iterator[BinaryIO]:
     try:
-        with cast(BinaryIO, aside.open(mode)) as file:
+        with cast("BinaryIO", aside.open(mode)) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -66,7 +66,7 @@ def _chunk_rows(source: Source, chunk_bytes: int | None) -> int:
 
 def _feed(reducer: Reducer[Any], source: Source, chunk: Chunk) -> None:
     """Has the reducer take a chunk; what is wrong with it is said with its file and row."""
-    groups = {} if chunk.groups is None else {"groups": chunk.groups}
+    groups = {"groups": chunk.groups} if getattr(reducer, "takes_groups", False) else {}
     # What vanishes of a mapped file becomes NaN: rows that no reducer takes for valid.
     with backends.guarded(as_tensor(chunk.x, "pool")) as guard:
         try:

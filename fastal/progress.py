@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, elsewhere a line every 10 seconds, or JSON, or nothing."""
+"""Progress on stderr: a bar on a terminal, elsewhere a line every 10 seconds, or JSON."""
 
 import json
 import logging
@@ -63,9 +63,10 @@ class Meter:
 
     def __str__(self) -> str:
         v = self.values()
+        gb = self.bytes / 1e9
         line = (
-            f"{v['rows']:,} rows, {self.bytes / 1e9:.3g} GB in {self.seconds:.3g} s: "
-            f"{v['rows_per_second']:,} rows/s, {self.bytes / max(self.seconds, 1e-9) / 1e9:.3g} GB/s"
+            f"{v['rows']:,} rows, {gb:.3g} GB in {self.seconds:.3g} s: "
+            f"{v['rows_per_second']:,} rows/s, {gb / max(self.seconds, 1e-9):.3g} GB/s"
         )
         if "seconds_left" in v:
             line += f", {_clock(v['seconds_left'])} left"

@@ -182,6 +182,11 @@ class StratifiedSelector:
         return self._top.short() if self._k is None else []
 
     @property
+    def takes_groups(self) -> bool:
+        """Whether `update` wants groups."""
+        return not self._predicted
+
+    @property
     def bar(self) -> None:
         """None: there is one for every group."""
         return None

@@ -18,8 +18,8 @@ from fastal.sources.grouped import Grouped
 from fastal.stratified import StratifiedSelector
 
 _log = logging.getLogger("fastal")
-# What to look at in one go of a pool on a GPU, where starting kernels takes its time; and of any pool
-# where callables are given copies.
+# What to look at in one go of a pool on a GPU, where starting kernels takes its time; and of any
+# pool where callables are given copies.
 _GPU_CHUNK_BYTES, _COPIED_BYTES = 4 << 30, 32 << 20
 
 

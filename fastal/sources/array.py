@@ -1,9 +1,11 @@
 """An array in memory as a pool."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fastal.arrays import as_sliceable, as_tensor
@@ -44,5 +46,5 @@ class ArraySource:
     def fingerprint(self) -> None:
         """None: reading all of it would tell, no less."""
 
-    def ids(self, rows: Sequence[int]) -> None:  # noqa: ARG002
+    def ids(self, rows: NDArray[np.int64]) -> None:
         """An array has none."""

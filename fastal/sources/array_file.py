@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from fastal.arrays import as_tensor
 from fastal.sources.location import Location
-from fastal.sources.reader import Columns, naming
 from fastal.sources.readahead import ReadAhead
-
+from fastal.sources.reader import Columns, naming
 
 # NumPy has no such type: the bits, and a mark that travels with them.
 BFLOAT16 = np.dtype("<u2", metadata={"stands for": "bfloat16"})
@@ -87,12 +86,12 @@ class ArrayFile(ABC):
                 x = _as_rows(matrix[part])
                 yield first, x, None if groups is None else _labels(groups[part])
 
-    def take(self, name: str, rows: Sequence[int]) -> NDArray[Any]:
+    def take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         """See `Reader.take`."""
         with naming(self.file), self._arrays() as arrays:
             values = arrays[name]
             if isinstance(values, np.ndarray):
-                return _labels(values[np.asarray(rows, np.int64)])
+                return _labels(values[rows])
             return np.concatenate([_labels(values[row : row + 1]) for row in rows])
 
     def _matrix(self, arrays: Mapping[str, Any]) -> Any:

@@ -1,6 +1,6 @@
 """An Arrow IPC file or stream (.arrow, .feather), mapped (extra `arrow`)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,7 +27,7 @@ class ArrowFile:
                 if n_classes is None and len(batch):  # lists: the first row says it
                     n_classes = layout.matrix_of(_checked(batch.slice(0, 1), layout)).shape[1]
                 self.n_rows += len(batch)
-            self.row_shape = None if n_classes is None else (n_classes,)
+            self.row_shape: tuple[int, ...] | None = None if n_classes is None else (n_classes,)
             self.row_bytes = (n_classes or 0) * layout.item_bytes
 
     def chunks(self, rows: int, start: int) -> Iterator[tuple[int, Any, Any]]:
@@ -46,9 +46,8 @@ class ArrowFile:
             if row != self.n_rows:
                 raise ValueError(f"{self.file}: changed while it was being read")
 
-    def take(self, name: str, rows: Sequence[int]) -> NDArray[Any]:
+    def take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         """See `Reader.take`."""
-        rows = np.asarray(rows, np.int64)
         found = []
         with self._opened() as (_, batches):
             row = 0

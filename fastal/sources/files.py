@@ -108,17 +108,16 @@ class Files:
             raise ValueError(f"{file.file}: changed while it was being read")
 
     def fingerprint(self) -> list[Any]:
-        """See `Source.fingerprint`: names, sizes and times of the files, and what is read of them."""
+        """See `Source.fingerprint`: what is read, and names, sizes and times of the files."""
         skipped = [s.file for s in self.skipped]
         stamps = zip(self.files, self._stamps, strict=True)
         files = [[str(reader.file), reader.file.key, *stamp] for reader, stamp in stamps]
         return [list(self.columns), skipped, files]
 
-    def ids(self, rows: Sequence[int]) -> NDArray[Any] | None:
+    def ids(self, rows: NDArray[np.int64]) -> NDArray[Any] | None:
         """See `Source.ids`; read of the files that the rows are in."""
         if self.columns.ids is None:
             return None
-        rows = np.asarray(rows, np.int64)
         order = np.argsort(rows)
         ascending = rows[order]
         of = np.searchsorted(self.starts, ascending, "right") - 1

@@ -1,6 +1,6 @@
 """A pool with a group label for each row, given beside it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from fastal.groups import as_groups

@@ -1,7 +1,10 @@
 """An iterable of chunks as a pool: a generator over a model's batches, a list of arrays."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastal.arrays import as_sliceable, is_array
 from fastal.sources.source import Chunk, Skipped
@@ -47,5 +50,5 @@ class IterableSource:
     def fingerprint(self) -> None:
         """None: what comes next cannot be told."""
 
-    def ids(self, rows: Sequence[int]) -> None:  # noqa: ARG002
+    def ids(self, rows: NDArray[np.int64]) -> None:
         """The chunks have none."""

@@ -44,7 +44,8 @@ class Location:
     @property
     def key(self) -> str:
         """What orders files, and tells whether two are one."""
-        return self.name if self.is_remote else os.path.abspath(self.name)
+        # Not resolved: files are numbered by the places that they are named at.
+        return self.name if self.is_remote else os.path.abspath(self.name)  # noqa: PTH100
 
     def real(self) -> str:
         """The same for two names of one file."""
@@ -54,7 +55,7 @@ class Location:
         """The file, to be read."""
         if self.is_remote:
             fs, path = self._remote
-            return cast(BinaryIO, fs.open(path, "rb"))
+            return cast("BinaryIO", fs.open(path, "rb"))
         return self.path.open("rb")
 
     def check(self) -> None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,9 +79,10 @@ def mapped(location: Location, first: int = 0, n_bytes: int | None = None) -> ND
             )
         if not size:  # which cannot be mapped
             return np.empty(header.shape, header.dtype)
-        order = "F" if header.is_fortran else "C"
-        dtype = BFLOAT16 if location.dtype == "bfloat16" else header.dtype
-        return np.memmap(location.path, dtype, "r", first + header.offset, header.shape, order)
+        order: Literal["F", "C"] = "F" if header.is_fortran else "C"
+        dtype: np.dtype[Any] = BFLOAT16 if location.dtype == "bfloat16" else header.dtype
+        offset = first + header.offset
+        return np.memmap(location.path, dtype, "r", offset, header.shape, order)
 
 
 class StreamedArray:

@@ -42,7 +42,7 @@ class NpzFile(ArrayFile):
 
 
 def _opened(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
-    return cast(BinaryIO, archive.open(member))
+    return cast("BinaryIO", archive.open(member))
 
 
 def _data_offset(archive: BinaryIO, member: zipfile.ZipInfo) -> int:

@@ -1,6 +1,6 @@
 """A Parquet file, decoded batch by batch (extra `arrow`)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
@@ -34,7 +34,7 @@ class ParquetFile:
             if n_classes is None and self.n_rows:  # lists: the first row says it
                 first = next(parquet.iter_batches(1, columns=layout.names))
                 n_classes = layout.matrix_of(first).shape[1]
-            self.row_shape = None if n_classes is None else (n_classes,)
+            self.row_shape: tuple[int, ...] | None = None if n_classes is None else (n_classes,)
             self.row_bytes = (n_classes or 0) * layout.item_bytes
 
     def chunks(self, rows: int, start: int) -> Iterator[tuple[int, Any, Any]]:
@@ -57,9 +57,8 @@ class ParquetFile:
                     kept = batch.slice(skipped)
                     yield row - len(kept), layout.matrix_of(kept), layout.groups_of(kept)
 
-    def take(self, name: str, rows: Sequence[int]) -> NDArray[Any]:
+    def take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         """See `Reader.take`; reads the column in the row groups that the rows are in."""
-        rows = np.asarray(rows, np.int64)
         found = []
         with self._opened() as parquet:
             of = np.searchsorted(self._starts, rows, "right") - 1

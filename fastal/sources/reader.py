@@ -1,9 +1,10 @@
 """What a format has to offer: one file as rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastal.sources.location import Location
@@ -45,7 +46,7 @@ class Reader(Protocol):
         A file without rows is one empty chunk, so that it is checked as well.
         """
 
-    def take(self, name: str, rows: Sequence[int]) -> NDArray[Any]:
+    def take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         """The values of a column in these rows, which ascend."""
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fastal.sources.array_file import BFLOAT16, ArrayFile, LazyArrays
 from fastal.sources.location import Location
 
-_DTYPES = {
+_DTYPES: dict[str, Any] = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": BFLOAT16, "I64": "<i8", "I32": "<i4",
     "I16": "<i2", "I8": "i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
 }  # fmt: skip
@@ -63,7 +63,7 @@ def _mapped(
     """The tensor between two offsets into the data, of which there are so many bytes."""
     if dtype not in _DTYPES:
         raise TypeError(f"wanted numbers that torch and NumPy have, got dtype {dtype}")
-    kind = np.dtype(_DTYPES[dtype])
+    kind: np.dtype[Any] = np.dtype(_DTYPES[dtype])
     begin, end = data_offsets
     if not all(isinstance(n, int) and n >= 0 for n in (*shape, begin)):
         raise ValueError(f"no tensor is of shape {shape}")

@@ -1,11 +1,14 @@
 """What the pipeline asks of a pool."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class Chunk(NamedTuple):
-    """Consecutive rows of a pool: the number of the first, an array [n, ...], a group label each."""
+    """Consecutive rows of a pool: the number of the first, an array [n, ...], a label each."""
 
     start: int
     x: Any
@@ -62,5 +65,5 @@ class Source(Protocol):
     def fingerprint(self) -> list[Any] | None:
         """What changes whenever the pool does, of plain values; None: that cannot be told."""
 
-    def ids(self, rows: Sequence[int]) -> Any:
+    def ids(self, rows: NDArray[np.int64]) -> Any:
         """The ids of these rows as a NumPy array, None if the pool has none."""
