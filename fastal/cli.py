@@ -15,6 +15,7 @@ import torch
 import fastal
 from fastal.backend import BACKENDS, backend_reasons, instruction_set
 from fastal.errors import Interrupted
+from fastal.interrupts import raising
 from fastal.jobs import How, score_to_file, select_to_file, versions
 from fastal.noise import NOISES
 from fastal.progress import Reporter
@@ -132,7 +133,7 @@ def _run_over(
     column, columns = options.pop("column"), options.pop("columns")
     if column and columns:
         raise ValueError("columns: not together with column")
-    with reporter.warnings():
+    with raising(), reporter.warnings():
         source = open_pool(
             list(pool),
             column=columns.split(",") if columns else column,

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +16,7 @@ import fastal
 from fastal.backend import instruction_set
 from fastal.checkpoint import Checkpoint
 from fastal.interrupts import interruptible
-from fastal.outputs import partial, written_in_parts, written_whole
+from fastal.outputs import checked, partial, written_in_parts, written_whole
 from fastal.picks_files import PICKS_SUFFIXES, write_picks
 from fastal.pipeline import run
 from fastal.progress import Meter, Reporter, is_terminal
@@ -84,12 +84,12 @@ def select_to_file(
         selector = StratifiedSelector(per_group, by, k=k, predicted=predicted, **options)
     else:
         selector = Selector(k, by, **options)  # type: ignore[arg-type]
-    job = _Job("select", pool, out, PICKS_SUFFIXES, arguments, how or How())
-    with _standard_output() if out is None else written_whole(out) as file:
+    with _Job("select", pool, out, PICKS_SUFFIXES, arguments, how or How()) as job:
         picks = job.run(selector)
         picks = picks._replace(ids=pool.ids(picks.rows))
-        write_picks(file, picks, ".csv" if out is None else out.suffix)
-    job.finish(picks.invalid, selector.backend_used)
+        with _standard_output() if out is None else written_whole(out) as file:
+            write_picks(file, picks, ".csv" if out is None else out.suffix)
+        job.finish(picks.invalid, selector.backend_used)
     return picks
 
 
@@ -110,18 +110,22 @@ def score_to_file(
     if how.checkpoint is not None and out is None:
         raise ValueError("checkpoint: wanted out, a file: what stdout was given is not kept")
     arguments = {"by": by, **options}
-    job = _Job("score", pool, out, (".npy", ".csv"), arguments, how)
     is_npy = out is not None and out.suffix == ".npy"
-    with job.output() as file:
-        sink = (NpySink if is_npy else CsvSink)(file, pool.n_rows, by)
-        writer = ScoreWriter(sink, by, **options)
-        written = job.run(writer, writes_to_terminal=out is None and is_terminal(sys.stdout))
-    job.finish(written.invalid, writer.backend_used)
+    with _Job("score", pool, out, (".npy", ".csv"), arguments, how) as job:
+        with job.output() as file:
+            sink = (NpySink if is_npy else CsvSink)(file, pool.n_rows, by)
+            writer = ScoreWriter(sink, by, **options)
+            written = job.run(writer, writes_to_terminal=out is None and is_terminal(sys.stdout))
+        job.finish(written.invalid, writer.backend_used)
     return written
 
 
 class _Job:
-    """A command under way: checks its output, resumes, reports, and leaves a record."""
+    """A command under way: checks its output, resumes, reports, and leaves a record.
+
+    A context: a signal that comes in it ends `run`, and nothing after that, which is short; a
+    second ends it at once.
+    """
 
     def __init__(
         self,
@@ -132,11 +136,14 @@ class _Job:
         arguments: dict[str, Any],
         how: How,
     ) -> None:
-        if out is not None:
+        if out is None:
+            _standard_output_is_open()
+        else:
             if out.suffix not in suffixes:
                 raise ValueError(f"out: wanted a {' or '.join(suffixes)} file, got {out}")
             if os.path.realpath(out) in [file.file.real() for file in source.files]:
                 raise ValueError(f"out: {out} is a file of the pool")
+            checked(out)
         if how.resume and how.checkpoint is None:
             raise ValueError("resume: wanted checkpoint, the folder to resume from")
         self._command = command
@@ -152,6 +159,18 @@ class _Job:
             if command == "score":
                 of["out"] = os.path.realpath(out or "")
             self._checkpoint = Checkpoint(how.checkpoint, of, source, resume=how.resume)
+        self._context = ExitStack()
+
+    def __enter__(self) -> "_Job":
+        with ExitStack() as context:
+            self._check = context.enter_context(interruptible())
+            if self._checkpoint is not None:
+                context.enter_context(self._checkpoint)
+            self._context = context.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._context.close()
 
     @contextmanager
     def output(self) -> Iterator[BinaryIO]:
@@ -163,11 +182,12 @@ class _Job:
             with written_whole(self._out) as file:
                 yield file
         else:
-            go_on = self._checkpoint.row > 0 and partial(self._out).exists()
-            if self._checkpoint.row and not go_on:
+            saved = self._checkpoint
+            go_on = saved.row > 0 and partial(self._out).exists()
+            if saved.row and not go_on:
                 _log.warning("%s is gone: starting over", partial(self._out))
-                self._checkpoint.forget()
-            with written_in_parts(self._out, go_on=go_on) as file:
+                saved.forget()
+            with written_in_parts(self._out, go_on=go_on, keeps=lambda: saved.exists) as file:
                 yield file
 
     def run(self, reducer: Reducer[Result], *, writes_to_terminal: bool = False) -> Result:
@@ -178,11 +198,11 @@ class _Job:
         if meter.first_row:
             how.reporter.say(f"resumed at row {meter.first_row:,}", "resumed", row=meter.first_row)
         progress = how.reporter.progress(meter, bar=not writes_to_terminal)
-        with interruptible() as check, progress as count:
+        with progress as count:
 
             def on_chunk(rows: int, n_bytes: int) -> None:
                 count(rows, n_bytes)
-                check()
+                self._check()
 
             return run(reducer, self._source, on_chunk, how.chunk_bytes, self._checkpoint)
 
@@ -233,9 +253,12 @@ def _version(package: str) -> str:
         return "none"
 
 
-@contextmanager
-def _standard_output() -> Iterator[BinaryIO]:
+def _standard_output_is_open() -> None:
     if sys.stdout is None:
         raise ValueError("out: standard output is closed")
+
+
+@contextmanager
+def _standard_output() -> Iterator[BinaryIO]:
     yield sys.stdout.buffer
     sys.stdout.buffer.flush()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastal import backend as backends
-from fastal.arrays import as_tensor
+from fastal.arrays import memory_of
 from fastal.checkpoint import Checkpoint
 from fastal.errors import Interrupted, InvalidRows
 from fastal.reducer import Reducer, Result
@@ -64,19 +64,41 @@ def _chunk_rows(source: Source, chunk_bytes: int | None) -> int:
     return rows if rows < ALIKE else rows - rows % ALIKE
 
 
+class _LeftOut(Exception):  # noqa: N818  (what is wrong is known elsewhere)
+    """The source no longer stands by a chunk: skipped, or for the reason that is the cause."""
+
+
 def _feed(reducer: Reducer[Any], source: Source, chunk: Chunk) -> None:
     """Has the reducer take a chunk; what is wrong with it is said with its file and row."""
     groups = {"groups": chunk.groups} if getattr(reducer, "takes_groups", False) else {}
-    # What vanishes of a mapped file becomes NaN: rows that no reducer takes for valid.
-    with backends.guarded(as_tensor(chunk.x, "pool")) as guard:
+    # What vanishes of a mapped file reads as NaN, or as zeros where it ends amid a page: the
+    # reducer asks again before it takes what it has made of them.
+    with (
+        backends.guarded(memory_of(chunk.x, "pool")) as guard,
+        backends.guarded(memory_of(chunk.groups, "groups")) as groups_guard,
+    ):
+
+        def confirm() -> None:
+            try:
+                stands = source.check(chunk.start, lost=guard.broken or groups_guard.broken)
+            except (OSError, ValueError) as error:
+                raise _LeftOut from error
+            if not stands:
+                raise _LeftOut
+
         try:
-            reducer.update(chunk.x, chunk.start, **groups)
+            try:
+                reducer.update(chunk.x, chunk.start, confirm=confirm, **groups)
+            except (TypeError, ValueError):
+                confirm()
+                raise
+        except _LeftOut as left_out:
+            if left_out.__cause__ is not None:
+                raise left_out.__cause__ from None
         except InvalidRows as error:
-            if not guard.broken:
-                raise error.located(source.locate(error.rows[0])) from None
+            raise error.located(source.locate(error.rows[0])) from None
         except (TypeError, ValueError) as error:
             where = source.locate(chunk.start)
             if not where or type(error) not in (TypeError, ValueError):
                 raise
             raise type(error)(f"{where}: {error}") from error
-    source.check(chunk.start, lost=guard.broken)

@@ -1,5 +1,6 @@
 """What a query strategy is: a reducer over the pool."""
 
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 Result = TypeVar("Result", covariant=True)
@@ -12,8 +13,14 @@ class Reducer(Protocol[Result]):
     methods, so streaming, resuming and distributing are written once.
     """
 
-    def update(self, chunk: Any, start: int | None = None) -> None:
-        """Takes rows start, start + 1, ... of the pool; None: where the last chunk ended."""
+    def update(
+        self, chunk: Any, start: int | None = None, *, confirm: Callable[[], None] | None = None
+    ) -> None:
+        """Takes rows start, start + 1, ... of the pool; None: where the last chunk ended.
+
+        `confirm` is called when all of the chunk has been looked at and none of it is taken; what
+        it raises leaves the state as it was.
+        """
 
     def merge(self, other: Any) -> None:
         """Takes in a reducer of the same kind that saw other rows; the order does not matter."""
