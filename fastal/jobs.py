@@ -16,7 +16,7 @@ import fastal
 from fastal.backend import instruction_set
 from fastal.checkpoint import Checkpoint
 from fastal.interrupts import interruptible
-from fastal.outputs import checked, partial, written_in_parts, written_whole
+from fastal.outputs import checked, naming, partial, written_in_parts, written_whole
 from fastal.picks_files import PICKS_SUFFIXES, write_picks
 from fastal.pipeline import run
 from fastal.progress import Meter, Reporter, is_terminal
@@ -260,5 +260,6 @@ def _standard_output_is_open() -> None:
 
 @contextmanager
 def _standard_output() -> Iterator[BinaryIO]:
-    yield sys.stdout.buffer
-    sys.stdout.buffer.flush()
+    with naming("standard output"):
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()

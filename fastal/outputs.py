@@ -25,7 +25,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     path = checked(path)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with _naming(path), cast("BinaryIO", aside.open("xb")) as file:
+        with naming(path), cast("BinaryIO", aside.open("xb")) as file:
             yield file
             _put(file, aside, path)
     except BaseException:
@@ -47,7 +47,7 @@ def written_in_parts(path: Path, *, go_on: bool, keeps: Callable[[], bool]) -> I
     """
     path = checked(path)
     aside = partial(path)
-    with _naming(path), _alone(aside) as file:
+    with naming(path), _alone(aside) as file:
         try:
             if not go_on:
                 file.truncate()
@@ -119,7 +119,8 @@ def _put(file: BinaryIO, aside: Path, path: Path) -> None:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path | str) -> Iterator[None]:
+    """Has an OSError of a file that is written name it, where none is named."""
     try:
         yield
     except OSError as error:
