@@ -219,7 +219,8 @@ class _Job:
             self._checkpoint.remove()
         left_out = f", {invalid:,} invalid rows left out" if invalid else ""
         values = {**meter.values(), **outcome, "skipped": len(skipped)}
-        reporter.say(f"{meter} ({backend}){left_out}", "done", **values)
+        by = f" ({backend})" if backend else ""  # none where all was done before
+        reporter.say(f"{meter}{by}{left_out}", "done", **values)
         for file, from_row, reason in skipped:
             where = f" from row {from_row} on" if from_row else ""
             line = f"skipped {file}{where}: {reason}"

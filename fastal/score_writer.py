@@ -27,7 +27,7 @@ class Sink(Protocol):
         """No more rows will come."""
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the file is written, on disk by then."""
+        """How far the file, which is open for reading as well, is written; on disk by then."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from what the file held; ValueError if it does not."""

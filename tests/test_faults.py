@@ -1,8 +1,6 @@
 """Runs that are killed, interrupted, or out of disk: the bytes of an undisturbed run, or none."""
 
-import os
 import re
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -10,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import fastal
-from tests.forks import JOBS, PAUSED, N, logits_of
+from tests.forks import JOBS, PAUSED, N
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
@@ -91,129 +88,6 @@ def test_a_broken_checkpoint_would_show(job, name, code):
     run.wait()
     assert job.run("--resume").status == 0
     assert job.out.read_bytes() != want
-
-
-def refused(job, before, *more, words, command=None):
-    """One line that has the words, status 2, and the checkpoint as it was."""
-    if command is not None:
-        job.command = command
-    done = job.run(*more)
-    assert (done.status, done.stdout) == (2, ""), done
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert re.search(words, done.stderr), done.stderr
-    assert job.checkpoint.read_bytes() == before
-    assert not job.out.exists()
-    return done
-
-
-def test_damaged_checkpoints_are_refused(job):
-    job = job("select")
-    good = job.killed_after(20)
-    rng = np.random.default_rng(0)
-    places = {0, 25, len(good) - 1, good.index(b"\n"), *rng.integers(0, len(good), 12).tolist()}
-    flipped = [bytearray(good) for _ in places]
-    for damaged, place in zip(flipped, places, strict=True):
-        damaged[place] ^= 1 << int(rng.integers(8))
-    for damaged in (b"", good[:-1], good[: len(good) // 2], good[:60], b"other\n", good + b"\0",
-                    *map(bytes, flipped)):  # fmt: skip
-        job.checkpoint.write_bytes(damaged)
-        refused(job, damaged, "--resume", words="checkpoint is damaged; remove it to start over")
-    job.checkpoint.unlink()
-    job.checkpoint.mkdir()
-    done = job.run("--resume")
-    assert done.status == 2
-    assert str(job.checkpoint) in done.stderr
-    assert done.stderr.count("\n") == 1
-    job.checkpoint.rmdir()
-    job.checkpoint.write_bytes(good)
-    assert job.run("--resume").status == 0
-
-
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        (["--k", 501], "k 500 there, 501 here"),
-        (["--by", "margin"], "by 'entropy' there, 'margin' here"),
-        (["--kind", "log_probs"], "kind 'logits' there, 'log_probs' here"),
-        (["--on-invalid", "skip"], "on_invalid 'raise' there, 'skip' here"),
-        (["--noise", "power"], "noise None there, 'power' here"),
-        (["--per-group", 9, "--group-by-prediction"], "per_group None there, 9 here"),
-        (["--backend", "torch"], "backend 'auto' there, 'torch' here"),
-        (["--column", "x"], r"columns \[\[\], .* there, \[\['x'\]"),
-        (["--id-column", "x"], r"columns .*None, .* there, .*'x'"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-def test_a_checkpoint_with_other_arguments_is_refused(job, tmp_path, more, words):
-    job = job("select")
-    archive = tmp_path / "pool.npz"
-    np.savez(archive, x=logits_of(), y=np.arange(N))
-    job.command = ["select", archive, "--k", 500]
-    if "--id-column" in more:
-        (pool := tmp_path / "one.npz").write_bytes(b"")
-        np.savez(pool, x=np.arange(N), y=logits_of())
-        job.command = ["select", pool, "--k", 500]
-    refused(job, job.killed_after(20), "--resume", *more, words=words)
-
-
-def test_a_checkpoint_of_another_command_seed_or_out_is_refused(job, tmp_path):
-    noisy = job("noise")
-    before = noisy.killed_after(20)
-    refused(noisy, before, "--resume", "--seed", 4, words="seed 3 there, 4 here")
-    refused(noisy, before, "--resume", "--beta", 2, words="beta 1.0 there, 2.0 here")
-    command = ["score", noisy.command[1]]
-    refused(
-        noisy, before, "--resume", words="command 'select' there, 'score' here", command=command
-    )
-    code = "fastal.checkpoint.__version__ = '0'"
-    assert "fastal '0.1.0' there, '0' here" in noisy.run("--resume", code=code).stderr
-    noisy.checkpoint.unlink()
-    scores = job("scores")
-    before = scores.killed_after(20)
-    scores.out = tmp_path / "elsewhere.npy"
-    refused(scores, before, "--resume", words="out '.*out.npy' there, '.*elsewhere.npy' here")
-
-
-def renamed(folder):
-    (folder / "1.npy").rename(folder / "9.npy")
-
-
-def other_time(folder):
-    stat = (folder / "1.npy").stat()
-    os.utime(folder / "1.npy", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda folder: np.save(folder / "1.npy", logits_of(1, 7000)), "1.npy has .* there, has"),
-        (lambda folder: np.save(folder / "1.npy", logits_of(1, 6999)), "1.npy has .* there, has"),
-        (lambda folder: np.save(folder / "7.npy", logits_of(1, 5)), "7.npy is not there, has"),
-        (lambda folder: (folder / "3.npy").unlink(), "3.npy has .* there, is not here"),
-        (other_time, r"1.npy has 448,128 bytes and the time (\S+) there, .* the time (?!\1)"),
-        (renamed, "1.npy has .* there, is not here"),
-    ],
-    ids=["content", "size", "more", "less", "time", "order"],
-)
-def test_a_checkpoint_of_other_files_is_refused(job, pools, tmp_path, change, words):
-    job = job("select")
-    shutil.copytree(pools / "npy", tmp_path / "pool")
-    job.command[1] = tmp_path / "pool"
-    before = job.killed_after(20)
-    change(tmp_path / "pool")
-    refused(job, before, "--resume", words=words)
-
-
-def test_a_checkpoint_is_gone_on_from_only_where_that_is_asked_for(job):
-    job = job("select")
-    want, _ = job.undisturbed()
-    refused(job, job.killed_after(20), words="holds one already: resume it, or remove")
-    job.check(job.run("--resume"), want)
-    job.out.unlink()
-    job.check(job.run("--resume"), want)  # there is none: from the beginning
-    assert fastal.select(str(job.command[1]), 500).rows.tolist() == [
-        int(line.split(",")[1]) for line in want.decode().splitlines()[1:]
-    ]
 
 
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]

@@ -103,9 +103,11 @@ class Files:
         index = self._index(start)
         file = self.files[index]
         before = self._stamps[index]
-        stamp = file.file.stamp() if file.in_place else before
-        if lost or stamp[0] < before[0]:
-            error = ValueError(f"{file.file}: cut short, or unreadable, while it was being read")
+        try:
+            stamp = before if file.file.is_slow_to_stamp else file.file.stamp()
+            if lost or stamp[0] < before[0]:
+                raise OSError(f"{file.file}: cut short, or unreadable, while it was being read")
+        except OSError as error:
             self._give_up(file.file, start - self.starts[index], error)
             return False
         if stamp != before:
@@ -133,6 +135,8 @@ class Files:
         for i in np.unique(of):
             file = self.files[i]
             found[order[of == i]] = file.take(self.columns.ids, ascending[of == i] - self.starts[i])
+            if file.file.stamp() != self._stamps[i]:  # since its rows were looked at, it may be
+                raise ValueError(f"{file.file}: changed while it was being read")
         is_integer = all(isinstance(value, int) for value in found)
         return found.astype(np.int64) if is_integer else found
 
