@@ -36,13 +36,16 @@ def _reports_bad_input(command: _Command) -> _Command:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            with raising() as end:
+                try:
+                    return command(*args, **kwargs)
+                except Interrupted as interrupted:
+                    end()
+                    saved = "; --resume goes on" if kwargs.get("checkpoint") else ""
+                    click.echo(f"{interrupted}{saved}", err=True)
+                    click.get_current_context().exit(128 + interrupted.signal)
         except BrokenPipeError:
             raise  # whoever read the output has seen enough: click ends quietly
-        except Interrupted as interrupted:
-            saved = "; --resume goes on" if kwargs.get("checkpoint") else ""
-            click.echo(f"{interrupted}{saved}", err=True)
-            click.get_current_context().exit(128 + interrupted.signal)
         except (ValueError, TypeError, OSError, ImportError) as error:
             raise _BadInput(" ".join(str(error).split())) from error
 
@@ -133,7 +136,7 @@ def _run_over(
     column, columns = options.pop("column"), options.pop("columns")
     if column and columns:
         raise ValueError("columns: not together with column")
-    with raising(), reporter.warnings():
+    with reporter.warnings():
         source = open_pool(
             list(pool),
             column=columns.split(",") if columns else column,

@@ -12,31 +12,43 @@ _Handler = Callable[[int, FrameType | None], None]
 
 
 @contextmanager
-def raising() -> Iterator[None]:
-    """Within, SIGINT and SIGTERM raise `Interrupted`."""
+def raising() -> Iterator[Callable[[], None]]:
+    """Within, SIGINT and SIGTERM raise `Interrupted`, until the function is called: the process
+    ends, and its last words are not to be cut short.
+    """
+    ends = False
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise Interrupted(number)
+        if not ends:
+            raise Interrupted(number)
 
-    with _handling(stop):
-        yield
+    def end() -> None:
+        nonlocal ends
+        ends = True
+
+    with _handling(stop, lambda: ends):
+        yield end
 
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
     """A function that raises `Interrupted` if SIGINT or SIGTERM has come; a second raises at once.
 
-    Outside of the main thread, which alone receives signals, the function does nothing.
+    What comes after that changes nothing: the run ends. Outside of the main thread, which alone
+    receives signals, the function does nothing.
     """
     received: list[int] = []
+    ends = False
 
     def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         received.append(number)
-        if len(received) > 1:
+        if len(received) == 2 and not ends:
             raise Interrupted(number)
 
     def check() -> None:
+        nonlocal ends
         if received:
+            ends = True
             raise Interrupted(received[0])
 
     with _handling(note):
@@ -44,8 +56,11 @@ def interruptible() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def _handling(handler: _Handler) -> Iterator[None]:
-    """Has a function handle the signals, but those that are ignored, as under nohup."""
+def _handling(handler: _Handler, ends: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Has a function handle the signals, but those that are ignored, as under nohup.
+
+    Afterwards they are handled as before, or ignored where the process ends.
+    """
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -55,4 +70,4 @@ def _handling(handler: _Handler) -> Iterator[None]:
         yield
     finally:
         for number, previous in before.items():
-            signal.signal(number, previous)
+            signal.signal(number, signal.SIG_IGN if ends() else previous)

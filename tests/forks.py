@@ -80,6 +80,7 @@ class Server:
         self._n_runs = 0
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"}
         environment.pop("TRITON_INTERPRET", None)
+        environment["OMP_NUM_THREADS"] = "1"  # chunks are small
         self._process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=environment,
@@ -198,6 +199,7 @@ class Job:
 def _serve():
     import fastal.cli
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a child that has not begun
     for line in sys.stdin:
         ((what, value),) = json.loads(line).items()
         if what == "start":

@@ -351,12 +351,13 @@ def stopping():
     return stops
 
 
-def test_ids_that_cannot_be_read_keep_the_checkpoint(job, pools, tmp_path):
+@pytest.mark.parametrize("damage", [lambda path: os.truncate(path, 1000), os.utime])
+def test_ids_that_cannot_be_read_keep_the_checkpoint(job, pools, tmp_path, damage):
     shutil.copytree(pools / "parquet", tmp_path / "pool")
     job = job("ids")
     job.command[1] = tmp_path / "pool"
     run = job.start(code="pause(fastal.jobs, 'run', 1, 'after')").wait_stopped()
-    os.truncate(tmp_path / "pool" / "3.parquet", 1000)
+    damage(tmp_path / "pool" / "3.parquet")
     run.kill(signal.SIGCONT)
     done = run.wait()
     assert (done.status, done.stdout, done.stderr.count("\n")) == (2, "", 1), done

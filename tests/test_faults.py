@@ -109,6 +109,34 @@ def test_a_signal_saves_the_state(job, name, number, status):
 
 
 @pytest.mark.parametrize("name", ["select", "scores", "text"])
+def test_signals_at_random_moments(job, name):
+    job = job(name)
+    want, took = job.undisturbed()
+    rng = np.random.default_rng(list(JOBS).index(name))
+    statuses = []
+    for _ in range(12):
+        run = job.start("--resume")
+        time.sleep(rng.uniform(0, took))
+        for _ in range(rng.integers(1, 4)):
+            run.kill(rng.choice([signal.SIGINT, signal.SIGTERM]))
+            time.sleep(rng.uniform(0, 0.003))
+        done = run.wait()
+        statuses.append(done.status)
+        # Before the command has begun, Python and click answer.
+        assert done.status in (0, 130, 143, 1, -signal.SIGTERM), done
+        said = re.sub(".*partial is gone: starting over\n|\nAborted!", "", done.stderr)
+        assert (done.stdout, said.count("\n") <= 1) == ("", True), done
+        assert not list(job.folder.glob("*.tmp"))
+        assert not list(job.folder.glob("saved/.*"))
+        if job.out.exists():
+            assert job.out.read_bytes() == want
+            job.out.unlink()
+    assert {130, 143} & {*statuses}
+    assert job.run("--resume").status == 0
+    assert job.out.read_bytes() == want
+
+
+@pytest.mark.parametrize("name", ["select", "scores", "text"])
 @pytest.mark.parametrize(("number", "status"), SIGNALS)
 def test_without_a_checkpoint_a_signal_leaves_nothing_behind(server, job, name, number, status):
     job = job(name)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from contextlib import suppress
@@ -257,6 +258,33 @@ def test_a_file_that_is_rewritten_while_it_is_read(broken, policy):
     assert (done.status, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
     assert f"{broken.file}: changed while it was being read" in done.stderr
     assert not broken.out.exists()
+
+
+def test_a_parquet_file_that_is_rewritten_while_it_is_read(job, pools, tmp_path):
+    shutil.copytree(pools / "parquet", tmp_path / "pool")
+    job = job("ids")
+    job.command[1] = tmp_path / "pool"
+    run = job.start(code=PAUSED.format(25)).wait_stopped()
+    file = tmp_path / "pool" / "3.parquet"
+    shutil.copy(pools / "parquet" / "1.parquet", file)
+    os.truncate(file, (pools / "parquet" / "3.parquet").stat().st_size)
+    run.kill(signal.SIGCONT)
+    done = run.wait()
+    assert (done.status, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
+    assert f"{file}: " in done.stderr
+    assert not job.out.exists()
+
+
+def test_a_file_that_is_gone_while_it_is_read(broken):
+    broken = broken()
+    for policy, status in (("raise", 2), ("skip", 3)):
+        options = ("--k", 600, "--on-bad-file", policy, "--out", broken.out)
+        done = broken.read("select", *options, damage=Path.unlink)
+        assert (done.status, done.stdout, done.stderr.count("\n")) == (status, "", 1), done
+        assert str(broken.file) in done.stderr
+        assert broken.out.exists() == (policy == "skip")
+        np.save(broken.file, broken.logits[ROWS : 2 * ROWS])
+    assert rows_in(broken.out) == broken.picks(FIRST)
 
 
 @pytest.mark.parametrize("policy", ["raise", "skip"])
