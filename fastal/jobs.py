@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 import fastal
 from fastal.backend import instruction_set
 from fastal.checkpoint import Checkpoint
@@ -84,12 +86,13 @@ def select_to_file(
         selector = StratifiedSelector(per_group, by, k=k, predicted=predicted, **options)
     else:
         selector = Selector(k, by, **options)  # type: ignore[arg-type]
-    job = _Job("select", pool, out, PICKS_SUFFIXES, arguments, how or How())
+    job = Job("select", pool, out, PICKS_SUFFIXES, arguments, how or How())
     with _standard_output() if out is None else written_whole(out) as file:
         picks = job.run(selector)
-        picks = picks._replace(ids=pool.ids(picks.rows))
+        rows, scores = np.asarray(picks.rows), np.asarray(picks.scores)  # of bfloat16, tensors
+        picks = picks._replace(rows=rows, scores=scores, ids=pool.ids(rows))
         write_picks(file, picks, ".csv" if out is None else out.suffix)
-    job.finish(picks.invalid, selector.backend_used)
+    job.finish(invalid=picks.invalid, backend=selector.backend_used)
     return picks
 
 
@@ -110,17 +113,17 @@ def score_to_file(
     if how.checkpoint is not None and out is None:
         raise ValueError("checkpoint: wanted out, a file: what stdout was given is not kept")
     arguments = {"by": by, **options}
-    job = _Job("score", pool, out, (".npy", ".csv"), arguments, how)
+    job = Job("score", pool, out, (".npy", ".csv"), arguments, how)
     is_npy = out is not None and out.suffix == ".npy"
     with job.output() as file:
         sink = (NpySink if is_npy else CsvSink)(file, pool.n_rows, by)
         writer = ScoreWriter(sink, by, **options)
         written = job.run(writer, writes_to_terminal=out is None and is_terminal(sys.stdout))
-    job.finish(written.invalid, writer.backend_used)
+    job.finish(invalid=written.invalid, backend=writer.backend_used)
     return written
 
 
-class _Job:
+class Job:
     """A command under way: checks its output, resumes, reports, and leaves a record."""
 
     def __init__(
@@ -149,7 +152,7 @@ class _Job:
         if how.checkpoint is not None:
             # Backends differ in a score's last bits, and so may the bytes.
             of = {"command": command, **arguments, "instructions": instruction_set()}
-            if command == "score":
+            if command != "select":
                 of["out"] = os.path.realpath(out or "")
             self._checkpoint = Checkpoint(how.checkpoint, of, source, resume=how.resume)
 
@@ -163,12 +166,18 @@ class _Job:
             with written_whole(self._out) as file:
                 yield file
         else:
-            go_on = self._checkpoint.row > 0 and partial(self._out).exists()
-            if self._checkpoint.row and not go_on:
-                _log.warning("%s is gone: starting over", partial(self._out))
-                self._checkpoint.forget()
-            with written_in_parts(self._out, go_on=go_on) as file:
+            with written_in_parts(self._out, go_on=self.goes_on()) as file:
                 yield file
+
+    def goes_on(self) -> bool:
+        """Whether to go on from a checkpoint; not if the output written until then is gone."""
+        if self._out is None or self._checkpoint is None or not self._checkpoint.row:
+            return False
+        if not partial(self._out).exists():
+            _log.warning("%s is gone: starting over", partial(self._out))
+            self._checkpoint.forget()
+            return False
+        return True
 
     def run(self, reducer: Reducer[Result], *, writes_to_terminal: bool = False) -> Result:
         """The pipeline, under a progress bar unless that would stand amid the output."""
@@ -186,20 +195,22 @@ class _Job:
 
             return run(reducer, self._source, on_chunk, how.chunk_bytes, self._checkpoint)
 
-    def finish(self, invalid: int, backend: str | None) -> None:
-        """Leaves run.json beside the output, says how it went, and forgets the checkpoint."""
+    def finish(self, **outcome: Any) -> None:
+        """Leaves run.json beside (or in) the output, says how it went, forgets the checkpoint."""
         reporter, meter, skipped = self._how.reporter, self._meter, self._source.skipped
-        outcome = {"invalid": invalid, "backend": backend}
         if self._out is not None:
-            with written_whole(self._out.with_name("run.json")) as record:
+            folder = self._out if self._out.is_dir() else self._out.parent
+            with written_whole(folder / "run.json") as record:
                 record.write(
                     json.dumps(self._record(outcome), indent=2, default=str).encode() + b"\n"
                 )
         if self._checkpoint is not None:
             self._checkpoint.remove()
+        how = f" ({outcome['backend']})" if "backend" in outcome else ""
+        invalid = outcome.get("invalid")
         left_out = f", {invalid:,} invalid rows left out" if invalid else ""
         values = {**meter.values(), **outcome, "skipped": len(skipped)}
-        reporter.say(f"{meter} ({backend}){left_out}", "done", **values)
+        reporter.say(f"{meter}{how}{left_out}", "done", **values)
         for file, from_row, reason in skipped:
             where = f" from row {from_row} on" if from_row else ""
             line = f"skipped {file}{where}: {reason}"

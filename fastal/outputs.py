@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,13 +52,18 @@ def partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
+def to_disk(file: IO[Any]) -> None:
+    """Waits until what was written is on disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
 @contextmanager
 def _replacing(aside: Path, path: Path, mode: str) -> Iterator[BinaryIO]:
     try:
         with cast("BinaryIO", aside.open(mode)) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            to_disk(file)
         aside.replace(path)
     except OSError as error:
         if error.errno and error.filename is None:  # a full disk

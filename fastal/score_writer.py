@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.outputs import csv_lines
+from fastal.outputs import csv_lines, to_disk
 from fastal.scorer import Scorer
 from fastal.scores import MEASURES
 
@@ -133,7 +133,7 @@ class NpySink:
 
     def state_dict(self) -> dict[str, Any]:
         """How far the file is written, on disk by then."""
-        _to_disk(self._file)
+        to_disk(self._file)
         return {"next": self._next}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -172,7 +172,7 @@ class CsvSink:
 
     def state_dict(self) -> dict[str, Any]:
         """How far the file is written, on disk by then."""
-        _to_disk(self._file)
+        to_disk(self._file)
         return {"next": self._next, "bytes": self._file.tell()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -192,11 +192,6 @@ def _missing(n: int, dtype: np.dtype[Any]) -> Table:
     for name in dtype.names or ():
         table[name] = np.nan
     return table
-
-
-def _to_disk(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _check_length(file: BinaryIO, n_bytes: int) -> None:

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import numpy as np
 import torch
 
 from fastal import ops
@@ -14,6 +15,7 @@ from fastal.scorer import By, Scorer
 from fastal.scores import MEASURES, Scores
 from fastal.selection import Picks, Selector
 from fastal.sources import PathLike, open_pool
+from fastal.sources.files import Files
 from fastal.sources.grouped import Grouped
 from fastal.stratified import StratifiedSelector
 
@@ -150,4 +152,6 @@ def select(
         saved.remove()
     for file, from_row, reason in source.skipped:
         _log.warning("skipped %s from row %d on: %s", file, from_row, reason)
+    if isinstance(source, Files):  # of bfloat16, chunks are tensors
+        picks = picks._replace(rows=np.asarray(picks.rows), scores=np.asarray(picks.scores))
     return picks._replace(ids=source.ids(picks.rows))
