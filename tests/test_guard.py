@@ -100,7 +100,7 @@ def run(code, tmp_path, timeout=60):
 def test_a_cut_file_is_reported_and_the_rows_before_it_are_right(tmp_path):
     code = """
 for name in ("native", "torch"):
-    for cut in (None, 0, 401 * PAGE // 4 * 2, 100 * PAGE, 100 * PAGE + 1234, 5):
+    for cut in (None, 0, 5, 100 * PAGE, 100 * PAGE + 1234):
         path, array, x = mapped()
         want = bits(score(x.clone(), name))
         with backend.guarded(x) as guard:
@@ -117,7 +117,6 @@ for name in ("native", "torch"):
         for dtype in native.DTYPES:
             with backend.guarded(x):
                 assert x.view(-1).view(dtype)[-PAGE:].isnan().all() == (cut is not None)
-    # The other way round, and columns that the guard's range ends with.
     path, array, x = mapped()
     os.truncate(path, 100 * PAGE)
     with backend.guarded(x[:, 7:9]) as guard:
@@ -211,7 +210,7 @@ for name in ("native", "torch"):
     assert ends(lambda: score(x, name)) == (died, "")
     assert ends(lambda: within(x, score, x, name)) == (0, "")
 assert ends(lambda: within(other, touch, x)) == (died, "")
-assert ends(lambda: within(x[:-1], touch, x)) == (died, "")  # a page beyond
+assert ends(lambda: within(x[:-1], touch, x)) == (died, "")  # a row beyond, in the same page
 assert ends(lambda: within(x, os.kill, os.getpid(), signal.SIGBUS)) == (died, "")
 assert ends(lambda: after()) == (died, "")
 
@@ -252,12 +251,12 @@ def without(number):
     calls.append(number)
 
 def handler_before(handler, flags, want):
-    libc.sigaction(7, ctypes.byref(Action(ctypes.cast(handler, ctypes.c_void_p), flags=flags)), None)
+    theirs = Action(ctypes.cast(handler, ctypes.c_void_p), flags=flags)
+    libc.sigaction(7, ctypes.byref(theirs), None)
     mine = action()
     with backend.guarded(x) as guard:
         assert action() != mine
-        libc.raise_signal = getattr(libc, "raise")
-        libc.raise_signal(7)
+        getattr(libc, "raise")(7)
         touch(x)
     assert calls == [want] and guard.broken and action() == mine, calls
 
@@ -320,7 +319,8 @@ for _ in range(20):
             scores = score(x[rows], "native")
         seen.append((guard.broken, all(s.isnan().all() for s in scores)))
 
-    threads = [threading.Thread(target=look, args=(rows,)) for rows in (slice(0, 700), slice(300, 1000))]
+    parts = slice(0, 700), slice(300, 1000)
+    threads = [threading.Thread(target=look, args=(part,)) for part in parts]
     for thread in threads:
         thread.start()
     for thread in threads:
