@@ -340,7 +340,7 @@ def hold():
         held.set()
         leave.wait()
 
-thread = threading.Thread(target=hold)
+thread = threading.Thread(target=hold, daemon=True)
 thread.start()
 held.wait()
 assert free_slots() == 63
