@@ -23,14 +23,19 @@ def convert_pool(pool: Files, out: Path, *, shard_bytes: int, how: How | None = 
     """
     if out.exists():
         raise ValueError(f"out: {out} exists")
+    how = how or How()
     columns = pool.columns
     writer = ShardWriter(
         out, shard_bytes, columns.ids, pool.ids if columns.ids else None, columns.groups
     )
-    job = Job("convert", pool, out, (out.suffix,), {"shard_bytes": shard_bytes}, how or How())
+    job = Job("convert", pool, out, (out.suffix,), {"shard_bytes": shard_bytes}, how)
     if not job.goes_on():
         writer.begin()
-    shards = job.run(writer)
+    try:
+        shards = job.run(writer)
+    except BaseException:
+        writer.abandon(keep=how.checkpoint is not None)
+        raise
     job.finish(shards=shards.shards)
     return shards
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from fastal import backend as backends
 from fastal.arrays import as_tensor
 from fastal.checkpoint import Checkpoint
@@ -68,7 +70,7 @@ def _feed(reducer: Reducer[Any], source: Source, chunk: Chunk) -> None:
     """Has the reducer take a chunk; what is wrong with it is said with its file and row."""
     groups = {"groups": chunk.groups} if getattr(reducer, "takes_groups", False) else {}
     # What vanishes of a mapped file becomes NaN: rows that no reducer takes for valid.
-    with backends.guarded(as_tensor(chunk.x, "pool")) as guard:
+    with backends.guarded(as_tensor(_memory(chunk.x), "pool")) as guard:
         try:
             reducer.update(chunk.x, chunk.start, **groups)
         except InvalidRows as error:
@@ -80,3 +82,8 @@ def _feed(reducer: Reducer[Any], source: Source, chunk: Chunk) -> None:
                 raise
             raise type(error)(f"{where}: {error}") from error
     source.check(chunk.start, lost=guard.broken)
+
+
+def _memory(x: Any) -> Any:
+    """The bytes of a chunk, which no byte order or alignment makes a copy of."""
+    return x.view(np.uint8) if isinstance(x, np.ndarray) and x.flags.c_contiguous and x.size else x

@@ -124,6 +124,13 @@ class ShardWriter:
         self._aside.replace(self._folder)
         return Shards(rows, len(self._files))
 
+    def abandon(self, *, keep: bool) -> None:
+        """Ends without a result; what was written is kept to go on from, or removed."""
+        if self._open is not None:
+            self._open.file.close()
+        if not keep:
+            shutil.rmtree(self._aside, ignore_errors=True)
+
     def _shard_for(self, x: torch.Tensor) -> "_Shard":
         """The open shard, a new one where there is none or rows are of another kind."""
         if self._open is not None and not self._open.takes(x):
@@ -163,7 +170,7 @@ class _Shard:
         self._shape = tuple(x.shape[1:])
         self._spans: list[list[int]] = []  # first row and row after the last, of the pool
         self.groups: list[Any] = []
-        self._file: BinaryIO = path.open("w+b")
+        self.file: BinaryIO = path.open("w+b")
         self._write_header()
 
     @classmethod
@@ -174,9 +181,9 @@ class _Shard:
         shard._spans, shard.groups = [list(span) for span in state["spans"]], list(state["groups"])
         if not path.is_file() or path.stat().st_size < state["bytes"]:
             raise ValueError(f"{path}: the rows written so far are gone")
-        shard._file = path.open("r+b")
-        shard._file.seek(state["bytes"])
-        shard._file.truncate()
+        shard.file = path.open("r+b")
+        shard.file.seek(state["bytes"])
+        shard.file.truncate()
         return shard
 
     @property
@@ -191,29 +198,29 @@ class _Shard:
         return (self.dtype, self._shape) == (str(x.dtype).removeprefix("torch."), x.shape[1:])
 
     def append(self, x: torch.Tensor, start: int) -> None:
-        self._file.write(_bits(x).contiguous().numpy().tobytes())
+        self.file.write(_bits(x).contiguous().numpy().tobytes())
         if self._spans and self._spans[-1][1] == start:
             self._spans[-1][1] += len(x)
         else:
             self._spans.append([start, start + len(x)])
 
     def state_dict(self) -> dict[str, Any]:
-        to_disk(self._file)
+        to_disk(self.file)
         return {
             "dtype": self.dtype, "shape": self._shape, "spans": self._spans,
-            "groups": self.groups, "bytes": self._file.tell(),
+            "groups": self.groups, "bytes": self.file.tell(),
         }  # fmt: skip
 
     def close(self) -> None:
-        self._file.seek(0)
+        self.file.seek(0)
         self._write_header()  # of the same length: NumPy leaves room for a longer shape
-        to_disk(self._file)
-        self._file.close()
+        to_disk(self.file)
+        self.file.close()
 
     def _write_header(self) -> None:
         dtype = _bits(torch.empty(0, dtype=getattr(torch, self.dtype))).numpy().dtype
         header = {"descr": dtype.str, "fortran_order": False, "shape": (self.n_rows, *self._shape)}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        np.lib.format.write_array_header_1_0(self.file, header)
 
 
 def _bits(x: torch.Tensor) -> torch.Tensor:
