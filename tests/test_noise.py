@@ -37,11 +37,12 @@ def key(name, score, row, seed, beta):
 
 def drawn(name, scores, k, seed=0, beta=1.0, first=0):
     """The k rows with the largest keys, in float32, and their scores: by sorting tuples."""
-    keys = {
-        row: np.float32(key(name, float(score), first + row, seed, beta))
-        for row, score in enumerate(scores)
-        if score == score
-    }
+    with np.errstate(over="ignore"):
+        keys = {
+            row: np.float32(key(name, float(score), first + row, seed, beta))
+            for row, score in enumerate(scores)
+            if score == score
+        }
     rows = sorted(keys, key=lambda row: (-keys[row], row))[:k]
     return [first + row for row in rows], [float(scores[row]) for row in rows]
 
