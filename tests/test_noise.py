@@ -249,13 +249,15 @@ def test_the_bar_is_the_kth_best(name, by):
     selector = fastal.Selector(40, by, noise=name, seed=3)
     for start in range(0, 900, 30):
         selector.update(x[start : start + 30])
+        bar = selector.bar  # before the best are selected, and after: the same
         picks = selector.result()
+        assert bar == selector.bar
         if start == 0:
-            assert selector.bar is None
+            assert bar is None
             continue
         last = torch.from_numpy(picks.scores[-1:])
         noise = Noise(name, 3)
-        assert selector.bar == noise.keys(last, int(picks.rows[-1])).item()
+        assert bar == noise.keys(last, int(picks.rows[-1])).item()
 
 
 def test_the_bar_disturbs_nothing_and_lags_only_on_a_gpu():

@@ -136,6 +136,18 @@ def test_bars_rise_and_the_buffer_stays_small(monkeypatch, order, k):
         assert chosen._top._held == before
 
 
+@pytest.mark.parametrize(
+    ("score", "row", "held"), [(0.4, 0, 3), (0.5, 9, 3), (0.5, 1, 4), (0.6, 9, 4)]
+)
+def test_with_k_every_group_has_to_beat_the_kth_best(monkeypatch, score, row, held):
+    monkeypatch.setattr(grouped_topk, "_BLOCK", 4)
+    chosen = selector(10, k=3)
+    chosen.update(np.array([0.3, 0.9, 0.5, 0.7]), 2, ["b", "a", "a", "a"])
+    assert chosen._top._held == 3
+    chosen.update(np.array([score]), row, ["b"])
+    assert chosen._top._held == held
+
+
 def test_groups_that_come_late():
     scores, labels = np.linspace(1, 0.1, 900), [row // 300 for row in range(900)]
     chosen = selector(2)
