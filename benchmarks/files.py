@@ -47,11 +47,12 @@ def medians(*works: Work, rounds: int, before: Work = lambda: None) -> list[floa
 
 def write_pool(path: Path, n_bytes: int) -> None:
     rows = n_bytes // CLASSES // 4
-    pool = np.lib.format.open_memmap(path, "w+", np.float32, (rows, CLASSES))
+    header = {"descr": "<f4", "fortran_order": False, "shape": (rows, CLASSES)}
     block = np.random.default_rng(0).standard_normal((10_000, CLASSES), np.float32) * 3
-    for first in range(0, rows, len(block)):
-        pool[first : first + len(block)] = block[: rows - first] * np.float32(1 + first / rows)
-    pool.flush()
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for first in range(0, rows, len(block)):
+            file.write(block[: rows - first] * np.float32(1 + first / rows))
 
 
 def forget(path: Path) -> None:
