@@ -44,6 +44,19 @@ def as_tensor(x: Any, name: str) -> Tensor:
     raise TypeError(f"{name}: wanted an array (torch, NumPy, DLPack), got {type(x).__name__}")
 
 
+def memory_of(x: Any, name: str) -> Tensor:
+    """The memory that an array is in, whatever it holds, as a tensor; empty if `x` is none."""
+    if not is_array(x):
+        return torch.empty(0)
+    if not isinstance(x, np.ndarray):
+        return as_tensor(x, name)
+    spans = [(n - 1) * stride for n, stride in zip(x.shape, x.strides, strict=True)]
+    if not x.size:
+        return torch.empty(0)
+    first = x.__array_interface__["data"][0] + sum(span for span in spans if span < 0)
+    return torch.from_numpy(np.asarray(_Memory(x, first, sum(map(abs, spans)) + x.itemsize)))
+
+
 def as_sliceable(x: Any, name: str) -> Any:
     """`x` itself if it has a shape and slices, else the tensor or NumPy array that it produces."""
     if isinstance(x, (Tensor, np.ndarray)) or hasattr(x, "__array_namespace__"):
@@ -88,6 +101,16 @@ class _Addressable:
         interface = dict(x.__array_interface__)
         interface["data"] = (interface["data"][0], False)
         self.__array_interface__ = interface
+        self._owner = x
+
+
+class _Memory:
+    """Lends the memory that a NumPy array is in to torch, as bytes."""
+
+    def __init__(self, x: NDArray[Any], first: int, n_bytes: int) -> None:
+        self.__array_interface__ = {
+            "data": (first, False), "shape": (n_bytes,), "typestr": "|u1", "version": 3
+        }  # fmt: skip
         self._owner = x
 
 

@@ -7,6 +7,7 @@ replaced whole, on disk before it is named, so there is always one that is good.
 import hashlib
 import io
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.outputs import written_whole
+from fastal.outputs import lock, written_whole
 from fastal.reducer import Reducer
 from fastal.sources import PathLike, Skipped, Source
 from fastal.version import __version__
@@ -27,7 +28,7 @@ _PAUSE = 100
 
 
 class Checkpoint:
-    """Saves a reducer's state in a folder, and restores it.
+    """Saves a reducer's state in a folder, and restores it; a context, in which no other run may.
 
     Args:
         folder: made if missing; holds one run's checkpoint.
@@ -36,9 +37,10 @@ class Checkpoint:
         resume: go on from the folder's checkpoint if there is one.
 
     Raises:
-        ValueError: the pool cannot be told from another; or the folder holds a checkpoint, and
-            `resume` is not set; or it is damaged, or of another run: the message says what differs.
-        OSError: the folder cannot be made.
+        ValueError: the pool cannot be told from another; or, where the context begins, the folder
+            holds a checkpoint, and `resume` is not set; or it is damaged, or of another run: the
+            message says what differs; or another run uses the folder.
+        OSError: the folder cannot be made, or written to.
     """
 
     def __init__(
@@ -47,18 +49,43 @@ class Checkpoint:
         pool = source.fingerprint()
         if pool is None:
             raise ValueError("checkpoint: only a pool of files can be resumed")
-        folder = Path(folder)
+        self._folder = Path(folder)
+        self._path = self._folder / _NAME
+        self._resume = resume
         self._identity = {"fastal": __version__, **run, "pool": pool}
         self._identity = json.loads(json.dumps(self._identity, default=str))
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / _NAME
         self._saved = time.monotonic()
         self._took = 0.0
-        if self._path.exists() and not resume:
-            raise ValueError(
-                f"checkpoint: {folder} holds one already: resume it, or remove {self._path}"
-            )
-        self._state = self._load() if self._path.exists() else None
+        self._state: dict[str, Any] | None = None
+
+    def __enter__(self) -> "Checkpoint":
+        folder = self._folder
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"checkpoint: {folder} cannot be written to")
+        self._lock = os.open(folder, os.O_RDONLY)
+        try:
+            if not lock(self._lock):
+                raise ValueError(f"checkpoint: another run uses {folder}")
+            if self.exists and not self._resume:
+                raise ValueError(
+                    f"checkpoint: {folder} holds one already: resume it, or remove {self._path}"
+                )
+            self._state = self._load() if self.exists else None
+            for left in folder.glob(f".{_NAME}.*.tmp"):  # by a run that was killed as it saved
+                left.unlink()
+        except BaseException:
+            os.close(self._lock)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._lock)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds one."""
+        return self._path.exists()
 
     @property
     def row(self) -> int:
@@ -67,6 +94,7 @@ class Checkpoint:
 
     def forget(self) -> None:
         """Starts over."""
+        self.remove()
         self._state = None
 
     def restore(self, reducer: Reducer[Any], source: Source) -> int:
@@ -169,4 +197,5 @@ def _stamped(stamp: list[Any] | None) -> str:
         return "is not"
     if len(stamp) == 1:
         return f"is version {stamp[0]}"
-    return f"has {stamp[0]:,} bytes and the time {stamp[1] / 1e9:.3f}"
+    seconds, rest = divmod(stamp[1], 10**9)
+    return f"has {stamp[0]:,} bytes and the time {seconds}.{rest:09}"

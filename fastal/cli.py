@@ -16,7 +16,9 @@ import fastal
 from fastal.backend import BACKENDS, backend_reasons, instruction_set
 from fastal.convert import convert_picks, convert_pool
 from fastal.errors import Interrupted
-from fastal.jobs import How, score_to_file, select_to_file, versions
+from fastal.interrupts import raising
+from fastal.job import How, versions
+from fastal.jobs import score_to_file, select_to_file
 from fastal.noise import NOISES
 from fastal.picks_files import PICKS_SUFFIXES
 from fastal.progress import Reporter
@@ -134,7 +136,7 @@ def _run_over(
     column, columns = options.pop("column"), options.pop("columns")
     if column and columns:
         raise ValueError("columns: not together with column")
-    with reporter.warnings():
+    with raising(), reporter.warnings():
         source = open_pool(
             list(pool),
             column=columns.split(",") if columns else column,

@@ -1,12 +1,15 @@
 """`fastal convert`: pools to shards that are read at the speed of memory, picks to other files."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from fastal.jobs import How, Job
+from fastal.job import How, Job
 from fastal.outputs import written_whole
 from fastal.picks_files import PICKS_SUFFIXES, read_picks, write_picks
 from fastal.shards import Shards, ShardWriter
 from fastal.sources.files import Files
+
+_CHUNK_BYTES = 32 << 20  # of which a copy is made
 
 
 def convert_pool(pool: Files, out: Path, *, shard_bytes: int, how: How | None = None) -> Shards:
@@ -23,20 +26,22 @@ def convert_pool(pool: Files, out: Path, *, shard_bytes: int, how: How | None = 
     """
     if out.exists():
         raise ValueError(f"out: {out} exists")
-    how = how or How()
     columns = pool.columns
     writer = ShardWriter(
         out, shard_bytes, columns.ids, pool.ids if columns.ids else None, columns.groups
     )
-    job = Job("convert", pool, out, (out.suffix,), {"shard_bytes": shard_bytes}, how)
-    if not job.goes_on():
-        writer.begin()
-    try:
-        shards = job.run(writer)
-    except BaseException:
-        writer.abandon(keep=how.checkpoint is not None)
-        raise
-    job.finish(shards=shards.shards)
+    how = how or How()
+    how = replace(how, chunk_bytes=how.chunk_bytes or _CHUNK_BYTES)
+    arguments = {"shard_bytes": shard_bytes}
+    with Job("convert", pool, out, (out.suffix,), arguments, how) as job:
+        if not job.goes_on():
+            writer.begin()
+        try:
+            shards = job.run(writer)
+        except BaseException:
+            writer.abandon(keep=job.keeps())
+            raise
+        job.finish(shards=shards.shards)
     return shards
 
 

@@ -42,8 +42,8 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
         return InvalidRows(self.rows, self.count, self.span, self.reason, where)
 
 
-class Interrupted(Exception):  # noqa: N818  (nothing is wrong)
-    """A signal asked the run to end.
+class Interrupted(BaseException):
+    """A signal asked the run to end. No error: whoever handles those of files lets it pass.
 
     Attributes:
         signal: its number.

@@ -8,6 +8,19 @@ from types import FrameType
 
 from fastal.errors import Interrupted
 
+_Handler = Callable[[int, FrameType | None], None]
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """Within, SIGINT and SIGTERM raise `Interrupted`."""
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise Interrupted(number)
+
+    with _handling(stop):
+        yield
+
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
@@ -26,12 +39,20 @@ def interruptible() -> Iterator[Callable[[], None]]:
         if received:
             raise Interrupted(received[0])
 
-    if threading.current_thread() is not threading.main_thread():
+    with _handling(note):
         yield check
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+@contextmanager
+def _handling(handler: _Handler) -> Iterator[None]:
+    """Has a function handle the signals, but those that are ignored, as under nohup."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
     try:
-        yield check
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)

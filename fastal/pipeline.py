@@ -1,12 +1,12 @@
 """Drives a reducer over a source; knows no strategy and no format."""
 
 from collections.abc import Callable
+from functools import partial
+from inspect import signature
 from typing import Any
 
-import numpy as np
-
 from fastal import backend as backends
-from fastal.arrays import as_tensor
+from fastal.arrays import memory_of
 from fastal.checkpoint import Checkpoint
 from fastal.errors import Interrupted, InvalidRows
 from fastal.reducer import Reducer, Result
@@ -44,8 +44,10 @@ def run(
             with the file and row where the source has files.
     """
     start = 0 if checkpoint is None else checkpoint.restore(reducer, source)
+    update = _confirming(reducer)
     for chunk in source.chunks(_chunk_rows(source, chunk_bytes), start):
-        _feed(reducer, source, chunk)
+        groups = {"groups": chunk.groups} if getattr(reducer, "takes_groups", False) else {}
+        _feed(partial(update, chunk.x, chunk.start, **groups), source, chunk)
         rows = chunk.x.shape[0]
         row = chunk.start + rows
         try:
@@ -66,24 +68,52 @@ def _chunk_rows(source: Source, chunk_bytes: int | None) -> int:
     return rows if rows < ALIKE else rows - rows % ALIKE
 
 
-def _feed(reducer: Reducer[Any], source: Source, chunk: Chunk) -> None:
-    """Has the reducer take a chunk; what is wrong with it is said with its file and row."""
-    groups = {"groups": chunk.groups} if getattr(reducer, "takes_groups", False) else {}
-    # What vanishes of a mapped file becomes NaN: rows that no reducer takes for valid.
-    with backends.guarded(as_tensor(_memory(chunk.x), "pool")) as guard:
+class _LeftOut(Exception):  # noqa: N818  (what is wrong is known elsewhere)
+    """The source no longer stands by a chunk: skipped, or for the reason that is the cause."""
+
+
+def _confirming(reducer: Reducer[Any]) -> Callable[..., None]:
+    """The reducer's `update`; where it knows no `confirm`, that is called after it."""
+    if "confirm" in signature(reducer.update).parameters:
+        return reducer.update
+
+    def update(x: Any, start: int, *, confirm: Callable[[], None], **groups: Any) -> None:
+        reducer.update(x, start, **groups)
+        confirm()
+
+    return update
+
+
+def _feed(update: Callable[..., None], source: Source, chunk: Chunk) -> None:
+    """Has a reducer take a chunk; what is wrong with it is said with its file and row."""
+    # What vanishes of a mapped file reads as NaN, or as zeros where it ends amid a page: the
+    # reducer asks again before it takes what it has made of them.
+    with (
+        backends.guarded(memory_of(chunk.x, "pool")) as guard,
+        backends.guarded(memory_of(chunk.groups, "groups")) as groups_guard,
+    ):
+
+        def confirm() -> None:
+            try:
+                stands = source.check(chunk.start, lost=guard.broken or groups_guard.broken)
+            except (OSError, ValueError) as error:
+                raise _LeftOut from error
+            if not stands:
+                raise _LeftOut
+
         try:
-            reducer.update(chunk.x, chunk.start, **groups)
+            try:
+                update(confirm=confirm)
+            except (TypeError, ValueError):
+                confirm()
+                raise
+        except _LeftOut as left_out:
+            if left_out.__cause__ is not None:
+                raise left_out.__cause__ from None
         except InvalidRows as error:
-            if not guard.broken:
-                raise error.located(source.locate(error.rows[0])) from None
+            raise error.located(source.locate(error.rows[0])) from None
         except (TypeError, ValueError) as error:
             where = source.locate(chunk.start)
             if not where or type(error) not in (TypeError, ValueError):
                 raise
             raise type(error)(f"{where}: {error}") from error
-    source.check(chunk.start, lost=guard.broken)
-
-
-def _memory(x: Any) -> Any:
-    """The bytes of a chunk, which no byte order or alignment makes a copy of."""
-    return x.view(np.uint8) if isinstance(x, np.ndarray) and x.flags.c_contiguous and x.size else x

@@ -13,7 +13,12 @@ class Reducer(Protocol[Result]):
     """
 
     def update(self, chunk: Any, start: int | None = None) -> None:
-        """Takes rows start, start + 1, ... of the pool; None: where the last chunk ended."""
+        """Takes rows start, start + 1, ... of the pool; None: where the last chunk ended.
+
+        One that has a keyword argument `confirm` is given a function, which it calls when it has
+        looked at all of the chunk and taken none of it; what that raises leaves the state as it
+        was. So a file that is cut short meanwhile leaves no trace. To others it happens afterwards.
+        """
 
     def merge(self, other: Any) -> None:
         """Takes in a reducer of the same kind that saw other rows; the order does not matter."""

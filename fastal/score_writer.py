@@ -1,5 +1,6 @@
 """All scores of a pool as a reducer: its result is a file."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -7,12 +8,13 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.outputs import csv_lines, to_disk
-from fastal.scorer import Scorer
+from fastal.outputs import csv_lines
+from fastal.scorer import Confirm, Scorer
 from fastal.scores import MEASURES
 
 Table = NDArray[Any]  # structured, a float32 field a measure
 _FILL_ROWS = 1 << 16  # written in one go of rows that are missing
+_BLOCK = 1 << 20  # read in one go of what is written
 
 
 class Sink(Protocol):
@@ -25,7 +27,7 @@ class Sink(Protocol):
         """No more rows will come."""
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the file is written, on disk by then."""
+        """How far the file, which is open for reading as well, is written; on disk by then."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from what the file held; ValueError if it does not."""
@@ -61,9 +63,14 @@ class ScoreWriter:
         self._scorer = Scorer(by, kind=kind, on_invalid=on_invalid, backend=backend)
         self._rows = 0
 
-    def update(self, chunk: Any, start: int | None = None) -> None:
-        """Scores and writes rows start, start + 1, ... (None: where the last chunk ended)."""
-        first, scores = self._scorer(chunk, start)
+    def update(
+        self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
+    ) -> None:
+        """Scores and writes rows start, start + 1, ... (None: where the last chunk ended).
+
+        `confirm` is called before anything of the chunk is written, and may raise.
+        """
+        first, scores = self._scorer(chunk, start, confirm)
         table = np.empty(len(scores[0]), table_dtype(self._by))
         for name, column in zip(self._by, scores, strict=True):
             table[name] = column.cpu().numpy()
@@ -119,6 +126,7 @@ class NpySink:
         np.lib.format.write_array_header_1_0(file, header)
         self._first_byte = file.tell()
         self._next = 0  # everything before this row is in the file
+        self._written = _Beginning(file)
 
     def write(self, start: int, table: Table) -> None:
         """Takes the scores of rows from `start` on."""
@@ -133,16 +141,18 @@ class NpySink:
 
     def state_dict(self) -> dict[str, Any]:
         """How far the file is written, on disk by then."""
-        to_disk(self._file)
-        return {"next": self._next}
+        n_bytes = self._first_byte + self._next * self._dtype.itemsize
+        return {"next": self._next, "bytes": n_bytes, "sha256": self._written.to_disk(n_bytes)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from what the file held; ValueError if it does not."""
+        self._written.check(state["bytes"], state["sha256"])
         self._next = state["next"]
-        _check_length(self._file, self._first_byte + self._next * self._dtype.itemsize)
 
     def _put(self, start: int, table: Table) -> None:
-        self._file.seek(self._first_byte + start * table.itemsize)
+        first_byte = self._first_byte + start * table.itemsize
+        self._written.changes(first_byte)
+        self._file.seek(first_byte)
         self._file.write(table.tobytes())
 
 
@@ -157,6 +167,7 @@ class CsvSink:
         self._n_rows = n_rows
         self._dtype = table_dtype(measures)
         self._next = 0
+        self._written = _Beginning(file)
         file.write(",".join(("row", *measures)).encode() + b"\n")
 
     def write(self, start: int, table: Table) -> None:
@@ -172,15 +183,14 @@ class CsvSink:
 
     def state_dict(self) -> dict[str, Any]:
         """How far the file is written, on disk by then."""
-        to_disk(self._file)
-        return {"next": self._next, "bytes": self._file.tell()}
+        n_bytes = self._file.tell()
+        return {"next": self._next, "bytes": n_bytes, "sha256": self._written.to_disk(n_bytes)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from what the file held; ValueError if it does not."""
-        _check_length(self._file, state["bytes"])
-        self._next = state["next"]
-        self._file.seek(state["bytes"])
+        self._written.check(state["bytes"], state["sha256"])
         self._file.truncate()
+        self._next = state["next"]
 
     def _put(self, start: int, table: Table) -> None:
         rows = np.arange(start, start + len(table))
@@ -194,6 +204,38 @@ def _missing(n: int, dtype: np.dtype[Any]) -> Table:
     return table
 
 
-def _check_length(file: BinaryIO, n_bytes: int) -> None:
-    if file.seek(0, os.SEEK_END) < n_bytes:
-        raise ValueError(f"the scores written so far are gone: {n_bytes:,} bytes of {file.name}")
+class _Beginning:
+    """What a file that is written holds so far, known by its checksum; open for reading as well."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._start_over()
+
+    def changes(self, byte: int) -> None:
+        """The file changes from a byte on."""
+        if byte < self._bytes:
+            self._start_over()
+
+    def to_disk(self, n_bytes: int) -> str:
+        """Has the file on disk; the checksum of its first bytes, where it then stands."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.seek(self._bytes)
+        while self._bytes < n_bytes:
+            block = self._file.read(min(_BLOCK, n_bytes - self._bytes))
+            if not block:
+                break
+            self._sum.update(block)
+            self._bytes += len(block)
+        return self._sum.hexdigest()
+
+    def check(self, n_bytes: int, checksum: str) -> None:
+        """ValueError where the checksum of the first bytes is another."""
+        if self.to_disk(n_bytes) != checksum:
+            raise ValueError(
+                f"{self._file.name}: not the scores that the checkpoint goes on from; remove both "
+                "to start over"
+            )
+
+    def _start_over(self) -> None:
+        self._sum, self._bytes = hashlib.sha256(), 0

@@ -14,6 +14,8 @@ from fastal.scores import KINDS, MEASURES
 
 ByCallable = Callable[[Tensor], Any]
 By = str | ByCallable
+# Called when a chunk has been looked at and none of it is taken: what it raises leaves it at that.
+Confirm = Callable[[], None]
 
 _MAX_ROW = 2**63 - 1
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -97,12 +99,20 @@ class Scorer:
             return [scores], int(scores.isnan().sum())
         return backends.counted(chunk.x, self.by, self.kind, backend=chunk.backend)
 
-    def count(self, chunk: Chunk, n_invalid: int, scores: Callable[[], Tensor]) -> None:
-        """Counts a chunk's rows, n_invalid of which have NaN for scores().
+    def count(
+        self,
+        chunk: Chunk,
+        n_invalid: int,
+        scores: Callable[[], Tensor],
+        confirm: Confirm | None = None,
+    ) -> None:
+        """Counts a chunk's rows, n_invalid of which have NaN for scores(); `confirm` comes first.
 
         Raises:
             InvalidRows: with on_invalid="raise"; nothing is counted then.
         """
+        if confirm is not None:
+            confirm()
         if n_invalid and self.on_invalid == "raise":
             rows = (scores().isnan().nonzero()[:NAMED_ROWS, 0] + chunk.start).tolist()
             reason = "has score NaN" if callable(self.by) else _INVALID[self.kind]
@@ -112,11 +122,13 @@ class Scorer:
         self.n_classes = chunk.n_classes
         self.next_row = chunk.start + len(chunk.x)
 
-    def __call__(self, chunk: Any, start: int | None) -> tuple[int, list[Tensor]]:
+    def __call__(
+        self, chunk: Any, start: int | None, confirm: Confirm | None = None
+    ) -> tuple[int, list[Tensor]]:
         """The number of the chunk's first row, and its scores, counted; see the three above."""
         checked = self.checked(chunk, start)
         scores, n_invalid = self.scores(checked)
-        self.count(checked, n_invalid, lambda: scores[0])
+        self.count(checked, n_invalid, lambda: scores[0], confirm)
         return checked.start, scores
 
     def _checked_classes(self, x: Tensor, start: int) -> int:
@@ -138,7 +150,7 @@ class Scorer:
 
     def merge(self, other: "Scorer") -> None:
         """Takes in the counts of a scorer with the same arguments."""
-        if callable(self.by) and "<lambda>" in _name_of(self.by) and self.by is not other.by:
+        if callable(self.by) and "<lambda>" in name_of(self.by) and self.by is not other.by:
             raise ValueError("merge: by is a different lambda there; give it a name with def")
         self._check_same(other.state_dict(), "merge: the other")
         self.n_classes = self.n_classes or other.n_classes
@@ -148,7 +160,7 @@ class Scorer:
     def state_dict(self) -> dict[str, Any]:
         """The counts, and the arguments that they are bound to; of a callable, its name."""
         return {
-            "by": _name_of(self.by) if callable(self.by) else list(self.by),
+            "by": name_of(self.by) if callable(self.by) else list(self.by),
             "kind": self.kind,
             "n_classes": self.n_classes,
             "invalid": self.invalid,
@@ -194,7 +206,8 @@ def _call(by: ByCallable, x: Tensor, start: int) -> Tensor:
     return scores.to(torch.float32)
 
 
-def _name_of(by: ByCallable) -> str:
+def name_of(by: ByCallable) -> str:
+    """What a callable is known by in a state that is saved."""
     named = by if hasattr(by, "__qualname__") else type(by)
     return f"{named.__module__}.{named.__qualname__}"
 

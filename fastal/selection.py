@@ -10,7 +10,7 @@ from fastal.arrays import kind_of
 from fastal.errors import check_same, restoring
 from fastal.fused_topk import FusedTopK
 from fastal.noise import Noise
-from fastal.scorer import By, Chunk, Scorer
+from fastal.scorer import By, Chunk, Confirm, Scorer
 from fastal.topk import TopK, checked_count
 
 _ALL = 2**63 - 1
@@ -91,13 +91,17 @@ class Selector:
         self._scorer = Scorer(measures, kind=kind, on_invalid=on_invalid, backend=backend)
         self._as_given: Callable[[torch.Tensor], Any] | None = None
 
-    def update(self, chunk: Any, start: int | None = None) -> None:
+    def update(
+        self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
+    ) -> None:
         """Takes rows start, start + 1, ... (None: where the last chunk ended).
 
         Args:
             chunk: [n, C] array of logits (or what `kind` says), float16, bfloat16, float32 or
                 float64, any strides, n >= 0, on any device. Any shape [n, ...] for a callable.
             start: the row number of the chunk's first row, at least 0.
+            confirm: called when all of the chunk has been looked at and none of it is taken; what
+                it raises leaves the state as it was.
 
         Raises:
             InvalidRows: with on_invalid="raise".
@@ -106,21 +110,21 @@ class Selector:
         rows = self._scorer.checked(chunk, start)
         fuses = self._noise.name is None and self._fused.takes(rows.x, rows.start, rows.backend)
         if fuses:
-            self._update_fused(rows)
+            self._update_fused(rows, confirm)
         else:
             (scores,), n_invalid = self._scorer.scores(rows)
             keys = self._noise.keys(scores, rows.start)
-            self._scorer.count(rows, n_invalid, lambda: scores)
+            self._scorer.count(rows, n_invalid, lambda: scores, confirm)
             self._top.update(keys, rows.start, *([scores] if self._noise.on_rows else []))
         self._as_given = kind_of(chunk)
 
-    def _update_fused(self, rows: Chunk) -> None:
+    def _update_fused(self, rows: Chunk, confirm: Confirm | None) -> None:
         assert not callable(self._scorer.by)
         (measure,) = self._scorer.by
         update = self._fused.update(rows.x, measure, self._scorer.kind, rows.start, rows.backend)
         with update as n_invalid:
             # A second look at the chunk, only where rows have to be named.
-            self._scorer.count(rows, n_invalid, lambda: self._scorer.scores(rows)[0][0])
+            self._scorer.count(rows, n_invalid, lambda: self._scorer.scores(rows)[0][0], confirm)
 
     def merge(self, other: "Selector") -> None:
         """Takes in a selector with the same arguments that saw other rows.

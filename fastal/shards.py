@@ -66,10 +66,23 @@ class ShardWriter:
             if column is not None:
                 (self._aside / _folder_of(column)).mkdir(exist_ok=True)
 
-    def update(self, chunk: Any, start: int | None = None, groups: Any = None) -> None:
-        """Writes rows start, start + 1, ... (None: where the last chunk ended)."""
+    def update(
+        self,
+        chunk: Any,
+        start: int | None = None,
+        groups: Any = None,
+        *,
+        confirm: Callable[[], None] | None = None,
+    ) -> None:
+        """Writes rows start, start + 1, ... (None: where the last chunk ended).
+
+        `confirm` is called before anything of the chunk is written, and may raise.
+        """
         first = self._next_row if start is None else start
         x = as_tensor(chunk, "pool").cpu()
+        if confirm is not None:
+            x = x.clone()  # what is confirmed is what will be written
+            confirm()
         labels = None if groups is None else as_groups(groups, len(x), "groups")
         row_bytes = max(1, x[:1].nbytes)
         shard_rows = max(1, min(_MOST_ROWS, self._shard_bytes // row_bytes))

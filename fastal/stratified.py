@@ -12,7 +12,7 @@ from fastal.errors import check_same, restoring
 from fastal.grouped_topk import GroupedTopK
 from fastal.groups import Groups, as_groups
 from fastal.noise import Noise
-from fastal.scorer import By, Chunk, Scorer
+from fastal.scorer import By, Chunk, Confirm, Scorer
 from fastal.selection import Picks
 from fastal.topk import checked_count
 
@@ -78,7 +78,14 @@ class StratifiedSelector:
         self._top = GroupedTopK(self._per_group, self._k)
         self._as_given: Callable[[torch.Tensor], Any] | None = None
 
-    def update(self, chunk: Any, start: int | None = None, groups: Any = None) -> None:
+    def update(
+        self,
+        chunk: Any,
+        start: int | None = None,
+        groups: Any = None,
+        *,
+        confirm: Confirm | None = None,
+    ) -> None:
         """Takes rows start, start + 1, ... (None: where the last chunk ended).
 
         Args:
@@ -86,6 +93,8 @@ class StratifiedSelector:
             start: the row number of the chunk's first row, at least 0.
             groups: the groups of the rows: [n] integers, bools, strings or None, as an array or a
                 list, or `fastal.groups.Groups`. Not to be given with predicted=True.
+            confirm: called when all of the chunk has been looked at and none of it is taken; what
+                it raises leaves the state as it was.
 
         Raises:
             InvalidRows: with on_invalid="raise".
@@ -96,7 +105,7 @@ class StratifiedSelector:
         of_rows = self._groups_of(rows, groups)
         (scores,), n_invalid = self._scorer.scores(rows)
         keys = self._noise.keys(scores, rows.start)
-        self._scorer.count(rows, n_invalid, lambda: scores)
+        self._scorer.count(rows, n_invalid, lambda: scores, confirm)
         self._top.update(keys.cpu().numpy(), rows.start, scores.cpu().numpy(), of_rows)
         self._as_given = kind_of(chunk)
 

@@ -1,6 +1,7 @@
 """Uncertainty sampling: scores of a matrix, and the most uncertain rows of any pool."""
 
 import logging
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from fastal.arrays import as_tensor, kind_of
 from fastal.backend import instruction_set
 from fastal.checkpoint import Checkpoint
 from fastal.pipeline import run
-from fastal.scorer import By, Scorer
+from fastal.scorer import By, Scorer, name_of
 from fastal.scores import MEASURES, Scores
 from fastal.selection import Picks, Selector
 from fastal.sources import PathLike, open_pool
@@ -125,7 +126,7 @@ def select(
         "kind": kind, "on_invalid": on_invalid, "backend": backend,
         "noise": noise, "seed": seed, "beta": beta,
     }  # fmt: skip
-    arguments = {"by": by if isinstance(by, str) else repr(by), "k": k, **options}
+    arguments = {"by": name_of(by) if callable(by) else by, "k": k, **options}
     selector: Selector | StratifiedSelector
     if per_group is None:
         if groups is not None:
@@ -137,21 +138,24 @@ def select(
         selector = StratifiedSelector(per_group, by, k=k, predicted=is_predicted, **options)  # type: ignore[arg-type]
         groups = None if is_predicted else groups
     source = open_pool(pool) if groups is None else Grouped(open_pool(pool), groups)
-    saved = None
-    if checkpoint is not None:
-        arguments["instructions"] = instruction_set()
-        saved = Checkpoint(checkpoint, arguments, source, resume=resume)
-    elif resume:
+    if resume and checkpoint is None:
         raise ValueError("resume: wanted checkpoint, the folder to resume from")
     if chunk_bytes is None and callable(by):
         chunk_bytes = _COPIED_BYTES
     if chunk_bytes is None and isinstance(pool, torch.Tensor) and pool.is_cuda:
         chunk_bytes = _GPU_CHUNK_BYTES
-    picks = run(selector, source, chunk_bytes=chunk_bytes, checkpoint=saved)
-    if saved is not None:
-        saved.remove()
+    with ExitStack() as context:
+        saved = None
+        if checkpoint is not None:
+            arguments["instructions"] = instruction_set()
+            saved = Checkpoint(checkpoint, arguments, source, resume=resume)
+            context.enter_context(saved)
+        picks = run(selector, source, chunk_bytes=chunk_bytes, checkpoint=saved)
+        if isinstance(source, Files):  # of bfloat16, chunks are tensors
+            picks = picks._replace(rows=np.asarray(picks.rows), scores=np.asarray(picks.scores))
+        picks = picks._replace(ids=source.ids(picks.rows))
+        if saved is not None:
+            saved.remove()
     for file, from_row, reason in source.skipped:
         _log.warning("skipped %s from row %d on: %s", file, from_row, reason)
-    if isinstance(source, Files):  # of bfloat16, chunks are tensors
-        picks = picks._replace(rows=np.asarray(picks.rows), scores=np.asarray(picks.scores))
-    return picks._replace(ids=source.ids(picks.rows))
+    return picks

@@ -1,4 +1,5 @@
 import os
+from itertools import pairwise
 
 import pytest
 import torch
@@ -7,11 +8,13 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
+import numpy as np
+
 from fastal_kernels import native
+from tests.forks import CLASSES, Job, N, Server, logits_of
 from tests.matrices import BACKENDS
 
 if not torch.cuda.is_available():
-    import numpy as np
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
     def fma(builder, x, y, z):
@@ -38,3 +41,33 @@ def backend(request, monkeypatch):
     if variant:
         monkeypatch.setenv(native.VARIABLE, variant)
     return name, device
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("runs"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def pools(tmp_path_factory):
+    """The same rows as .npy files, and as Parquet files with ids, in row groups of odd sizes."""
+    pa = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet")
+    folder, logits = tmp_path_factory.mktemp("pools"), logits_of()
+    for kind in ("npy", "parquet"):
+        (folder / kind).mkdir()
+    for i, (start, stop) in enumerate(pairwise([0, 1, 7001, 7001, 15_000, N])):
+        part = logits[start:stop]
+        np.save(folder / "npy" / f"{i}.npy", part)
+        rows = pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), CLASSES)
+        ids = [f"id {row}" for row in range(start, stop)]
+        table = pa.table({"x": rows, "id": ids})
+        pa.parquet.write_table(table, folder / "parquet" / f"{i}.parquet", row_group_size=1234)
+    return folder
+
+
+@pytest.fixture
+def job(server, pools, tmp_path):
+    return lambda name: Job(server, pools, tmp_path, name)

@@ -38,10 +38,11 @@ class ArraySource:
         """Nothing to add: row numbers are the array's own."""
         return ""
 
-    def check(self, start: int, *, lost: bool) -> None:
+    def check(self, start: int, *, lost: bool) -> bool:
         """See `Source.check`: a mapped file of the caller's own may vanish."""
         if lost:
             raise OSError(f"pool: rows from {start} on vanished: a mapped file that was cut short?")
+        return True
 
     def fingerprint(self) -> None:
         """None: reading all of it would tell, no less."""

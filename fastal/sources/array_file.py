@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastal.arrays import as_tensor
+from fastal import backend as backends
+from fastal.arrays import as_tensor, memory_of
 from fastal.sources.location import Location
 from fastal.sources.readahead import ReadAhead
 from fastal.sources.reader import Columns, naming
@@ -90,8 +91,12 @@ class ArrayFile(ABC):
         """See `Reader.take`."""
         with naming(self.file), self._arrays() as arrays:
             values = arrays[name]
-            if isinstance(values, np.ndarray):
-                return _labels(values[rows])
+            if isinstance(values, np.ndarray):  # mapped, as it may be
+                with backends.guarded(memory_of(values, name)) as guard:
+                    found = _labels(values[rows])
+                if guard.broken:
+                    raise ValueError("cut short, or unreadable, while it was being read")
+                return found
             return np.concatenate([_labels(values[row : row + 1]) for row in rows])
 
     def _matrix(self, arrays: Mapping[str, Any]) -> Any:

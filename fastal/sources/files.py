@@ -1,9 +1,11 @@
 """Files as one pool, one after the other, whatever their formats."""
 
+import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -63,7 +65,7 @@ class Files:
             raise ValueError(f"on_bad_file: wanted raise or skip, got {on_bad_file!r}")
         self._skips = on_bad_file == "skip"
         self.skipped: list[Skipped] = []
-        self._lost: set[int] = set()  # files whose memory vanished while a chunk was looked at
+        self._giving_up = Lock()  # the reader's thread may, and the one that looks at chunks
         found = expand(paths, _READERS)
         self.columns = columns._replace(
             ids=columns.ids or found.id_column, groups=columns.groups or found.group_column
@@ -84,7 +86,7 @@ class Files:
         An empty pool is one empty chunk.
         """
         for index, chunk in prefetched(self._read(rows, start)):
-            if index not in self._lost:
+            if chunk.start < self._end(index):
                 yield chunk
 
     def locate(self, row: int) -> str:
@@ -92,7 +94,7 @@ class Files:
         index = self._index(row)
         return f"{self.files[index].file} row {row - self.starts[index]}"
 
-    def check(self, start: int, *, lost: bool) -> None:
+    def check(self, start: int, *, lost: bool) -> bool:
         """See `Source.check`: the rest of a file that was cut short is skipped, where bad ones are.
 
         One that changed in another way is never skipped: some of its rows may have been neither
@@ -100,19 +102,27 @@ class Files:
         """
         index = self._index(start)
         file = self.files[index]
-        if lost:
-            error = ValueError(f"{file.file}: cut short, or unreadable, while it was being read")
-            self._lost.add(index)
+        before = self._stamps[index]
+        try:
+            stamp = before if file.file.is_slow_to_stamp else file.file.stamp()
+            if lost or stamp[0] < before[0]:
+                raise OSError(f"{file.file}: cut short, or unreadable, while it was being read")
+        except OSError as error:
             self._give_up(file.file, start - self.starts[index], error)
-        elif file.in_place and file.file.stamp() != self._stamps[index]:
+            return False
+        if stamp != before:
             raise ValueError(f"{file.file}: changed while it was being read")
+        return True
 
     def fingerprint(self) -> list[Any]:
         """See `Source.fingerprint`: what is read, and names, sizes and times of the files."""
         skipped = [s.file for s in self.skipped]
-        stamps = zip(self.files, self._stamps, strict=True)
-        files = [[str(reader.file), reader.file.key, *stamp] for reader, stamp in stamps]
-        return [list(self.columns), skipped, files]
+        files = []
+        for reader, stamp in zip(self.files, self._stamps, strict=True):
+            files.append([str(reader.file), reader.file.key, *stamp])
+            files += [[str(c), c.key, *c.stamp()] for c in reader.file.columns.values()]
+        dtypes = sorted({reader.file.dtype or "" for reader in self.files})
+        return [[*self.columns, *dtypes], skipped, files]
 
     def ids(self, rows: NDArray[np.int64]) -> NDArray[Any] | None:
         """See `Source.ids`; read of the files that the rows are in."""
@@ -125,6 +135,8 @@ class Files:
         for i in np.unique(of):
             file = self.files[i]
             found[order[of == i]] = file.take(self.columns.ids, ascending[of == i] - self.starts[i])
+            if file.file.stamp() != self._stamps[i]:  # since its rows were looked at, it may be
+                raise ValueError(f"{file.file}: changed while it was being read")
         is_integer = all(isinstance(value, int) for value in found)
         return found.astype(np.int64) if is_integer else found
 
@@ -134,9 +146,11 @@ class Files:
             if offset + file.n_rows <= start and not is_last_hope:
                 continue
             row = max(0, start - offset)
+            if offset + row >= self._end(index):
+                continue
             try:
                 for first, x, groups in file.chunks(rows, row):
-                    if index in self._lost:
+                    if offset + first >= self._end(index):
                         break
                     yield index, Chunk(offset + first, x, groups)
                     row = first + x.shape[0]
@@ -182,9 +196,19 @@ class Files:
         """Skips the rest of a file, or raises what is wrong with it."""
         if not self._skips or isinstance(error, ImportError):
             raise error
-        # Again, it may be, in a run that is resumed.
-        self.skipped[:] = [skipped for skipped in self.skipped if skipped.file != str(file)]
-        self.skipped.append(Skipped(str(file), from_row, " ".join(str(error).split())))
+        new = Skipped(str(file), from_row, " ".join(str(error).split()))
+        with self._giving_up:
+            held = next((skipped for skipped in self.skipped if skipped.file == new.file), None)
+            if held is None:
+                self.skipped.append(new)
+            elif from_row < held.from_row:
+                self.skipped[self.skipped.index(held)] = new
+
+    def _end(self, index: int) -> float:
+        """The row from which on a file is skipped, also by an earlier run."""
+        name = str(self.files[index].file)
+        from_rows = [skipped.from_row for skipped in self.skipped if skipped.file == name]
+        return self.starts[index] + min(from_rows, default=math.inf)
 
     def _index(self, row: int) -> int:
         return min(bisect_right(self.starts, row), len(self.files)) - 1

@@ -1,7 +1,10 @@
 """A pool with a group label for each row, given beside it."""
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from fastal.groups import as_groups
 from fastal.sources.source import Chunk, Source
@@ -17,6 +20,16 @@ class Grouped:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
+
+    def fingerprint(self) -> list[Any] | None:
+        """See `Source.fingerprint`: the groups belong to what is read."""
+        pool = self._source.fingerprint()
+        if pool is None:
+            return None
+        columns, *others = pool
+        codes = np.ascontiguousarray(self._groups.codes)
+        groups = hashlib.sha256(codes.tobytes() + repr(list(self._groups.values)).encode())
+        return [[*columns, f"groups {groups.hexdigest()[:16]}"], *others]
 
     def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
         """See `Source.chunks`."""

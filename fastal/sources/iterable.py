@@ -42,10 +42,11 @@ class IterableSource:
         """Nothing to add: rows are counted over the chunks."""
         return ""
 
-    def check(self, start: int, *, lost: bool) -> None:
+    def check(self, start: int, *, lost: bool) -> bool:
         """See `Source.check`: a mapped file of the caller's own may vanish."""
         if lost:
             raise OSError(f"pool: rows from {start} on vanished: a mapped file that was cut short?")
+        return True
 
     def fingerprint(self) -> None:
         """None: what comes next cannot be told."""

@@ -70,12 +70,20 @@ class Location:
         if not (self.path.is_file() or (self.path.is_dir() and self.suffix == ".zarr")):
             raise ValueError(f"{self}: not a regular file")
 
+    @property
+    def is_slow_to_stamp(self) -> bool:
+        """Whether `stamp` asks another machine, or looks at many files."""
+        return self.is_remote or self.suffix == ".zarr"
+
     def stamp(self) -> list[Any]:
-        """What changes when the file does: sizes and times, of all files where it is a folder."""
+        """What changes when the file does, or what belongs to it: sizes and times.
+
+        Of all files where it is a folder.
+        """
         if self.is_remote:
             fs, path = self._remote
             return [fs.ukey(path)]
-        paths = [self.path]
+        paths = [self.path, *(c.path for c in self.columns.values() if not c.is_remote)]
         if self.path.is_dir():
             paths += sorted(p for p in self.path.rglob("*") if p.is_file())
         found = [path.stat() for path in paths]

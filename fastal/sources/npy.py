@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
@@ -22,10 +22,14 @@ class NpyFile(ArrayFile):
 
     @contextmanager
     def _arrays(self) -> Iterator[Mapping[str, Any]]:
-        yield {
-            name: StreamedArray(location.open) if location.is_remote else mapped(location)
-            for name, location in {"": self.file, **self.file.columns}.items()
-        }
+        with ExitStack() as stack:
+
+            def streamed(location: Location) -> StreamedArray:
+                return StreamedArray(lambda: stack.enter_context(location.open()))
+
+            matrix = streamed(self.file) if self.file.is_remote else mapped(self.file)
+            # Labels and ids are not looked at under a guard: of a map, a page may be lost.
+            yield {"": matrix, **{name: streamed(c) for name, c in self.file.columns.items()}}
 
 
 class Header(NamedTuple):

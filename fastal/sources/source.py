@@ -51,8 +51,10 @@ class Source(Protocol):
     def locate(self, row: int) -> str:
         """Where a row is to be found, for messages: file and row in it. Empty if `row` says it."""
 
-    def check(self, start: int, *, lost: bool) -> None:
-        """Called when the chunk from row `start` on has been dealt with.
+    def check(self, start: int, *, lost: bool) -> bool:
+        """Whether the chunk from row `start` on, which has been read, is what the pool holds.
+
+        False: it is to be left out.
 
         Args:
             start: its first row.
