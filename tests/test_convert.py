@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 
 import fastal
-from fastal import checkpoint, pipeline
+from fastal import checkpoint, convert
 from fastal.cli import main
 from fastal.errors import Interrupted
 from fastal.shards import ShardWriter
@@ -96,7 +96,7 @@ def test_a_pool_without_rows_keeps_its_shape(tmp_path):
 def test_an_interrupted_conversion_goes_on(tmp_path, parquet, monkeypatch):
     monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "_PAUSE", 0)
-    monkeypatch.setattr(pipeline, "_CHUNK_BYTES", 300 * 32)
+    monkeypatch.setattr(convert, "_CHUNK_BYTES", 300 * 32)
     arguments = ("convert", parquet, *COLUMNS, "--shard-mb", 1, "--checkpoint", tmp_path / "state")
     assert run(*arguments, "--out", tmp_path / "whole").exit_code == 0
     update, updates = ShardWriter.update, []
