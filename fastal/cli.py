@@ -14,10 +14,13 @@ import torch
 
 import fastal
 from fastal.backend import BACKENDS, backend_reasons, instruction_set
+from fastal.convert import convert_picks, convert_pool
 from fastal.errors import Interrupted
 from fastal.interrupts import raising
-from fastal.jobs import How, score_to_file, select_to_file, versions
+from fastal.job import How, versions
+from fastal.jobs import score_to_file, select_to_file
 from fastal.noise import NOISES
+from fastal.picks_files import PICKS_SUFFIXES
 from fastal.progress import Reporter
 from fastal.scores import KINDS, MEASURES
 from fastal.sources import open_pool
@@ -218,6 +221,41 @@ def select(
 def score(pool: tuple[str, ...], by: tuple[str, ...], **options: Any) -> None:
     """Write the scores of every row; 1 is most uncertain."""
     _run_over(score_to_file, pool, {**options, "by": tuple(dict.fromkeys(by))})
+
+
+@main.command()
+@_POOL
+@click.option("--group-column", help="The array or column of groups.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A folder to be, for a pool; or a .csv, .jsonl, .parquet or .json file, for picks.",
+)
+@click.option(
+    "--shard-mb", type=click.IntRange(min=1), default=1024, show_default=True,
+    help="How large a shard may get.",
+)  # fmt: skip
+@_RUNNING
+@_reports_bad_input
+def convert(
+    pool: tuple[str, ...], group_column: str | None, out: Path, shard_mb: int, **options: Any
+) -> None:
+    """Write a pool as .npy shards with a manifest, which are read at the speed of memory.
+
+    Ids and groups go along where their columns are named. Parquet is worth converting that is read
+    more than once: decoding it takes much longer than scoring.
+
+    A file of picks is written in another format: --out tasks.json makes tasks for Label Studio.
+    """
+    if out.suffix in PICKS_SUFFIXES:
+        if len(pool) != 1:
+            raise ValueError(f"picks: wanted one file for {out}, got {len(pool)}")
+        convert_picks(Path(pool[0]), out)
+        return
+    _run_over(
+        convert_pool, pool, {**options, "out": out, "shard_bytes": shard_mb << 20}, group_column
+    )
 
 
 @main.command()

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,10 +106,15 @@ def _alone(path: Path) -> Iterator[BinaryIO]:
         yield opened
 
 
-def _put(file: BinaryIO, aside: Path, path: Path) -> None:
-    """Gives a file that is open under the name `aside` its name, on disk."""
+def to_disk(file: IO[Any]) -> None:
+    """Waits until what was written is on disk."""
     file.flush()
     os.fsync(file.fileno())
+
+
+def _put(file: BinaryIO, aside: Path, path: Path) -> None:
+    """Gives a file that is open under the name `aside` its name, on disk."""
+    to_disk(file)
     aside.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:

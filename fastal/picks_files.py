@@ -4,9 +4,11 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastal.outputs import csv_lines
 from fastal.selection import Picks
@@ -25,6 +27,51 @@ def write_picks(file: BinaryIO, picks: Picks, suffix: str) -> None:
         ModuleNotFoundError: Parquet, and pyarrow is not installed.
     """
     _WRITERS[suffix](file, picks)
+
+
+def read_picks(path: Path) -> Picks:
+    """The picks of a file that `write_picks` wrote; of a .csv file, ids and groups are texts.
+
+    Raises:
+        ValueError: it holds no picks.
+        OSError: it cannot be read.
+    """
+    try:
+        records = _READERS[path.suffix](path)
+        rows = np.array([int(record["row"]) for record in records], np.int64)
+        scores = np.array([float(record["score"]) for record in records], np.float32)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{path}: wanted picks, with row and score: {reason}") from error
+    beside = [_column(records, name) for name in ("id", "group")]
+    return Picks(rows, scores, beside[0], 0, beside[1])
+
+
+def _column(records: list[dict[str, Any]], name: str) -> NDArray[Any] | None:
+    if not records or name not in records[0]:
+        return None
+    values = np.empty(len(records), object)
+    values[:] = [record.get(name) for record in records]
+    return values
+
+
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _read_json_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def _read_tasks(path: Path) -> list[dict[str, Any]]:
+    tasks = [task["data"] for task in json.loads(path.read_text("utf-8"))]
+    return [{**data, "score": data["fastal_score"]} for data in tasks]
+
+
+def _read_parquet(path: Path) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = _pyarrow(path).parquet.read_table(path).to_pylist()
+    return records
 
 
 def _columns(picks: Picks) -> dict[str, Any]:
@@ -67,17 +114,21 @@ def _write_json_lines(file: BinaryIO, picks: Picks) -> None:
         file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
 
 
-def _write_parquet(file: BinaryIO, picks: Picks) -> None:
+def _pyarrow(what: Any) -> Any:
     try:
-        import pyarrow as pa
         import pyarrow.parquet
     except ImportError:
         raise ModuleNotFoundError(
-            "out: writing Parquet takes pyarrow: pip install 'fastal[arrow]'", name="pyarrow"
+            f"{what}: Parquet takes pyarrow: pip install 'fastal[arrow]'", name="pyarrow"
         ) from None
+    return pyarrow
+
+
+def _write_parquet(file: BinaryIO, picks: Picks) -> None:
+    pa = _pyarrow("out")
     columns = {name: pa.array(list(map(_plain, v)) if v.dtype == object else v)
                for name, v in _columns(picks).items()}  # fmt: skip
-    pyarrow.parquet.write_table(pa.table(columns), file)
+    pa.parquet.write_table(pa.table(columns), file)
 
 
 def _write_tasks(file: BinaryIO, picks: Picks) -> None:
@@ -95,5 +146,11 @@ _WRITERS: dict[str, Callable[[BinaryIO, Picks], None]] = {
     ".jsonl": _write_json_lines,
     ".parquet": _write_parquet,
     ".json": _write_tasks,
+}
+_READERS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
+    ".csv": _read_csv,
+    ".jsonl": _read_json_lines,
+    ".parquet": _read_parquet,
+    ".json": _read_tasks,
 }
 PICKS_SUFFIXES = tuple(_WRITERS)

@@ -1,6 +1,8 @@
 """Drives a reducer over a source; knows no strategy and no format."""
 
 from collections.abc import Callable
+from functools import partial
+from inspect import signature
 from typing import Any
 
 from fastal import backend as backends
@@ -42,8 +44,10 @@ def run(
             with the file and row where the source has files.
     """
     start = 0 if checkpoint is None else checkpoint.restore(reducer, source)
+    update = _confirming(reducer)
     for chunk in source.chunks(_chunk_rows(source, chunk_bytes), start):
-        _feed(reducer, source, chunk)
+        groups = {"groups": chunk.groups} if getattr(reducer, "takes_groups", False) else {}
+        _feed(partial(update, chunk.x, chunk.start, **groups), source, chunk)
         rows = chunk.x.shape[0]
         row = chunk.start + rows
         try:
@@ -68,9 +72,20 @@ class _LeftOut(Exception):  # noqa: N818  (what is wrong is known elsewhere)
     """The source no longer stands by a chunk: skipped, or for the reason that is the cause."""
 
 
-def _feed(reducer: Reducer[Any], source: Source, chunk: Chunk) -> None:
-    """Has the reducer take a chunk; what is wrong with it is said with its file and row."""
-    groups = {"groups": chunk.groups} if getattr(reducer, "takes_groups", False) else {}
+def _confirming(reducer: Reducer[Any]) -> Callable[..., None]:
+    """The reducer's `update`; where it knows no `confirm`, that is called after it."""
+    if "confirm" in signature(reducer.update).parameters:
+        return reducer.update
+
+    def update(x: Any, start: int, *, confirm: Callable[[], None], **groups: Any) -> None:
+        reducer.update(x, start, **groups)
+        confirm()
+
+    return update
+
+
+def _feed(update: Callable[..., None], source: Source, chunk: Chunk) -> None:
+    """Has a reducer take a chunk; what is wrong with it is said with its file and row."""
     # What vanishes of a mapped file reads as NaN, or as zeros where it ends amid a page: the
     # reducer asks again before it takes what it has made of them.
     with (
@@ -88,7 +103,7 @@ def _feed(reducer: Reducer[Any], source: Source, chunk: Chunk) -> None:
 
         try:
             try:
-                reducer.update(chunk.x, chunk.start, confirm=confirm, **groups)
+                update(confirm=confirm)
             except (TypeError, ValueError):
                 confirm()
                 raise

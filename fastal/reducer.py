@@ -1,6 +1,5 @@
 """What a query strategy is: a reducer over the pool."""
 
-from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 Result = TypeVar("Result", covariant=True)
@@ -13,13 +12,12 @@ class Reducer(Protocol[Result]):
     methods, so streaming, resuming and distributing are written once.
     """
 
-    def update(
-        self, chunk: Any, start: int | None = None, *, confirm: Callable[[], None] | None = None
-    ) -> None:
+    def update(self, chunk: Any, start: int | None = None) -> None:
         """Takes rows start, start + 1, ... of the pool; None: where the last chunk ended.
 
-        `confirm` is called when all of the chunk has been looked at and none of it is taken; what
-        it raises leaves the state as it was.
+        One that has a keyword argument `confirm` is given a function, which it calls when it has
+        looked at all of the chunk and taken none of it; what that raises leaves the state as it
+        was. So a file that is cut short meanwhile leaves no trace. To others it happens afterwards.
         """
 
     def merge(self, other: Any) -> None:

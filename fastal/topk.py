@@ -47,13 +47,13 @@ class TopK:
 
     def update(self, scores: Tensor, start: int, *carried: Tensor) -> None:
         """Takes the scores [n] float32 of rows start, start + 1, ..., and what they carry."""
-        given = [scores, *carried]
+        given = [_addressed(column) for column in (scores, *carried)]
         for first in range(0, len(scores), _BLOCK):
-            block = scores[first : first + _BLOCK]
-            above = self._above_bar(block, start + first)
+            block, *of_block = (column[first : first + _BLOCK] for column in given)
+            above = _places(self._above_bar(block, start + first))
             if len(above):
-                taken = [c[first : first + _BLOCK][above].cpu().numpy() for c in given]
-                self.add(taken[0], above.cpu().numpy() + (start + first), *taken[1:])
+                taken = [_on_host(column[above]) for column in (block, *of_block)]
+                self.add(taken[0], _on_host(above) + (start + first), *taken[1:])
 
     def merge(self, other: "TopK") -> None:
         """Takes in the k best of other rows."""
@@ -98,16 +98,15 @@ class TopK:
         """What is held of each column."""
         return [column[: self._held] for column in self._columns.values()]
 
-    def _above_bar(self, scores: Tensor, start: int) -> Tensor:
-        """Positions of the scores that may be among the k best, on the scores' device."""
+    def _above_bar(self, scores: Any, start: int) -> Any:
+        """Which of the scores may be among the k best, where they are."""
         if self.bar is None:
-            keep = ~scores.isnan()
-        else:
-            bar, bar_row = self.bar
-            keep = scores > bar
-            if start < bar_row:  # else every row of the block loses a tie with the bar
-                keep[: bar_row - start] |= scores[: bar_row - start] == bar
-        return keep.nonzero()[:, 0]
+            return scores == scores  # not NaN
+        bar, bar_row = self.bar
+        keep = scores > bar
+        if start < bar_row:  # else every row of the block loses a tie with the bar
+            keep[: bar_row - start] |= scores[: bar_row - start] == bar
+        return keep
 
     def add(
         self, scores: NDArray[np.float32], rows: NDArray[np.int64], *carried: NDArray[np.float32]
@@ -151,3 +150,17 @@ def checked_count(name: str, count: Any) -> int:
     if count < 1:
         raise ValueError(f"{name}: wanted at least 1, got {count}")
     return int(count)
+
+
+def _addressed(column: Tensor) -> Any:
+    """The tensor, or on a host the array that it is: NumPy starts no threads for a block."""
+    return column.numpy() if column.device.type == "cpu" else column
+
+
+def _places(keep: Any) -> Any:
+    """Where it is true, [m]."""
+    return np.flatnonzero(keep) if isinstance(keep, np.ndarray) else keep.nonzero()[:, 0]
+
+
+def _on_host(column: Any) -> NDArray[Any]:
+    return column if isinstance(column, np.ndarray) else column.cpu().numpy()

@@ -4,6 +4,7 @@ import logging
 from contextlib import ExitStack
 from typing import Any
 
+import numpy as np
 import torch
 
 from fastal import ops
@@ -15,6 +16,7 @@ from fastal.scorer import By, Scorer, name_of
 from fastal.scores import MEASURES, Scores
 from fastal.selection import Picks, Selector
 from fastal.sources import PathLike, open_pool
+from fastal.sources.files import Files
 from fastal.sources.grouped import Grouped
 from fastal.stratified import StratifiedSelector
 
@@ -149,6 +151,8 @@ def select(
             saved = Checkpoint(checkpoint, arguments, source, resume=resume)
             context.enter_context(saved)
         picks = run(selector, source, chunk_bytes=chunk_bytes, checkpoint=saved)
+        if isinstance(source, Files):  # of bfloat16, chunks are tensors
+            picks = picks._replace(rows=np.asarray(picks.rows), scores=np.asarray(picks.scores))
         picks = picks._replace(ids=source.ids(picks.rows))
         if saved is not None:
             saved.remove()

@@ -356,7 +356,7 @@ def test_ids_that_cannot_be_read_keep_the_checkpoint(job, pools, tmp_path, damag
     shutil.copytree(pools / "parquet", tmp_path / "pool")
     job = job("ids")
     job.command[1] = tmp_path / "pool"
-    run = job.start(code="pause(fastal.jobs, 'run', 1, 'after')").wait_stopped()
+    run = job.start(code="pause(fastal.job, 'run', 1, 'after')").wait_stopped()
     damage(tmp_path / "pool" / "3.parquet")
     run.kill(signal.SIGCONT)
     done = run.wait()

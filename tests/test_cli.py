@@ -10,6 +10,8 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -332,6 +334,106 @@ def test_demo(tmp_path):
 
 def test_version_and_help():
     assert fastal.__version__ in run("--version").stdout
-    for command in ("select", "score", "info", "demo"):
+    for command in ("select", "score", "convert", "info", "demo"):
         assert command in run("--help").stdout
         assert run(command, "-h").exit_code == 0
+
+
+@pytest.fixture
+def parquet(tmp_path, logits):
+    """A folder of two Parquet files: predictions, ids and groups."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for i, part in enumerate((slice(0, 180), slice(180, 500))):
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(logits[part].ravel()), logits.shape[1])
+        rows = range(part.start, part.stop)
+        columns = {"item": [f"a,{row}" for row in rows], "region": ["ns"[row % 2] for row in rows]}
+        pq.write_table(pa.table({**columns, "logits": lists}), folder / f"{i}.parquet")
+    return folder
+
+
+def test_ids_and_groups_stand_beside_the_picks(parquet, logits):
+    columns = ("--column", "logits", "--id-column", "item", "--group-column", "region")
+    found = rows_of(run("select", parquet, *columns, "--per-group", 3, "--by", "margin").stdout)
+    picks = fastal.select(logits, None, "margin", per_group=3, groups=np.arange(500) % 2)
+    assert [int(line["row"]) for line in found] == picks.rows.tolist()
+    assert [line["id"] for line in found] == [f"a,{row}" for row in picks.rows]
+    assert [line["group"] for line in found] == ["ns"[row % 2] for row in picks.rows]
+    by_class = rows_of(run("select", parquet, "--group-by-prediction", "--per-group", 1).stdout)
+    classes = logits.argmax(1)
+    assert [int(line["group"]) for line in by_class] == [
+        classes[int(line["row"])] for line in by_class
+    ]
+    assert len(by_class) == logits.shape[1]
+
+
+def test_noise_is_seeded(pool, logits):
+    def picked(*options):
+        lines = rows_of(run("select", pool, "--k", 9, "--noise", *options).stdout)
+        return [int(line["row"]) for line in lines]
+
+    assert (
+        picked("power", "--seed", 4)
+        == fastal.select(logits, 9, noise="power", seed=4).rows.tolist()
+    )
+    assert picked("power", "--seed", 4) != picked("power", "--seed", 5)
+    steep = picked("softmax", "--beta", 1e6)
+    assert steep == fastal.select(logits, 9).rows.tolist()
+
+
+def test_what_goes_on_as_json(monkeypatch, pool):
+    monkeypatch.setattr("fastal.pipeline._IN_PLACE_BYTES", 160 * 32)
+    monkeypatch.setattr("fastal.progress._SECONDS_A_LINE", 0.0)
+    done = run("select", pool, "--k", 3, "--log-json")
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["event"] for line in lines] == ["progress"] * 4 + ["done"]
+    assert [line["rows"] for line in lines] == [160, 320, 480, 500, 500]
+    assert all(line["of"] == 500 for line in lines)
+    assert "seconds_left" in lines[0]
+    kth = [line["kth_score"] for line in lines]
+    assert kth == sorted(kth)
+    assert kth[-1] == pytest.approx(float(rows_of(done.stdout)[-1]["score"]), abs=1e-6)
+
+
+def test_quiet_says_nothing(tmp_path, pool, logits):
+    done = run("select", pool, "--k", 3, "--quiet")
+    assert done.stderr == ""
+    assert len(rows_of(done.stdout)) == 3
+
+
+def test_skipped_files_are_named_and_the_status_is_3(tmp_path, logits):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    np.save(folder / "a.npy", logits[:100, :3])  # not like most
+    np.save(folder / "b.npy", logits[100:200])
+    np.save(folder / "c.npy", logits[200:])
+    (folder / "d.npy").write_bytes((folder / "c.npy").read_bytes()[:-1])
+    for how in ([], ["--quiet"]):
+        out = tmp_path / "picks.csv"
+        done = run("select", folder, "--k", 5, "--on-bad-file", "skip", "--out", out, *how)
+        assert done.exit_code == 3
+        skipped = [line for line in done.stderr.splitlines() if line.startswith("skipped ")]
+        assert ["/d.npy: " in skipped[0], "/a.npy: " in skipped[1]] == [True, True]
+        record = json.loads((tmp_path / "run.json").read_text())
+        assert [Path(s["file"]).name for s in record["skipped"]] == ["d.npy", "a.npy"]
+        assert [(f["first_row"], f["rows"]) for f in record["pool"]] == [(0, 100), (100, 300)]
+        rows = [int(line["row"]) for line in rows_of(out.read_text())]
+        assert rows == fastal.select(logits[100:], 5).rows.tolist()
+    assert run("select", folder, "--k", 5).exit_code == 2
+
+
+def test_more_bad_usage(pool, tmp_path):
+    for arguments, words in (
+        (["select", pool], "Missing option '--k' or '--per-group'"),
+        (["select", pool, "--k", 5, "--group-by-prediction"], "Groups are for --per-group"),
+        (["select", pool, "--per-group", 5], "groups: wanted a label a row"),
+        (["select", pool, "--k", 5, "--resume"], "resume: wanted checkpoint"),
+        (["select", pool, "--k", 5, "--column", "a", "--columns", "b"], "not together"),
+        (["select", pool, "--k", 5, "--id-column", "id"], "no array 'id'"),
+        (["score", pool, "--checkpoint", tmp_path / "state"], "checkpoint: wanted out"),
+        (["convert", pool, pool, "--out", "a.csv"], "picks: wanted one file"),
+        (["select", pool, "--k", 5, "--beta", "nan"], "beta: wanted"),
+    ):
+        done = run(*arguments)
+        assert done.exit_code == 2, arguments
+        assert words in done.stderr, done.stderr

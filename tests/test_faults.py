@@ -61,11 +61,11 @@ fastal.checkpoint.Checkpoint.save = broken
 """
 NOT_COUNTED = """
 feed, runs = fastal.pipeline._feed, fastal.pipeline.run
-def late(reducer, source, chunk):
+def late(update, source, chunk):
     held = late.held
-    late.held = chunk
+    late.held = update, chunk
     if held is not None:
-        feed(reducer, source, held)
+        feed(held[0], source, held[1])
 late.held = None
 fastal.pipeline._feed = late
 """
@@ -143,7 +143,7 @@ def test_without_a_checkpoint_a_signal_leaves_nothing_behind(server, job, name, 
     for module, function, at in (
         ("fastal.pipeline", "_feed", 20),
         ("fastal.cli", "open_pool", 1),
-        ("fastal.jobs", "checked", 1),
+        ("fastal.job", "checked", 1),
     ):
         for more in (["--out", job.out], []):
             if not more and job.command[0] == "score" and at > 1:
@@ -187,7 +187,7 @@ def test_a_second_signal_ends_it_at_once(job):
 
 
 @pytest.mark.parametrize(
-    "module_and_name", ["jobs, 'write_picks'", "jobs, 'run'", "outputs, '_put'"]
+    "module_and_name", ["jobs, 'write_picks'", "job, 'run'", "outputs, '_put'"]
 )
 @pytest.mark.parametrize(("number", "status"), SIGNALS)
 def test_a_signal_amid_the_last_write_lets_it_end(job, module_and_name, number, status):
@@ -195,7 +195,7 @@ def test_a_signal_amid_the_last_write_lets_it_end(job, module_and_name, number, 
     want, _ = job.undisturbed()
     when = "after" if "run" in module_and_name else "before"
     module, name = module_and_name.split(", ")
-    at = 1 if module == "jobs" else 53  # after those of the checkpoints
+    at = 53 if module == "outputs" else 1  # after those of the checkpoints
     run = job.start(code=f"import fastal.outputs\npause(fastal.{module}, {name}, {at}, '{when}')")
     run.wait_stopped().kill(number)
     run.kill(signal.SIGCONT)

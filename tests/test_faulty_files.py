@@ -80,7 +80,7 @@ def test_a_disk_that_is_full_of_the_record(job, disk):
     folder, fill = disk
     want, _ = job.undisturbed()
     job.out = folder / job.out.name
-    run = job.start(code="pause(fastal.jobs, 'versions')").wait_stopped()
+    run = job.start(code="pause(fastal.job, 'versions')").wait_stopped()
     fill()
     run.kill(signal.SIGCONT)
     check_full(run.wait(), folder / "run.json")

@@ -141,8 +141,8 @@ def guarded(x: Tensor) -> Guard:
 
     A page that is lost reads as NaN in every dtype of `DTYPES`, from then on; without the context,
     the process ends. Whoever reads `x` must be done when the context ends, and throw away what came
-    of it if the guard is `broken`. That no page was lost does not mean that nothing was: of the
-    page in which a file ends, what lies beyond reads as zeros.
+    of it if the guard is `broken`. That no page was lost does not mean that nothing was: beyond the
+    end of a file, the rest of its last page reads as zeros.
 
     Where it was not compiled, off the host, or beside 64 others, nothing is watched.
     """

@@ -1,0 +1,252 @@
+"""The pipeline over files, against memory and disk: `python -m benchmarks.files`, some 5 minutes.
+
+Every figure is a ratio within one run: what is compared takes turns, and medians of the rounds are
+divided. A pool of 4 GB of float32 logits of 1000 classes is written to a folder, and removed.
+
+    mapped      the pool in the page cache, against the same backend on a tensor in memory
+    cold        the pool from the disk, against reading the file and doing nothing else
+    overlap     reading and scoring at once, against the longer of the two alone
+    checkpoint  80 GB in the page cache with the state saved as often as it ever is, against without
+    memory      highest anonymous memory while 80 GB are read
+    formats     reading each format from the page cache on one thread, and selecting from it
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import fastal
+from fastal import checkpoint
+from fastal.sources.files import Files
+
+CLASSES = 1000
+Work = Callable[[], object]
+
+
+def seconds(work: Work, before: Work = lambda: None) -> float:
+    before()
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def medians(*works: Work, rounds: int, before: Work = lambda: None) -> list[float]:
+    """Median seconds of each, taking turns."""
+    taken = [[seconds(work, before) for work in works] for _ in range(rounds)]
+    return [statistics.median(column) for column in zip(*taken, strict=True)]
+
+
+def write_pool(path: Path, n_bytes: int) -> None:
+    rows = n_bytes // CLASSES // 4
+    header = {"descr": "<f4", "fortran_order": False, "shape": (rows, CLASSES)}
+    block = np.random.default_rng(0).standard_normal((10_000, CLASSES), np.float32) * 3
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for first in range(0, rows, len(block)):
+            file.write(block[: rows - first] * np.float32(1 + first / rows))
+
+
+def forget(path: Path) -> None:
+    """Has the system drop the file's pages."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read(path: Path) -> None:
+    """The file from end to end, into a buffer that stays in the cache."""
+    buffer = bytearray(1 << 20)
+    with path.open("rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+
+
+def mapped(path: Path, rounds: int) -> None:
+    tensor = torch.from_numpy(np.load(path))
+    in_memory, in_file = medians(
+        lambda: fastal.select(tensor, 1000), lambda: fastal.select(path, 1000), rounds=rounds
+    )
+    report("mapped", "k = 1,000", path.stat().st_size, in_file, "in memory", in_memory)
+
+
+def cold(path: Path, rounds: int) -> None:
+    plain, selecting = medians(
+        lambda: read(path), lambda: fastal.select(path, 1000),
+        rounds=rounds, before=lambda: forget(path),
+    )  # fmt: skip
+    report("cold", "select", path.stat().st_size, selecting, "plain read", plain)
+
+
+def overlap(path: Path, parquet: Path, rounds: int) -> None:
+    def consume(pool: Path) -> None:
+        for _ in Files([pool]).chunks(8192):
+            pass
+
+    tensor = torch.from_numpy(np.load(path))  # a map would keep the pages
+    reading, scoring, both = medians(
+        lambda: (forget(path), consume(path)), lambda: fastal.select(tensor, 1000),
+        lambda: (forget(path), fastal.select(path, 1000)), rounds=rounds,
+    )  # fmt: skip
+    report_overlap("cold .npy, native", reading, scoring, both)
+    part = tensor[: Files([parquet]).n_rows]
+    torch.set_num_threads(1)
+    for backend in ("auto", "torch"):
+        reading, scoring, both = medians(
+            lambda: consume(parquet), lambda: fastal.select(part, 1000, backend=backend),
+            lambda: fastal.select(parquet, 1000, backend=backend), rounds=rounds,
+        )  # fmt: skip
+        report_overlap(f"Parquet, {backend}, 1 thread", reading, scoring, both)
+    torch.set_num_threads(os.cpu_count() or 1)
+
+
+def linked(path: Path, n: int) -> list[Path]:
+    """Many names of one file: a pool larger than the memory that it takes."""
+    folder = path.parent / "linked"
+    folder.mkdir(exist_ok=True)
+    links = [folder / f"{i:03}.npy" for i in range(n)]
+    for link in links:
+        if not link.exists():
+            os.link(path, link)
+    return links
+
+
+def checkpointing(path: Path, rounds: int) -> None:
+    checkpoint._SECONDS = 0.0  # as often as its own limit on the share of time allows
+    pool = linked(path, 20)
+    for k in (1000, 1_000_000):
+        folder = path.parent / "checkpoint"
+        without, with_it = medians(
+            lambda: fastal.select(pool, k), lambda: fastal.select(pool, k, checkpoint=folder),
+            rounds=rounds,
+        )  # fmt: skip
+        n_bytes = 20 * path.stat().st_size
+        report("checkpoint", f"k = {k:,}", n_bytes, with_it, "without", without)
+
+
+def memory(path: Path) -> None:
+    def anonymous() -> int:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("RssAnon:")[1].split()[0]) * 1024
+
+    pool, peak, done = linked(path, 20), 0, threading.Event()
+
+    def sample() -> None:
+        nonlocal peak
+        while not done.wait(0.001):
+            peak = max(peak, anonymous())
+
+    fastal.select(path, 1000)
+    before = anonymous()
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    fastal.select(pool, 1000)
+    done.set()
+    sampler.join()
+    size = 20 * path.stat().st_size / 1e9
+    print(
+        f"memory      {size:.0f} GB: {max(0, peak - before) / 1e6:.0f} MB above the "
+        f"{before / 1e6:.0f} MB before"
+    )
+
+
+def write_formats(folder: Path, x: np.ndarray) -> Iterator[tuple[str, Path]]:
+    import h5py
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import zarr
+    from safetensors.numpy import save_file
+
+    np.save(folder / "x.npy", x)
+    yield ".npy", folder / "x.npy"
+    np.savez(folder / "x.npz", x=x)
+    yield ".npz, stored", folder / "x.npz"
+    save_file({"x": x}, folder / "x.safetensors")
+    yield ".safetensors", folder / "x.safetensors"
+    torch.save(torch.from_numpy(x), folder / "x.pt")
+    yield ".pt", folder / "x.pt"
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), CLASSES)
+    binary = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(4 * CLASSES), len(x), [None, pa.py_buffer(x)]
+    )
+    table = pa.table({"x": lists})
+    with pa.ipc.new_file(str(folder / "x.arrow"), table.schema) as file:
+        file.write_table(table, max_chunksize=8192)
+    yield ".arrow", folder / "x.arrow"
+    pq.write_table(table, folder / "lists.parquet")
+    yield ".parquet, lists", folder / "lists.parquet"
+    pq.write_table(table, folder / "plain.parquet", compression="none", use_dictionary=False)
+    yield ".parquet, lists, uncompressed, no dictionary", folder / "plain.parquet"
+    pq.write_table(
+        pa.table({"x": binary}), folder / "binary.parquet", compression="none", use_dictionary=False
+    )
+    yield ".parquet, fixed-size binary, the same", folder / "binary.parquet"
+    with h5py.File(folder / "x.h5", "w") as file:
+        file["x"] = x
+    yield ".h5, contiguous", folder / "x.h5"
+    array = zarr.create_array(str(folder / "x.zarr"), data=x, chunks=(8192, CLASSES))
+    del array
+    yield ".zarr, compressed", folder / "x.zarr"
+
+
+def formats(folder: Path, x: np.ndarray, rounds: int) -> None:
+    for name, path in write_formats(folder, x):
+        dtype = "float32" if "binary" in name else None
+        pool = fastal.open_pool(path, dtype=dtype)
+
+        def consume() -> None:
+            for chunk in pool.chunks(8192):
+                np.asarray(chunk.x)[..., ::16].max()  # a touch of each cache line
+
+        reading, selecting = medians(consume, lambda: fastal.select(pool, 1000), rounds=rounds)
+        rate, selected = x.nbytes / reading / 1e9, x.nbytes / selecting / 1e9
+        print(f"formats     {name:<45} {rate:6.2f} GB/s read, {selected:6.2f} GB/s selected from")
+
+
+def report(case: str, what: str, n_bytes: int, ours: float, other: str, theirs: float) -> None:
+    rate, limit = n_bytes / ours / 1e9, n_bytes / theirs / 1e9
+    print(f"{case:<11} {what:<26} {rate:6.2f} GB/s, {other} {limit:6.2f}: {theirs / ours:6.1%}")
+
+
+def report_overlap(what: str, reading: float, scoring: float, both: float) -> None:
+    print(
+        f"overlap     {what:<26} {both:6.3f} s, reading {reading:.3f}, scoring {scoring:.3f}: "
+        f"{both / max(reading, scoring) - 1:+.1%} over the longer"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, help="where to write the pool (default: temporary)")
+    parser.add_argument("--gb", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="fastal-files-", dir=arguments.folder))
+    try:
+        pool = folder / "pool.npy"
+        write_pool(pool, int(arguments.gb * 1e9))
+        print(f"fastal {fastal.__version__}, torch {torch.__version__}, {os.cpu_count()} CPUs, "
+              f"{arguments.gb:g} GB, medians of {arguments.rounds} rounds")  # fmt: skip
+        mapped(pool, arguments.rounds)
+        checkpointing(pool, max(3, arguments.rounds // 2))
+        memory(pool)
+        x = np.load(pool, mmap_mode="r")[: int(4e8) // CLASSES // 4]
+        formats(folder, np.array(x), arguments.rounds)
+        overlap(pool, folder / "plain.parquet", arguments.rounds)
+        cold(pool, arguments.rounds)
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""`fastal convert`: pools to shards that are read at the speed of memory, picks to other files."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from fastal.job import How, Job
+from fastal.outputs import written_whole
+from fastal.picks_files import PICKS_SUFFIXES, read_picks, write_picks
+from fastal.shards import Shards, ShardWriter
+from fastal.sources.files import Files
+
+_CHUNK_BYTES = 32 << 20  # of which a copy is made
+
+
+def convert_pool(pool: Files, out: Path, *, shard_bytes: int, how: How | None = None) -> Shards:
+    """Writes a pool as a folder of .npy shards with a manifest; rows keep their numbers.
+
+    Args:
+        pool: the files; ids and groups go along where columns of them were named.
+        out: the folder to be, which must not be there.
+        shard_bytes: how large a shard may get.
+        how: see `How`.
+
+    Raises:
+        ValueError: `out` exists.
+    """
+    if out.exists():
+        raise ValueError(f"out: {out} exists")
+    columns = pool.columns
+    writer = ShardWriter(
+        out, shard_bytes, columns.ids, pool.ids if columns.ids else None, columns.groups
+    )
+    how = how or How()
+    how = replace(how, chunk_bytes=how.chunk_bytes or _CHUNK_BYTES)
+    arguments = {"shard_bytes": shard_bytes}
+    with Job("convert", pool, out, (out.suffix,), arguments, how) as job:
+        if not job.goes_on():
+            writer.begin()
+        try:
+            shards = job.run(writer)
+        except BaseException:
+            writer.abandon(keep=job.keeps())
+            raise
+        job.finish(shards=shards.shards)
+    return shards
+
+
+def convert_picks(picks: Path, out: Path) -> None:
+    """Writes a file of picks in another format; see `write_picks`."""
+    for name, path in (("picks", picks), ("out", out)):
+        if path.suffix not in PICKS_SUFFIXES:
+            raise ValueError(f"{name}: wanted a {' or '.join(PICKS_SUFFIXES)} file, got {path}")
+    found = read_picks(picks)
+    with written_whole(out) as file:
+        write_picks(file, found, out.suffix)

@@ -1,0 +1,258 @@
+"""A pool as .npy shards and a manifest: the form that is read at the speed of memory."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fastal.arrays import as_tensor
+from fastal.groups import as_groups
+from fastal.outputs import partial, to_disk
+from fastal.sources.manifest import NAME
+
+_MOST_ROWS = 1 << 20  # of a shard: their ids and groups are held
+IdsOf = Callable[[NDArray[np.int64]], Any]
+
+
+class Shards(NamedTuple):
+    """What was written: rows, and shards that hold them."""
+
+    rows: int
+    shards: int
+
+
+class ShardWriter:
+    """Writes rows as they come to .npy shards in a folder, as a reducer; O(chunk) memory.
+
+    Shards are part-00000.npy and so on, beside them a folder for each column, and manifest.json.
+    bfloat16 is kept as its bits, which the manifest says. The folder is hidden until `publish`.
+
+    Args:
+        folder: the folder to be.
+        shard_bytes: how large a shard may get.
+        id_column: the name of the ids, None without; `ids_of` gives those of rows.
+        group_column: the name of the groups that come with the rows, None without.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        shard_bytes: int,
+        id_column: str | None = None,
+        ids_of: IdsOf | None = None,
+        group_column: str | None = None,
+    ) -> None:
+        self._folder = folder
+        self._aside = partial(folder)
+        self._shard_bytes = shard_bytes
+        self._id_column = id_column
+        self._group_column = group_column
+        self._ids_of = ids_of
+        self._files: list[dict[str, Any]] = []  # of the manifest
+        self._open: _Shard | None = None
+        self._next_row = 0
+        self.takes_groups = group_column is not None
+
+    def begin(self) -> None:
+        """Makes the hidden folder, empty."""
+        shutil.rmtree(self._aside, ignore_errors=True)
+        self._aside.mkdir(parents=True)
+        for column in (self._id_column, self._group_column):
+            if column is not None:
+                (self._aside / _folder_of(column)).mkdir(exist_ok=True)
+
+    def update(
+        self,
+        chunk: Any,
+        start: int | None = None,
+        groups: Any = None,
+        *,
+        confirm: Callable[[], None] | None = None,
+    ) -> None:
+        """Writes rows start, start + 1, ... (None: where the last chunk ended).
+
+        `confirm` is called before anything of the chunk is written, and may raise.
+        """
+        first = self._next_row if start is None else start
+        x = as_tensor(chunk, "pool").cpu()
+        if confirm is not None:
+            x = x.clone()  # what is confirmed is what will be written
+            confirm()
+        labels = None if groups is None else as_groups(groups, len(x), "groups")
+        row_bytes = max(1, x[:1].nbytes)
+        shard_rows = max(1, min(_MOST_ROWS, self._shard_bytes // row_bytes))
+        if not len(x) and not self._files:
+            self._shard_for(x)  # a pool without rows has a shape all the same
+        done = 0
+        while done < len(x):
+            shard = self._shard_for(x)
+            part = slice(done, done + min(len(x) - done, shard_rows - shard.n_rows))
+            shard.append(x[part], first + part.start)
+            if labels is not None:
+                shard.groups += [labels.values[code] for code in labels.codes[part].tolist()]
+            done = part.stop
+            if shard.n_rows == shard_rows:
+                self._close()
+        self._next_row = first + len(x)
+
+    def merge(self, other: Any) -> None:
+        """Shards of one pool are written in its order, by one writer."""
+        raise TypeError(f"merge: not of shards, got {other!r}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is in the hidden folder, on disk by then."""
+        shard = None if self._open is None else self._open.state_dict()
+        return {"files": self._files, "open": shard, "next": self._next_row}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what the hidden folder holds; ValueError where that is not it."""
+        self._files, self._next_row = list(state["files"]), state["next"]
+        for file in self._files:
+            if not (self._aside / file["path"]).is_file():
+                raise ValueError(f"{self._aside / file['path']}: is gone")
+        self._open = None
+        if state["open"] is not None:
+            self._open = _Shard.restored(self._aside / self._name(), state["open"])
+
+    def result(self) -> Shards:
+        """How much was written; the folder is there, whole, from now on."""
+        self._close()
+        rows = sum(file["rows"] for file in self._files)
+        dtypes = {file.pop("dtype") for file in self._files}
+        manifest: dict[str, Any] = {"files": self._files}
+        columns = {"id_column": self._id_column, "group_column": self._group_column}
+        manifest |= {name: column for name, column in columns.items() if column is not None}
+        if "bfloat16" in dtypes:
+            if len(dtypes) > 1:
+                raise ValueError(f"pool: bfloat16 among {', '.join(sorted(dtypes))}")
+            manifest["dtype"] = "bfloat16"
+        with (self._aside / NAME).open("w", encoding="utf-8") as file:
+            json.dump(manifest, file, indent=1)
+            to_disk(file)
+        self._aside.replace(self._folder)
+        return Shards(rows, len(self._files))
+
+    def abandon(self, *, keep: bool) -> None:
+        """Ends without a result; what was written is kept to go on from, or removed."""
+        if self._open is not None:
+            self._open.file.close()
+        if not keep:
+            shutil.rmtree(self._aside, ignore_errors=True)
+
+    def _shard_for(self, x: torch.Tensor) -> "_Shard":
+        """The open shard, a new one where there is none or rows are of another kind."""
+        if self._open is not None and not self._open.takes(x):
+            self._close()
+        if self._open is None:
+            self._open = _Shard(self._aside / self._name(), x)
+        return self._open
+
+    def _name(self) -> str:
+        return f"part-{len(self._files):05}.npy"
+
+    def _close(self) -> None:
+        if self._open is None:
+            return
+        shard, name = self._open, self._name()
+        shard.close()
+        columns: dict[str, Any] = {}
+        if self._id_column is not None and self._ids_of is not None:
+            columns[self._id_column] = self._ids_of(shard.rows())
+        if self._group_column is not None:
+            columns[self._group_column] = np.array(shard.groups, object)
+        paths = {column: f"{_folder_of(column)}/{name}" for column in columns}
+        for column, values in columns.items():
+            with (self._aside / paths[column]).open("wb") as file:
+                np.save(file, _storable(values, column))
+                to_disk(file)
+        entry = {"path": name, "rows": shard.n_rows, "dtype": shard.dtype, "columns": paths}
+        self._files.append(entry)
+        self._open = None
+
+
+class _Shard:
+    """One .npy file that grows."""
+
+    def __init__(self, path: Path, x: torch.Tensor) -> None:
+        self.dtype = str(x.dtype).removeprefix("torch.")
+        self._shape = tuple(x.shape[1:])
+        self._spans: list[list[int]] = []  # first row and row after the last, of the pool
+        self.groups: list[Any] = []
+        self.file: BinaryIO = path.open("w+b")
+        self._write_header()
+
+    @classmethod
+    def restored(cls, path: Path, state: dict[str, Any]) -> "_Shard":
+        """Goes on from what `state_dict` gave; ValueError where the file does not hold it."""
+        shard = cls.__new__(cls)
+        shard.dtype, shard._shape = state["dtype"], tuple(state["shape"])
+        shard._spans, shard.groups = [list(span) for span in state["spans"]], list(state["groups"])
+        if not path.is_file() or path.stat().st_size < state["bytes"]:
+            raise ValueError(f"{path}: the rows written so far are gone")
+        shard.file = path.open("r+b")
+        shard.file.seek(state["bytes"])
+        shard.file.truncate()
+        return shard
+
+    @property
+    def n_rows(self) -> int:
+        return sum(stop - start for start, stop in self._spans)
+
+    def rows(self) -> NDArray[np.int64]:
+        """The rows' numbers in the pool."""
+        return np.concatenate([np.arange(*span) for span in [[0, 0], *self._spans]])
+
+    def takes(self, x: torch.Tensor) -> bool:
+        return (self.dtype, self._shape) == (str(x.dtype).removeprefix("torch."), x.shape[1:])
+
+    def append(self, x: torch.Tensor, start: int) -> None:
+        self.file.write(_bits(x).contiguous().numpy().tobytes())
+        if self._spans and self._spans[-1][1] == start:
+            self._spans[-1][1] += len(x)
+        else:
+            self._spans.append([start, start + len(x)])
+
+    def state_dict(self) -> dict[str, Any]:
+        to_disk(self.file)
+        return {
+            "dtype": self.dtype, "shape": self._shape, "spans": self._spans,
+            "groups": self.groups, "bytes": self.file.tell(),
+        }  # fmt: skip
+
+    def close(self) -> None:
+        self.file.seek(0)
+        self._write_header()  # of the same length: NumPy leaves room for a longer shape
+        to_disk(self.file)
+        self.file.close()
+
+    def _write_header(self) -> None:
+        dtype = _bits(torch.empty(0, dtype=getattr(torch, self.dtype))).numpy().dtype
+        header = {"descr": dtype.str, "fortran_order": False, "shape": (self.n_rows, *self._shape)}
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+
+def _bits(x: torch.Tensor) -> torch.Tensor:
+    return x.view(torch.uint16) if x.dtype == torch.bfloat16 else x
+
+
+def _storable(held: Any, column: str) -> NDArray[Any]:
+    """A column as NumPy stores it without pickling: integers, or texts in UTF-8."""
+    values: NDArray[Any] = np.asarray(held)
+    if values.dtype.kind in "biu":
+        return values
+    plain = values.tolist()
+    if all(type(value) in (int, bool) for value in plain):
+        return np.array(plain)
+    if not all(isinstance(value, str) for value in plain):
+        other = next(value for value in plain if not isinstance(value, str))
+        raise ValueError(f"{column}: wanted integers or texts, got {other!r} among them")
+    return np.asarray(np.char.encode(np.array(plain, np.str_), "utf-8"))
+
+
+def _folder_of(column: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in column)
