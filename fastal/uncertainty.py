@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import numpy as np
 import torch
 
 from fastal import ops
@@ -14,6 +15,7 @@ from fastal.scorer import By, Scorer
 from fastal.scores import MEASURES, Scores
 from fastal.selection import Picks, Selector
 from fastal.sources import PathLike, open_pool
+from fastal.sources.files import Files
 from fastal.sources.grouped import Grouped
 from fastal.stratified import StratifiedSelector
 
@@ -134,7 +136,8 @@ def select(
         arguments |= {"per_group": per_group, "predicted": is_predicted}
         selector = StratifiedSelector(per_group, by, k=k, predicted=is_predicted, **options)  # type: ignore[arg-type]
         groups = None if is_predicted else groups
-    source = open_pool(pool) if groups is None else Grouped(open_pool(pool), groups)
+    opened = open_pool(pool)
+    source = opened if groups is None else Grouped(opened, groups)
     saved = None
     if checkpoint is not None:
         arguments["instructions"] = instruction_set()
@@ -150,4 +153,6 @@ def select(
         saved.remove()
     for file, from_row, reason in source.skipped:
         _log.warning("skipped %s from row %d on: %s", file, from_row, reason)
+    if isinstance(opened, Files):  # of bfloat16, which NumPy lacks, chunks are tensors
+        picks = picks._replace(rows=np.asarray(picks.rows), scores=np.asarray(picks.scores))
     return picks._replace(ids=source.ids(picks.rows))
