@@ -148,9 +148,9 @@ def _as_rows(x: Any) -> Any:
     return x
 
 
-def _labels(values: Any) -> NDArray[Any]:
+def _labels(stored: Any) -> NDArray[Any]:
     """Names as str, whatever they are stored as."""
-    values = np.asarray(values)
+    values: NDArray[Any] = np.asarray(stored)
     if values.dtype.kind == "T":  # NumPy's strings of any length
         return values.astype(object)
     return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values

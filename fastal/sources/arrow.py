@@ -204,7 +204,10 @@ def taken(name: str, rows: NDArray[np.int64], batches: Iterable[tuple[int, Any]]
         if len(here):
             batch = batch.select([name])
             batch.validate(full=True)
-            found.append(_column_values(batch.column(0).take(here)))
+            column = batch.column(0)
+            if str(column.type).endswith("_view"):  # which cannot be taken from
+                column = column.cast("large_" + str(column.type).removesuffix("_view"))
+            found.append(_column_values(column.take(here)))
     return np.concatenate(found)
 
 

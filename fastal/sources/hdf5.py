@@ -27,7 +27,7 @@ class Hdf5File(ArrayFile):
             def visit(name: str, item: Any) -> None:
                 if isinstance(item, h5py.Dataset) and item.shape is not None:
                     is_text = h5py.check_string_dtype(item.dtype) is not None
-                    datasets[name] = item.asstr() if is_text else item
+                    datasets[name] = item.asstr("utf-8") if is_text else item
 
             file.visititems(visit)
             yield datasets

@@ -28,7 +28,7 @@ class ZarrFile(ArrayFile):
         yield arrays
 
     def _check(self, matrix: Any) -> None:
-        """Chunks of nothing but the fill value need not be stored; but all of some rows are no data."""
+        """Chunks of the fill value alone need not be stored; where a row has none, it is lost."""
         if not matrix.size or matrix.fill_value != matrix.fill_value:  # NaN: rows that are missing
             return
         found = {int(row) for row in _stored_rows(matrix)}
