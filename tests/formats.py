@@ -203,7 +203,6 @@ WRITERS: dict[str, Callable[[Any, Data], Pool]] = {
 }
 
 
-
 def write(name: str, folder: Any, d: Data) -> Pool:
     folder.mkdir(exist_ok=True, parents=True)
     return WRITERS[name](folder, d)

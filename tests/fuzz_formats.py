@@ -6,12 +6,11 @@ A process of its own, whose memory is limited: crashes and growth show. It says 
 before it does.
 """
 
-import os
+import faulthandler
 import random
 import resource
 import shutil
 import sys
-import threading
 import warnings
 from pathlib import Path
 
@@ -36,7 +35,9 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
     n = len(content)
     found = bytearray(content)
     # Headers are at the ends, and small.
-    at = rng.choice([rng.randrange(n), rng.randrange(min(n, 400)), n - 1 - rng.randrange(min(n, 400))])
+    at = rng.choice(
+        [rng.randrange(n), rng.randrange(min(n, 400)), n - 1 - rng.randrange(min(n, 400))]
+    )
     kind = rng.randrange(6)
     if kind == 0:
         return content[:at]
@@ -86,22 +87,23 @@ def main():
     for name in names:
         root = Path(folder) / name.replace(" ", "-")
         shutil.rmtree(root, ignore_errors=True)
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
         pool = write(name, root, data())
         assert read(pool) == ""
         whole = {path: path.read_bytes() for path in parts(pool)}
-        resource.setrlimit(resource.RLIMIT_AS, (at_most(), resource.getrlimit(resource.RLIMIT_AS)[1]))
+        resource.setrlimit(resource.RLIMIT_AS, (at_most(), hard))
         for case in range(int(cases)):
             rng = random.Random(f"{name} {seed} {case}")
             path = rng.choice(list(whole))
             path.write_bytes(damaged(whole[path], rng))
             print(f"{name}: case {case}", file=sys.stderr, flush=True)
-            watch = threading.Timer(5, os._exit, [99])
-            watch.start()
+            faulthandler.dump_traceback_later(10, exit=True)
             try:
                 wrong = read(pool)
             except BaseException as error:
                 wrong = f"escaped: {type(error).__name__}: {error}"
-            watch.cancel()
+            faulthandler.cancel_dump_traceback_later()
             if wrong:
                 print(f"{name}: case {case}: {path.name}: {wrong}", flush=True)
             path.write_bytes(whole[path])

@@ -208,6 +208,8 @@ def taken(name: str, rows: NDArray[np.int64], batches: Iterable[tuple[int, Any]]
             if str(column.type).endswith("_view"):  # which cannot be taken from
                 column = column.cast("large_" + str(column.type).removesuffix("_view"))
             found.append(_column_values(column.take(here)))
+    if sum(map(len, found)) != len(rows):
+        raise ValueError(f"{name!r} has fewer rows than the file says")
     return np.concatenate(found)
 
 

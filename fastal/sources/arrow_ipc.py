@@ -11,6 +11,8 @@ from fastal.sources.arrow import Layout, empty_batch, first_width, pyarrow_for, 
 from fastal.sources.location import Location
 from fastal.sources.reader import Columns, naming
 
+_END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream
+
 
 class ArrowFile:
     """Rows of an Arrow IPC file or stream; see `Reader` and `Layout`."""
@@ -74,7 +76,7 @@ class ArrowFile:
             except pa.ArrowInvalid:  # a stream, then
                 mapped.seek(0)
                 stream = pa.ipc.open_stream(mapped)
-                yield stream.schema, iter(stream)
+                yield stream.schema, _to_its_end(stream, mapped)
                 return
             if names:
                 fields = [file.schema.get_field_index(name) for name in names]
@@ -87,6 +89,14 @@ class ArrowFile:
         import pyarrow as pa
 
         return self.file.open() if self.file.is_remote else pa.memory_map(str(self.file))
+
+
+def _to_its_end(stream: Any, mapped: Any) -> Iterator[Any]:
+    """The batches; a ValueError where the stream ends without saying so: others may be missing."""
+    yield from stream
+    mapped.seek(max(0, mapped.tell() - len(_END)))
+    if mapped.read(len(_END)) != _END:
+        raise ValueError("the stream ends without its end mark")
 
 
 def _checked(batch: Any, names: Sequence[str]) -> Any:
