@@ -82,14 +82,7 @@ def test_cut_short_anywhere(tmp_path, name):
         *range(len(content) - 9, len(content)),
     }:
         path.write_bytes(content[:n])
-        try:
-            picks = fastal.select(open_pool(path, **pool.options), 3)
-            assert name.startswith("stream") and n > len(content) - 9, (
-                n
-            )  # only its end mark is gone
-            assert len(picks.rows) == 3
-        except (OSError, TypeError, ValueError) as error:
-            assert str(path) in str(error) and "\n" not in str(error)
+        refused(path, **pool.options)
 
 
 def test_a_stream_that_ends_between_two_batches(tmp_path):
@@ -101,7 +94,7 @@ def test_a_stream_that_ends_between_two_batches(tmp_path):
 
 FUZZED = [
     "npy", "npz", "npz compressed", "safetensors", "pt of a dictionary", "zarr group", "manifest",
-    "parquet list", "parquet zstd", "arrow list", "arrow zstd", "stream wide", "stream lz4",
+    "parquet list", "parquet zstd", "hdf5", "hdf5 in chunks", "arrow list", "arrow zstd", "stream wide", "stream lz4",
 ]  # fmt: skip
 
 
@@ -171,7 +164,7 @@ def tensor(**changes):
         {"x": tensor(data_offsets=[False, 56])}, {"x": tensor(data_offsets=[0, 56, 1])}, {},
         {"x": tensor(dtype="F8_E4M3")}, {"x": tensor(dtype=3)}, {"x": tensor(more=1)},
         {"x": {"dtype": "F32", "shape": [2, 7]}}, [tensor()], b"[" * 100_000, b"\xff\xfe", b"{}",
-        {"x": tensor(), "y": tensor(shape=[14])}, {"x": tensor(), "y": {**tensor(), "shape": [7, 2]}},
+        {"x": tensor(), "y": tensor(shape=[14])}, {"x": tensor(), "y": tensor(shape=[7, 2])},
         b'{"x": %b, "x": %b}' % ((json.dumps(tensor()).encode(),) * 2), {"x": tensor(dtype="I32")},
     ],
     ids=range(29),
@@ -201,10 +194,8 @@ def test_archives(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npz", "whole.npz"]
     refused(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("x.npy", "w", force_zip64=True) as member:
-            member.write(b"\x93NUMPY\x02\x00" + (200_000_000).to_bytes(4, "little"))
-            for _ in range(200):
-                member.write(b" " * 1_000_000)
+        bomb = b"\x93NUMPY\x02\x00" + (200_000_000).to_bytes(4, "little") + b" " * 200_000_000
+        archive.writestr("x.npy", bomb)
     refused(path, "says that its header has")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000, 1000), }"
@@ -297,9 +288,8 @@ def test_class_counts_and_types_that_differ(tmp_path):
         ValueError, match=r"b\.npy: rows of shape \(8,\), where those of .*a\.parquet"
     ):
         open_pool([first.path, tmp_path / "b.npy"])
-    with pytest.raises(TypeError, match=r"wanted float.* got .*int64"):
-        np.savez(tmp_path / "c.npz", x=DATA.x.astype(int))
-        fastal.select(tmp_path / "c.npz", 3)
+    np.savez(tmp_path / "c.npz", x=DATA.x.astype(int))
+    refused(tmp_path / "c.npz", r"wanted float.* got .*int64", TypeError)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +310,8 @@ def test_a_missing_package(tmp_path, monkeypatch, name, package, extra):
      '{"files": ["a.npy"], "dtype": "int8"}', '{"files": [{"path": "a.npy", "rows": -1}]}',
      '{"files": [{"path": "a.npy", "rows": 3}]}', '{"files": [{"rows": 3}]}', "[" * 100_000,
      '{"files": [{"path": "a.npy", "columns": [1]}]}', '{"files": ["a.npy"], "id_column": 3}',
-     '{"files": ["a.npy"], "dtype": "bfloat16"}', '{"files": ["none.npy"]}', '{"files": ["m.json"]}',
+     '{"files": ["a.npy"], "dtype": "bfloat16"}', '{"files": ["none.npy"]}',
+     '{"files": ["m.json"]}',
      '{"files": [{"path": "a.npy", "columns": {"id": "none.npy"}}], "id_column": "id"}'],
     ids=range(18),
 )  # fmt: skip

@@ -135,8 +135,7 @@ class StreamedArray:
         """Rows as an array of their own; ValueError where the file ends before them."""
         start, stop, _ = rows.indices(self.shape[0])
         self.file.seek(self._offset + start * self._row_bytes)
-        n_bytes = (stop - start) * self._row_bytes
-        found = self.file.read(n_bytes)
-        if len(found) != n_bytes:
+        found = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        if self.file.readinto(found.view(np.uint8).data) != found.nbytes:  # type: ignore[attr-defined]
             raise ValueError(f"it ends before row {stop} of {self.shape[0]:,}")
-        return np.frombuffer(found, self.dtype).reshape(stop - start, *self.shape[1:])
+        return found
