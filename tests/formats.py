@@ -170,7 +170,9 @@ def _ipc(kind, new, name="a.arrow", compression=None):
             pa.OSFile(str(path / name), "wb") as file,
             new(file, held.schema, options=options) as writer,
         ):
-            writer.write_batch(held.to_batches()[0].slice(0, 0))
+            writer.write_table(held.slice(0, 0))
+            for batch in held.to_batches()[:1]:
+                writer.write_batch(batch.slice(0, 0))
             writer.write_table(held, max_chunksize=STEP)
         return Pool(path / name, given)
 

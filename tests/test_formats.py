@@ -110,10 +110,12 @@ def test_bfloat16(tmp_path):
         open_pool(tmp_path / "m.json")
 
 
-@pytest.mark.parametrize("name", [n for n in WRITERS if n not in ("parquet list",)])
+# Nothing tells how long lists would be, and these chunks are larger than no rows.
+OF_ROWS = ("list", "lz4", "zarr", "chunks", "plain", "stream tensor")
+
+
+@pytest.mark.parametrize("name", [n for n in WRITERS if not any(word in n for word in OF_ROWS)])
 def test_no_rows(tmp_path, name):
-    if "zarr" in name or name == "hdf5 in large chunks" or "list" in name or "lz4" in name:
-        return  # nothing tells the classes, or the shape of a chunk
     path, options, _ = write(name, tmp_path, data(n=0))
     assert fastal.select(open_pool(path, **options), 5).rows.tolist() == []
 
@@ -170,6 +172,8 @@ def test_formats_mixed(tmp_path):
         path = write(name, tmp_path / name, part).path
         path.rename(tmp_path / f"{i}{path.suffix}")
     np.save(tmp_path / "3a.npy", DATA.x[:0])
+    empty = pa.table({"p": pa.array([], pa.list_(pa.float32()))})
+    pq.write_table(empty, tmp_path / "4a.parquet")
     source = open_pool(tmp_path)
     for rows, start in ((1, 0), (9, 100), (1000, 5)):
         np.testing.assert_array_equal(chunks_of(source, rows, start), DATA.x[start:])

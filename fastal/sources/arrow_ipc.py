@@ -28,7 +28,7 @@ class ArrowFile:
             self.n_rows = sum(map(len, batches))
         n_classes = layout.n_classes
         if n_classes is None and self.n_rows:  # lists: the first says it
-            with self._opened(layout.matrix) as (_, batches):
+            with self._opened() as (_, batches):
                 n_classes = first_width(
                     layout, (_checked(batch, layout.matrix) for batch in batches)
                 )
@@ -38,9 +38,8 @@ class ArrowFile:
 
     def chunks(self, rows: int, start: int) -> Iterator[tuple[int, Any, Any]]:
         """See `Reader.chunks`."""
-        with self._opened() as (schema, _):
+        with self._opened() as (schema, batches):
             layout = Layout(self.file, schema, self._columns, self._n_classes)
-        with self._opened(layout.names) as (schema, batches):
             row = 0
             for batch in batches:
                 for first in range(max(0, start - row), len(batch), rows):
@@ -55,7 +54,7 @@ class ArrowFile:
 
     def take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         """See `Reader.take`."""
-        with self._opened([name]) as (_, batches):
+        with self._opened() as (_, batches):
 
             def numbered() -> Iterator[tuple[int, Any]]:
                 row = 0
@@ -66,8 +65,8 @@ class ArrowFile:
             return taken(name, rows, numbered())
 
     @contextmanager
-    def _opened(self, names: Sequence[str] = ()) -> Iterator[tuple[Any, Iterator[Any]]]:
-        """The schema and the record batches, of which only the columns named are decompressed."""
+    def _opened(self) -> Iterator[tuple[Any, Iterator[Any]]]:
+        """The schema and the record batches: whole, since to read single columns copies them."""
         import pyarrow as pa
 
         with naming(self.file), self._mapped() as mapped:
@@ -78,11 +77,6 @@ class ArrowFile:
                 stream = pa.ipc.open_stream(mapped)
                 yield stream.schema, _to_its_end(stream, mapped)
                 return
-            if names:
-                fields = [file.schema.get_field_index(name) for name in names]
-                file = pa.ipc.open_file(
-                    mapped, options=pa.ipc.IpcReadOptions(included_fields=fields)
-                )
             yield file.schema, (file.get_batch(i) for i in range(file.num_record_batches))
 
     def _mapped(self) -> Any:

@@ -132,7 +132,8 @@ class Files:
     def _read(self, rows: int, start: int) -> Iterator[tuple[int, Chunk]]:
         for index, (file, offset) in enumerate(zip(self.files, self.starts, strict=False)):
             is_last_hope = not self.n_rows and file is self.files[-1]
-            if offset + file.n_rows <= start and not is_last_hope:
+            # Of empty ones among others, not even the shape can always be told.
+            if (not file.n_rows or offset + file.n_rows <= start) and not is_last_hope:
                 continue
             row = max(0, start - offset)
             try:

@@ -14,6 +14,7 @@ from fastal.sources.reader import Columns, naming
 
 _BUFFER_BYTES = 1 << 20  # read of a column in one go: row groups may be larger than memory
 
+_BATCH_BYTES = 8 << 20  # decoded in one go, which takes several times as much
 _FEW_ROWS, _MANY_ROWS = 1 << 8, 1 << 16  # to look for a list in, and to look for ids in
 
 
@@ -36,7 +37,8 @@ class ParquetFile:
             layout = Layout(file, parquet.schema_arrow, columns)
             n_classes = layout.n_classes
             if n_classes is None and self.n_rows:  # lists: the first says it
-                batches = parquet.iter_batches(_FEW_ROWS, columns=layout.matrix)
+                batches = parquet.iter_batches(_BATCH_BYTES = 8 << 20  # decoded in one go, which takes several times as much
+_FEW_ROWS, columns=layout.matrix)
                 n_classes = first_width(layout, batches)
             self._n_classes = n_classes
             self.row_shape: tuple[int, ...] | None = None if n_classes is None else (n_classes,)
@@ -52,6 +54,7 @@ class ParquetFile:
                 empty = empty_batch(parquet.schema_arrow)
                 yield start, layout.matrix_of(empty), layout.groups_of(empty)
                 return
+            rows = min(rows, max(1, _BATCH_BYTES // max(1, self.row_bytes)))
             group = int(np.searchsorted(self._starts, start, "right")) - 1
             row = self._starts[group]
             wanted = range(group, parquet.metadata.num_row_groups)
