@@ -37,8 +37,7 @@ class ParquetFile:
             layout = Layout(file, parquet.schema_arrow, columns)
             n_classes = layout.n_classes
             if n_classes is None and self.n_rows:  # lists: the first says it
-                batches = parquet.iter_batches(_BATCH_BYTES = 8 << 20  # decoded in one go, which takes several times as much
-_FEW_ROWS, columns=layout.matrix)
+                batches = parquet.iter_batches(_FEW_ROWS, columns=layout.matrix)
                 n_classes = first_width(layout, batches)
             self._n_classes = n_classes
             self.row_shape: tuple[int, ...] | None = None if n_classes is None else (n_classes,)
