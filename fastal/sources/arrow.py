@@ -80,7 +80,8 @@ class Layout:
         """The predictions [n, classes] of a record batch; a missing value is NaN."""
         columns = [_stored(batch.column(batch.schema.get_field_index(n))) for n in self.matrix]
         if self._is_wide:
-            return np.stack([_numbers(column, self._file) for column in columns], axis=1)
+            by_class = np.stack([_numbers(column, self._file) for column in columns])
+            return torch.from_numpy(by_class).T.contiguous().numpy()  # in tiles, unlike NumPy
         (column,) = columns
         if self._pa.types.is_fixed_size_binary(column.type):
             return self._from_bytes(column)
