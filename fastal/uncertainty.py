@@ -137,7 +137,8 @@ def select(
         arguments |= {"per_group": per_group, "predicted": is_predicted}
         selector = StratifiedSelector(per_group, by, k=k, predicted=is_predicted, **options)  # type: ignore[arg-type]
         groups = None if is_predicted else groups
-    source = open_pool(pool) if groups is None else Grouped(open_pool(pool), groups)
+    opened = open_pool(pool)
+    source = opened if groups is None else Grouped(opened, groups)
     if resume and checkpoint is None:
         raise ValueError("resume: wanted checkpoint, the folder to resume from")
     if chunk_bytes is None and callable(by):
@@ -151,7 +152,7 @@ def select(
             saved = Checkpoint(checkpoint, arguments, source, resume=resume)
             context.enter_context(saved)
         picks = run(selector, source, chunk_bytes=chunk_bytes, checkpoint=saved)
-        if isinstance(source, Files):  # of bfloat16, chunks are tensors
+        if isinstance(opened, Files):  # of bfloat16, which NumPy lacks, chunks are tensors
             picks = picks._replace(rows=np.asarray(picks.rows), scores=np.asarray(picks.scores))
         picks = picks._replace(ids=source.ids(picks.rows))
         if saved is not None:

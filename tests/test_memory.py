@@ -129,3 +129,48 @@ measure(lambda: work(10, 100))
 assert selector.result().rows[0] >= 24_000_000
 """
     assert peak(code) < 40e6  # a few chunks; the scores are ten times this
+
+
+FORMATS = {
+    "a.parquet": "pq.write_table(table, path, row_group_size=2**30, use_dictionary=False)",
+    "lists.parquet": "pq.write_table(table.set_column(0, 'p', lists), path, row_group_size=2**30)",
+    "a.arrow": """
+with pa.ipc.new_file(path, table.schema) as file:
+    file.write_table(table)
+""",
+    "batches.arrow": """
+options = pa.ipc.IpcWriteOptions(compression='lz4')
+with pa.ipc.new_file(path, table.schema, options=options) as file:
+    file.write_table(table, max_chunksize=1000)
+""",
+    "a.h5": "h5py.File(path, 'w').create_dataset('x', data=x, chunks=(1000, 99), shuffle=True)",
+    "whole.h5": "h5py.File(path, 'w').create_dataset('x', data=x)",
+    "a.zarr": "zarr.create_array(path, shape=x.shape, chunks=(1000, 500), dtype='f4')[:] = x",
+    "a.npz": "np.savez_compressed(path, x=x)",
+    "stored.npz": "np.savez(path, x=x)",
+}
+WRITE = """
+import sys
+import h5py, numpy as np, pyarrow as pa, pyarrow.parquet as pq, zarr
+path, n = sys.argv[1], 75_000
+x = np.tile(np.arange(1000, dtype='f4') % 7, (n, 1))
+flat = pa.array(x.ravel())
+lists = pa.ListArray.from_arrays(pa.array(np.arange(0, x.size + 1, 1000), pa.int32()), flat)
+table = pa.table({'p': pa.FixedSizeListArray.from_arrays(flat, 1000), 'id': np.arange(n)})
+"""
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_of_300_mb_takes_less_than_200_mb(tmp_path, name):
+    """Two chunks of 32 MB, what decoding takes beside them, and the library itself."""
+    path = tmp_path / name
+    subprocess.run([sys.executable, "-c", WRITE + FORMATS[name], path], check=True)
+    code = """
+path = sys.argv[1]
+options = {'id_column': 'id'} if path.endswith(('a.parquet', 'a.arrow')) else {}
+def work():
+    picks = fastal.select(fastal.open_pool(path, **options), 100)
+    assert len(picks.rows) == 100
+measure(work)
+"""
+    assert peak(code, path) < 200e6

@@ -45,8 +45,6 @@ class ArrayFile(ABC):
         ValueError: not a file of the format, cut short, or without the arrays asked for.
     """
 
-    in_place = False
-
     def __init__(self, file: Location, columns: Columns) -> None:
         self.file = file
         self._columns = columns
@@ -57,7 +55,9 @@ class ArrayFile(ABC):
             self.n_rows, *shape = map(int, matrix.shape)
             self.row_shape: tuple[int, ...] | None = tuple(shape)
             as_tensor(_as_rows(matrix[:0]), str(file))
+            self._check(matrix)
             self.dtype = matrix.dtype
+            self.in_place = _is_in_place(matrix)
             self.row_bytes = math.prod(shape) * matrix.dtype.itemsize
             for name in columns.beside:
                 if tuple(_named(arrays, name, file).shape) != (self.n_rows,):
@@ -70,6 +70,9 @@ class ArrayFile(ABC):
     def _arrays(self) -> AbstractContextManager[Mapping[str, Any]]:
         """The arrays of the file, each with a shape, a dtype and slices."""
 
+    def _check(self, matrix: Any) -> None:  # noqa: B027 (most formats have nothing to check)
+        """ValueError where rows of it were never written."""
+
     def chunks(self, rows: int, start: int) -> Iterator[tuple[int, Any, Any]]:
         """See `Reader.chunks`."""
         with ExitStack() as stack:
@@ -81,11 +84,24 @@ class ArrayFile(ABC):
                 raise ValueError(f"{self.file}: changed while it was being read")
             groups = None if self._columns.groups is None else arrays[self._columns.groups]
             fetch = stack.enter_context(ReadAhead.of(matrix))
-            for first in range(start, max(1, self.n_rows), rows):
-                part = slice(first, min(first + rows, self.n_rows))
+            for part in self._parts(matrix, rows, start):
                 fetch(part)
                 x = _as_rows(matrix[part])
-                yield first, x, None if groups is None else _labels(groups[part])
+                labels = None if groups is None else _labels(groups[part])
+                for first in range(0, max(1, len(x)), rows):
+                    few = slice(first, first + rows)
+                    yield part.start + first, x[few], None if labels is None else labels[few]
+
+    def _parts(self, matrix: Any, rows: int, start: int) -> Iterator[slice]:
+        """The rows to read in one go: whole blocks of what is stored in blocks, each read once."""
+        blocks = getattr(matrix, "shards", None) or getattr(matrix, "chunks", None) or (1,)
+        step = max(blocks[0], rows - rows % blocks[0])
+        while True:
+            stop = min(start - start % blocks[0] + step, self.n_rows)
+            yield slice(start, stop)
+            if stop >= self.n_rows:
+                return
+            start = stop
 
     def take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         """See `Reader.take`."""
@@ -122,16 +138,24 @@ def _named(arrays: Mapping[str, Any], name: str, file: Location) -> Any:
     return arrays[name]
 
 
+def _is_in_place(matrix: Any) -> bool:
+    """Whether its slices can be computed with where they are."""
+    is_mapped = isinstance(matrix, np.ndarray) and matrix.flags.aligned and matrix.dtype.isnative
+    return is_mapped or isinstance(matrix, torch.Tensor)
+
+
 def _as_rows(x: Any) -> Any:
     """A slice of a matrix as what it stands for."""
     if isinstance(x, np.ndarray) and (x.dtype.metadata or {}) == BFLOAT16.metadata:
         return as_tensor(x, "pool").view(torch.bfloat16)
+    if isinstance(x, torch.Tensor) and x.dtype != torch.bfloat16:
+        return x.numpy()  # files give NumPy arrays, but of what NumPy lacks
     return x
 
 
-def _labels(values: Any) -> NDArray[Any]:
+def _labels(stored: Any) -> NDArray[Any]:
     """Names as str, whatever they are stored as."""
-    if isinstance(values, torch.Tensor):
-        return values.numpy()
-    values = np.asarray(values)
+    values: NDArray[Any] = np.asarray(stored)
+    if values.dtype.kind == "T":  # NumPy's strings of any length
+        return values.astype(object)
     return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values

@@ -1,43 +1,49 @@
 """An Arrow IPC file or stream (.arrow, .feather), mapped (extra `arrow`)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.sources.arrow import Layout, column_values, empty_batch, pyarrow_for
+from fastal.sources.arrow import Layout, empty_batch, first_width, pyarrow_for, taken
 from fastal.sources.location import Location
 from fastal.sources.reader import Columns, naming
+
+_END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream
 
 
 class ArrowFile:
     """Rows of an Arrow IPC file or stream; see `Reader` and `Layout`."""
 
+    in_place = False  # batches are what they were written as, often small
+
     def __init__(self, file: Location, columns: Columns) -> None:
         self.file = file
-        self.in_place = False  # batches are what they were written as, often small
         self._columns = columns
         pyarrow_for(file)
         with self._opened() as (schema, batches):
             layout = Layout(file, schema, columns)
-            self.n_rows, n_classes = 0, layout.n_classes
-            for batch in batches:
-                if n_classes is None and len(batch):  # lists: the first row says it
-                    n_classes = layout.matrix_of(_checked(batch.slice(0, 1), layout)).shape[1]
-                self.n_rows += len(batch)
-            self.row_shape: tuple[int, ...] | None = None if n_classes is None else (n_classes,)
-            self.row_bytes = (n_classes or 0) * layout.item_bytes
+            self.n_rows = sum(map(len, batches))
+        n_classes = layout.n_classes
+        if n_classes is None and self.n_rows:  # lists: the first says it
+            with self._opened() as (_, batches):
+                n_classes = first_width(
+                    layout, (_checked(batch, layout.matrix) for batch in batches)
+                )
+        self._n_classes = n_classes
+        self.row_shape: tuple[int, ...] | None = None if n_classes is None else (n_classes,)
+        self.row_bytes = (n_classes or 0) * layout.item_bytes
 
     def chunks(self, rows: int, start: int) -> Iterator[tuple[int, Any, Any]]:
         """See `Reader.chunks`."""
         with self._opened() as (schema, batches):
-            layout = Layout(self.file, schema, self._columns)
+            layout = Layout(self.file, schema, self._columns, self._n_classes)
             row = 0
             for batch in batches:
                 for first in range(max(0, start - row), len(batch), rows):
-                    part = _checked(batch.slice(first, rows), layout)
+                    part = _checked(batch.slice(first, rows), layout.names)
                     yield row + first, layout.matrix_of(part), layout.groups_of(part)
                 row += len(batch)
             if not row:
@@ -48,20 +54,19 @@ class ArrowFile:
 
     def take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         """See `Reader.take`."""
-        found = []
         with self._opened() as (_, batches):
-            row = 0
-            for batch in batches:
-                here = rows[(rows >= row) & (rows < row + len(batch))] - row
-                if len(here):
-                    column = batch.column(batch.schema.get_field_index(name))
-                    column.validate(full=True)
-                    found.append(column_values(column.take(here)))
-                row += len(batch)
-        return np.concatenate(found)
+
+            def numbered() -> Iterator[tuple[int, Any]]:
+                row = 0
+                for batch in batches:
+                    yield row, batch
+                    row += len(batch)
+
+            return taken(name, rows, numbered())
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Iterator[Any]]]:
+        """The schema and the record batches: whole, since to read single columns copies them."""
         import pyarrow as pa
 
         with naming(self.file), self._mapped() as mapped:
@@ -70,7 +75,7 @@ class ArrowFile:
             except pa.ArrowInvalid:  # a stream, then
                 mapped.seek(0)
                 stream = pa.ipc.open_stream(mapped)
-                yield stream.schema, iter(stream)
+                yield stream.schema, _to_its_end(stream, mapped)
                 return
             yield file.schema, (file.get_batch(i) for i in range(file.num_record_batches))
 
@@ -80,8 +85,16 @@ class ArrowFile:
         return self.file.open() if self.file.is_remote else pa.memory_map(str(self.file))
 
 
-def _checked(batch: Any, layout: Layout) -> Any:
+def _to_its_end(stream: Any, mapped: Any) -> Iterator[Any]:
+    """The batches; a ValueError where the stream ends without saying so: others may be missing."""
+    yield from stream
+    mapped.seek(max(0, mapped.tell() - len(_END)))
+    if mapped.read(len(_END)) != _END:
+        raise ValueError("the stream ends without its end mark")
+
+
+def _checked(batch: Any, names: Sequence[str]) -> Any:
     """The columns of a batch that are looked at, found to hold together: files may lie."""
-    batch = batch.select(layout.names)
+    batch = batch.select(names)
     batch.validate(full=True)
     return batch

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fastal.sources.location import Location, is_url
 from fastal.sources.manifest import NAME, Manifest, read_manifest
+from fastal.sources.reader import naming
 
 ZARR = ".zarr"  # a folder that is one array
 
@@ -69,8 +70,9 @@ def _remote(name: str) -> list[Location]:
 
     if not glob.has_magic(name):
         return [Location(name)]
-    fs, path = url_to_fs(name)
-    found = [fs.unstrip_protocol(p) for p in fs.glob(path)]
+    with naming(Location(name)):
+        fs, path = url_to_fs(name)
+        found = [fs.unstrip_protocol(p) for p in fs.glob(path)]
     if not found:
         raise FileNotFoundError(f"{name}: no file matches")
     return [Location(url) for url in found]

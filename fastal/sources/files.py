@@ -19,7 +19,7 @@ from fastal.sources.npy import NpyFile
 from fastal.sources.npz import NpzFile
 from fastal.sources.parquet import ParquetFile
 from fastal.sources.prefetch import prefetched
-from fastal.sources.reader import Columns, Reader
+from fastal.sources.reader import Columns, Reader, naming
 from fastal.sources.safetensors import SafetensorsFile
 from fastal.sources.source import Chunk, Skipped
 from fastal.sources.torch_file import TorchFile
@@ -128,6 +128,7 @@ class Files:
         """See `Source.ids`; read of the files that the rows are in."""
         if self.columns.ids is None:
             return None
+        rows = np.asarray(rows)  # a tensor, where a file's chunks were
         order = np.argsort(rows)
         ascending = rows[order]
         of = np.searchsorted(self.starts, ascending, "right") - 1
@@ -137,13 +138,14 @@ class Files:
             found[order[of == i]] = file.take(self.columns.ids, ascending[of == i] - self.starts[i])
             if file.file.stamp() != self._stamps[i]:  # since its rows were looked at, it may be
                 raise ValueError(f"{file.file}: changed while it was being read")
-        is_integer = all(isinstance(value, int) for value in found)
+        is_integer = all(type(value) is int and value < 2**63 for value in found)
         return found.astype(np.int64) if is_integer else found
 
     def _read(self, rows: int, start: int) -> Iterator[tuple[int, Chunk]]:
         for index, (file, offset) in enumerate(zip(self.files, self.starts, strict=False)):
             is_last_hope = not self.n_rows and file is self.files[-1]
-            if offset + file.n_rows <= start and not is_last_hope:
+            # Of empty ones among others, not even the shape can always be told.
+            if (not file.n_rows or offset + file.n_rows <= start) and not is_last_hope:
                 continue
             row = max(0, start - offset)
             if offset + row >= self._end(index):
@@ -159,12 +161,15 @@ class Files:
 
     def _open(self, file: Location, n_rows: int | None) -> Reader | None:
         try:
-            file.check()
-            if file.suffix not in _READERS:
-                raise ValueError(f"{file}: wanted a file of {', '.join(_READERS)}")
-            reader = _READERS[file.suffix](file, self.columns)
-            if n_rows not in (None, reader.n_rows):
-                raise ValueError(f"{file}: {reader.n_rows} rows, where the manifest says {n_rows}")
+            with naming(file):
+                file.check()
+                if file.suffix not in _READERS:
+                    raise ValueError(f"{file}: wanted a file of {', '.join(_READERS)}")
+                reader = _READERS[file.suffix](file, self.columns)
+                if n_rows not in (None, reader.n_rows):
+                    raise ValueError(
+                        f"{file}: {reader.n_rows} rows, where the manifest says {n_rows}"
+                    )
         except Exception as error:
             self._give_up(file, 0, error)
             return None

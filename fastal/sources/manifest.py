@@ -35,6 +35,8 @@ def read_manifest(path: Path) -> Manifest:
     """
     try:
         held = json.loads(path.read_text("utf-8"))
+        if not isinstance(held["files"], list):
+            raise TypeError("files: wanted a list")
         entries = [e if isinstance(e, dict) else {"path": e} for e in held["files"]]
         files = [_location(path.parent, entry, held.get("dtype")) for entry in entries]
         rows = [entry.get("rows") for entry in entries]
@@ -43,10 +45,8 @@ def read_manifest(path: Path) -> Manifest:
             raise TypeError("id_column and group_column: wanted names")
         if not all(n is None or (isinstance(n, int) and n >= 0) for n in rows):
             raise TypeError("rows: wanted a number")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f'{path}: wanted a manifest, {{"files": [paths]}}: {error or type(error).__name__}'
-        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f'{path}: wanted a manifest, {{"files": [paths]}}: {error}') from error
     if not files:
         raise ValueError(f"{path}: the manifest names no file")
     return Manifest(files, rows, *columns)

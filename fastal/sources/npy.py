@@ -1,35 +1,35 @@
 """One .npy file: memory-mapped, or read piece by piece where it cannot be."""
 
+import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.sources.array_file import BFLOAT16, ArrayFile
+from fastal.sources.array_file import BFLOAT16, ArrayFile, LazyArrays
 from fastal.sources.location import Location
-from fastal.sources.reader import Columns
+
+_LONGEST_HEADER = 10_000  # as NumPy has it
 
 
 class NpyFile(ArrayFile):
     """A .npy file [rows, ...] of numbers; see `ArrayFile`."""
-
-    def __init__(self, file: Location, columns: Columns) -> None:
-        self.in_place = not file.is_remote
-        super().__init__(file, columns)
 
     @contextmanager
     def _arrays(self) -> Iterator[Mapping[str, Any]]:
         with ExitStack() as stack:
 
             def streamed(location: Location) -> StreamedArray:
-                return StreamedArray(lambda: stack.enter_context(location.open()))
+                return StreamedArray(stack.enter_context(location.open()), dtype=location.dtype)
 
-            matrix = streamed(self.file) if self.file.is_remote else mapped(self.file)
             # Labels and ids are not looked at under a guard: of a map, a page may be lost.
-            yield {"": matrix, **{name: streamed(c) for name, c in self.file.columns.items()}}
+            files = {name: partial(streamed, file) for name, file in self.file.columns.items()}
+            read = streamed if self.file.is_remote else mapped
+            yield LazyArrays({"": partial(read, self.file), **files})
 
 
 class Header(NamedTuple):
@@ -41,24 +41,37 @@ class Header(NamedTuple):
     offset: int
 
 
-def header_of(file: BinaryIO) -> Header:
+def header_of(file: BinaryIO, stands_for: str | None = None) -> Header:
     """Reads the header of an array from here on.
 
+    Args:
+        file: at the array's first byte.
+        stands_for: "bfloat16" where the array holds the bits of such numbers.
+
     Raises:
-        TypeError: the array holds Python objects.
+        TypeError: the array holds Python objects, or no such bits.
         ValueError: this is no header, or no array can be of that shape.
     """
-    first = file.tell()
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"wanted version 1 or 2 of the format, got {version}")
+    length = file.read(2 * version[0])
+    n_header = int.from_bytes(length, "little")
+    if n_header > _LONGEST_HEADER:  # before so much is read
+        raise ValueError(f"it says that its header has {n_header:,} bytes")
+    header = io.BytesIO(length + file.read(n_header))
     read = (np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0)
-    shape, is_fortran, dtype = read[version[0] - 1](file)
+    shape, is_fortran, dtype = read[version[0] - 1](header)
     if dtype.hasobject:
         raise TypeError("wanted numbers, got dtype object")
-    if any(isinstance(n, bool) or not 0 <= n < 2**63 for n in shape):
-        raise ValueError(f"no array is of shape {shape}")
-    return Header(shape, is_fortran, dtype, file.tell() - first)
+    if dtype.shape or any(isinstance(n, bool) or not 0 <= n < 2**63 for n in shape):
+        raise ValueError(f"no array is of shape {shape} and dtype {dtype}")
+    if stands_for is not None:
+        if dtype.itemsize != 2:
+            raise TypeError(f"wanted the bits of {stands_for}, two bytes each, got {dtype}")
+        dtype = BFLOAT16
+    offset = np.lib.format.MAGIC_LEN + len(length) + n_header
+    return Header(shape, is_fortran, dtype, offset)
 
 
 def mapped(location: Location, first: int = 0, n_bytes: int | None = None) -> NDArray[Any]:
@@ -72,7 +85,7 @@ def mapped(location: Location, first: int = 0, n_bytes: int | None = None) -> ND
     # Read-only: a private writable map of a file larger than memory is refused by the system.
     with location.path.open("rb") as file:
         file.seek(first)
-        header = header_of(file)
+        header = header_of(file, location.dtype)
         if n_bytes is None:
             n_bytes = file.seek(0, 2) - first
         size = math.prod(header.shape) * header.dtype.itemsize
@@ -84,34 +97,45 @@ def mapped(location: Location, first: int = 0, n_bytes: int | None = None) -> ND
         if not size:  # which cannot be mapped
             return np.empty(header.shape, header.dtype)
         order: Literal["F", "C"] = "F" if header.is_fortran else "C"
-        dtype: np.dtype[Any] = BFLOAT16 if location.dtype == "bfloat16" else header.dtype
         offset = first + header.offset
-        return np.memmap(location.path, dtype, "r", offset, header.shape, order)
+        return np.memmap(location.path, header.dtype, "r", offset, header.shape, order)
 
 
 class StreamedArray:
     """A .npy array behind a file object: slices are read, none is kept.
 
     Args:
-        open_file: opens the file, at the array's header.
+        file: the file.
+        first: where in it the array's header begins.
+        n_bytes: how long header and array are; None: that shows when it is read.
+        dtype: what the values stand for; see `header_of`.
     """
 
-    def __init__(self, open_file: Callable[[], BinaryIO]) -> None:
-        self._file = open_file()
-        header = header_of(self._file)
+    def __init__(
+        self,
+        file: BinaryIO,
+        first: int = 0,
+        n_bytes: int | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        self.file = file
+        file.seek(first)
+        header = header_of(file, dtype)
         if header.is_fortran and len(header.shape) > 1:
             raise ValueError(
                 "an array in Fortran order can only be read from a file that is mapped"
             )
-        self.shape, self.dtype, self._offset = header.shape, header.dtype, header.offset
+        self.shape, self.dtype, self._offset = header.shape, header.dtype, first + header.offset
         self._row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        size = header.offset + math.prod(self.shape) * self.dtype.itemsize
+        if n_bytes is not None and size > n_bytes:
+            raise ValueError(f"the header says {size:,} bytes, {n_bytes:,} are there")
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         """Rows as an array of their own; ValueError where the file ends before them."""
         start, stop, _ = rows.indices(self.shape[0])
-        self._file.seek(self._offset + start * self._row_bytes)
-        n_bytes = (stop - start) * self._row_bytes
-        found = self._file.read(n_bytes)
-        if len(found) != n_bytes:
+        self.file.seek(self._offset + start * self._row_bytes)
+        found = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        if self.file.readinto(found.view(np.uint8).data) != found.nbytes:  # type: ignore[attr-defined]
             raise ValueError(f"it ends before row {stop} of {self.shape[0]:,}")
-        return np.frombuffer(found, self.dtype).reshape(stop - start, *self.shape[1:])
+        return found

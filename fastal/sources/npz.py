@@ -22,8 +22,8 @@ class NpzFile(ArrayFile):
     def __init__(self, file: Location, columns: Columns) -> None:
         super().__init__(file, columns)
         with self._arrays() as arrays:
-            self.in_place = not isinstance(self._matrix(arrays), StreamedArray)
-        if not self.in_place and not file.is_remote:
+            streamed = getattr(self._matrix(arrays), "file", None)
+        if isinstance(streamed, zipfile.ZipExtFile) and not file.is_remote:
             _log.warning("%s: compressed, so reading it is slow; np.savez stores as it is", file)
 
     @contextmanager
@@ -33,16 +33,18 @@ class NpzFile(ArrayFile):
             members = stack.enter_context(zipfile.ZipFile(archive))
 
             def array(member: zipfile.ZipInfo) -> Any:
-                if member.compress_type == zipfile.ZIP_STORED and not self.file.is_remote:
-                    return mapped(self.file, _data_offset(archive, member), member.file_size)
-                return StreamedArray(lambda: stack.enter_context(_opened(members, member)))
+                if member.compress_type != zipfile.ZIP_STORED or self.file.is_remote:
+                    file = cast("BinaryIO", stack.enter_context(members.open(member)))
+                    return StreamedArray(file, 0, member.file_size)
+                first = _data_offset(archive, member)
+                found = mapped(self.file, first, member.file_size)
+                if found.flags.aligned or not found.flags.c_contiguous:
+                    return found
+                file = stack.enter_context(self.file.open())  # to be copied anyway
+                return StreamedArray(file, first, member.file_size)
 
             names = {m.filename.removesuffix(".npy"): m for m in members.infolist()}
             yield LazyArrays({name: partial(array, member) for name, member in names.items()})
-
-
-def _opened(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
-    return cast("BinaryIO", archive.open(member))
 
 
 def _data_offset(archive: BinaryIO, member: zipfile.ZipInfo) -> int:

@@ -58,9 +58,11 @@ def naming(file: Location) -> Iterator[None]:
     except ImportError:  # not the file's fault
         raise
     except Exception as error:
-        if str(file) in str(error) and isinstance(error, (OSError, TypeError, ValueError)):
+        says = str(error)
+        is_ours = isinstance(error, (OSError, TypeError, ValueError))
+        if is_ours and str(file) in says and "\n" not in says:
             raise
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(says.split()) or type(error).__name__
         if isinstance(error, TypeError):
             raise TypeError(f"{file}: {reason}") from error
         raise ValueError(f"{file}: no complete {file.suffix} file: {reason}") from error

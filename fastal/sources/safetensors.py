@@ -27,8 +27,6 @@ _LONGEST_HEADER = 100 << 20  # as the format says
 class SafetensorsFile(ArrayFile):
     """Tensors of a .safetensors file; see `ArrayFile`."""
 
-    in_place = True
-
     @contextmanager
     def _arrays(self) -> Iterator[Mapping[str, Any]]:
         if self.file.is_remote:
@@ -39,38 +37,53 @@ class SafetensorsFile(ArrayFile):
             n_header = int.from_bytes(file.read(8), "little")
             if not 2 <= n_header <= min(_LONGEST_HEADER, size - 8):
                 raise ValueError(f"it says that its header has {n_header:,} of its {size:,} bytes")
-            header = json.loads(file.read(n_header))
+            header = json.loads(file.read(n_header), object_pairs_hook=_once)
         if not isinstance(header, dict):
             raise ValueError("its header is no JSON object")
         header.pop("__metadata__", None)
         data = 8 + n_header
+        _check_spans([tensor["data_offsets"] for tensor in header.values()], size - data)
         tensors = {
-            name: partial(_mapped, self.file, data, size - data, **tensor)
-            for name, tensor in header.items()
+            name: partial(_mapped, self.file, data, **tensor) for name, tensor in header.items()
         }
         yield LazyArrays(tensors)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("its header has a name twice")
+    return found
+
+
+def _check_spans(spans: Sequence[tuple[int, int]], n_bytes: int) -> None:
+    """ValueError unless the tensors lie one after the other, without a gap, to the file's end."""
+    last = 0
+    for begin, end in sorted(spans):
+        if begin != last or end < begin:
+            raise ValueError(f"a tensor is at bytes {begin} to {end}, where one ends at {last}")
+        last = end
+    if last != n_bytes:
+        raise ValueError(f"its tensors have {last:,} bytes, {n_bytes:,} are there")
 
 
 def _mapped(
     file: Location,
     data: int,
-    n_bytes: int,
     *,
     dtype: str,
     shape: Sequence[int],
     data_offsets: Sequence[int],
 ) -> NDArray[Any]:
-    """The tensor between two offsets into the data, of which there are so many bytes."""
+    """The tensor between two offsets into the data, which begin at a byte of the file."""
     if dtype not in _DTYPES:
         raise TypeError(f"wanted numbers that torch and NumPy have, got dtype {dtype}")
     kind: np.dtype[Any] = np.dtype(_DTYPES[dtype])
     begin, end = data_offsets
-    if not all(isinstance(n, int) and n >= 0 for n in (*shape, begin)):
+    if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
         raise ValueError(f"no tensor is of shape {shape}")
-    if not end - begin == math.prod(shape) * kind.itemsize or end > n_bytes:
-        raise ValueError(
-            f"bytes {begin:,} to {end:,} of {n_bytes:,} cannot be {dtype} of shape {shape}"
-        )
+    if end - begin != math.prod(shape) * kind.itemsize:
+        raise ValueError(f"bytes {begin:,} to {end:,} cannot be {dtype} of shape {shape}")
     if begin == end:  # which cannot be mapped
         return np.empty(shape, kind)
     return np.memmap(file.path, kind, "r", data + begin, tuple(shape))

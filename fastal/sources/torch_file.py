@@ -13,8 +13,6 @@ from fastal.sources.array_file import ArrayFile
 class TorchFile(ArrayFile):
     """Tensors that `torch.save` wrote, in today's format; see `ArrayFile`."""
 
-    in_place = True
-
     @contextmanager
     def _arrays(self) -> Iterator[Mapping[str, Any]]:
         if self.file.is_remote:
