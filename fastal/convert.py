@@ -4,10 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from fastal.job import How, Job
-from fastal.outputs import written_whole
+from fastal.outputs import checked, written_whole
 from fastal.picks_files import PICKS_SUFFIXES, read_picks, write_picks
-from fastal.shards import Shards, ShardWriter
+from fastal.shards import Shards, ShardWriter, published
 from fastal.sources.files import Files
+from fastal.sources.manifest import NAME
 
 _CHUNK_BYTES = 32 << 20  # of which a copy is made
 
@@ -24,8 +25,6 @@ def convert_pool(pool: Files, out: Path, *, shard_bytes: int, how: How | None = 
     Raises:
         ValueError: `out` exists.
     """
-    if out.exists():
-        raise ValueError(f"out: {out} exists")
     columns = pool.columns
     writer = ShardWriter(
         out, shard_bytes, columns.ids, pool.ids if columns.ids else None, columns.groups
@@ -33,16 +32,27 @@ def convert_pool(pool: Files, out: Path, *, shard_bytes: int, how: How | None = 
     how = how or How()
     how = replace(how, chunk_bytes=how.chunk_bytes or _CHUNK_BYTES)
     arguments = {"shard_bytes": shard_bytes}
-    with Job("convert", pool, out, (out.suffix,), arguments, how) as job:
-        if not job.goes_on():
-            writer.begin()
-        try:
-            shards = job.run(writer)
-        except BaseException:
-            writer.abandon(keep=job.keeps())
-            raise
+    if not out.exists():
+        checked(out)
+    with Job("convert", pool, out, arguments, how) as job:
+        if out.exists():
+            if not (job.keeps() and (out / NAME).exists()):
+                raise ValueError(f"out: {out} exists")
+            shards = published(out)  # by a run that was killed after that
+        else:
+            shards = _written(writer, job)
         job.finish(shards=shards.shards)
     return shards
+
+
+def _written(writer: ShardWriter, job: Job) -> Shards:
+    if not job.goes_on():
+        writer.begin()
+    try:
+        return job.run(writer)
+    except BaseException:
+        writer.abandon(keep=job.keeps())
+        raise
 
 
 def convert_picks(picks: Path, out: Path) -> None:

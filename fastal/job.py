@@ -48,6 +48,19 @@ def versions() -> dict[str, str]:
     return found | {package: _version(package) for package in ("torch", "triton", "numpy")}
 
 
+def check_file(out: Path | None, suffixes: Sequence[str], source: Files) -> None:
+    """Raises where the file `out`, or standard output for None, cannot be written."""
+    if out is None:
+        if sys.stdout is None:
+            raise ValueError("out: standard output is closed")
+        return
+    if out.suffix not in suffixes:
+        raise ValueError(f"out: wanted a {' or '.join(suffixes)} file, got {out}")
+    if os.path.realpath(out) in [file.file.real() for file in source.files]:
+        raise ValueError(f"out: {out} is a file of the pool")
+    checked(out)
+
+
 class Job:
     """A command under way: checks its output, resumes, reports, and leaves a record.
 
@@ -60,18 +73,9 @@ class Job:
         command: str,
         source: Files,
         out: Path | None,
-        suffixes: Sequence[str],
         arguments: dict[str, Any],
         how: How,
     ) -> None:
-        if out is None:
-            _standard_output_is_open()
-        else:
-            if out.suffix not in suffixes:
-                raise ValueError(f"out: wanted a {' or '.join(suffixes)} file, got {out}")
-            if os.path.realpath(out) in [file.file.real() for file in source.files]:
-                raise ValueError(f"out: {out} is a file of the pool")
-            checked(out)
         if how.resume and how.checkpoint is None:
             raise ValueError("resume: wanted checkpoint, the folder to resume from")
         self._command = command
@@ -190,11 +194,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "none"
-
-
-def _standard_output_is_open() -> None:
-    if sys.stdout is None:
-        raise ValueError("out: standard output is closed")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastal.job import How, Job, standard_output
+from fastal.job import How, Job, check_file, standard_output
 from fastal.outputs import written_whole
 from fastal.picks_files import PICKS_SUFFIXES, write_picks
 from fastal.progress import is_terminal
@@ -49,7 +49,8 @@ def select_to_file(
         selector = StratifiedSelector(per_group, by, k=k, predicted=predicted, **options)
     else:
         selector = Selector(k, by, **options)  # type: ignore[arg-type]
-    with Job("select", pool, out, PICKS_SUFFIXES, arguments, how or How()) as job:
+    check_file(out, PICKS_SUFFIXES, pool)
+    with Job("select", pool, out, arguments, how or How()) as job:
         picks = job.run(selector)
         rows, scores = np.asarray(picks.rows), np.asarray(picks.scores)  # of bfloat16, tensors
         picks = picks._replace(rows=rows, scores=scores, ids=pool.ids(rows))
@@ -77,7 +78,8 @@ def score_to_file(
         raise ValueError("checkpoint: wanted out, a file: what stdout was given is not kept")
     arguments = {"by": by, **options}
     is_npy = out is not None and out.suffix == ".npy"
-    with Job("score", pool, out, (".npy", ".csv"), arguments, how) as job:
+    check_file(out, (".npy", ".csv"), pool)
+    with Job("score", pool, out, arguments, how) as job:
         with job.output() as file:
             sink = (NpySink if is_npy else CsvSink)(file, pool.n_rows, by)
             writer = ScoreWriter(sink, by, **options)

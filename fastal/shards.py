@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastal.arrays import as_tensor
 from fastal.groups import as_groups
 from fastal.outputs import partial, to_disk
-from fastal.sources.manifest import NAME
+from fastal.sources.manifest import NAME, read_manifest
 
 _MOST_ROWS = 1 << 20  # of a shard: their ids and groups are held
 IdsOf = Callable[[NDArray[np.int64]], Any]
@@ -173,6 +173,12 @@ class ShardWriter:
         entry = {"path": name, "rows": shard.n_rows, "dtype": shard.dtype, "columns": paths}
         self._files.append(entry)
         self._open = None
+
+
+def published(folder: Path) -> Shards:
+    """What a folder holds that was written before."""
+    rows = read_manifest(folder / NAME).rows
+    return Shards(sum(n or 0 for n in rows), len(rows))
 
 
 class _Shard:

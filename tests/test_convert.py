@@ -14,6 +14,7 @@ import fastal
 from fastal import checkpoint, convert
 from fastal.cli import main
 from fastal.errors import Interrupted
+from fastal.job import Job
 from fastal.shards import ShardWriter
 
 
@@ -117,6 +118,25 @@ def test_an_interrupted_conversion_goes_on(tmp_path, parquet, monkeypatch):
     want = {p.name: p.read_bytes() for p in (tmp_path / "whole").rglob("*.npy")}
     assert {p.name: p.read_bytes() for p in (tmp_path / "shards").rglob("*.npy")} == want
     assert not list(tmp_path.glob(".*"))
+
+
+def test_killed_once_the_folder_is_there(tmp_path, parquet, monkeypatch):
+    arguments = ("convert", parquet, *COLUMNS, "--checkpoint", tmp_path / "state", "--resume")
+    monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
+    finish = Job.finish
+
+    def killed(*_, **__):
+        raise Interrupted(15)
+
+    monkeypatch.setattr(Job, "finish", killed)
+    assert run(*arguments, "--out", tmp_path / "shards").exit_code == 143
+    monkeypatch.setattr(Job, "finish", finish)
+    other = run(*arguments[:-1], "--out", tmp_path / "shards")
+    assert (other.exit_code, "holds one already" in other.stderr) == (2, True)
+    assert run(*arguments, "--out", tmp_path / "shards").exit_code == 0
+    record = json.loads((tmp_path / "shards" / "run.json").read_text())
+    assert (record["rows"], record["shards"]) == (5000, 1)
+    assert not list((tmp_path / "state").iterdir())
 
 
 def test_ids_that_cannot_be_kept(tmp_path, x):
