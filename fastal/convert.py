@@ -41,7 +41,7 @@ def convert_pool(pool: Files, out: Path, *, shard_bytes: int, how: How | None = 
             shards = published(out)  # by a run that was killed after that
         else:
             shards = _written(writer, job)
-        job.finish(shards=shards.shards)
+        job.finish(rows=shards.rows, shards=shards.shards)
     return shards
 
 
