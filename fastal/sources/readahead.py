@@ -1,7 +1,8 @@
 """Brings what is read next of a mapped file into memory, on the reader's thread.
 
 Reading through a small buffer gets a disk's sequential rate, which faults on a map do not, and a
-disk's errors come as errors. Pages that are in memory already are left alone.
+disk's errors come as errors. The system then also keeps a file in large pages, which are soon mapped.
+What is in memory already is left alone.
 """
 
 import os
@@ -11,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
-_BLOCK = 1 << 20  # read in one go: a buffer that stays in the cache
+_BLOCK = 4 << 20  # read in one go: few calls, and a buffer that stays in the cache
+# Between places where it is looked whether the file is in memory. Each look at one that is not makes
+# the system read a little there, in small pages: of parts that are not, one is looked at.
+_SPACING = 16 << 20
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)
 
 
@@ -53,9 +57,10 @@ class ReadAhead:
             OSError: they cannot be read.
             ValueError: the file has become shorter.
         """
-        for first in range(start - start % _BLOCK, stop, _BLOCK):
-            last = min(first + _BLOCK, stop) - 1
-            if not self._is_cached(last) and not os.preadv(self._file, [self._buffer], first):
+        if all(self._is_cached(byte) for byte in range(stop - 1, start - 1, -_SPACING)):
+            return
+        for first in range(start, stop, _BLOCK):
+            if not os.preadv(self._file, [self._buffer], first):
                 raise ValueError("cut short while it was being read")
 
     def _is_cached(self, byte: int) -> bool:
