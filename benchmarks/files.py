@@ -1,7 +1,8 @@
 """The pipeline over files, against memory and disk: `python -m benchmarks.files`, some 5 minutes.
 
-Every figure is a ratio within one run: what is compared takes turns, and medians of the rounds are
-divided. A pool of 4 GB of float32 logits of 1000 classes is written to a folder, and removed.
+Every figure is a ratio within one run. What is compared takes turns, in an order that is reversed
+every other round, and the sums over all rounds are divided: some disks are fast and slow by turns.
+A pool of 4 GB of float32 logits of 1000 classes is written to a folder, and removed.
 
     mapped      the pool in the page cache, against the same backend on a tensor in memory
     cold        the pool from the disk, against reading the file and doing nothing else
@@ -39,10 +40,17 @@ def seconds(work: Work, before: Work = lambda: None) -> float:
     return time.perf_counter() - began
 
 
-def medians(*works: Work, rounds: int, before: Work = lambda: None) -> list[float]:
-    """Median seconds of each, taking turns."""
-    taken = [[seconds(work, before) for work in works] for _ in range(rounds)]
-    return [statistics.median(column) for column in zip(*taken, strict=True)]
+def turns(*works: Work, rounds: int, before: Work = lambda: None) -> list[list[float]]:
+    """Seconds of each in every round."""
+    taken = []
+    for number in range(rounds + rounds % 2):
+        step = -1 if number % 2 else 1
+        taken.append([seconds(work, before) for work in works[::step]][::step])
+    return taken
+
+
+def means(taken: list[list[float]]) -> list[float]:
+    return [statistics.mean(column) for column in zip(*taken, strict=True)]
 
 
 def write_pool(path: Path, n_bytes: int) -> None:
@@ -74,44 +82,45 @@ def mapped(path: Path, rounds: int) -> None:
     tensor = torch.from_numpy(np.load(path))
 
     def compare(what: str) -> None:
-        in_memory, in_file = medians(
+        taken = turns(
             lambda: fastal.select(tensor, 1000), lambda: fastal.select(path, 1000), rounds=rounds
         )
-        report("mapped", what, path.stat().st_size, in_file, "in memory", in_memory)
+        report("mapped", what, path.stat().st_size, taken, "in memory")
 
-    compare("as just written")  # in small pages of the cache, each of which is mapped by itself
+    compare("as just written")
     forget(path)
     fastal.select(path, 1000)
     compare("read before from the disk")
 
 
 def cold(path: Path, rounds: int) -> None:
-    plain, selecting = medians(
+    taken = turns(
         lambda: read(path), lambda: fastal.select(path, 1000),
-        rounds=rounds, before=lambda: forget(path),
+        rounds=2 * rounds, before=lambda: forget(path),
     )  # fmt: skip
-    report("cold", "select", path.stat().st_size, selecting, "plain read", plain)
+    report("cold", "select", path.stat().st_size, taken, "plain read")
+
+
+def consume(pool: Path) -> None:
+    for chunk in Files([pool]).chunks(8192):
+        del chunk
 
 
 def overlap(path: Path, parquet: Path, rounds: int) -> None:
-    def consume(pool: Path) -> None:
-        for _ in Files([pool]).chunks(8192):
-            pass
-
     tensor = torch.from_numpy(np.load(path))  # a map would keep the pages
-    reading, scoring, both = medians(
-        lambda: (forget(path), consume(path)), lambda: fastal.select(tensor, 1000),
-        lambda: (forget(path), fastal.select(path, 1000)), rounds=rounds,
+    taken = turns(
+        lambda: consume(path), lambda: fastal.select(tensor, 1000),
+        lambda: fastal.select(path, 1000), rounds=2 * rounds, before=lambda: forget(path),
     )  # fmt: skip
-    report_overlap("cold .npy, native", reading, scoring, both)
+    report_overlap("cold .npy, native", taken)
     part = tensor[: Files([parquet]).n_rows]
     torch.set_num_threads(1)
     for backend in ("auto", "torch"):
-        reading, scoring, both = medians(
+        taken = turns(
             lambda: consume(parquet), lambda: fastal.select(part, 1000, backend=backend),
-            lambda: fastal.select(parquet, 1000, backend=backend), rounds=rounds,
+            lambda: fastal.select(parquet, 1000, backend=backend), rounds=2 * rounds,
         )  # fmt: skip
-        report_overlap(f"Parquet, {backend}, 1 thread", reading, scoring, both)
+        report_overlap(f"Parquet, {backend}, 1 thread", taken)
     torch.set_num_threads(os.cpu_count() or 1)
 
 
@@ -127,16 +136,19 @@ def linked(path: Path, n: int) -> list[Path]:
 
 
 def checkpointing(path: Path, rounds: int) -> None:
-    checkpoint._SECONDS = 0.0  # as often as its own limit on the share of time allows
-    pool = linked(path, 20)
+    checkpoint._SECONDS = 1.0  # not 30: a run takes 4
+    pool, folder = linked(path, 20), path.parent / "checkpoint"
+    save, saving = checkpoint.Checkpoint.save, []
+    checkpoint.Checkpoint.save = lambda *given: saving.append(seconds(lambda: save(*given)))
     for k in (1000, 1_000_000):
-        folder = path.parent / "checkpoint"
-        without, with_it = medians(
+        saving.clear()
+        taken = turns(
             lambda: fastal.select(pool, k), lambda: fastal.select(pool, k, checkpoint=folder),
             rounds=rounds,
         )  # fmt: skip
-        n_bytes = 20 * path.stat().st_size
-        report("checkpoint", f"k = {k:,}", n_bytes, with_it, "without", without)
+        report("checkpoint", f"k = {k:,}", 20 * path.stat().st_size, taken, "without")
+        each = statistics.mean(saving)
+        print(f"{'':11} one takes {each * 1e3:.1f} ms: every 30 s, {each / 30:.2%} of the time")
 
 
 def memory(path: Path) -> None:
@@ -206,24 +218,25 @@ def write_formats(folder: Path, x: np.ndarray) -> Iterator[tuple[str, Path]]:
 
 def formats(folder: Path, x: np.ndarray, rounds: int) -> None:
     for name, path in write_formats(folder, x):
-        dtype = "float32" if "binary" in name else None
-        pool = fastal.open_pool(path, dtype=dtype)
+        pool = fastal.open_pool(path, dtype="float32" if "binary" in name else None)
 
-        def consume() -> None:
+        def touch() -> None:
             for chunk in pool.chunks(8192):
-                np.asarray(chunk.x)[..., ::16].max()  # a touch of each cache line
+                np.asarray(chunk.x)[..., ::16].max()  # something of each cache line
 
-        reading, selecting = medians(consume, lambda: fastal.select(pool, 1000), rounds=rounds)
-        rate, selected = x.nbytes / reading / 1e9, x.nbytes / selecting / 1e9
-        print(f"formats     {name:<45} {rate:6.2f} GB/s read, {selected:6.2f} GB/s selected from")
+        taken = turns(touch, lambda: fastal.select(pool, 1000), rounds=rounds)
+        read_at, selected_at = (x.nbytes / mean / 1e9 for mean in means(taken))
+        print(f"formats     {name:<45} {read_at:6.2f} GB/s read, {selected_at:6.2f} selected from")
 
 
-def report(case: str, what: str, n_bytes: int, ours: float, other: str, theirs: float) -> None:
+def report(case: str, what: str, n_bytes: int, taken: list[list[float]], other: str) -> None:
+    theirs, ours = means(taken)
     rate, limit = n_bytes / ours / 1e9, n_bytes / theirs / 1e9
     print(f"{case:<11} {what:<26} {rate:6.2f} GB/s, {other} {limit:6.2f}: {theirs / ours:6.1%}")
 
 
-def report_overlap(what: str, reading: float, scoring: float, both: float) -> None:
+def report_overlap(what: str, taken: list[list[float]]) -> None:
+    reading, scoring, both = means(taken)
     print(
         f"overlap     {what:<26} {both:6.3f} s, reading {reading:.3f}, scoring {scoring:.3f}: "
         f"{both / max(reading, scoring) - 1:+.1%} over the longer"
@@ -243,9 +256,9 @@ def main() -> None:
         pool = folder / "pool.npy"
         write_pool(pool, int(arguments.gb * 1e9))
         print(f"fastal {fastal.__version__}, torch {torch.__version__}, {os.cpu_count()} CPUs, "
-              f"{arguments.gb:g} GB, medians of {arguments.rounds} rounds")  # fmt: skip
+              f"{arguments.gb:g} GB, {arguments.rounds} rounds")  # fmt: skip
         mapped(pool, arguments.rounds)
-        checkpointing(pool, max(3, arguments.rounds // 2))
+        checkpointing(pool, arguments.rounds)
         memory(pool)
         x = np.load(pool, mmap_mode="r")[: int(4e8) // CLASSES // 4]
         formats(folder, np.array(x), arguments.rounds)

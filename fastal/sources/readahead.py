@@ -1,8 +1,8 @@
 """Brings what is read next of a mapped file into memory, on the reader's thread.
 
 Reading through a small buffer gets a disk's sequential rate, which faults on a map do not, and a
-disk's errors come as errors. The system then also keeps a file in large pages, which are soon mapped.
-What is in memory already is left alone.
+disk's errors come as errors. The system then also keeps a file in large pages, which are soon
+mapped. What is in memory already is left alone.
 """
 
 import os
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 _BLOCK = 4 << 20  # read in one go: few calls, and a buffer that stays in the cache
-# Between places where it is looked whether the file is in memory. Each look at one that is not makes
-# the system read a little there, in small pages: of parts that are not, one is looked at.
+# Between places where it is looked whether the file is in memory. Each look at one that is not
+# makes the system read a little there, in small pages: one such look is enough.
 _SPACING = 16 << 20
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)
 
