@@ -17,7 +17,7 @@ from fastal.staging import ALIKE
 # progress. Those that are there anyway may be larger: waking threads takes its time.
 _CHUNK_BYTES, _IN_PLACE_BYTES = 32 << 20, 1 << 28
 _LEAST_ROW_BYTES = 32  # what a row counts for at least: rows may be short, and each has scores
-_MOST_ROWS = 1 << 21  # for the same reason
+_MOST_ROWS = 1 << 20  # for the same reason
 
 OnChunk = Callable[[int, int], None]
 
