@@ -14,7 +14,7 @@ _CHUNK_BYTES = 32 << 20  # of which a copy is made
 
 
 def convert_pool(pool: Files, out: Path, *, shard_bytes: int, how: How | None = None) -> Shards:
-    """Writes a pool as a folder of .npy shards with a manifest; rows keep their numbers.
+    """Writes a pool as a folder of .npy shards with a manifest, its rows in their order.
 
     Args:
         pool: the files; ids and groups go along where columns of them were named.
@@ -46,8 +46,7 @@ def convert_pool(pool: Files, out: Path, *, shard_bytes: int, how: How | None = 
 
 
 def _written(writer: ShardWriter, job: Job) -> Shards:
-    if not job.goes_on():
-        writer.begin()
+    writer.begin(go_on=job.goes_on())
     try:
         return job.run(writer)
     except BaseException:

@@ -64,7 +64,7 @@ def _handling(handler: _Handler, ends: Callable[[], bool] = lambda: False) -> It
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: not of Python's
                 before[number] = signal.signal(number, handler)
     try:
         yield

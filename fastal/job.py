@@ -23,6 +23,7 @@ from fastal.reducer import Reducer, Result
 from fastal.sources.files import Files
 
 _log = logging.getLogger("fastal")
+RECORD = "run.json"  # beside what a command writes
 
 
 @dataclass
@@ -56,6 +57,8 @@ def check_file(out: Path | None, suffixes: Sequence[str], source: Files) -> None
         return
     if out.suffix not in suffixes:
         raise ValueError(f"out: wanted a {' or '.join(suffixes)} file, got {out}")
+    if out.name == RECORD:
+        raise ValueError(f"out: wanted another name than {RECORD}, which is that of the record")
     if os.path.realpath(out) in [file.file.real() for file in source.files]:
         raise ValueError(f"out: {out} is a file of the pool")
     checked(out)
@@ -152,7 +155,7 @@ class Job:
         reporter, meter, skipped = self._how.reporter, self._meter, self._source.skipped
         if self._out is not None:
             folder = self._out if self._out.is_dir() else self._out.parent
-            with written_whole(folder / "run.json") as record:
+            with written_whole(folder / RECORD) as record:
                 record.write(
                     json.dumps(self._record(outcome), indent=2, default=str).encode() + b"\n"
                 )

@@ -12,9 +12,9 @@ from fastal.outputs import written_whole
 from fastal.picks_files import PICKS_SUFFIXES, write_picks
 from fastal.progress import is_terminal
 from fastal.score_writer import CsvSink, NpySink, ScoreWriter, Written
-from fastal.selection import Picks, Selector
+from fastal.selection import Picks
 from fastal.sources.files import Files
-from fastal.stratified import StratifiedSelector
+from fastal.uncertainty import selector_for
 
 
 def select_to_file(
@@ -40,15 +40,7 @@ def select_to_file(
         predicted: groups are predicted classes.
         options: `kind`, `on_invalid`, `backend`, `noise`, `seed` and `beta` of `fastal.Selector`.
     """
-    selector: Selector | StratifiedSelector
-    arguments = {"k": k, "by": by, **options}
-    if options.get("noise") is None:
-        arguments = {n: v for n, v in arguments.items() if n not in ("noise", "seed", "beta")}
-    if per_group is not None:
-        arguments |= {"per_group": per_group, "predicted": predicted}
-        selector = StratifiedSelector(per_group, by, k=k, predicted=predicted, **options)
-    else:
-        selector = Selector(k, by, **options)  # type: ignore[arg-type]
+    selector, arguments = selector_for(k, by, per_group, predicted, **options)
     check_file(out, PICKS_SUFFIXES, pool)
     with Job("select", pool, out, arguments, how or How()) as job:
         picks = job.run(selector)

@@ -112,15 +112,20 @@ def to_disk(file: IO[Any]) -> None:
     os.fsync(file.fileno())
 
 
-def _put(file: BinaryIO, aside: Path, path: Path) -> None:
-    """Gives a file that is open under the name `aside` its name, on disk."""
-    to_disk(file)
-    aside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+def to_disk_folder(path: Path) -> None:
+    """Waits until the names in a folder are on disk."""
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _put(file: BinaryIO, aside: Path, path: Path) -> None:
+    """Gives a file that is open under the name `aside` its name, on disk."""
+    to_disk(file)
+    aside.replace(path)
+    to_disk_folder(path.parent)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def read_picks(path: Path) -> Picks:
         records = _READERS[path.suffix](path)
         rows = np.array([int(record["row"]) for record in records], np.int64)
         scores = np.array([float(record["score"]) for record in records], np.float32)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path}: wanted picks, with row and score: {reason}") from error
     beside = [_column(records, name) for name in ("id", "group")]
@@ -61,7 +61,7 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_json_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
 
 
 def _read_tasks(path: Path) -> list[dict[str, Any]]:

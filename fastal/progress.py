@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-_SECONDS_A_LINE = 10.0
+_SECONDS_A_LINE, _SECONDS_A_BAR = 10.0, 0.1
 
 
 class Meter:
@@ -178,4 +178,12 @@ def _bar(meter: Meter) -> Iterator[Callable[[], None]]:
     share, rate = TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.fields[brief]}")
     with Progress(BarColumn(20), share, rate, console=console, transient=True) as bar:
         task = bar.add_task("", total=meter.n_rows, completed=meter.done, brief="")
-        yield lambda: bar.update(task, completed=meter.done, brief=meter.brief())
+        shown = 0.0
+
+        def show() -> None:
+            nonlocal shown
+            if meter.seconds - shown >= _SECONDS_A_BAR or meter.done == meter.n_rows:
+                shown = meter.seconds
+                bar.update(task, completed=meter.done, brief=meter.brief())
+
+        yield show

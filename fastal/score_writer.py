@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
@@ -112,19 +113,13 @@ def table_dtype(measures: Sequence[str]) -> np.dtype[Any]:
     return np.dtype([(name, "<f4") for name in measures])
 
 
-class NpySink:
-    """Scores into a .npy file: a structured array [n_rows], np.load(path)["margin"] and so on.
-
-    Rows end up in their places; those that never come are NaN.
-    """
+class _FileSink(ABC):
+    """A file of scores; rows that were passed over are NaN."""
 
     def __init__(self, file: BinaryIO, n_rows: int, measures: Sequence[str]) -> None:
         self._file = file
-        self._dtype = table_dtype(measures)
         self._n_rows = n_rows
-        header = {"descr": self._dtype.descr, "fortran_order": False, "shape": (n_rows,)}
-        np.lib.format.write_array_header_1_0(file, header)
-        self._first_byte = file.tell()
+        self._dtype = table_dtype(measures)
         self._next = 0  # everything before this row is in the file
         self._written = _Beginning(file)
 
@@ -141,49 +136,7 @@ class NpySink:
 
     def state_dict(self) -> dict[str, Any]:
         """How far the file is written, on disk by then."""
-        n_bytes = self._first_byte + self._next * self._dtype.itemsize
-        return {"next": self._next, "bytes": n_bytes, "sha256": self._written.to_disk(n_bytes)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from what the file held; ValueError if it does not."""
-        self._written.check(state["bytes"], state["sha256"])
-        self._next = state["next"]
-
-    def _put(self, start: int, table: Table) -> None:
-        first_byte = self._first_byte + start * table.itemsize
-        self._written.changes(first_byte)
-        self._file.seek(first_byte)
-        self._file.write(table.tobytes())
-
-
-class CsvSink:
-    """Scores as CSV text with a header line: row, then a column a measure.
-
-    Chunks stand in the order in which they came; rows that were passed over are NaN.
-    """
-
-    def __init__(self, file: BinaryIO, n_rows: int | None, measures: Sequence[str]) -> None:
-        self._file = file
-        self._n_rows = n_rows
-        self._dtype = table_dtype(measures)
-        self._next = 0
-        self._written = _Beginning(file)
-        file.write(",".join(("row", *measures)).encode() + b"\n")
-
-    def write(self, start: int, table: Table) -> None:
-        """Takes the scores of rows from `start` on."""
-        for first in range(self._next, start, _FILL_ROWS):
-            self._put(first, _missing(min(_FILL_ROWS, start - first), self._dtype))
-        self._put(start, table)
-        self._next = max(self._next, start + len(table))
-
-    def finish(self) -> None:
-        """No more rows will come."""
-        self.write(self._n_rows or self._next, np.empty(0, self._dtype))
-
-    def state_dict(self) -> dict[str, Any]:
-        """How far the file is written, on disk by then."""
-        n_bytes = self._file.tell()
+        n_bytes = self._end()
         return {"next": self._next, "bytes": n_bytes, "sha256": self._written.to_disk(n_bytes)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -192,9 +145,53 @@ class CsvSink:
         self._file.truncate()
         self._next = state["next"]
 
+    @abstractmethod
+    def _put(self, start: int, table: Table) -> None:
+        """Writes the scores of rows from `start` on."""
+
+    @abstractmethod
+    def _end(self) -> int:
+        """How many bytes of the file stand for the rows so far."""
+
+
+class NpySink(_FileSink):
+    """Scores into a .npy file: a structured array [n_rows], np.load(path)["margin"] and so on.
+
+    Rows end up in their places.
+    """
+
+    def __init__(self, file: BinaryIO, n_rows: int, measures: Sequence[str]) -> None:
+        super().__init__(file, n_rows, measures)
+        header = {"descr": self._dtype.descr, "fortran_order": False, "shape": (n_rows,)}
+        np.lib.format.write_array_header_1_0(file, header)
+        self._first_byte = file.tell()
+
+    def _put(self, start: int, table: Table) -> None:
+        first_byte = self._first_byte + start * table.itemsize
+        self._written.changes(first_byte)
+        self._file.seek(first_byte)
+        self._file.write(table.tobytes())
+
+    def _end(self) -> int:
+        return self._first_byte + self._next * self._dtype.itemsize
+
+
+class CsvSink(_FileSink):
+    """Scores as CSV text with a header line: row, then a column a measure.
+
+    Chunks stand in the order in which they came.
+    """
+
+    def __init__(self, file: BinaryIO, n_rows: int, measures: Sequence[str]) -> None:
+        super().__init__(file, n_rows, measures)
+        file.write(",".join(("row", *measures)).encode() + b"\n")
+
     def _put(self, start: int, table: Table) -> None:
         rows = np.arange(start, start + len(table))
         self._file.writelines(csv_lines(rows, *(table[name] for name in table.dtype.names or ())))
+
+    def _end(self) -> int:
+        return self._file.tell()
 
 
 def _missing(n: int, dtype: np.dtype[Any]) -> Table:

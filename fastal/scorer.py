@@ -150,8 +150,8 @@ class Scorer:
 
     def merge(self, other: "Scorer") -> None:
         """Takes in the counts of a scorer with the same arguments."""
-        if callable(self.by) and "<lambda>" in name_of(self.by) and self.by is not other.by:
-            raise ValueError("merge: by is a different lambda there; give it a name with def")
+        if callable(self.by) and not has_own_name(self.by) and self.by is not other.by:
+            raise ValueError("merge: by is a different callable there; give it a name with def")
         self._check_same(other.state_dict(), "merge: the other")
         self.n_classes = self.n_classes or other.n_classes
         self.invalid += other.invalid
@@ -204,6 +204,11 @@ def _call(by: ByCallable, x: Tensor, start: int) -> Tensor:
     if scores.is_complex():
         raise TypeError(f"by: the callable gave {scores.dtype}, wanted real numbers")
     return scores.to(torch.float32)
+
+
+def has_own_name(by: ByCallable) -> bool:
+    """Whether its name tells a callable from others: not that of a lambda, a closure, an object."""
+    return hasattr(by, "__qualname__") and "<" not in by.__qualname__
 
 
 def name_of(by: ByCallable) -> str:

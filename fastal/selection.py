@@ -60,8 +60,8 @@ class Selector:
         noise: None picks the k best. "power", "softmax" and "softrank" draw k rows, better ones
             more likely, so that a batch is less of one sort (see `fastal.noise`). The picks have
             the scores themselves, and come in the order of the draws. "softrank" keeps all valid
-            rows until the end, at 12 bytes a row. The others refuse a chunk by ValueError where
-            "power" meets a score below 0, with the state as it was before the chunk.
+            rows until the end, at up to 24 bytes a row. "power" refuses a chunk with a score below
+            0 by a ValueError, with the state as it was before the chunk.
         seed: of the noise, from 0 to 2^64 - 1; the same seed draws the same rows.
         beta: how much the scores weigh against the noise, above 0: the larger, the nearer to None.
 

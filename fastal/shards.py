@@ -1,6 +1,7 @@
 """A pool as .npy shards and a manifest: the form that is read at the speed of memory."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from fastal.arrays import as_tensor
 from fastal.groups import as_groups
-from fastal.outputs import partial, to_disk
+from fastal.outputs import lock, partial, to_disk, to_disk_folder
 from fastal.sources.manifest import NAME, read_manifest
 
 _MOST_ROWS = 1 << 20  # of a shard: their ids and groups are held
+_IDS, _GROUPS = "ids", "groups"  # folders of the columns, whatever their names
 IdsOf = Callable[[NDArray[np.int64]], Any]
 
 
@@ -56,15 +58,26 @@ class ShardWriter:
         self._files: list[dict[str, Any]] = []  # of the manifest
         self._open: _Shard | None = None
         self._next_row = 0
+        self._lock = -1
         self.takes_groups = group_column is not None
 
-    def begin(self) -> None:
-        """Makes the hidden folder, empty."""
-        shutil.rmtree(self._aside, ignore_errors=True)
-        self._aside.mkdir(parents=True)
-        for column in (self._id_column, self._group_column):
+    def begin(self, *, go_on: bool = False) -> None:
+        """Makes the hidden folder, empty unless `go_on`; ValueError if another run writes it."""
+        self._aside.mkdir(exist_ok=True)
+        self._lock = os.open(self._aside, os.O_RDONLY)
+        if not lock(self._lock):
+            os.close(self._lock)
+            raise ValueError(f"{self._aside}: another run is writing it")
+        if go_on:
+            return
+        for left in self._aside.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+        for column, folder in ((self._id_column, _IDS), (self._group_column, _GROUPS)):
             if column is not None:
-                (self._aside / _folder_of(column)).mkdir(exist_ok=True)
+                (self._aside / folder).mkdir()
 
     def update(
         self,
@@ -128,13 +141,14 @@ class ShardWriter:
         columns = {"id_column": self._id_column, "group_column": self._group_column}
         manifest |= {name: column for name, column in columns.items() if column is not None}
         if "bfloat16" in dtypes:
-            if len(dtypes) > 1:
-                raise ValueError(f"pool: bfloat16 among {', '.join(sorted(dtypes))}")
             manifest["dtype"] = "bfloat16"
         with (self._aside / NAME).open("w", encoding="utf-8") as file:
             json.dump(manifest, file, indent=1)
             to_disk(file)
+        to_disk_folder(self._aside)
         self._aside.replace(self._folder)
+        to_disk_folder(self._folder.absolute().parent)
+        os.close(self._lock)
         return Shards(rows, len(self._files))
 
     def abandon(self, *, keep: bool) -> None:
@@ -143,12 +157,16 @@ class ShardWriter:
             self._open.file.close()
         if not keep:
             shutil.rmtree(self._aside, ignore_errors=True)
+        os.close(self._lock)
 
     def _shard_for(self, x: torch.Tensor) -> "_Shard":
         """The open shard, a new one where there is none or rows are of another kind."""
         if self._open is not None and not self._open.takes(x):
             self._close()
         if self._open is None:
+            kinds = {file["dtype"] for file in self._files} | {_kind(x)}
+            if "bfloat16" in kinds and len(kinds) > 1:  # which one manifest cannot say
+                raise ValueError(f"pool: {' and '.join(sorted(kinds))} in one pool of shards")
             self._open = _Shard(self._aside / self._name(), x)
         return self._open
 
@@ -160,19 +178,22 @@ class ShardWriter:
             return
         shard, name = self._open, self._name()
         shard.close()
-        columns: dict[str, Any] = {}
+        paths = {}
         if self._id_column is not None and self._ids_of is not None:
-            columns[self._id_column] = self._ids_of(shard.rows())
+            paths[self._id_column] = f"{_IDS}/{name}"
+            self._save(paths[self._id_column], self._ids_of(shard.rows()), self._id_column)
         if self._group_column is not None:
-            columns[self._group_column] = np.array(shard.groups, object)
-        paths = {column: f"{_folder_of(column)}/{name}" for column in columns}
-        for column, values in columns.items():
-            with (self._aside / paths[column]).open("wb") as file:
-                np.save(file, _storable(values, column))
-                to_disk(file)
+            paths[self._group_column] = f"{_GROUPS}/{name}"
+            groups = np.array(shard.groups, object)
+            self._save(paths[self._group_column], groups, self._group_column)
         entry = {"path": name, "rows": shard.n_rows, "dtype": shard.dtype, "columns": paths}
         self._files.append(entry)
         self._open = None
+
+    def _save(self, path: str, values: Any, column: str) -> None:
+        with (self._aside / path).open("wb") as file:
+            np.save(file, _storable(values, column))
+            to_disk(file)
 
 
 def published(folder: Path) -> Shards:
@@ -185,7 +206,7 @@ class _Shard:
     """One .npy file that grows."""
 
     def __init__(self, path: Path, x: torch.Tensor) -> None:
-        self.dtype = str(x.dtype).removeprefix("torch.")
+        self.dtype = _kind(x)
         self._shape = tuple(x.shape[1:])
         self._spans: list[list[int]] = []  # first row and row after the last, of the pool
         self.groups: list[Any] = []
@@ -214,7 +235,7 @@ class _Shard:
         return np.concatenate([np.arange(*span) for span in [[0, 0], *self._spans]])
 
     def takes(self, x: torch.Tensor) -> bool:
-        return (self.dtype, self._shape) == (str(x.dtype).removeprefix("torch."), x.shape[1:])
+        return (self.dtype, self._shape) == (_kind(x), x.shape[1:])
 
     def append(self, x: torch.Tensor, start: int) -> None:
         self.file.write(_bits(x).contiguous().numpy().tobytes())
@@ -242,6 +263,10 @@ class _Shard:
         np.lib.format.write_array_header_1_0(self.file, header)
 
 
+def _kind(x: torch.Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")
+
+
 def _bits(x: torch.Tensor) -> torch.Tensor:
     return x.view(torch.uint16) if x.dtype == torch.bfloat16 else x
 
@@ -258,7 +283,3 @@ def _storable(held: Any, column: str) -> NDArray[Any]:
         other = next(value for value in plain if not isinstance(value, str))
         raise ValueError(f"{column}: wanted integers or texts, got {other!r} among them")
     return np.asarray(np.char.encode(np.array(plain, np.str_), "utf-8"))
-
-
-def _folder_of(column: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in column)

@@ -12,7 +12,7 @@ from fastal.arrays import as_tensor, kind_of
 from fastal.backend import instruction_set
 from fastal.checkpoint import Checkpoint
 from fastal.pipeline import run
-from fastal.scorer import By, Scorer, name_of
+from fastal.scorer import By, Scorer, has_own_name, name_of
 from fastal.scores import MEASURES, Scores
 from fastal.selection import Picks, Selector
 from fastal.sources import PathLike, open_pool
@@ -106,7 +106,8 @@ def select(
         seed: of the noise: the same seed gives the same picks, whatever the chunks.
         beta: the larger, the less random.
         chunk_bytes: how much of the pool to look at in one go; None: as suits.
-        checkpoint: a folder to save the state in, every 30 seconds; pools of files only.
+        checkpoint: a folder to save the state in, every 30 seconds; pools of files only. What
+            came after the last time is done again: signals are the caller's business.
         resume: go on from the checkpoint, if there is one; one of another pool, k or the like is
             refused.
 
@@ -122,21 +123,17 @@ def select(
     Source: of the noise, Kirsch et al., Stochastic Batch Acquisition (2023), section 3; of quotas,
     Munro, Human-in-the-Loop Machine Learning, section 4.5.
     """
-    options = {
-        "kind": kind, "on_invalid": on_invalid, "backend": backend,
-        "noise": noise, "seed": seed, "beta": beta,
-    }  # fmt: skip
-    arguments = {"by": name_of(by) if callable(by) else by, "k": k, **options}
-    selector: Selector | StratifiedSelector
-    if per_group is None:
-        if groups is not None:
-            raise ValueError("groups: wanted per_group as well, the rows to pick of each")
-        selector = Selector(k, by, **options)  # type: ignore[arg-type]
-    else:
-        is_predicted = isinstance(groups, str) and groups == "predicted"
-        arguments |= {"per_group": per_group, "predicted": is_predicted}
-        selector = StratifiedSelector(per_group, by, k=k, predicted=is_predicted, **options)  # type: ignore[arg-type]
-        groups = None if is_predicted else groups
+    is_predicted = isinstance(groups, str) and groups == "predicted"
+    if groups is not None and per_group is None:
+        raise ValueError("groups: wanted per_group as well, the rows to pick of each")
+    selector, arguments = selector_for(
+        k, by, per_group, is_predicted, kind=kind, on_invalid=on_invalid, backend=backend,
+        noise=noise, seed=seed, beta=beta,
+    )  # fmt: skip
+    if is_predicted:
+        groups = None
+    if checkpoint is not None and callable(by) and not has_own_name(by):
+        raise ValueError("checkpoint: by is a lambda, a closure or an object: name it with def")
     opened = open_pool(pool)
     source = opened if groups is None else Grouped(opened, groups)
     if resume and checkpoint is None:
@@ -160,3 +157,16 @@ def select(
     for file, from_row, reason in source.skipped:
         _log.warning("skipped %s from row %d on: %s", file, from_row, reason)
     return picks
+
+
+def selector_for(
+    k: int | None, by: By, per_group: int | None, predicted: bool, **options: Any
+) -> tuple[Selector | StratifiedSelector, dict[str, Any]]:
+    """The reducer that selects in this way, and the arguments that make a difference to it."""
+    arguments = {"k": k, "by": name_of(by) if callable(by) else by, **options}
+    if options.get("noise") is None:
+        arguments = {n: v for n, v in arguments.items() if n not in ("noise", "seed", "beta")}
+    if per_group is None:
+        return Selector(k, by, **options), arguments  # type: ignore[arg-type]
+    arguments |= {"per_group": per_group, "predicted": predicted}
+    return StratifiedSelector(per_group, by, k=k, predicted=predicted, **options), arguments

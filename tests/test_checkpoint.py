@@ -1,5 +1,6 @@
 """What a run goes on from, what it refuses, and what it makes of a folder that is not as it was."""
 
+import functools
 import os
 import re
 import shutil
@@ -331,23 +332,32 @@ def test_from_python(pools, tmp_path):
         )
     with pytest.raises(ValueError, match="wanted checkpoint"):
         fastal.select(pool, 50, resume=True)
+    for by in (lambda x: x, functools.partial(half), print_to(1)):
+        with pytest.raises(ValueError, match="by is a lambda, a closure or an object"):
+            fastal.select(pool, 50, by, checkpoint=saved)
     with pytest.raises(ValueError, match="only a pool of files"):
         fastal.select(logits_of(), 50, checkpoint=saved)
+
+
+def print_to(n):
+    def inner(x):
+        return x[:, n]
+
+    return inner
 
 
 def half(x):
     return x[:, 0] / 2
 
 
+def stops(x):
+    """`half` under its own name, which fails when `left` calls were made."""
+    stops.left -= 1
+    return half(x) if stops.left else 1 / 0
+
+
 def stopping():
-    """`half` under its own name, which fails at its 20th call."""
-    calls = 0
-
-    def stops(x):
-        nonlocal calls
-        calls += 1
-        return half(x) if calls != 20 else 1 / 0
-
+    stops.left = 20
     return stops
 
 

@@ -210,6 +210,7 @@ def test_outputs_that_cannot_be(tmp_path, pool):
         ("folder.csv", "not a regular file"),
         ("pipe.csv", "not a regular file"),
         ("pool.npy", "wanted a .csv"),
+        ("run.json", "wanted another name than run.json"),
     ):
         done = run("select", pool, "--k", 5, "--out", tmp_path / out)
         assert done.exit_code == 2

@@ -188,7 +188,8 @@ def test_tasks_for_label_studio(tmp_path, parquet):
     ("name", "content"),
     [
         ("a.csv", "rank,row\n1,5\n"), ("a.csv", "row,score\nx,1\n"), ("a.jsonl", "{}\n"),
-        ("a.jsonl", "[1\n"), ("a.json", "[{}]"), ("a.json", "3"), ("a.parquet", "PAR1"),
+        ("a.csv", "row,score\n99999999999999999999,1\n"), ("a.jsonl", "[1\n"),
+        ("a.json", "[{}]"), ("a.json", "3"), ("a.parquet", "PAR1"),
     ],
 )  # fmt: skip
 def test_what_are_no_picks(tmp_path, name, content):
@@ -198,3 +199,44 @@ def test_what_are_no_picks(tmp_path, name, content):
     assert f"{name}: wanted picks" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_columns_of_names_that_are_alike(tmp_path, x):
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(x[:9].ravel()), 7)
+    table = pa.table({"a.b": list("pqrstuvwx"), "a_b": [i % 2 for i in range(9)], "x": lists})
+    pq.write_table(table, tmp_path / "x.parquet")
+    columns = ("--id-column", "a.b", "--group-column", "a_b")
+    out = tmp_path / "out"
+    assert run("convert", tmp_path / "x.parquet", *columns, "--out", out).exit_code == 0
+    picks = fastal.select(out, None, per_group=2)
+    assert picks.ids.tolist() == ["pqrstuvwx"[row] for row in picks.rows]
+    assert picks.groups.tolist() == [row % 2 for row in picks.rows]
+
+
+def test_one_run_a_folder(tmp_path, x):
+    first, second = (ShardWriter(tmp_path / "shards", 1024) for _ in range(2))
+    first.begin()
+    first.update(x, 0)
+    with pytest.raises(ValueError, match="another run is writing it"):
+        second.begin()
+    first.result()
+    np.testing.assert_array_equal(np.load(tmp_path / "shards" / "part-00000.npy"), x[:36])
+
+
+def test_bfloat16_among_others_is_refused_at_once(tmp_path, x):
+    save_file({"x": torch.from_numpy(x).bfloat16()}, tmp_path / "b.safetensors")
+    np.save(tmp_path / "a.npy", x)
+    pools = (tmp_path / "a.npy", tmp_path / "b.safetensors")
+    done = run("convert", *pools, "--out", tmp_path / "out")
+    assert (done.exit_code, "bfloat16 and float32 in one pool" in done.stderr) == (2, True)
+    assert {p.name for p in tmp_path.iterdir()} == {"a.npy", "b.safetensors"}
+
+
+def test_ids_with_line_separators_survive(tmp_path, x):
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(x[:3].ravel()), 7)
+    ids = ["a\u2028b", "c\x85d", "e\nf"]
+    pq.write_table(pa.table({"id": ids, "x": lists}), tmp_path / "x.parquet")
+    out = tmp_path / "picks.jsonl"
+    run("select", tmp_path / "x.parquet", "--id-column", "id", "--k", 3, "--out", out)
+    assert run("convert", out, "--out", tmp_path / "picks.parquet").exit_code == 0
+    assert sorted(pq.read_table(tmp_path / "picks.parquet")["id"].to_pylist()) == sorted(ids)

@@ -9,7 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import torch
 
 import fastal
 from fastal.scores import MEASURES
@@ -142,12 +144,30 @@ def safetensors(path, rows):
     path.write_bytes(len(head).to_bytes(8, "little") + head + rows.tobytes())
 
 
+def arrow(path, rows):
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
+    write_arrow(path, pa.table({"x": lists}))
+
+
+def list_arrow(path, rows):
+    """The reader looks at it before it is a chunk."""
+    write_arrow(path, pa.table({"x": pa.array(list(rows), pa.list_(pa.float32()))}))
+
+
+def write_arrow(path, table):
+    with pa.ipc.new_file(str(path), table.schema) as file:
+        file.write_table(table)
+
+
 FORMATS = {
     "npy": lambda path, rows: np.save(path, rows),
     "bigendian.npy": lambda path, rows: np.save(path, rows.astype(">f4")),
     "fortran.npy": lambda path, rows: np.save(path, np.asfortranarray(rows)),
     "npz": lambda path, rows: np.savez(path, x=rows),
     "safetensors": safetensors,
+    "pt": lambda path, rows: torch.save(torch.from_numpy(rows), path),
+    "arrow": arrow,
+    "list.arrow": list_arrow,
 }
 
 

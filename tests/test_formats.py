@@ -211,3 +211,28 @@ def test_predictions_of_a_model():
     with torch.inference_mode():
         want = fastal.select(model.eval()(x), 9)
     assert picks.rows.tolist() == want.rows.tolist()
+
+
+def test_a_zarr_array_that_changes_while_it_is_read(tmp_path):
+    import zarr
+
+    x = np.random.default_rng(0).standard_normal((4000, 5)).astype(np.float32)
+    path = tmp_path / "x.zarr"
+    zarr.create_array(str(path), data=x, chunks=(500, 5))
+    chunks = fastal.open_pool(path).chunks(500)
+    next(chunks)
+    (path / "c" / "7" / "0").unlink()
+    with pytest.raises(ValueError, match=r"x\.zarr"):
+        list(chunks)
+
+
+def test_labels_for_more_rows_than_come():
+    x = np.random.default_rng(0).standard_normal((100, 5)).astype(np.float32)
+    with pytest.raises(ValueError, match="groups: 500 labels for 100 rows"):
+        fastal.select(iter([x]), per_group=1, groups=[0] * 500)
+
+
+def test_options_for_a_pool_that_is_open(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((5, 2), np.float32))
+    with pytest.raises(ValueError, match="pools of files"):
+        fastal.open_pool(fastal.open_pool(tmp_path / "x.npy"), column="x")

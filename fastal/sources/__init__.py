@@ -33,12 +33,13 @@ def open_pool(
             ({"files": [...]}, .json), or a list of these; or an iterable of arrays. Row numbers are
             global: across files in the order of their paths, however they were named.
         column: the array or column that holds the predictions, where there are several; or several
-            columns, or patterns such as "logit_*", one a class, in the order of the file.
+            columns, one a class, in this order; a pattern such as "logit_*" stands for all that
+            match, in the order of the file.
         id_column: the array or column of ids; the picks then have them.
         group_column: the array or column of groups, for quotas.
         dtype: what a column of plain bytes (Arrow's fixed-size binary) holds, "float32" and so on.
         on_bad_file: "raise", or "skip" to leave out files that cannot be read, are cut short, or
-            have rows of another shape than most of the files; `Files.skipped` lists them.
+            have rows of another shape than most of the files; the pool's `skipped` lists them.
 
     Raises:
         TypeError: none of these.
@@ -53,8 +54,6 @@ def open_pool(
     )
     if dtype not in (None, "float16", "bfloat16", "float32", "float64"):
         raise ValueError(f"dtype: wanted float16, bfloat16, float32 or float64, got {dtype!r}")
-    if isinstance(pool, Source):
-        return pool
     if isinstance(pool, (str, os.PathLike)):
         return Files([pool], columns, on_bad_file)
     if isinstance(pool, (list, tuple)) and not pool:
@@ -66,6 +65,8 @@ def open_pool(
         return Files(pool, columns, on_bad_file)
     if columns != Columns() or on_bad_file != "raise":
         raise ValueError("pool: column, id_column and their like are for pools of files")
+    if isinstance(pool, Source):
+        return pool
     if is_array(pool):
         return ArraySource(pool)
     if isinstance(pool, Iterable):

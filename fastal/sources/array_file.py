@@ -20,6 +20,9 @@ from fastal.sources.reader import Columns, naming
 BFLOAT16 = np.dtype("<u2", metadata={"stands for": "bfloat16"})
 
 
+_TAKEN_ROWS = 1 << 16  # of a column, read in one go where single rows would each be as slow
+
+
 class LazyArrays(Mapping[str, Any]):
     """Arrays that are made when they are asked for: a broken one does no harm to the others."""
 
@@ -107,13 +110,21 @@ class ArrayFile(ABC):
         """See `Reader.take`."""
         with naming(self.file), self._arrays() as arrays:
             values = arrays[name]
-            if isinstance(values, np.ndarray):  # mapped, as it may be
+            if isinstance(values, (np.ndarray, torch.Tensor)):  # mapped, as it may be
                 with backends.guarded(memory_of(values, name)) as guard:
                     found = _labels(values[rows])
                 if guard.broken:
                     raise ValueError("cut short, or unreadable, while it was being read")
                 return found
-            return np.concatenate([_labels(values[row : row + 1]) for row in rows])
+            blocks = rows // _TAKEN_ROWS
+            return np.concatenate(
+                [
+                    _labels(values[block * _TAKEN_ROWS : (block + 1) * _TAKEN_ROWS])[
+                        rows[blocks == block] - block * _TAKEN_ROWS
+                    ]
+                    for block in np.unique(blocks).tolist()
+                ]
+            )
 
     def _matrix(self, arrays: Mapping[str, Any]) -> Any:
         if len(self._columns.matrix) > 1:

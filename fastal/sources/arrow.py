@@ -201,7 +201,7 @@ def taken(name: str, rows: NDArray[np.int64], batches: Iterable[tuple[int, Any]]
     """The values of a column in these rows, of record batches with their first row's number."""
     found = []
     for row, batch in batches:
-        here = rows[(rows >= row) & (rows < row + len(batch))] - row
+        here = rows[slice(*np.searchsorted(rows, (row, row + len(batch))))] - row
         if len(here):
             batch = batch.select([name])
             batch.validate(full=True)

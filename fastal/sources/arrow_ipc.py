@@ -1,12 +1,14 @@
 """An Arrow IPC file or stream (.arrow, .feather), mapped (extra `arrow`)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastal import backend as backends
+from fastal.arrays import memory_of
 from fastal.sources.arrow import Layout, empty_batch, first_width, pyarrow_for, taken
 from fastal.sources.location import Location
 from fastal.sources.reader import Columns, naming
@@ -23,12 +25,12 @@ class ArrowFile:
         self.file = file
         self._columns = columns
         pyarrow_for(file)
-        with self._opened() as (schema, batches):
+        with self._opened() as (schema, batches, _):
             layout = Layout(file, schema, columns)
             self.n_rows = sum(map(len, batches))
         n_classes = layout.n_classes
         if n_classes is None and self.n_rows:  # lists: the first says it
-            with self._opened() as (_, batches):
+            with self._opened() as (_, batches, _):
                 n_classes = first_width(
                     layout, (_checked(batch, layout.matrix) for batch in batches)
                 )
@@ -38,13 +40,15 @@ class ArrowFile:
 
     def chunks(self, rows: int, start: int) -> Iterator[tuple[int, Any, Any]]:
         """See `Reader.chunks`."""
-        with self._opened() as (schema, batches):
+        with self._opened() as (schema, batches, stands):
             layout = Layout(self.file, schema, self._columns, self._n_classes)
             row = 0
             for batch in batches:
                 for first in range(max(0, start - row), len(batch), rows):
                     part = _checked(batch.slice(first, rows), layout.names)
-                    yield row + first, layout.matrix_of(part), layout.groups_of(part)
+                    x, groups = layout.matrix_of(part), layout.groups_of(part)
+                    stands()
+                    yield row + first, x, groups
                 row += len(batch)
             if not row:
                 empty = empty_batch(schema)
@@ -54,7 +58,7 @@ class ArrowFile:
 
     def take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         """See `Reader.take`."""
-        with self._opened() as (_, batches):
+        with self._opened() as (_, batches, stands):
 
             def numbered() -> Iterator[tuple[int, Any]]:
                 row = 0
@@ -62,27 +66,48 @@ class ArrowFile:
                     yield row, batch
                     row += len(batch)
 
-            return taken(name, rows, numbered())
+            found = taken(name, rows, numbered())
+            stands()
+            return found
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[Any, Iterator[Any]]]:
-        """The schema and the record batches: whole, since to read single columns copies them."""
+    def _opened(self) -> Iterator[tuple[Any, Iterator[Any], Callable[[], None]]]:
+        """The schema, the record batches, and what raises if a page of them was lost so far.
+
+        Batches are whole, since to read single columns copies them.
+        """
         import pyarrow as pa
 
-        with naming(self.file), self._mapped() as mapped:
+        with naming(self.file), self._mapped() as (mapped, stands):
             try:
                 file = pa.ipc.open_file(mapped)
             except pa.ArrowInvalid:  # a stream, then
                 mapped.seek(0)
                 stream = pa.ipc.open_stream(mapped)
-                yield stream.schema, _to_its_end(stream, mapped)
-                return
-            yield file.schema, (file.get_batch(i) for i in range(file.num_record_batches))
+                yield stream.schema, _to_its_end(stream, mapped), stands
+            else:
+                batches = (file.get_batch(i) for i in range(file.num_record_batches))
+                yield file.schema, batches, stands
 
-    def _mapped(self) -> Any:
+    @contextmanager
+    def _mapped(self) -> Iterator[tuple[Any, Callable[[], None]]]:
+        """The file, under a guard: batches are looked at before they become chunks."""
         import pyarrow as pa
 
-        return self.file.open() if self.file.is_remote else pa.memory_map(str(self.file))
+        if self.file.is_remote:
+            with self.file.open() as file:
+                yield file, lambda: None
+            return
+        with pa.memory_map(str(self.file)) as mapped:
+            memory = np.frombuffer(mapped.read_buffer(), np.uint8)
+            mapped.seek(0)
+            with backends.guarded(memory_of(memory, str(self.file))) as guard:
+
+                def stands() -> None:
+                    if guard.broken:
+                        raise ValueError("cut short, or unreadable, while it was being read")
+
+                yield mapped, stands
 
 
 def _to_its_end(stream: Any, mapped: Any) -> Iterator[Any]:

@@ -1,9 +1,11 @@
 """Files as one pool, one after the other, whatever their formats."""
 
+import errno
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from itertools import accumulate
 from threading import Lock
 from typing import Any
@@ -38,6 +40,10 @@ _READERS: dict[str, Callable[[Location, Columns], Reader]] = {
     ".hdf5": Hdf5File,
     ".zarr": ZarrFile,
 }
+
+
+# Errors that are not a file's: too many open files, no memory.
+_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Files:
@@ -85,9 +91,10 @@ class Files:
 
         An empty pool is one empty chunk.
         """
-        for index, chunk in prefetched(self._read(rows, start)):
-            if chunk.start < self._end(index):
-                yield chunk
+        with closing(prefetched(self._read(rows, start))) as read:
+            for index, chunk in read:
+                if chunk.start < self._end(index):
+                    yield chunk
 
     def locate(self, row: int) -> str:
         """See `Source.locate`."""
@@ -120,7 +127,6 @@ class Files:
         files = []
         for reader, stamp in zip(self.files, self._stamps, strict=True):
             files.append([str(reader.file), reader.file.key, *stamp])
-            files += [[str(c), c.key, *c.stamp()] for c in reader.file.columns.values()]
         dtypes = sorted({reader.file.dtype or "" for reader in self.files})
         return [[*self.columns, *dtypes], skipped, files]
 
@@ -131,17 +137,18 @@ class Files:
         rows = np.asarray(rows)  # a tensor, where a file's chunks were
         order = np.argsort(rows)
         ascending = rows[order]
-        of = np.searchsorted(self.starts, ascending, "right") - 1
+        bounds = np.searchsorted(ascending, self.starts)
         found = np.empty(len(rows), object)
-        for i in np.unique(of):
-            file = self.files[i]
-            found[order[of == i]] = file.take(self.columns.ids, ascending[of == i] - self.starts[i])
-            if file.file.stamp() != self._stamps[i]:  # since its rows were looked at, it may be
-                raise ValueError(f"{file.file}: changed while it was being read")
+        for i in np.flatnonzero(np.diff(bounds)).tolist():
+            part = slice(bounds[i], bounds[i + 1])
+            found[order[part]] = self.files[i].take(
+                self.columns.ids, ascending[part] - self.starts[i]
+            )
+            self._check_stamp(i)  # it may have changed since its rows were looked at
         is_integer = all(type(value) is int and value < 2**63 for value in found)
         return found.astype(np.int64) if is_integer else found
 
-    def _read(self, rows: int, start: int) -> Iterator[tuple[int, Chunk]]:
+    def _read(self, rows: int, start: int) -> Generator[tuple[int, Chunk], None, None]:
         for index, (file, offset) in enumerate(zip(self.files, self.starts, strict=False)):
             is_last_hope = not self.n_rows and file is self.files[-1]
             # Of empty ones among others, not even the shape can always be told.
@@ -158,6 +165,12 @@ class Files:
                     row = first + x.shape[0]
             except Exception as error:
                 self._give_up(file.file, row, error)
+            if file.file.is_slow_to_stamp:  # not looked at after every chunk
+                self._check_stamp(index)
+
+    def _check_stamp(self, index: int) -> None:
+        if self.files[index].file.stamp() != self._stamps[index]:
+            raise ValueError(f"{self.files[index].file}: changed while it was being read")
 
     def _open(self, file: Location, n_rows: int | None) -> Reader | None:
         try:
@@ -200,6 +213,8 @@ class Files:
     def _give_up(self, file: Location, from_row: int, error: Exception) -> None:
         """Skips the rest of a file, or raises what is wrong with it."""
         if not self._skips or isinstance(error, ImportError):
+            raise error
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
             raise error
         new = Skipped(str(file), from_row, " ".join(str(error).split()))
         with self._giving_up:

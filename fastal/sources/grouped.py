@@ -33,7 +33,10 @@ class Grouped:
 
     def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
         """See `Source.chunks`."""
+        end = start
         for chunk in self._source.chunks(rows, start):
-            part = slice(chunk.start, chunk.start + chunk.x.shape[0])
-            codes = self._groups.codes[part]
+            end = chunk.start + chunk.x.shape[0]
+            codes = self._groups.codes[chunk.start : end]
             yield chunk._replace(groups=self._groups._replace(codes=codes))
+        if self._source.n_rows is None and end != len(self._groups.codes):
+            raise ValueError(f"groups: {len(self._groups.codes)} labels for {end} rows")

@@ -1,15 +1,16 @@
 """Reads the next chunk while this one is worked on."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def prefetched(chunks: Iterator[T]) -> Iterator[T]:
+def prefetched(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
     """The same chunks, asked for by a thread of their own, one ahead: two are held at most."""
-    with ThreadPoolExecutor(1, "fastal-reader") as reader:
+    with closing(chunks), ThreadPoolExecutor(1, "fastal-reader") as reader:
         ahead = reader.submit(next, chunks, None)
         while (chunk := ahead.result()) is not None:
             ahead = reader.submit(next, chunks, None)

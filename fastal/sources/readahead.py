@@ -37,7 +37,8 @@ class ReadAhead:
     @contextmanager
     def of(array: Any) -> Iterator[Callable[[slice], None]]:
         """The function that fetches rows of a mapped array; of others, one that does nothing."""
-        if not (isinstance(array, np.memmap) and array.filename and array.flags.c_contiguous):
+        is_mapped = isinstance(array, np.memmap) and array.filename and array.flags.c_contiguous
+        if not is_mapped or not hasattr(os, "preadv"):
             yield lambda rows: None  # noqa: ARG005
             return
         files = [os.open(array.filename, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)) for _ in "12"]
@@ -60,7 +61,8 @@ class ReadAhead:
         if all(self._is_cached(byte) for byte in range(stop - 1, start - 1, -_SPACING)):
             return
         for first in range(start, stop, _BLOCK):
-            if not os.preadv(self._file, [self._buffer], first):
+            block = memoryview(self._buffer)[: stop - first]
+            if not os.preadv(self._file, [block], first):
                 raise ValueError("cut short while it was being read")
 
     def _is_cached(self, byte: int) -> bool:

@@ -1,0 +1,125 @@
+"""Reading ahead: what is not in memory is read, in order; chunks are asked for one ahead."""
+
+import os
+import threading
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from fastal.sources import readahead
+from fastal.sources.prefetch import prefetched
+from fastal.sources.readahead import ReadAhead
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.arange(3_000_000, dtype=np.float32))  # 12 MB
+    return path
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The reads of more than a byte: offset and length."""
+    found, preadv = [], os.preadv
+
+    def counted(fd, buffers, offset, *flags):
+        n = preadv(fd, buffers, offset, *flags)
+        if not flags:
+            found.append((offset, n))
+        return n
+
+    monkeypatch.setattr(os, "preadv", counted)
+    return found
+
+
+def fetch(path, *parts):
+    array = np.load(path, mmap_mode="r")
+    with ReadAhead.of(array) as fetch:
+        for part in parts:
+            fetch(part)
+
+
+def test_what_is_in_memory_is_left_alone(file, reads):
+    file.read_bytes()
+    fetch(file, slice(0, 3_000_000))
+    assert reads == []
+
+
+@pytest.mark.parametrize("nowait", [None, getattr(os, "RWF_NOWAIT", None)])
+def test_what_is_not_is_read_whole_and_in_order(file, reads, monkeypatch, nowait):
+    monkeypatch.setattr(readahead, "_NOWAIT", nowait)
+    monkeypatch.setattr(ReadAhead, "_is_cached", lambda self, byte: False)
+    fetch(file, slice(10, 2_500_000), slice(2_500_000, 3_000_000))
+    assert reads[0][0] == 128 + 40
+    assert all(a + n == b for (a, n), (b, _) in pairwise(reads))
+    assert sum(n for _, n in reads) == 12_000_000 - 40
+    assert max(n for _, n in reads) <= readahead._BLOCK
+
+
+def test_a_file_system_that_cannot_tell(file, reads, monkeypatch):
+    preadv = os.preadv
+
+    def refused(fd, buffers, offset, *flags):
+        if flags:
+            raise OSError(95, "Operation not supported")
+        return preadv(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", refused)
+    fetch(file, slice(0, 5))
+    assert reads == [(128, 20)]
+
+
+def test_a_file_that_became_shorter(file):
+    array = np.load(file, mmap_mode="r")
+    with ReadAhead.of(array) as fetch:
+        os.truncate(file, 1000)
+        with pytest.raises(ValueError, match="cut short"):
+            fetch(slice(2_000_000, 3_000_000))
+
+
+def test_without_preadv_nothing_is_read(file, monkeypatch):
+    monkeypatch.delattr(os, "preadv")
+    fetch(file, slice(0, 3_000_000))
+
+
+def test_chunks_are_asked_for_one_ahead_by_another_thread():
+    asked, closed = [], []
+
+    def chunks():
+        try:
+            for i in range(5):
+                asked.append((i, threading.get_ident()))
+                yield i
+        finally:
+            closed.append(True)
+
+    found = []
+    for chunk in prefetched(chunks()):
+        found.append(chunk)
+        for _ in range(1000):
+            if len(asked) == min(5, chunk + 2):
+                break
+            threading.Event().wait(0.005)
+        assert len(asked) == min(5, chunk + 2)
+    assert found == list(range(5))
+    assert threading.get_ident() not in {thread for _, thread in asked}
+    assert closed
+
+    ahead = prefetched(chunks())
+    next(ahead)
+    closed.clear()
+    ahead.close()
+    assert closed
+
+
+def test_what_goes_wrong_ahead_comes_in_its_turn():
+    def chunks():
+        yield 1
+        raise OSError("the disk")
+
+    ahead = prefetched(chunks())
+    assert next(ahead) == 1
+    with pytest.raises(OSError, match="the disk"):
+        next(ahead)
