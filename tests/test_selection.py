@@ -348,7 +348,7 @@ def test_pickling_and_copying():
 
 def test_lambdas_are_told_apart():
     one, other = fastal.Selector(3, lambda c: c[:, 0]), fastal.Selector(3, lambda c: -c[:, 0])
-    with pytest.raises(ValueError, match="by is a different lambda there"):
+    with pytest.raises(ValueError, match="by is a different callable there"):
         one.merge(other)
     twin = fastal.Selector(3, one._scorer.by)
     twin.update(logits())
