@@ -1,4 +1,7 @@
-"""A .npz archive of arrays: stored ones are mapped, compressed ones read piece by piece."""
+"""A .npz archive of arrays: stored ones are mapped where aligned, others read piece by piece.
+
+What np.savez writes is not aligned, and a map of it would be copied.
+"""
 
 import logging
 import zipfile
