@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastal.backend import instruction_set
 from fastal.outputs import lock, written_whole
 from fastal.reducer import Reducer
 from fastal.sources import PathLike, Skipped, Source
@@ -52,8 +53,9 @@ class Checkpoint:
         self._folder = Path(folder)
         self._path = self._folder / _NAME
         self._resume = resume
-        self._identity = {"fastal": __version__, **run, "pool": pool}
-        self._identity = json.loads(json.dumps(self._identity, default=str))
+        # Backends differ in a score's last bits, and so may the bytes.
+        of = {"fastal": __version__, **run, "instructions": instruction_set(), "pool": pool}
+        self._identity = json.loads(json.dumps(of, default=str))
         self._saved = time.monotonic()
         self._took = 0.0
         self._state: dict[str, Any] | None = None
@@ -186,7 +188,7 @@ def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> Any:
     for what, a, b in (("columns", their_columns, columns), ("skipped", their_skipped, skipped)):
         if a != b:
             yield what, a, b
-    before, now = ({key: stamp for _, key, *stamp in held} for held in (their_files, files))
+    before, now = ({key: stamp for key, *stamp in held} for held in (their_files, files))
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
             yield f"the file {key}", _stamped(before.get(key)), _stamped(now.get(key))

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import fastal
-from fastal.backend import instruction_set
 from fastal.checkpoint import Checkpoint
 from fastal.interrupts import interruptible
 from fastal.outputs import checked, naming, partial, written_in_parts, written_whole
@@ -89,8 +88,7 @@ class Job:
         self._meter = Meter(source.n_rows)
         self._checkpoint = None
         if how.checkpoint is not None:
-            # Backends differ in a score's last bits, and so may the bytes.
-            of = {"command": command, **arguments, "instructions": instruction_set()}
+            of = {"command": command, **arguments}
             if command != "select":
                 of["out"] = os.path.realpath(out or "")
             self._checkpoint = Checkpoint(how.checkpoint, of, source, resume=how.resume)

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fastal.job import How, Job, check_file, standard_output
 from fastal.outputs import written_whole
 from fastal.picks_files import PICKS_SUFFIXES, write_picks
@@ -14,7 +12,7 @@ from fastal.progress import is_terminal
 from fastal.score_writer import CsvSink, NpySink, ScoreWriter, Written
 from fastal.selection import Picks
 from fastal.sources.files import Files
-from fastal.uncertainty import selector_for
+from fastal.uncertainty import selector_for, with_ids
 
 
 def select_to_file(
@@ -43,9 +41,7 @@ def select_to_file(
     selector, arguments = selector_for(k, by, per_group, predicted, **options)
     check_file(out, PICKS_SUFFIXES, pool)
     with Job("select", pool, out, arguments, how or How()) as job:
-        picks = job.run(selector)
-        rows, scores = np.asarray(picks.rows), np.asarray(picks.scores)  # of bfloat16, tensors
-        picks = picks._replace(rows=rows, scores=scores, ids=pool.ids(rows))
+        picks = with_ids(job.run(selector), pool)
         with standard_output() if out is None else written_whole(out) as file:
             write_picks(file, picks, ".csv" if out is None else out.suffix)
         job.finish(invalid=picks.invalid, backend=selector.backend_used)

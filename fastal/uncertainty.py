@@ -9,13 +9,12 @@ import torch
 
 from fastal import ops
 from fastal.arrays import as_tensor, kind_of
-from fastal.backend import instruction_set
 from fastal.checkpoint import Checkpoint
 from fastal.pipeline import run
 from fastal.scorer import By, Scorer, has_own_name, name_of
 from fastal.scores import MEASURES, Scores
 from fastal.selection import Picks, Selector
-from fastal.sources import PathLike, open_pool
+from fastal.sources import PathLike, Source, open_pool
 from fastal.sources.files import Files
 from fastal.sources.grouped import Grouped
 from fastal.stratified import StratifiedSelector
@@ -145,18 +144,22 @@ def select(
     with ExitStack() as context:
         saved = None
         if checkpoint is not None:
-            arguments["instructions"] = instruction_set()
             saved = Checkpoint(checkpoint, arguments, source, resume=resume)
             context.enter_context(saved)
         picks = run(selector, source, chunk_bytes=chunk_bytes, checkpoint=saved)
-        if isinstance(opened, Files):  # of bfloat16, which NumPy lacks, chunks are tensors
-            picks = picks._replace(rows=np.asarray(picks.rows), scores=np.asarray(picks.scores))
-        picks = picks._replace(ids=source.ids(picks.rows))
+        picks = with_ids(picks, opened)
         if saved is not None:
             saved.remove()
     for file, from_row, reason in source.skipped:
         _log.warning("skipped %s from row %d on: %s", file, from_row, reason)
     return picks
+
+
+def with_ids(picks: Picks, pool: Source) -> Picks:
+    """The picks with their ids; as NumPy arrays where the pool has files."""
+    if isinstance(pool, Files):  # of bfloat16, which NumPy lacks, chunks are tensors
+        picks = picks._replace(rows=np.asarray(picks.rows), scores=np.asarray(picks.scores))
+    return picks._replace(ids=pool.ids(picks.rows))
 
 
 def selector_for(

@@ -10,16 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastal import backend as backends
-from fastal.arrays import as_tensor, memory_of
+from fastal.arrays import as_tensor
 from fastal.sources.location import Location
 from fastal.sources.readahead import ReadAhead
-from fastal.sources.reader import Columns, naming
+from fastal.sources.reader import Columns, naming, watched
 
 # NumPy has no such type: the bits, and a mark that travels with them.
 BFLOAT16 = np.dtype("<u2", metadata={"stands for": "bfloat16"})
-
-
 _TAKEN_ROWS = 1 << 16  # of a column, read in one go where single rows would each be as slow
 
 
@@ -111,11 +108,10 @@ class ArrayFile(ABC):
         with naming(self.file), self._arrays() as arrays:
             values = arrays[name]
             if isinstance(values, (np.ndarray, torch.Tensor)):  # mapped, as it may be
-                with backends.guarded(memory_of(values, name)) as guard:
+                with watched(values, name) as stands:
                     found = _labels(values[rows])
-                if guard.broken:
-                    raise ValueError("cut short, or unreadable, while it was being read")
-                return found
+                    stands()
+                    return found
             blocks = rows // _TAKEN_ROWS
             return np.concatenate(
                 [

@@ -12,16 +12,12 @@ from numpy.typing import NDArray
 from fastal.arrays import as_tensor
 from fastal.groups import Groups
 from fastal.sources.location import Location
-from fastal.sources.reader import Columns, needs
+from fastal.sources.reader import Columns, optional
 
 
 def pyarrow_for(file: Location) -> Any:
-    """The package pyarrow; ModuleNotFoundError with what to install where it is missing."""
-    try:
-        import pyarrow
-    except ImportError:
-        raise needs(file, "pyarrow", "arrow") from None
-    return pyarrow
+    """The package pyarrow."""
+    return optional(file, "pyarrow", "arrow")
 
 
 class Layout:

@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal import backend as backends
-from fastal.arrays import memory_of
 from fastal.sources.arrow import Layout, empty_batch, first_width, pyarrow_for, taken
 from fastal.sources.location import Location
-from fastal.sources.reader import Columns, naming
+from fastal.sources.reader import Columns, naming, watched
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream
 
@@ -101,12 +99,7 @@ class ArrowFile:
         with pa.memory_map(str(self.file)) as mapped:
             memory = np.frombuffer(mapped.read_buffer(), np.uint8)
             mapped.seek(0)
-            with backends.guarded(memory_of(memory, str(self.file))) as guard:
-
-                def stands() -> None:
-                    if guard.broken:
-                        raise ValueError("cut short, or unreadable, while it was being read")
-
+            with watched(memory, str(self.file)) as stands:
                 yield mapped, stands
 
 

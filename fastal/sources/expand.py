@@ -5,11 +5,9 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from fastal.sources.location import Location, is_url
+from fastal.sources.location import ZARR, Location, is_url
 from fastal.sources.manifest import NAME, Manifest, read_manifest
 from fastal.sources.reader import naming
-
-ZARR = ".zarr"  # a folder that is one array
 
 PathLike = str | os.PathLike[str]
 
@@ -66,12 +64,10 @@ def _local(path: Path, suffixes: Collection[str]) -> Manifest:
 
 
 def _remote(name: str) -> list[Location]:
-    from fsspec.core import url_to_fs
-
     if not glob.has_magic(name):
         return [Location(name)]
     with naming(Location(name)):
-        fs, path = url_to_fs(name)
+        fs, path = Location(name).remote
         found = [fs.unstrip_protocol(p) for p in fs.glob(path)]
     if not found:
         raise FileNotFoundError(f"{name}: no file matches")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fastal.sources.arrow_ipc import ArrowFile
 from fastal.sources.expand import PathLike, expand
 from fastal.sources.hdf5 import Hdf5File
-from fastal.sources.location import Location
+from fastal.sources.location import ZARR, Location
 from fastal.sources.npy import NpyFile
 from fastal.sources.npz import NpzFile
 from fastal.sources.parquet import ParquetFile
@@ -38,7 +38,7 @@ _READERS: dict[str, Callable[[Location, Columns], Reader]] = {
     ".pt": TorchFile,
     ".h5": Hdf5File,
     ".hdf5": Hdf5File,
-    ".zarr": ZarrFile,
+    ZARR: ZarrFile,
 }
 
 
@@ -126,7 +126,7 @@ class Files:
         skipped = [s.file for s in self.skipped]
         files = []
         for reader, stamp in zip(self.files, self._stamps, strict=True):
-            files.append([str(reader.file), reader.file.key, *stamp])
+            files.append([reader.file.key, *stamp])
         dtypes = sorted({reader.file.dtype or "" for reader in self.files})
         return [[*self.columns, *dtypes], skipped, files]
 
@@ -134,7 +134,6 @@ class Files:
         """See `Source.ids`; read of the files that the rows are in."""
         if self.columns.ids is None:
             return None
-        rows = np.asarray(rows)  # a tensor, where a file's chunks were
         order = np.argsort(rows)
         ascending = rows[order]
         bounds = np.searchsorted(ascending, self.starts)

@@ -6,7 +6,7 @@ from math import ceil, prod
 from typing import Any
 
 from fastal.sources.array_file import ArrayFile
-from fastal.sources.reader import needs
+from fastal.sources.reader import optional
 
 
 class Hdf5File(ArrayFile):
@@ -14,10 +14,7 @@ class Hdf5File(ArrayFile):
 
     @contextmanager
     def _arrays(self) -> Iterator[Mapping[str, Any]]:
-        try:
-            import h5py
-        except ImportError:
-            raise needs(self.file, "h5py", "hdf5") from None
+        h5py = optional(self.file, "h5py", "hdf5")
         with ExitStack() as stack:
             is_remote = self.file.is_remote
             binary = stack.enter_context(self.file.open()) if is_remote else self.file.path

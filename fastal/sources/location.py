@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
+ZARR = ".zarr"  # the suffix of a folder that is one array
+
 
 class Location:
     """One file, or a folder that is one array (zarr).
@@ -38,7 +40,9 @@ class Location:
 
     @property
     def path(self) -> Path:
-        """Where it is on this machine."""
+        """Where it is on this machine; ValueError if it is not."""
+        if self.is_remote:
+            raise ValueError(f"{self}: wanted a file on this machine: it is mapped")
         return Path(self.name)
 
     @property
@@ -54,26 +58,26 @@ class Location:
     def open(self) -> BinaryIO:
         """The file, to be read."""
         if self.is_remote:
-            fs, path = self._remote
+            fs, path = self.remote
             return cast("BinaryIO", fs.open(path, "rb"))
         return self.path.open("rb")
 
     def check(self) -> None:
         """Raises an OSError or ValueError where there is nothing to read."""
         if self.is_remote:
-            fs, path = self._remote
+            fs, path = self.remote
             if not fs.exists(path):
                 raise FileNotFoundError(f"{self}: no such file")
             return
         if not self.path.exists():
             raise FileNotFoundError(f"{self}: no such file")
-        if not (self.path.is_file() or (self.path.is_dir() and self.suffix == ".zarr")):
+        if not (self.path.is_file() or (self.path.is_dir() and self.suffix == ZARR)):
             raise ValueError(f"{self}: not a regular file")
 
     @property
     def is_slow_to_stamp(self) -> bool:
         """Whether `stamp` asks another machine, or looks at many files."""
-        return self.is_remote or self.suffix == ".zarr"
+        return self.is_remote or self.suffix == ZARR
 
     def stamp(self) -> list[Any]:
         """What changes when the file does, or what belongs to it: sizes and times.
@@ -81,7 +85,7 @@ class Location:
         Of all files where it is a folder.
         """
         if self.is_remote:
-            fs, path = self._remote
+            fs, path = self.remote
             return [fs.ukey(path)]
         paths = [self.path, *(c.path for c in self.columns.values() if not c.is_remote)]
         if self.path.is_dir():
@@ -90,7 +94,8 @@ class Location:
         return [sum(s.st_size for s in found), max(s.st_mtime_ns for s in found), len(found)]
 
     @cached_property
-    def _remote(self) -> tuple[Any, str]:
+    def remote(self) -> tuple[Any, str]:
+        """The file system of fsspec behind the URL, and its path there."""
         from fsspec.core import url_to_fs
 
         fs, path = url_to_fs(self.name)

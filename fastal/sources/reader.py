@@ -1,12 +1,15 @@
 """What a format has to offer: one file as rows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastal import backend as backends
+from fastal.arrays import memory_of
 from fastal.sources.location import Location
 
 
@@ -68,8 +71,23 @@ def naming(file: Location) -> Iterator[None]:
         raise ValueError(f"{file}: no complete {file.suffix} file: {reason}") from error
 
 
-def needs(file: Location, package: str, extra: str) -> ModuleNotFoundError:
-    """What to say where an optional package is missing."""
-    return ModuleNotFoundError(
-        f"{file}: reading it takes {package}: pip install 'fastal[{extra}]'", name=package
-    )
+def optional(file: Location, package: str, extra: str) -> Any:
+    """A package of an extra; ModuleNotFoundError with what to install where it is missing."""
+    try:
+        return import_module(package)
+    except ImportError:
+        raise ModuleNotFoundError(
+            f"{file}: reading it takes {package}: pip install 'fastal[{extra}]'", name=package
+        ) from None
+
+
+@contextmanager
+def watched(memory: Any, name: str) -> Iterator[Callable[[], None]]:
+    """A guard over mapped memory: the function raises a ValueError if a page of it was lost."""
+    with backends.guarded(memory_of(memory, name)) as guard:
+
+        def stands() -> None:
+            if guard.broken:
+                raise ValueError("cut short, or unreadable, while it was being read")
+
+        yield stands

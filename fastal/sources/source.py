@@ -23,6 +23,29 @@ class Skipped(NamedTuple):
     reason: str
 
 
+class Unnamed:
+    """What sources without files share: rows have no other names than their numbers."""
+
+    def __init__(self) -> None:
+        self.skipped: list[Skipped] = []
+
+    def locate(self, row: int) -> str:  # noqa: ARG002
+        """Nothing to add to the number."""
+        return ""
+
+    def check(self, start: int, *, lost: bool) -> bool:
+        """See `Source.check`: a mapped file of the caller's own may vanish."""
+        if lost:
+            raise OSError(f"pool: rows from {start} on vanished: a mapped file that was cut short?")
+        return True
+
+    def fingerprint(self) -> None:
+        """None: nothing less than all that it holds would tell."""
+
+    def ids(self, rows: NDArray[np.int64]) -> None:
+        """There are none."""
+
+
 @runtime_checkable
 class Source(Protocol):
     """A pool as a sequence of chunks, in row order.

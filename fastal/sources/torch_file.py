@@ -15,8 +15,6 @@ class TorchFile(ArrayFile):
 
     @contextmanager
     def _arrays(self) -> Iterator[Mapping[str, Any]]:
-        if self.file.is_remote:
-            raise ValueError(f"{self.file}: wanted a file on this machine: it is mapped")
         held = torch.load(self.file.path, "cpu", weights_only=True, mmap=True)
         arrays = {"": held} if isinstance(held, Tensor) else held
         if not isinstance(arrays, dict):

@@ -7,7 +7,7 @@ from math import ceil
 from typing import Any
 
 from fastal.sources.array_file import ArrayFile
-from fastal.sources.reader import needs
+from fastal.sources.reader import optional
 
 _CHUNK = re.compile(r"(?:c[/.])?(\d+)(?:[/.]\d+)*")  # what one is stored as: c/0/0, 0.0 or 0/0
 
@@ -17,10 +17,7 @@ class ZarrFile(ArrayFile):
 
     @contextmanager
     def _arrays(self) -> Iterator[Mapping[str, Any]]:
-        try:
-            import zarr
-        except ImportError:
-            raise needs(self.file, "zarr", "zarr") from None
+        zarr = optional(self.file, "zarr", "zarr")
         held = zarr.open(str(self.file), mode="r")
         arrays = {"": held} if isinstance(held, zarr.Array) else dict(held.arrays())
         for array in arrays.values():
