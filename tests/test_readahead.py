@@ -1,7 +1,9 @@
 """Reading ahead: what is not in memory is read, in order; chunks are asked for one ahead."""
 
 import os
+import signal
 import threading
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -123,3 +125,38 @@ def test_what_goes_wrong_ahead_comes_in_its_turn():
     assert next(ahead) == 1
     with pytest.raises(OSError, match="the disk"):
         next(ahead)
+
+
+def test_signals_while_it_waits_are_what_is_raised():
+    """One cuts the wait for a chunk short, the others that for the thread to end."""
+    goes_on, closed = threading.Event(), []
+
+    def chunks():
+        try:
+            goes_on.wait()
+            yield "chunk"
+        finally:
+            closed.append(threading.current_thread().name)
+
+    def stop(number, frame):
+        raise KeyboardInterrupt
+
+    def send():
+        for _ in range(3):
+            time.sleep(0.1)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        time.sleep(0.1)
+        goes_on.set()
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(prefetched(chunks()))
+        sender.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    while not closed:
+        time.sleep(0.01)
+    assert closed == ["fastal-reader_0"]

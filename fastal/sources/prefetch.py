@@ -2,7 +2,6 @@
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -10,8 +9,13 @@ T = TypeVar("T")
 
 def prefetched(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
     """The same chunks, asked for by a thread of their own, one ahead: two are held at most."""
-    with closing(chunks), ThreadPoolExecutor(1, "fastal-reader") as reader:
-        ahead = reader.submit(next, chunks, None)
-        while (chunk := ahead.result()) is not None:
+    with ThreadPoolExecutor(1, "fastal-reader") as reader:
+        try:
             ahead = reader.submit(next, chunks, None)
-            yield chunk
+            while (chunk := ahead.result()) is not None:
+                ahead = reader.submit(next, chunks, None)
+                yield chunk
+        finally:
+            # By the thread that reads them: a signal may have cut the wait for it short, and a
+            # generator that runs cannot be closed.
+            reader.submit(chunks.close).result()
