@@ -119,14 +119,14 @@ def test_every_layout(backend, n_classes):
 @pytest.mark.parametrize("n_rows", [0, 1, 37, 340, 341, 342, 1024, 1025])
 @pytest.mark.parametrize("n_classes", [2, 3, 100])
 def test_every_number_of_rows(backend, monkeypatch, n_rows, n_classes):
-    monkeypatch.setattr(reference, "_BLOCK_BYTES", 4096)
+    monkeypatch.setattr(reference.uncertainty_, "_BLOCK_BYTES", 4096)
     x = 3 * torch.randn(n_rows, n_classes, generator=torch.Generator().manual_seed(1))
     assert_scores(scored(x, backend), definitions(x))
 
 
 @pytest.mark.parametrize("n_classes", [2, 10, 100, 1500])
 def test_blocks_of_one_row(monkeypatch, n_classes):
-    monkeypatch.setattr(reference, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(reference.uncertainty_, "_BLOCK_BYTES", 1)
     x = regimes(n_classes, torch.float32)
     assert_scores(fastal.score(x, backend="torch"), definitions(x))
 

@@ -1,4 +1,4 @@
-"""The torch definition of every op: what the compiled backends must agree with.
+"""Uncertainty scores of rows of predictions.
 
 Runs on any device that torch runs on. Works through the rows in blocks that fit the L2 cache, in
 two reused buffers, so that the matrix is read from memory once and no [N, C] temporary exists.

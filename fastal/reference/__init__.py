@@ -1,0 +1,6 @@
+"""The torch definition of every op: what the compiled backends must agree with."""
+
+from fastal.reference.cosine import nearest, similarities
+from fastal.reference.uncertainty import uncertainty
+
+__all__ = ["nearest", "similarities", "uncertainty"]
