@@ -1,5 +1,6 @@
 """The accuracy contract: every score, backend, dtype, regime and layout against the definitions."""
 
+import importlib
 import math
 
 import numpy as np
@@ -7,7 +8,6 @@ import pytest
 import torch
 
 import fastal
-from fastal import reference
 from tests.matrices import CLASSES, DTYPES, INVALID, INVALID_PROBS, KERNEL_DTYPES, layouts, regimes
 from tests.oracle import assert_scores, definitions, definitions_to_any_digit, of_probabilities
 
@@ -119,14 +119,16 @@ def test_every_layout(backend, n_classes):
 @pytest.mark.parametrize("n_rows", [0, 1, 37, 340, 341, 342, 1024, 1025])
 @pytest.mark.parametrize("n_classes", [2, 3, 100])
 def test_every_number_of_rows(backend, monkeypatch, n_rows, n_classes):
-    monkeypatch.setattr(reference.uncertainty_, "_BLOCK_BYTES", 4096)
+    monkeypatch.setattr(
+        importlib.import_module("fastal.reference.uncertainty"), "_BLOCK_BYTES", 4096
+    )
     x = 3 * torch.randn(n_rows, n_classes, generator=torch.Generator().manual_seed(1))
     assert_scores(scored(x, backend), definitions(x))
 
 
 @pytest.mark.parametrize("n_classes", [2, 10, 100, 1500])
 def test_blocks_of_one_row(monkeypatch, n_classes):
-    monkeypatch.setattr(reference.uncertainty_, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(importlib.import_module("fastal.reference.uncertainty"), "_BLOCK_BYTES", 1)
     x = regimes(n_classes, torch.float32)
     assert_scores(fastal.score(x, backend="torch"), definitions(x))
 

@@ -34,14 +34,18 @@ def nearest(x: Tensor, units: Tensor, fast: bool = False) -> tuple[Tensor, Tenso
         are off by at most (D + 8) 2^-24. A row of zeros has similarity 0, and cluster 0; one that
         is not finite has similarity NaN and cluster -1.
     """
-    n_rows = len(x)
-    cluster = torch.empty(n_rows, dtype=torch.int64, device=x.device)
-    similarity = torch.empty(n_rows, dtype=torch.float32, device=x.device)
-
-    for rows, products, length in _blocks(x, units):
-        cluster[rows] = at = _first_largest(products)
-        best = products.gather(1, at[:, None])[:, 0]
-        similarity[rows] = _over(best, length)
+    cluster = torch.empty(len(x), dtype=torch.int64, device=x.device)
+    best = torch.empty(len(x), dtype=_dtype_for(x), device=x.device)
+    length = torch.empty_like(best)
+    units = _padded(units.to(best.dtype))
+    most_rows = _most_rows(x, units)
+    buffer = torch.empty(most_rows, len(units), dtype=best.dtype, device=x.device)
+    for rows, block in _blocks(x, most_rows):
+        products = torch.mm(block, units.t(), out=buffer[: len(block)])[: rows.stop - rows.start]
+        at = _first_largest(products, cluster[rows])
+        torch.gather(products, 1, at[:, None], out=best[rows, None])
+        length[rows] = torch.linalg.vector_norm(block, dim=1)[: len(products)]
+    similarity = _over(best, length).float()
     look_again(x, units, similarity, cluster)
     return cluster, similarity
 
@@ -55,10 +59,14 @@ def similarities(x: Tensor, units: Tensor, fast: bool = False) -> Tensor:
     Returns:
         [N, K] float32 in [-1, 1], as exact as those of `nearest`; NaN for rows that are not finite.
     """
-    found = torch.empty(len(x), len(units), dtype=torch.float32, device=x.device)
-
-    for rows, products, length in _blocks(x, units):
-        found[rows] = _over(products[:, : len(units)], length[:, None])
+    padded = _padded(units.to(_dtype_for(x)))
+    products = torch.empty(len(x), len(padded), dtype=padded.dtype, device=x.device)
+    length = torch.empty(len(x), 1, dtype=padded.dtype, device=x.device)
+    for rows, block in _blocks(x, _most_rows(x, padded)):
+        n_rows = rows.stop - rows.start
+        products[rows] = torch.mm(block, padded.t())[:n_rows]
+        length[rows, 0] = torch.linalg.vector_norm(block, dim=1)[:n_rows]
+    found = _over(products[:, : len(units)], length).float()
     look_again(x, units, found)
     return found
 
@@ -98,45 +106,47 @@ def _exact(x: Tensor, units: Tensor) -> Tensor:
     return products.masked_fill_(~x.isfinite().all(1, keepdim=True), math.nan)
 
 
-def _blocks(x: Tensor, units: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Rows, their products with the centroids (and perhaps more), and their lengths.
+def _dtype_for(x: Tensor) -> torch.dtype:
+    """What to compute with."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
-    The next block takes the place of the last.
-    """
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    units = units.to(dtype)
-    if len(units) < _FEWEST_CENTROIDS:
-        units = units.expand(_FEWEST_CENTROIDS, -1)
-    most = _most_rows(x, max(units.shape) * dtype.itemsize)
-    products = torch.empty(most, len(units), dtype=dtype, device=x.device)
-    for start in range(0, len(x), most):
-        rows = slice(start, min(start + most, len(x)))
-        block = x[rows].to(dtype).contiguous()
+
+def _padded(units: Tensor) -> Tensor:
+    """The centroids, one repeated where BLAS wants more of them."""
+    return units if len(units) >= _FEWEST_CENTROIDS else units.repeat(_FEWEST_CENTROIDS, 1)
+
+
+def _blocks(x: Tensor, most_rows: int) -> Iterator[tuple[slice, Tensor]]:
+    """The rows by blocks, each in one piece and with rows of zeros after it if it is short."""
+    for start in range(0, len(x), most_rows):
+        block = x[start : start + most_rows].to(_dtype_for(x)).contiguous()
         n_rows = len(block)
         if n_rows < _FEWEST_ROWS:
             block = torch.cat((block, block.new_zeros(_FEWEST_ROWS - n_rows, x.shape[1])))
-        found = torch.mm(block, units.t(), out=products[: len(block)])
-        length = torch.linalg.vector_norm(block, dim=1)
-        yield rows, found[:n_rows], length[:n_rows]
+        yield slice(start, start + n_rows), block
 
 
-def _most_rows(x: Tensor, row_bytes: int) -> int:
-    """Rows of a block, of which each takes so many bytes, or has so many products."""
+def _most_rows(x: Tensor, units: Tensor) -> int:
+    """Rows of a block: as many as they and their products have room for."""
     if x.device.type == "cpu":
         n_bytes = min(_BLOCK_BYTES * torch.get_num_threads(), _MOST_BLOCK_BYTES)
     else:
         n_bytes = _GPU_BLOCK_BYTES
-    return max(_FEWEST_ROWS, n_bytes // row_bytes)
+    return max(_FEWEST_ROWS, n_bytes // (max(units.shape) * units.itemsize))
 
 
 def _over(products: Tensor, length: Tensor) -> Tensor:
-    """Similarities from products; infinite where float32 cannot tell the row's length."""
+    """Similarities, in the place of products; infinite where float32 cannot tell the length."""
     told = (length >= LEAST_LENGTH) & (length <= MOST_LENGTH)
-    return (products / length).masked_fill_(~told, math.inf)
+    return products.div_(length).masked_fill_(~told, math.inf)
 
 
-def _first_largest(products: Tensor) -> Tensor:
+def _first_largest(products: Tensor, out: Tensor | None = None) -> Tensor:
     """Where the largest of each row is, the first of equals."""
+    if out is None:
+        out = torch.empty(len(products), dtype=torch.int64, device=products.device)
     if products.device.type == "cpu":  # several times faster than torch's own
-        return torch.from_numpy(products.numpy().argmax(1))
-    return products.max(1).indices
+        products.numpy().argmax(1, out=out.numpy())
+    else:
+        torch.argmax(products, 1, out=out)
+    return out
