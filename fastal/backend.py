@@ -51,6 +51,16 @@ def counted(
     return scores, int(scores[0].isnan().sum())
 
 
+def nearest(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) -> tuple[Tensor, Tensor]:
+    """`fastal.reference.nearest`, computed by `backend`, a name that `choose` gave."""
+    return reference.nearest(x, units, fast)
+
+
+def similarities(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) -> Tensor:
+    """`fastal.reference.similarities`, computed by `backend`."""
+    return reference.similarities(x, units, fast)
+
+
 def device_for(logits: Tensor) -> torch.device:
     """Where the kernels look at these logits: on their GPU; those on the host, on the current one.
 
@@ -107,19 +117,21 @@ def instruction_set() -> str | None:
     return None if native.reasons() else native.variant()
 
 
-def choose(backend: str, logits: Tensor) -> str:
-    """The name of the backend to use for `logits`.
+def choose(backend: str, x: Tensor, offers: Sequence[str] = BACKENDS[1:]) -> str:
+    """The name of the backend to use for rows `x`, of those that offer the op.
 
     Raises:
-        ValueError: an unknown name, or a backend that cannot take these logits, with every reason.
+        ValueError: an unknown name, or a backend that cannot take these rows, with every reason.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend: wanted one of {', '.join(BACKENDS)}, got {backend!r}")
     if backend == "auto":
         # On a CPU, triton could at most be interpreted.
-        best = "triton" if logits.device.type == "cuda" else "native"
-        return "torch" if _REASONS[best](logits) else best
-    reasons = _REASONS[backend](logits)
+        best = "triton" if x.device.type == "cuda" else "native"
+        return best if best in offers and not _REASONS[best](x) else "torch"
+    reasons = _REASONS[backend](x)
+    if backend not in offers:
+        reasons = [f"for this there are {', '.join(offers)}", *reasons]
     if reasons:
         raise ValueError(f"backend: {backend!r} cannot be used: {'; '.join(reasons)}")
     return backend
@@ -147,9 +159,9 @@ def _triton_reasons(x: Tensor | None) -> list[str]:
         return [] if has_gpu or _interprets() else ["torch sees no CUDA or ROCm device"]
     on_host = x.device.type == "cpu" and (has_gpu or _interprets())  # see `device_for`
     if x.device.type != "cuda" and not on_host:
-        reasons.append(f"the logits are on {x.device.type}, not on a CUDA or ROCm device")
+        reasons.append(f"the rows are on {x.device.type}, not on a CUDA or ROCm device")
     if x.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-        reasons.append(f"{x.dtype} logits: the kernels take float16, bfloat16 and float32")
+        reasons.append(f"{x.dtype} rows: the kernels take float16, bfloat16 and float32")
     return reasons
 
 
@@ -163,9 +175,9 @@ def _native_reasons(x: Tensor | None) -> list[str]:
 
     reasons = native.reasons()
     if x is not None and x.device.type != "cpu":
-        reasons.append(f"the logits are on {x.device.type}, not on the host")
+        reasons.append(f"the rows are on {x.device.type}, not on the host")
     if x is not None and x.dtype not in native.DTYPES:
-        reasons.append(f"{x.dtype} logits: it takes float16, bfloat16, float32 and float64")
+        reasons.append(f"{x.dtype} rows: it takes float16, bfloat16, float32 and float64")
     return reasons
 
 

@@ -1,6 +1,8 @@
 """Drives a reducer over a source; knows no strategy and no format."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -10,9 +12,10 @@ from fastal.arrays import memory_of
 from fastal.checkpoint import Checkpoint
 from fastal.errors import Interrupted, InvalidRows
 from fastal.reducer import Reducer, Result
-from fastal.sources import Chunk, Source
+from fastal.sources import Chunk, PathLike, Source
 from fastal.staging import ALIKE
 
+_log = logging.getLogger("fastal")
 # Chunks that are read into memory: large enough to hide the cost of a call, small enough for steady
 # progress. Those that are there anyway may be larger: waking threads takes its time.
 _CHUNK_BYTES, _IN_PLACE_BYTES = 32 << 20, 1 << 28
@@ -32,7 +35,8 @@ def run(
     """Feeds every chunk of the source to the reducer and returns its result.
 
     Args:
-        reducer: takes the chunks, each with the number of its first row.
+        reducer: takes the chunks, each with the number of its first row; where it has a `next_pass`
+            that says so after the last of them, once more.
         source: the pool.
         on_chunk: called after each chunk with its rows and bytes; where it raises `Interrupted`,
             the state is saved first.
@@ -45,21 +49,71 @@ def run(
     """
     start = 0 if checkpoint is None else checkpoint.restore(reducer, source)
     update = _confirming(reducer)
-    for chunk in source.chunks(_chunk_rows(source, chunk_bytes), start):
-        groups = {"groups": chunk.groups} if getattr(reducer, "takes_groups", False) else {}
-        _feed(partial(update, chunk.x, chunk.start, **groups), source, chunk)
-        rows = chunk.x.shape[0]
-        row = chunk.start + rows
-        try:
-            if on_chunk is not None:
-                on_chunk(rows, getattr(chunk.x, "nbytes", 0))
-        except Interrupted:
-            if checkpoint is not None:
+    next_pass = getattr(reducer, "next_pass", lambda: False)
+    n_rows = None
+    while True:
+        row = start
+        for chunk in source.chunks(_chunk_rows(source, chunk_bytes), start):
+            groups = {"groups": chunk.groups} if getattr(reducer, "takes_groups", False) else {}
+            _feed(partial(update, chunk.x, chunk.start, **groups), source, chunk)
+            rows = chunk.x.shape[0]
+            row = chunk.start + rows
+            try:
+                if on_chunk is not None:
+                    on_chunk(rows, getattr(chunk.x, "nbytes", 0))
+            except Interrupted:
+                if checkpoint is not None:
+                    checkpoint.save(reducer, source, row)
+                raise
+            if checkpoint is not None and checkpoint.is_due:
                 checkpoint.save(reducer, source, row)
-            raise
-        if checkpoint is not None and checkpoint.is_due:
-            checkpoint.save(reducer, source, row)
-    return reducer.result()
+        if n_rows not in (None, row) and not source.skipped:
+            raise ValueError(f"pool: {n_rows} rows at first, {row} when it was read again")
+        n_rows, start = row, 0
+        if not next_pass():
+            return reducer.result()
+
+
+def run_resumable(
+    reducer: Reducer[Any],
+    source: Source,
+    arguments: Mapping[str, Any],
+    *,
+    chunk_bytes: int | None = None,
+    checkpoint: PathLike | None = None,
+    resume: bool = False,
+    finish: Callable[[Any], Any] = lambda result: result,
+) -> Any:
+    """`run` for callers in Python: with a checkpoint in a folder, and skipped files logged.
+
+    Args:
+        reducer: as for `run`.
+        source: the pool.
+        arguments: what the run does, as plain values, for the checkpoint.
+        chunk_bytes: as for `run`.
+        checkpoint: the folder to save the state in; None: it is not saved.
+        resume: go on from the folder's checkpoint, if there is one.
+        finish: completes the result, before the checkpoint goes.
+
+    Returns:
+        What `finish` made of the reducer's result.
+
+    Raises:
+        ValueError, OSError: as `run` and `Checkpoint`.
+    """
+    if resume and checkpoint is None:
+        raise ValueError("resume: wanted checkpoint, the folder to resume from")
+    with ExitStack() as context:
+        saved = None
+        if checkpoint is not None:
+            saved = Checkpoint(checkpoint, arguments, source, resume=resume)
+            context.enter_context(saved)
+        result = finish(run(reducer, source, chunk_bytes=chunk_bytes, checkpoint=saved))
+        if saved is not None:
+            saved.remove()
+    for file, from_row, reason in source.skipped:
+        _log.warning("skipped %s from row %d on: %s", file, from_row, reason)
+    return result
 
 
 def _chunk_rows(source: Source, chunk_bytes: int | None) -> int:

@@ -10,6 +10,9 @@ class Reducer(Protocol[Result]):
 
     The pipeline, a cluster engine and a caller's own loop drive every strategy through these five
     methods, so streaming, resuming and distributing are written once.
+
+    One that takes several passes over the pool has a method `next_pass` as well. It is called after
+    the last chunk of a pass, and says whether the chunks are to come once more.
     """
 
     def update(self, chunk: Any, start: int | None = None) -> None:

@@ -61,7 +61,7 @@ class ScoreWriter:
     ) -> None:
         self._sink = sink
         self._by = tuple(by)
-        self._scorer = Scorer(by, kind=kind, on_invalid=on_invalid, backend=backend)
+        self._scorer = Scorer(self._by, kind=kind, on_invalid=on_invalid, backend=backend)
         self._rows = 0
 
     def update(

@@ -10,10 +10,11 @@ from torch import Tensor
 from fastal import backend as backends
 from fastal.arrays import as_tensor
 from fastal.errors import NAMED_ROWS, InvalidRows, check_same
+from fastal.measure import Measure
 from fastal.scores import KINDS, MEASURES
 
 ByCallable = Callable[[Tensor], Any]
-By = str | ByCallable
+By = str | ByCallable | Measure
 # Called when a chunk has been looked at and none of it is taken: what it raises leaves it at that.
 Confirm = Callable[[], None]
 
@@ -27,11 +28,11 @@ _INVALID = {
 
 
 class Chunk(NamedTuple):
-    """Rows to score, the number of the first, their classes (None: a callable's), the backend."""
+    """Rows to score, the number of the first, their columns (None: a callable's), the backend."""
 
     x: Tensor
     start: int
-    n_classes: int | None
+    width: int | None
     backend: str
 
 
@@ -39,34 +40,39 @@ class Scorer:
     """Turns chunks of a pool into scores; checks them, and counts the invalid rows.
 
     Args:
-        by: names of measures, or a callable from a chunk (a tensor, whatever the pool is) to [n]
-            scores, NaN for an invalid row.
-        kind: "logits", "probs" or "log_probs"; callables see the chunk as it is.
+        by: a measure's name, or a tuple of them; a `Measure`; or a callable from a chunk (a tensor, whatever
+            the pool is) to [n] scores, NaN for an invalid row.
+        kind: "logits", "probs" or "log_probs"; a `Measure` says itself what it is of, callables see
+            the chunk as it is.
         on_invalid: "raise" or "skip" (the score is NaN).
         backend: "auto", "triton", "native" or "torch".
 
     Attributes:
+        names: the measures that are named; none with a `Measure` or a callable.
         invalid: how many rows were invalid so far.
-        n_classes: of the chunks so far; None before the first, and with a callable.
+        width: columns of the chunks so far; None before the first, and with a callable.
         next_row: the row after the last chunk.
         backend_used: the backend that scored the last chunk, "callable" for a callable.
     """
 
     def __init__(
-        self, by: Sequence[str] | ByCallable, *, kind: str, on_invalid: str, backend: str
+        self, by: By | tuple[str, ...], *, kind: str, on_invalid: str, backend: str
     ) -> None:
-        for name in () if callable(by) else by:
+        self.names: tuple[str, ...] = ()
+        if not callable(by) and not isinstance(by, Measure):
+            self.names = by if isinstance(by, tuple) else (by,)
+        for name in self.names:
             check_choice("by", name, MEASURES, " or a callable")
         check_choice("kind", kind, KINDS)
         check_choice("on_invalid", on_invalid, ("raise", "skip"))
         check_choice("backend", backend, backends.BACKENDS)
         self.by = by
-        self.kind = kind
+        self.kind = by.kind if isinstance(by, Measure) else kind
         self.on_invalid = on_invalid
         self.backend = backend
         self.invalid = 0
         self.backend_used: str | None = None
-        self.n_classes: int | None = None
+        self.width: int | None = by.width if isinstance(by, Measure) else None
         self.next_row = 0
 
     def checked(self, chunk: Any, start: int | None) -> Chunk:
@@ -87,7 +93,9 @@ class Scorer:
             raise ValueError(f"start: wanted a row number from 0 to 2^63 - 1, got {start}")
         if callable(self.by):
             return Chunk(x, start, None, "callable")
-        return Chunk(x, start, self._checked_classes(x, start), backends.choose(self.backend, x))
+        self._check_columns(x, start)
+        offers = [self.by.offers] if isinstance(self.by, Measure) else []
+        return Chunk(x, start, x.shape[1], backends.choose(self.backend, x, *offers))
 
     def scores(self, chunk: Chunk) -> tuple[list[Tensor], int]:
         """The scores of the chunk's rows, and how many rows are invalid.
@@ -97,7 +105,10 @@ class Scorer:
         if callable(self.by):
             scores = _call(self.by, chunk.x, chunk.start)
             return [scores], int(scores.isnan().sum())
-        return backends.counted(chunk.x, self.by, self.kind, backend=chunk.backend)
+        if isinstance(self.by, Measure):
+            scores = self.by.scores(chunk.x, chunk.backend)
+            return [scores], int(scores.isnan().sum())
+        return backends.counted(chunk.x, self.names, self.kind, backend=chunk.backend)
 
     def count(
         self,
@@ -115,11 +126,11 @@ class Scorer:
             confirm()
         if n_invalid and self.on_invalid == "raise":
             rows = (scores().isnan().nonzero()[:NAMED_ROWS, 0] + chunk.start).tolist()
-            reason = "has score NaN" if callable(self.by) else _INVALID[self.kind]
-            raise InvalidRows(rows, n_invalid, (chunk.start, chunk.start + len(chunk.x)), reason)
+            span = chunk.start, chunk.start + len(chunk.x)
+            raise InvalidRows(rows, n_invalid, span, self._invalid)
         self.invalid += n_invalid
         self.backend_used = chunk.backend
-        self.n_classes = chunk.n_classes
+        self.width = chunk.width
         self.next_row = chunk.start + len(chunk.x)
 
     def __call__(
@@ -131,38 +142,46 @@ class Scorer:
         self.count(checked, n_invalid, lambda: scores[0], confirm)
         return checked.start, scores
 
-    def _checked_classes(self, x: Tensor, start: int) -> int:
+    @property
+    def _invalid(self) -> str:
+        """What is wrong with a row of score NaN."""
+        if callable(self.by):
+            return "has score NaN"
+        return self.by.invalid if isinstance(self.by, Measure) else _INVALID[self.kind]
+
+    def _check_columns(self, x: Tensor, start: int) -> None:
+        columns, least = ("classes", 2) if self.names else ("columns", 1)
         if x.ndim != 2:
-            raise ValueError(f"{self.kind}: wanted [rows, classes], got shape {tuple(x.shape)}")
+            raise ValueError(f"{self.kind}: wanted [rows, {columns}], got shape {tuple(x.shape)}")
         if x.dtype not in _DTYPES:
             raise TypeError(
                 f"{self.kind}: wanted float16, bfloat16, float32 or float64, got {x.dtype}"
             )
-        n_classes = x.shape[1]
-        if n_classes < 2:
-            raise ValueError(f"{self.kind}: wanted at least 2 classes, got shape {tuple(x.shape)}")
-        if self.n_classes not in (None, n_classes):
+        if x.shape[1] < least:
+            shape = tuple(x.shape)
+            raise ValueError(f"{self.kind}: wanted at least {least} {columns}, got shape {shape}")
+        if self.width not in (None, x.shape[1]):
+            others = "those before them" if self.names else "wanted"
             raise ValueError(
-                f"{self.kind}: rows from {start} on have {n_classes} classes, "
-                f"those before them {self.n_classes}"
+                f"{self.kind}: rows from {start} on have {x.shape[1]} {columns}, "
+                f"{others} {self.width}"
             )
-        return n_classes
 
     def merge(self, other: "Scorer") -> None:
         """Takes in the counts of a scorer with the same arguments."""
         if callable(self.by) and not has_own_name(self.by) and self.by is not other.by:
             raise ValueError("merge: by is a different callable there; give it a name with def")
         self._check_same(other.state_dict(), "merge: the other")
-        self.n_classes = self.n_classes or other.n_classes
+        self.width = self.width or other.width
         self.invalid += other.invalid
         self.next_row = max(self.next_row, other.next_row)
 
     def state_dict(self) -> dict[str, Any]:
         """The counts, and the arguments that they are bound to; of a callable, its name."""
         return {
-            "by": name_of(self.by) if callable(self.by) else list(self.by),
+            "by": described(self.by),
             "kind": self.kind,
-            "n_classes": self.n_classes,
+            "width": self.width,
             "invalid": self.invalid,
             "next_row": self.next_row,
         }
@@ -170,14 +189,14 @@ class Scorer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave; ValueError where the arguments differ."""
         self._check_same(state, "the state")
-        self.n_classes, self.invalid = state["n_classes"], state["invalid"]
+        self.width, self.invalid = state["width"], state["invalid"]
         self.next_row = state["next_row"]
 
     def _check_same(self, theirs: dict[str, Any], what: str) -> None:
         ours = self.state_dict()
-        if None in (ours["n_classes"], theirs["n_classes"]):  # one of them has seen no row yet
-            ours["n_classes"] = theirs["n_classes"]
-        check_same({key: ours[key] for key in ("by", "kind", "n_classes")}, theirs, what)
+        if None in (ours["width"], theirs["width"]):  # one of them has seen no row yet
+            ours["width"] = theirs["width"]
+        check_same({key: ours[key] for key in ("by", "kind", "width")}, theirs, what)
 
 
 def _row_number(start: Any) -> int:
@@ -211,8 +230,12 @@ def has_own_name(by: ByCallable) -> bool:
     return hasattr(by, "__qualname__") and "<" not in by.__qualname__
 
 
-def name_of(by: ByCallable) -> str:
-    """What a callable is known by in a state that is saved."""
+def described(by: By | tuple[str, ...]) -> Any:
+    """What it is known by in a state that is saved, as plain values."""
+    if isinstance(by, Measure):
+        return by.arguments()
+    if not callable(by):
+        return list(by) if isinstance(by, tuple) else by
     named = by if hasattr(by, "__qualname__") else type(by)
     return f"{named.__module__}.{named.__qualname__}"
 

@@ -49,9 +49,9 @@ class Selector:
 
     Args:
         k: how many rows to pick, at least 1.
-        by: "least_confidence", "margin", "ratio" or "entropy", or a callable from a chunk, given
-            as a torch tensor, to [n] scores (larger = more worth labelling, NaN = invalid), which
-            are rounded to float32 and ranked as such.
+        by: "least_confidence", "margin", "ratio" or "entropy"; a measure of `fastal.diversity`; or
+            a callable from a chunk, given as a torch tensor, to [n] scores (larger = more worth
+            labelling, NaN = invalid), which are rounded to float32 and ranked as such.
         kind: what the chunks hold: "logits", "probs" or "log_probs". Never guessed.
         on_invalid: "raise" stops at the first chunk with an invalid row, with the state as it was
             before the chunk; "skip" leaves such rows out and counts them. Invalid are rows with
@@ -87,8 +87,7 @@ class Selector:
         self._noise = Noise(noise, seed, beta)
         self._top = self._new_top()
         self._fused = FusedTopK(self._top)
-        measures = by if callable(by) else (by,)
-        self._scorer = Scorer(measures, kind=kind, on_invalid=on_invalid, backend=backend)
+        self._scorer = Scorer(by, kind=kind, on_invalid=on_invalid, backend=backend)
         self._as_given: Callable[[torch.Tensor], Any] | None = None
 
     def update(
@@ -108,8 +107,7 @@ class Selector:
             ValueError, TypeError: the chunk is no such array, or its class count has changed.
         """
         rows = self._scorer.checked(chunk, start)
-        fuses = self._noise.name is None and self._fused.takes(rows.x, rows.start, rows.backend)
-        if fuses:
+        if self._fuses(rows):
             self._update_fused(rows, confirm)
         else:
             (scores,), n_invalid = self._scorer.scores(rows)
@@ -118,9 +116,16 @@ class Selector:
             self._top.update(keys, rows.start, *([scores] if self._noise.on_rows else []))
         self._as_given = kind_of(chunk)
 
+    def _fuses(self, rows: Chunk) -> bool:
+        """Whether scoring and selecting are one step: of uncertainty, without noise."""
+        return (
+            bool(self._scorer.names)
+            and self._noise.name is None
+            and self._fused.takes(rows.x, rows.start, rows.backend)
+        )
+
     def _update_fused(self, rows: Chunk, confirm: Confirm | None) -> None:
-        assert not callable(self._scorer.by)
-        (measure,) = self._scorer.by
+        (measure,) = self._scorer.names
         update = self._fused.update(rows.x, measure, self._scorer.kind, rows.start, rows.backend)
         with update as n_invalid:
             # A second look at the chunk, only where rows have to be named.

@@ -73,8 +73,7 @@ class StratifiedSelector:
                 "noise: 'softrank' ranks the whole pool, which does not go with quotas for groups; "
                 "wanted power, softmax or None"
             )
-        measures = by if callable(by) else (by,)
-        self._scorer = Scorer(measures, kind=kind, on_invalid=on_invalid, backend=backend)
+        self._scorer = Scorer(by, kind=kind, on_invalid=on_invalid, backend=backend)
         self._top = GroupedTopK(self._per_group, self._k)
         self._as_given: Callable[[torch.Tensor], Any] | None = None
 

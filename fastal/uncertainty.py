@@ -1,7 +1,6 @@
 """Uncertainty sampling: scores of a matrix, and the most uncertain rows of any pool."""
 
 import logging
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -9,9 +8,8 @@ import torch
 
 from fastal import ops
 from fastal.arrays import as_tensor, kind_of
-from fastal.checkpoint import Checkpoint
-from fastal.pipeline import run
-from fastal.scorer import By, Scorer, has_own_name, name_of
+from fastal.pipeline import run_resumable
+from fastal.scorer import By, Scorer, described, has_own_name
 from fastal.scores import MEASURES, Scores
 from fastal.selection import Picks, Selector
 from fastal.sources import PathLike, Source, open_pool
@@ -90,9 +88,9 @@ def select(
             which says which arrays of files are meant, and where their ids are.
         k: how many rows to pick, at least 1; k >= N picks every valid row. None: as many as
             `per_group` says.
-        by: "least_confidence", "margin", "ratio" or "entropy" (see `score`), or a callable from a
-            chunk, given as a torch tensor, to [n] scores (larger = more worth labelling), which
-            are rounded to float32 and ranked as such.
+        by: "least_confidence", "margin", "ratio" or "entropy" (see `score`); a measure of
+            `fastal.diversity`; or a callable from a chunk, given as a torch tensor, to [n] scores
+            (larger = more worth labelling), which are rounded to float32 and ranked as such.
         kind: as in `score`.
         on_invalid: "raise" at the first chunk with an invalid row, or "skip" to leave such rows
             out and count them in the picks' `invalid`.
@@ -135,23 +133,14 @@ def select(
         raise ValueError("checkpoint: by is a lambda, a closure or an object: name it with def")
     opened = open_pool(pool)
     source = opened if groups is None else Grouped(opened, groups)
-    if resume and checkpoint is None:
-        raise ValueError("resume: wanted checkpoint, the folder to resume from")
     if chunk_bytes is None and callable(by):
         chunk_bytes = _COPIED_BYTES
     if chunk_bytes is None and isinstance(pool, torch.Tensor) and pool.is_cuda:
         chunk_bytes = _GPU_CHUNK_BYTES
-    with ExitStack() as context:
-        saved = None
-        if checkpoint is not None:
-            saved = Checkpoint(checkpoint, arguments, source, resume=resume)
-            context.enter_context(saved)
-        picks = run(selector, source, chunk_bytes=chunk_bytes, checkpoint=saved)
-        picks = with_ids(picks, opened)
-        if saved is not None:
-            saved.remove()
-    for file, from_row, reason in source.skipped:
-        _log.warning("skipped %s from row %d on: %s", file, from_row, reason)
+    picks: Picks = run_resumable(
+        selector, source, arguments, chunk_bytes=chunk_bytes, checkpoint=checkpoint, resume=resume,
+        finish=lambda picks: with_ids(picks, opened),
+    )  # fmt: skip
     return picks
 
 
@@ -166,7 +155,7 @@ def selector_for(
     k: int | None, by: By, per_group: int | None, predicted: bool, **options: Any
 ) -> tuple[Selector | StratifiedSelector, dict[str, Any]]:
     """The reducer that selects in this way, and the arguments that make a difference to it."""
-    arguments = {"k": k, "by": name_of(by) if callable(by) else by, **options}
+    arguments = {"k": k, "by": described(by), **options}
     if options.get("noise") is None:
         arguments = {n: v for n, v in arguments.items() if n not in ("noise", "seed", "beta")}
     if per_group is None:

@@ -23,6 +23,7 @@ LAYERS = [
     [
         "fastal.errors",
         "fastal.arrays",
+        "fastal.measure",
         "fastal.reducer",
         "fastal.outputs",
         "fastal.progress",
@@ -38,6 +39,7 @@ LAYERS = [
     ["fastal.checkpoint", "fastal.picks_files", "fastal.shards", "fastal.stratified"],
     ["fastal.pipeline"],
     ["fastal.uncertainty"],
+    ["fastal.diversity"],
     ["fastal"],
     ["fastal.job", "fastal.plots"],
     ["fastal.jobs"],

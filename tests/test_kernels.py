@@ -95,18 +95,18 @@ def test_backend_reasons_speak_of_the_input(monkeypatch):
     reasons = fastal.backend_reasons(torch.zeros(2, 3, dtype=torch.float64, device=DEVICE))
     assert reasons["torch"] == []
     assert reasons["triton"] == [
-        "torch.float64 logits: the kernels take float16, bfloat16 and float32"
+        "torch.float64 rows: the kernels take float16, bfloat16 and float32"
     ]
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     reasons = fastal.backend_reasons(torch.zeros(2, 3))
-    assert reasons["triton"] == ["the logits are on cpu, not on a CUDA or ROCm device"]
+    assert reasons["triton"] == ["the rows are on cpu, not on a CUDA or ROCm device"]
     if not torch.cuda.is_available():
         assert fastal.backend_reasons()["triton"] == ["torch sees no CUDA or ROCm device"]
 
 
 def test_a_backend_that_cannot_says_every_reason(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    words = "'triton' cannot be used: the logits are on cpu.*; torch.float64 logits"
+    words = "'triton' cannot be used: the rows are on cpu.*; torch.float64 rows"
     with pytest.raises(ValueError, match=words):
         fastal.score(torch.zeros(2, 3, dtype=torch.float64), backend="triton")
 

@@ -505,5 +505,5 @@ def test_without_it_torch_is_used(monkeypatch):
 def test_reasons_speak_of_the_input():
     reasons = fastal.backend_reasons(torch.zeros(2, 3, dtype=torch.int32))["native"]
     assert reasons[len(native.reasons()) :] == [
-        "torch.int32 logits: it takes float16, bfloat16, float32 and float64"
+        "torch.int32 rows: it takes float16, bfloat16, float32 and float64"
     ]

@@ -325,7 +325,7 @@ def test_a_broken_state_is_refused_and_changes_nothing():
     for state, words in (
         ({}, "the state lacks 'top'"),
         ({**good, "top": {"k": 3}}, "lacks 'scores'"),
-        ({**good, "scorer": {}}, "lacks 'n_classes'"),
+        ({**good, "scorer": {}}, "lacks 'width'"),
         (
             {**good, "top": {**top, "scores": top["scores"][:1]}},
             "not one score, a number, for each",
@@ -391,6 +391,6 @@ def test_only_equals_merge_and_restore():
             other.load_state_dict(one.state_dict())
     wider = fastal.Selector(3, "margin")
     wider.update(np.zeros((2, 6)))
-    with pytest.raises(ValueError, match="n_classes=6, this one n_classes=5"):
+    with pytest.raises(ValueError, match="width=6, this one width=5"):
         one.merge(wider)
     assert one.result().rows.tolist() == [0, 1]

@@ -395,7 +395,7 @@ def test_a_broken_state_is_refused_and_changes_nothing():
         ({**good, "top": {**top, "codes": top["codes"][:2]}}, "not one key, a number"),
         ({**good, "top": {**top, "keys": top["keys"] * np.nan}}, "not one key, a number"),
         ({**good, "top": {**top, "values": ["a"]}}, "not a group for each"),
-        ({**good, "scorer": {}}, "lacks 'n_classes'"),
+        ({**good, "scorer": {}}, "lacks 'width'"),
     ):
         with pytest.raises(ValueError, match=f"load_state_dict: .*{words}"):
             chosen.load_state_dict(state)

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-# Bytes of a block's rows and of its products, for each thread of a CPU; on a GPU, of either. Half as
-# much costs a tenth at 100 centroids, and more falls out of the cache.
+# Bytes of a block's rows, or of its products if these are more, for each thread of a CPU; on a
+# GPU in all. Half as much costs a twentieth at 100 centroids, and more falls out of the cache.
 _BLOCK_BYTES, _MOST_BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 21, 1 << 24, 1 << 27
 # BLAS adds in another order for a few rows, and for a matrix with a vector: blocks are padded to
 # these, so that no row's similarity depends on where its block ends.
@@ -21,7 +21,11 @@ LEAST_LENGTH, MOST_LENGTH = 2.0**-40, 2.0**60
 _SECOND_LOOK_BYTES = 1 << 24
 
 
-def nearest(x: Tensor, units: Tensor, fast: bool = False) -> tuple[Tensor, Tensor]:
+def nearest(
+    x: Tensor,
+    units: Tensor,
+    fast: bool = False,  # noqa: ARG001
+) -> tuple[Tensor, Tensor]:
     """The most similar centroid of each row, and its similarity.
 
     Args:
@@ -50,11 +54,13 @@ def nearest(x: Tensor, units: Tensor, fast: bool = False) -> tuple[Tensor, Tenso
     return cluster, similarity
 
 
-def similarities(x: Tensor, units: Tensor, fast: bool = False) -> Tensor:
+def similarities(x: Tensor, units: Tensor, fast: bool = False) -> Tensor:  # noqa: ARG001
     """The cosine similarities of each row to every centroid, where these are few.
 
     Args:
-        x, units, fast: as for `nearest`.
+        x: [N, D], as for `nearest`.
+        units: [K, D], as for `nearest`.
+        fast: as for `nearest`.
 
     Returns:
         [N, K] float32 in [-1, 1], as exact as those of `nearest`; NaN for rows that are not finite.
@@ -78,14 +84,15 @@ def look_again(x: Tensor, units: Tensor, similarity: Tensor, cluster: Tensor | N
     short ones, zeros, and rows that are not finite.
 
     Args:
-        x, units: as for `nearest`.
+        x: [N, D], as for `nearest`.
+        units: [K, D], as for `nearest`.
         similarity: [N] with clusters, [N, K] without them.
         cluster: [N].
     """
     of_row = similarity if cluster is not None else similarity[:, 0]
     again = of_row.isinf().nonzero()[:, 0]
     n_rows = max(1, _SECOND_LOOK_BYTES // (8 * max(units.shape)))
-    for rows in again.split(n_rows):
+    for rows in torch.split(again, n_rows):
         exact = _exact(x[rows], units)
         if cluster is None:
             similarity[rows] = exact.float()
@@ -103,7 +110,8 @@ def _exact(x: Tensor, units: Tensor) -> Tensor:
     x = x / x.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(x.dtype).smallest_normal)
     length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     products = (x @ units.double().t()) / length.masked_fill(length == 0, 1)
-    return products.masked_fill_(~x.isfinite().all(1, keepdim=True), math.nan)
+    is_finite: Tensor = x.isfinite().all(1, keepdim=True)
+    return products.masked_fill(~is_finite, math.nan)
 
 
 def _dtype_for(x: Tensor) -> torch.dtype:
