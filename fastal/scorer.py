@@ -40,8 +40,8 @@ class Scorer:
     """Turns chunks of a pool into scores; checks them, and counts the invalid rows.
 
     Args:
-        by: a measure's name, or a tuple of them; a `Measure`; or a callable from a chunk (a tensor, whatever
-            the pool is) to [n] scores, NaN for an invalid row.
+        by: a measure's name, or a tuple of them; a `Measure`; or a callable from a chunk (a tensor,
+            whatever the pool is) to [n] scores, NaN for an invalid row.
         kind: "logits", "probs" or "log_probs"; a `Measure` says itself what it is of, callables see
             the chunk as it is.
         on_invalid: "raise" or "skip" (the score is NaN).
@@ -56,7 +56,7 @@ class Scorer:
     """
 
     def __init__(
-        self, by: By | tuple[str, ...], *, kind: str, on_invalid: str, backend: str
+        self, by: By | tuple[str, ...], *, kind: str = "logits", on_invalid: str, backend: str
     ) -> None:
         self.names: tuple[str, ...] = ()
         if not callable(by) and not isinstance(by, Measure):
@@ -179,7 +179,7 @@ class Scorer:
     def state_dict(self) -> dict[str, Any]:
         """The counts, and the arguments that they are bound to; of a callable, its name."""
         return {
-            "by": described(self.by),
+            "by": described(self.names or self.by),
             "kind": self.kind,
             "width": self.width,
             "invalid": self.invalid,

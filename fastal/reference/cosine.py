@@ -106,12 +106,11 @@ def look_again(x: Tensor, units: Tensor, similarity: Tensor, cluster: Tensor | N
 
 def _exact(x: Tensor, units: Tensor) -> Tensor:
     """Similarities of any finite rows in float64, [n, K]; NaN for the others."""
-    x = x.double()
+    x = x.to(torch.float64)
     x = x / x.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(x.dtype).smallest_normal)
     length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    products = (x @ units.double().t()) / length.masked_fill(length == 0, 1)
-    is_finite: Tensor = x.isfinite().all(1, keepdim=True)
-    return products.masked_fill(~is_finite, math.nan)
+    products: Tensor = (x @ units.double().t()) / length.masked_fill(length == 0, 1)
+    return products.masked_fill_(~x.isfinite().all(1, keepdim=True), math.nan)
 
 
 def _dtype_for(x: Tensor) -> torch.dtype:

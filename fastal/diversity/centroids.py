@@ -1,0 +1,171 @@
+"""Cosine similarity of embeddings to centroids: of arrays in memory, and as a measure."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastal import backend as backends
+from fastal.arrays import as_tensor, kind_of
+from fastal.scorer import Scorer
+
+_log = logging.getLogger("fastal")
+
+
+class Nearest(NamedTuple):
+    """The most similar centroid of each row, ties to the lowest.
+
+    Attributes:
+        cluster: [N] int64, the centroid's number; -1 for invalid rows.
+        similarity: [N] float32, the cosine similarity to it, in [-1, 1]; NaN for invalid rows.
+    """
+
+    cluster: Any
+    similarity: Any
+
+
+def nearest_centroid(
+    x: Any,
+    centroids: Any,
+    *,
+    fast: bool = False,
+    on_invalid: str = "raise",
+    backend: str = "auto",
+) -> Nearest:
+    """The most similar centroid of each row by cosine similarity, from one read of the rows.
+
+    Rows and centroids are normalised here, without a copy of the rows. Similarities are off by at
+    most (D + 8) 2^-24, whatever the rows' lengths; of centroids more alike than that, either may be
+    taken for the nearest. A row or a centroid of zeros has similarity 0 to all.
+
+    Args:
+        x: [N, D] embeddings; float16, bfloat16, float32 or float64; any strides, any device; torch,
+            NumPy or another DLPack producer.
+        centroids: [K, D] array, K >= 1, finite, of any length.
+        fast: allows a GPU products of lower precision: TF32 of float32 rows, centroids rounded to
+            the rows' dtype where that has 16 bits.
+        on_invalid: "raise", or "skip" to give rows that are not finite NaN, and log their count.
+        backend: "auto", "triton" or "torch"; see `fastal.backend_reasons`.
+
+    Returns:
+        Nearest, of arrays of the kind of `x`.
+
+    Raises:
+        InvalidRows: with on_invalid="raise", naming the first rows that are not finite.
+        ValueError, TypeError: a bad argument, named.
+    """
+    of = Centroids(centroids, fast=fast)
+    found = _of_array(x, of, of.nearest, on_invalid, backend)
+    return Nearest(*map(kind_of(x), found))
+
+
+def similarities(
+    x: Any,
+    centroids: Any,
+    *,
+    fast: bool = False,
+    on_invalid: str = "raise",
+    backend: str = "auto",
+) -> Any:
+    """The cosine similarity of each row to every centroid, where these are few.
+
+    Args:
+        x: [N, D], as for `nearest_centroid`.
+        centroids: [K, D], as for `nearest_centroid`.
+        fast: as for `nearest_centroid`.
+        on_invalid: as for `nearest_centroid`.
+        backend: as for `nearest_centroid`.
+
+    Returns:
+        [N, K] float32 in [-1, 1], an array of the kind of `x`.
+
+    Raises:
+        InvalidRows, ValueError, TypeError: as `nearest_centroid`.
+    """
+    of = Centroids(centroids, fast=fast)
+    (found,) = _of_array(x, of, lambda *rows: (of.similarities(*rows),), on_invalid, backend)
+    return kind_of(x)(found)
+
+
+class Centroids:
+    """Centroids [K, D] of length 1; as a measure, the distance 1 - similarity to the nearest.
+
+    Args:
+        centroids: [K, D] array, K >= 1, D >= 1, finite; of any length, or zeros.
+        fast: as for `nearest_centroid`.
+        name: the argument they came in, for errors.
+
+    Attributes:
+        units: [K, D] float32 on the host, each of length 1, or zeros.
+    """
+
+    kind = "embeddings"
+    invalid = "has NaN or an infinite value"
+    offers: tuple[str, ...] = ("triton", "torch")
+
+    def __init__(self, centroids: Any, *, fast: bool = False, name: str = "centroids") -> None:
+        self.units = units_of(centroids, name)
+        self.width: int | None = self.units.shape[1]
+        self.fast = fast
+
+    def nearest(self, x: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+        """`fastal.reference.nearest` by a backend that `fastal.backend.choose` gave."""
+        return backends.nearest(x, self.units.to(x.device), self.fast, backend=backend)
+
+    def similarities(self, x: Tensor, backend: str) -> Tensor:
+        """`fastal.reference.similarities` by such a backend."""
+        return backends.similarities(x, self.units.to(x.device), self.fast, backend=backend)
+
+    def scores(self, x: Tensor, backend: str) -> Tensor:
+        """The distance to the nearest centroid, from 0 to 2: larger = farther from all."""
+        return 1 - self.nearest(x, backend)[1]
+
+    def arguments(self) -> dict[str, Any]:
+        """The centroids' digest, and `fast`."""
+        return {"centroids": digest(self.units), "fast": self.fast}
+
+
+def units_of(centroids: Any, name: str) -> Tensor:
+    """Rows [K, D] scaled to length 1, float32 on the host; rows of zeros stay.
+
+    Raises:
+        ValueError, TypeError: no such rows; the message names `name`, and a row that is not finite.
+    """
+    rows = as_tensor(centroids, name)
+    if rows.ndim != 2 or not rows.numel():
+        raise ValueError(f"{name}: wanted [rows, columns], got shape {tuple(rows.shape)}")
+    if rows.is_complex():
+        raise TypeError(f"{name}: wanted real numbers, got {rows.dtype}")
+    rows = rows.to("cpu", torch.float64)
+    broken = (~rows.isfinite().all(1)).nonzero()[:, 0]
+    if len(broken):
+        raise ValueError(f"{name}: row {int(broken[0])} has NaN or an infinite value")
+    rows = rows / rows.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(rows.dtype).tiny)
+    length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return (rows / length.masked_fill(length == 0, 1)).float()
+
+
+def digest(x: Tensor) -> str:
+    """What tells a matrix on the host from others."""
+    return hashlib.sha256(x.contiguous().numpy().tobytes()).hexdigest()[:32]
+
+
+def _of_array(
+    x: Any,
+    of: Centroids,
+    op: Callable[[Tensor, str], tuple[Tensor, ...]],
+    on_invalid: str,
+    backend: str,
+) -> tuple[Tensor, ...]:
+    """What an op, which gives NaN for invalid rows in its last tensor, gives for an array."""
+    scorer = Scorer(of, on_invalid=on_invalid, backend=backend)
+    rows = scorer.checked(x, 0)
+    found = op(rows.x, rows.backend)
+    of_rows = found[-1] if found[-1].ndim == 1 else found[-1][:, 0]
+    scorer.count(rows, int(of_rows.isnan().sum()), lambda: of_rows)
+    if scorer.invalid:
+        _log.warning("%d of %d rows are invalid: NaN", scorer.invalid, len(rows.x))
+    return found
