@@ -145,7 +145,8 @@ def units_of(centroids: Any, name: str) -> Tensor:
         raise ValueError(f"{name}: row {int(broken[0])} has NaN or an infinite value")
     rows = rows / rows.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(rows.dtype).tiny)
     length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return (rows / length.masked_fill(length == 0, 1)).float()
+    units: Tensor = rows / length.masked_fill(length == 0, 1)
+    return units.float()
 
 
 def digest(x: Tensor) -> str:
