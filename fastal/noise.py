@@ -45,16 +45,12 @@ class Noise:
     def __init__(self, name: str | None, seed: int = 0, beta: float = 1.0) -> None:
         if name is not None:
             check_choice("noise", name, NOISES, " or None")
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-            raise TypeError(f"seed: wanted an integer, got {seed!r}")
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"seed: wanted 0 to 2^64 - 1, got {seed}")
         if isinstance(beta, bool) or not isinstance(beta, (int, float, np.integer, np.floating)):
             raise TypeError(f"beta: wanted a number, got {beta!r}")
         if not 0 < beta < math.inf:
             raise ValueError(f"beta: wanted a finite number above 0, got {beta}")
         self.name = name
-        self.seed = int(seed)
+        self.seed = checked_seed(seed)
         self.beta = float(beta)
 
     @property
@@ -119,6 +115,15 @@ class Noise:
             )
         with np.errstate(divide="ignore"):  # log 0 = -inf, as is right
             return self.beta * np.log(scores)
+
+
+def checked_seed(seed: Any) -> int:
+    """`seed` as a plain int; TypeError, ValueError where it is none from 0 to 2^64 - 1."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise TypeError(f"seed: wanted an integer, got {seed!r}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed: wanted 0 to 2^64 - 1, got {seed}")
+    return int(seed)
 
 
 def gumbel(seed: int, start: int, n: int) -> NDArray[np.float64]:

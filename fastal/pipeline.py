@@ -68,7 +68,10 @@ def run(
             if checkpoint is not None and checkpoint.is_due:
                 checkpoint.save(reducer, source, row)
         if n_rows not in (None, row) and not source.skipped:
-            raise ValueError(f"pool: {n_rows} rows at first, {row} when it was read again")
+            raise ValueError(
+                f"pool: {n_rows} rows at first, {row} when it was read again, as this takes; "
+                "a generator can be read once only, a list of arrays or files again"
+            )
         n_rows, start = row, 0
         if not next_pass():
             return reducer.result()

@@ -2,11 +2,18 @@
 
 from fastal.diversity.centroids import Centroids, Nearest, nearest_centroid, similarities
 from fastal.diversity.cluster_outliers import cluster_outliers
+from fastal.diversity.cluster_sample import ClusterSample
+from fastal.diversity.clusters import CosineClusters
+from fastal.diversity.representative import adaptive_representative, representative
 
 __all__ = [
     "Centroids",
+    "ClusterSample",
+    "CosineClusters",
     "Nearest",
+    "adaptive_representative",
     "cluster_outliers",
     "nearest_centroid",
+    "representative",
     "similarities",
 ]

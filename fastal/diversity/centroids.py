@@ -10,9 +10,11 @@ from torch import Tensor
 
 from fastal import backend as backends
 from fastal.arrays import as_tensor, kind_of
+from fastal.reference import unit_rows
 from fastal.scorer import Scorer
 
 _log = logging.getLogger("fastal")
+_ROUNDING = 2.0**-23  # twice what rounding to float32 can do to a length
 
 
 class Nearest(NamedTuple):
@@ -90,7 +92,25 @@ def similarities(
     return kind_of(x)(found)
 
 
-class Centroids:
+class Embeddings:
+    """Rows whose direction is what counts; of those that are finite, none is worth more."""
+
+    kind = "embeddings"
+    invalid = "has NaN or an infinite value"
+    offers: tuple[str, ...] = ("triton", "torch")
+    width: int | None = None
+
+    def scores(self, x: Tensor, backend: str) -> Tensor:  # noqa: ARG002
+        """0 for every row that is finite."""
+        least, most = x.aminmax(dim=1)
+        return (0 * least + 0 * most).float()
+
+    def arguments(self) -> dict[str, Any]:
+        """There are none."""
+        return {}
+
+
+class Centroids(Embeddings):
     """Centroids [K, D] of length 1; as a measure, the distance 1 - similarity to the nearest.
 
     Args:
@@ -102,13 +122,9 @@ class Centroids:
         units: [K, D] float32 on the host, each of length 1, or zeros.
     """
 
-    kind = "embeddings"
-    invalid = "has NaN or an infinite value"
-    offers: tuple[str, ...] = ("triton", "torch")
-
     def __init__(self, centroids: Any, *, fast: bool = False, name: str = "centroids") -> None:
         self.units = units_of(centroids, name)
-        self.width: int | None = self.units.shape[1]
+        self.width = self.units.shape[1]
         self.fast = fast
 
     def nearest(self, x: Tensor, backend: str) -> tuple[Tensor, Tensor]:
@@ -129,7 +145,7 @@ class Centroids:
 
 
 def units_of(centroids: Any, name: str) -> Tensor:
-    """Rows [K, D] scaled to length 1, float32 on the host; rows of zeros stay.
+    """Rows [K, D] scaled to length 1, float32 on the host; those of length 1 or 0 stay.
 
     Raises:
         ValueError, TypeError: no such rows; the message names `name`, and a row that is not finite.
@@ -139,14 +155,14 @@ def units_of(centroids: Any, name: str) -> Tensor:
         raise ValueError(f"{name}: wanted [rows, columns], got shape {tuple(rows.shape)}")
     if rows.is_complex():
         raise TypeError(f"{name}: wanted real numbers, got {rows.dtype}")
-    rows = rows.to("cpu", torch.float64)
-    broken = (~rows.isfinite().all(1)).nonzero()[:, 0]
+    rows = rows.cpu()
+    units = unit_rows(rows)
+    broken = units.isnan().any(1).nonzero()[:, 0]
     if len(broken):
         raise ValueError(f"{name}: row {int(broken[0])} has NaN or an infinite value")
-    rows = rows / rows.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(rows.dtype).tiny)
-    length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    units: Tensor = rows / length.masked_fill(length == 0, 1)
-    return units.float()
+    # What was scaled before is not scaled again, which would move its last bits.
+    off = (torch.linalg.vector_norm(rows.double(), dim=1, keepdim=True) - 1).abs()
+    return torch.where(off <= _ROUNDING, rows, units).float()
 
 
 def digest(x: Tensor) -> str:

@@ -44,7 +44,7 @@ def nearest(
     units = _padded(units.to(best.dtype))
     most_rows = _most_rows(x, units)
     buffer = torch.empty(most_rows, len(units), dtype=best.dtype, device=x.device)
-    for rows, block in _blocks(x, most_rows):
+    for rows, block in blocks(x, most_rows):
         products = torch.mm(block, units.t(), out=buffer[: len(block)])[: rows.stop - rows.start]
         at = _first_largest(products, cluster[rows])
         torch.gather(products, 1, at[:, None], out=best[rows, None])
@@ -68,7 +68,7 @@ def similarities(x: Tensor, units: Tensor, fast: bool = False) -> Tensor:  # noq
     padded = _padded(units.to(_dtype_for(x)))
     products = torch.empty(len(x), len(padded), dtype=padded.dtype, device=x.device)
     length = torch.empty(len(x), 1, dtype=padded.dtype, device=x.device)
-    for rows, block in _blocks(x, _most_rows(x, padded)):
+    for rows, block in blocks(x, _most_rows(x, padded)):
         n_rows = rows.stop - rows.start
         products[rows] = torch.mm(block, padded.t())[:n_rows]
         length[rows, 0] = torch.linalg.vector_norm(block, dim=1)[:n_rows]
@@ -93,7 +93,7 @@ def look_again(x: Tensor, units: Tensor, similarity: Tensor, cluster: Tensor | N
     again = of_row.isinf().nonzero()[:, 0]
     n_rows = max(1, _SECOND_LOOK_BYTES // (8 * max(units.shape)))
     for rows in torch.split(again, n_rows):
-        exact = _exact(x[rows], units)
+        exact = unit_rows(x[rows]) @ units.double().t()
         if cluster is None:
             similarity[rows] = exact.float()
         else:
@@ -104,13 +104,20 @@ def look_again(x: Tensor, units: Tensor, similarity: Tensor, cluster: Tensor | N
         cluster.masked_fill_(similarity.isnan(), -1)
 
 
-def _exact(x: Tensor, units: Tensor) -> Tensor:
-    """Similarities of any finite rows in float64, [n, K]; NaN for the others."""
-    x = x.to(torch.float64)
+def unit_rows(x: Tensor) -> Tensor:
+    """Rows [N, D] of any length scaled to length 1, in float64; rows of zeros stay.
+
+    NaN throughout in rows that are not finite.
+    """
+    x = x.double()
     x = x / x.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(x.dtype).smallest_normal)
     length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    products: Tensor = (x @ units.double().t()) / length.masked_fill(length == 0, 1)
-    return products.masked_fill_(~x.isfinite().all(1, keepdim=True), math.nan)
+    return torch.div(x, length.masked_fill(length == 0, 1))
+
+
+def length_is_told(length: Tensor) -> Tensor:
+    """Whether float32 tells a row's length in full precision from the squares it adds."""
+    return (length >= LEAST_LENGTH) & (length <= MOST_LENGTH)
 
 
 def _dtype_for(x: Tensor) -> torch.dtype:
@@ -123,7 +130,7 @@ def _padded(units: Tensor) -> Tensor:
     return units if len(units) >= _FEWEST_CENTROIDS else units.repeat(_FEWEST_CENTROIDS, 1)
 
 
-def _blocks(x: Tensor, most_rows: int) -> Iterator[tuple[slice, Tensor]]:
+def blocks(x: Tensor, most_rows: int) -> Iterator[tuple[slice, Tensor]]:
     """The rows by blocks, each in one piece and with rows of zeros after it if it is short."""
     for start in range(0, len(x), most_rows):
         block = x[start : start + most_rows].to(_dtype_for(x)).contiguous()
@@ -144,8 +151,7 @@ def _most_rows(x: Tensor, units: Tensor) -> int:
 
 def _over(products: Tensor, length: Tensor) -> Tensor:
     """Similarities, in the place of products; infinite where float32 cannot tell the length."""
-    told = (length >= LEAST_LENGTH) & (length <= MOST_LENGTH)
-    return products.div_(length).masked_fill_(~told, math.inf)
+    return products.div_(length).masked_fill_(~length_is_told(length), math.inf)
 
 
 def _first_largest(products: Tensor, out: Tensor | None = None) -> Tensor:

@@ -1,0 +1,72 @@
+"""The cluster of every row of a pool, as a reducer."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastal.arrays import kind_of
+from fastal.diversity.centroids import Centroids, Nearest
+from fastal.errors import restoring
+from fastal.scorer import Confirm, Scorer
+
+
+class Assignment:
+    """Finds the nearest centroid of every row; 12 bytes a row.
+
+    Args:
+        centroids: of the clusters.
+        on_invalid: "raise" or "skip".
+        backend: "auto", "triton" or "torch".
+    """
+
+    def __init__(
+        self, centroids: Centroids, *, on_invalid: str = "raise", backend: str = "auto"
+    ) -> None:
+        self._centroids = centroids
+        self._scorer = Scorer(centroids, on_invalid=on_invalid, backend=backend)
+        self._parts: dict[int, tuple[Tensor, Tensor]] = {}  # by first row
+        self._as_given = kind_of(torch.empty(0).numpy())
+
+    def update(
+        self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
+    ) -> None:
+        """Takes rows start, start + 1, ... (None: where the last chunk ended): embeddings [n, D].
+
+        Raises:
+            InvalidRows: rows are not finite, and on_invalid is "raise".
+            ValueError, TypeError: no such rows.
+        """
+        rows = self._scorer.checked(chunk, start)
+        cluster, similarity = self._centroids.nearest(rows.x, rows.backend)
+        n_invalid = int(similarity.isnan().sum())
+        self._scorer.count(rows, n_invalid, lambda: similarity, confirm)
+        self._parts[rows.start] = cluster.cpu(), similarity.cpu()
+        self._as_given = kind_of(chunk)
+
+    def merge(self, other: "Assignment") -> None:
+        """Takes in what was found of other rows with the same centroids."""
+        self._scorer.merge(other._scorer)
+        self._parts |= other._parts
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as plain values and NumPy arrays, O(rows)."""
+        parts = [[row, *(part.numpy() for part in self._parts[row])] for row in self._parts]
+        return {"scorer": self._scorer.state_dict(), "parts": parts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave; ValueError for that of other centroids."""
+        with restoring():
+            self._scorer.load_state_dict(state["scorer"])
+            for row, *part in state["parts"]:
+                cluster, similarity = map(torch.from_numpy, part)
+                self._parts[row] = cluster, similarity
+
+    def result(self) -> Nearest:
+        """What was found, by row; -1 and NaN for rows that did not come."""
+        cluster = torch.full((self._scorer.next_row,), -1)
+        similarity = torch.full((self._scorer.next_row,), torch.nan)
+        for row, (of_part, similar) in self._parts.items():
+            cluster[row : row + len(of_part)] = of_part
+            similarity[row : row + len(of_part)] = similar
+        return Nearest(self._as_given(cluster), self._as_given(similarity))

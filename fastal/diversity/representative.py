@@ -1,0 +1,138 @@
+"""Representative sampling: rows that are like the pool, and unlike what was labelled before."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastal.diversity.adaptive import Adaptive
+from fastal.diversity.centroids import Centroids, digest
+from fastal.diversity.direction import Direction
+from fastal.pipeline import run, run_resumable
+from fastal.reducer import Reducer
+from fastal.reference import unit_rows
+from fastal.selection import Picks, Selector
+from fastal.sources import PathLike, open_pool
+from fastal.stages import Stages
+from fastal.topk import checked_count
+from fastal.uncertainty import with_ids
+
+
+class Representativeness(Centroids):
+    """The similarity to the pool's direction less that to the training data's, from -2 to 2.
+
+    Args:
+        pool: [1, D], the sum of the pool's rows, each scaled to length 1.
+        training: [1, D], that of the training data.
+        fast: as for `nearest_centroid`.
+    """
+
+    def __init__(self, pool: Tensor, training: Tensor, *, fast: bool = False) -> None:
+        if pool.shape != training.shape:
+            raise ValueError(
+                f"training: wanted rows of {pool.shape[1]} columns, as the pool has, "
+                f"got {training.shape[1]}"
+            )
+        super().__init__(unit_rows(torch.cat((pool, training))), fast=fast)
+
+    def scores(self, x: Tensor, backend: str) -> Tensor:
+        """The scores of rows [n, D], [n] float32; NaN for rows that are not finite."""
+        found = self.similarities(x, backend)
+        return found[:, 0] - found[:, 1]
+
+
+def representative(pool: Any, training: Any, k: int, **options: Any) -> Picks:
+    """The k rows most representative of the pool, in two passes, exact and deterministic.
+
+    A row's score is its cosine similarity to the direction of the pool less that to the direction
+    of the training data: the sums of their rows, each scaled to length 1.
+
+    Args:
+        pool: embeddings [N, D]; any pool that `fastal.select` takes and that can be read again.
+        training: embeddings [T, D] of what was labelled; any such pool. With T = 0, the similarity
+            to the pool alone counts.
+        k: how many rows to pick, at least 1.
+        options: `on_invalid`, `backend`, `chunk_bytes`, `checkpoint` and `resume` of
+            `fastal.select`, and `fast` of `nearest_centroid`.
+
+    Returns:
+        Picks; scores are in [-2, 2], larger = more worth labelling. Ties go to the lower row
+        number.
+
+    Raises:
+        InvalidRows, ValueError, TypeError, OSError: as `fastal.select`.
+
+    Source: Munro, Human-in-the-Loop Machine Learning, section 4.4. There, rows are added as they
+    are; here each counts alike, as in `CosineClusters`.
+    """
+    return _select(pool, training, k, adaptive=False, **options)
+
+
+def adaptive_representative(pool: Any, training: Any, k: int, **options: Any) -> Picks:
+    """The k rows most representative of the pool, each pick counted as training data for the next.
+
+    So the picks differ from one another. A pass over the pool for each.
+
+    Args:
+        pool: as for `representative`.
+        training: as for `representative`.
+        k: as for `representative`.
+        options: as for `representative`.
+
+    Returns:
+        Picks in the order they were made, each with its score then, which need not fall.
+
+    Raises:
+        InvalidRows, ValueError, TypeError, OSError: as `fastal.select`.
+
+    Source: Munro, Human-in-the-Loop Machine Learning, section 4.4.
+    """
+    return _select(pool, training, k, adaptive=True, **options)
+
+
+def _select(
+    pool: Any,
+    training: Any,
+    k: int,
+    *,
+    adaptive: bool,
+    chunk_bytes: int | None = None,
+    checkpoint: PathLike | None = None,
+    resume: bool = False,
+    **options: Any,
+) -> Picks:
+    reducer, arguments = reducer_for(training, k, adaptive=adaptive, **options)
+    source = open_pool(pool)
+    picks: Picks = run_resumable(
+        reducer, source, arguments, chunk_bytes=chunk_bytes, checkpoint=checkpoint, resume=resume,
+        finish=lambda picks: with_ids(picks, source),
+    )  # fmt: skip
+    return picks
+
+
+def reducer_for(
+    training: Any,
+    k: int,
+    *,
+    adaptive: bool,
+    fast: bool = False,
+    on_invalid: str = "raise",
+    backend: str = "auto",
+) -> tuple[Stages, dict[str, Any]]:
+    """The reducer that selects in this way, and the arguments that make a difference to it."""
+    k = checked_count("k", k)
+    of_training = run(Direction(on_invalid=on_invalid), open_pool(training))
+    how: dict[str, Any] = {"on_invalid": on_invalid, "backend": backend}
+
+    measure = partial(Representativeness, fast=fast)
+
+    def selection(of_pool: Tensor) -> Reducer[Picks]:
+        if adaptive:
+            return Adaptive(k, of_pool, of_training, measure=measure, **how)
+        return Selector(k, measure(of_pool, of_training), **how)
+
+    arguments = {
+        "k": k, "training": digest(of_training), "adaptive": adaptive, "fast": fast, **how
+    }  # fmt: skip
+    return Stages(Direction(on_invalid=on_invalid), selection), arguments
