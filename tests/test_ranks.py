@@ -1,7 +1,10 @@
 """Mean ranks among validation values, in every backend, against their definition."""
 
 import inspect
+import json
 import math
+import os
+import subprocess
 import sys
 from itertools import pairwise
 
@@ -15,7 +18,7 @@ from fastal import backend as backends
 from fastal import reference
 from fastal_kernels import native, ranks
 from tests.matrices import DTYPES, INVALID, KERNEL_DTYPES, layouts
-from tests.test_native import PAGE, Guarded
+from tests.test_native import PAGE, ROOT, Guarded
 
 # Of a float32 in [0, 1], and of what the fractions may be off by; each backend derives its own.
 TOLERANCE = 2.3e-7
@@ -205,21 +208,23 @@ def test_bits_depend_on_the_row_alone(backend):
         assert torch.equal(as_bits(mean_ranks(x.flip(0), table, backend)).flip(0), want)
 
 
-def test_bits_do_not_depend_on_threads_or_blocks(monkeypatch):
+def test_bits_do_not_depend_on_blocks(monkeypatch):
     x, table = case(5000, 40, 100)
     want = as_bits(reference.mean_ranks(x, table))
     monkeypatch.setattr(reference.ranks, "_BLOCK", 1000)
     monkeypatch.setattr(reference.ranks, "_FEWEST_ROWS", 77)
     assert torch.equal(as_bits(reference.mean_ranks(x, table)), want)
-    if native.reasons():
-        return
+
+
+@pytest.mark.parametrize("variant", native.variants())
+def test_native_bits_do_not_depend_on_threads(variant, monkeypatch):
+    monkeypatch.setenv(native.VARIABLE, variant)
     monkeypatch.setattr(native, "_LEAST_SHARE", 1)
-    for variant in native.variants():
-        monkeypatch.setenv(native.VARIABLE, variant)
-        want = as_bits(native.mean_ranks(x, table))
-        for n_threads in (1, 2, 3, 7):
-            monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
-            assert torch.equal(as_bits(native.mean_ranks(x, table)), want)
+    x, table = case(5000, 40, 100)
+    want = as_bits(native.mean_ranks(x, table))
+    for n_threads in (1, 2, 3, 7):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
+        assert torch.equal(as_bits(native.mean_ranks(x, table)), want)
 
 
 def test_a_table_in_parts_makes_no_difference(monkeypatch):
@@ -274,7 +279,7 @@ def test_nothing_but_the_rows_is_read(backend):
 
 @pytest.mark.skipif(sys.platform != "linux" or bool(native.reasons()), reason="protects pages")
 @pytest.mark.parametrize("variant", native.variants())
-def test_nothing_beside_the_matrix_and_the_table_is_read(variant, monkeypatch):
+def test_native_reads_nothing_beside_the_matrix_and_the_table(variant, monkeypatch):
     """The first and last bytes of both border on pages whose reading would end the process."""
     monkeypatch.setenv(native.VARIABLE, variant)
     of_x, of_table = (Guarded(n_pages=-(-(130 * 65 * 8) // PAGE)) for _ in range(2))
@@ -286,3 +291,31 @@ def test_nothing_beside_the_matrix_and_the_table_is_read(variant, monkeypatch):
             for place in ("at_the_start", "at_the_end"):
                 inside = getattr(of_x, place)(x), getattr(of_table, place)(table)
                 assert torch.equal(as_bits(native.mean_ranks(*inside)), want)
+
+
+# --- what is compiled for GPUs
+
+
+def test_the_budgets_of_the_kernel():
+    code = """
+import json
+from benchmarks import ranks_cases
+print(json.dumps([ranks_cases.report(case, "sm_90") for case in ranks_cases.CASES]))
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["PYTHONPATH"] = f"{ROOT}:{ROOT / 'kernels'}"
+    python = [sys.executable, "-c", code]
+    done = subprocess.run(python, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    for found in json.loads(done.stdout):
+        n_columns, dtype = found["case"]["n_columns"], found["case"]["dtype"]
+        itemsize = 2 if dtype == "bf16" else 4
+        assert found["step_instructions"] <= 8
+        assert found["instructions_per_value"] <= 8 * found["gathers_per_value"] + 40
+        assert found["resources"]["registers"] <= 80
+        assert "shuffle" not in found["loop_kinds"]
+        assert "barrier" not in found["loop_kinds"]
+        widths = {int(width) for width in found["loads_of_x"]}
+        assert widths == {2 * itemsize if n_columns == 10 else 16}
+        loaded = sum(int(width) * n for width, n in found["loads_of_x"].items())
+        assert loaded == 8 * itemsize  # 8 values of a thread, each of them once
