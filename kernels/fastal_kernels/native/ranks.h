@@ -1,10 +1,11 @@
 /* Where the values of a row rank among the sorted values of their columns, on average. */
 
 enum {
-    TOGETHER = 64,           /* rows that are searched for in step, so that their loads overlap */
-    LINE = 64,               /* bytes of a row that are looked at together: a line of the cache */
-    ROWS = 2048,             /* the most that go by a column's table while the cache has it */
-    RANKS_A_WHILE = 1 << 25, /* values after which to let Python look for signals */
+    TOGETHER = 64,            /* rows that are searched for in step, so that their loads overlap */
+    LINE = 64,                /* bytes of a row that are looked at together: a line of the cache */
+    ROWS = 2048,              /* the most that go by a column's table while the cache has it */
+    HEIGHT = ROWS + TOGETHER, /* from one turned column to the next, in other sets of the cache */
+    RANKS_A_WHILE = 1 << 25,  /* values after which to let Python look for signals */
 };
 
 /* How many of n sorted values are at most x, for each of them; all take the same steps. */
@@ -37,7 +38,7 @@ INLINE void add_ranks(const float *restrict sorted, int64_t n, const float *rest
     }
 }
 
-/* The largest float that is no larger: at least as large as the same floats are. */
+/* The largest float that is no larger: the floats that are at most x are at most that. */
 INLINE float rounded_down(double x) {
     const float nearest = x;
     return nearest > x ? nextafterf(nearest, -INFINITY) : nearest;
@@ -57,21 +58,20 @@ INLINE void ready(const char *column, int dtype, float *keys, double *x) {
     }
 }
 
-/* Columns of rows first, first + 1, ...: one after the other, ROWS apart, 0 where there is none. */
+/* Columns of rows first, first + 1, ..., HEIGHT apart. */
 INLINE void turn_line(const struct ranks_job *job, int64_t first, int n_rows, int64_t d,
                       int n_columns, int64_t size, char *turned) {
-    memset(turned, 0, n_columns * ROWS * size);
     for (int i = 0; i < n_rows; i++) {
         const char *row = job->data + (first + i) * job->row_stride + d * job->column_stride;
         for (int c = 0; c < n_columns; c++)
-            memcpy(turned + (c * ROWS + i) * size, row + c * job->column_stride, size);
+            memcpy(turned + (c * HEIGHT + i) * size, row + c * job->column_stride, size);
     }
 }
 
 /* Means of rows first, first + 1, ..., a line of each of them at a time, then a column. */
 INLINE void rank(const struct ranks_job *job, int64_t first, int n_rows, int dtype) {
     const int64_t size = size_of(dtype), n = job->n_values;
-    ALIGNED char turned[ROWS * LINE];
+    ALIGNED char turned[HEIGHT * LINE] = {0}; /* rows too many are worked on as well */
     ALIGNED float keys[TOGETHER];
     ALIGNED double x[TOGETHER], total[ROWS] = {0};
     int has_finite[ROWS] = {0}, n_columns;
@@ -80,7 +80,7 @@ INLINE void rank(const struct ranks_job *job, int64_t first, int n_rows, int dty
         turn_line(job, first, n_rows, d, n_columns, size, turned);
         for (int c = 0; c < n_columns; c++)
             for (int i = 0; i < n_rows; i += TOGETHER) {
-                ready(turned + (c * ROWS + i) * size, dtype, keys, x);
+                ready(turned + (c * HEIGHT + i) * size, dtype, keys, x);
                 add_ranks(job->table + (d + c) * n, n, keys, x, total + i, has_finite + i);
             }
     }
@@ -101,8 +101,10 @@ int RANKS(const void *given) {
     const struct ranks_job *job = given;
     int64_t *next = &job->progress->next_row, done = 0;
     /* Rows that a thread takes at a time: few enough that all threads end together. */
-    int64_t most = job->n_rows / (8 * job->n_threads) / TOGETHER * TOGETHER;
-    most = most < TOGETHER ? TOGETHER : most > ROWS ? ROWS : most;
+    const int64_t share = job->n_rows / (8 * job->n_threads);
+    const int64_t a_while = RANKS_A_WHILE / job->n_columns;
+    int64_t most = share < a_while ? share : a_while;
+    most = most < TOGETHER ? TOGETHER : most > ROWS ? ROWS : most / TOGETHER * TOGETHER;
     while (done < RANKS_A_WHILE) {
         const int64_t first = __atomic_fetch_add(next, most, __ATOMIC_RELAXED);
         const int64_t left = job->n_rows - first, n = left < most ? left : most;
