@@ -13,8 +13,9 @@ import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from itertools import product
 
-from benchmarks import sass
+from benchmarks import ranks_cases, sass
 from benchmarks.ahead_of_time import TARGETS, Case, compiled
 from benchmarks.roofline import CARDS, Work, predicted_bound
 
@@ -36,6 +37,8 @@ CASES = [
     *(Case(n, "fp32", kind="probs") for n in (10, 1000, 131_072)),
     Case(10, "bf16", stride_c=3),
 ]
+
+OTHERS = [ranks_cases]  # of other ops: modules with CASES, report and text as here
 
 
 def report(case: Case, target: str) -> dict:
@@ -197,10 +200,16 @@ def main() -> None:
     arguments = parser.parse_args()
     if os.environ.get("TRITON_INTERPRET") == "1":
         sys.exit("kernel_report compiles: unset TRITON_INTERPRET")
-    jobs = [(case, target) for target in TARGETS for case in CASES]
+    ops = [(CASES, report, text), *((op.CASES, op.report, op.text) for op in OTHERS)]
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        found = list(pool.map(report, *zip(*jobs, strict=True), chunksize=4))
-    print(json.dumps(found, indent=1) if arguments.json else text(found))
+        found = [
+            list(pool.map(report_of, *zip(*product(cases, TARGETS), strict=True), chunksize=4))
+            for cases, report_of, _ in ops
+        ]
+    if arguments.json:
+        print(json.dumps([one for of_op in found for one in of_op], indent=1))
+    else:
+        print("\n\n".join(text_of(of_op) for (*_, text_of), of_op in zip(ops, found, strict=True)))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ and dtype; there is no global state.
 """
 
 import importlib.util
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,6 +19,7 @@ from fastal.arrays import as_tensor
 from fastal.staging import staged
 
 BACKENDS = ("auto", "triton", "native", "torch")
+_GPU_TABLE_BYTES = 4 << 30  # what a table may take of a GPU's memory at a time
 
 
 def uncertainty(
@@ -59,6 +61,41 @@ def nearest(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) -> tu
 def similarities(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) -> Tensor:
     """`fastal.reference.similarities`, computed by `backend`."""
     return reference.similarities(x, units, fast)
+
+
+def mean_ranks(x: Tensor, table: Tensor, *, backend: str) -> Tensor:
+    """`fastal.reference.mean_ranks`, computed by `backend`, a name that `choose` gave.
+
+    For "triton" the table may be on the host, as the rows may, and larger than a GPU's memory.
+    """
+    if backend == "torch":
+        return reference.mean_ranks(x, table)
+    if backend == "native":
+        from fastal_kernels import native
+
+        return native.mean_ranks(x, table)
+    from fastal_kernels import ranks
+
+    device = device_for(x)
+    n_columns = max(1, _GPU_TABLE_BYTES // (table.shape[1] * table.element_size()))
+    if n_columns >= len(table):
+        table = table.to(device)
+        return torch.cat([ranks.mean_ranks(piece, table) for _, piece in _on(device, x)])
+    sums = torch.zeros(len(x), dtype=torch.int64, device=device)
+    tops = torch.full((len(x),), -math.inf, dtype=torch.float32, device=device)
+    for columns, part in zip(
+        torch.split(x, n_columns, 1), torch.split(table, n_columns), strict=True
+    ):
+        part = part.to(device)
+        for start, piece in _on(device, columns):
+            rows = slice(start, start + len(piece))
+            ranks.add_ranks(piece, part, sums[rows], tops[rows])
+    return ranks.means_of(sums, tops, table.numel())
+
+
+def _on(device: torch.device, x: Tensor) -> Iterable[tuple[int, Tensor]]:
+    """Pairs of first row and rows on a device: all of them at once if they are there."""
+    return [(0, x)] if x.device == device else staged(x, device)
 
 
 def device_for(logits: Tensor) -> torch.device:

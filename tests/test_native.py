@@ -19,6 +19,7 @@ import fastal
 from fastal import reference
 from fastal.scores import MEASURES
 from fastal_kernels import native
+from fastal_kernels.native import threads
 from tests.matrices import DTYPES, regimes
 from tests.oracle import assert_scores, definitions, definitions_to_any_digit
 
@@ -395,13 +396,14 @@ def test_a_forked_process_has_threads_of_its_own():
     code = """
 import os, torch
 from fastal_kernels import native
+from fastal_kernels.native.threads import _pool
 torch.set_num_threads(3)
 x = torch.randn(4000, 100)
 want = native.uncertainty(x, ["entropy"])[0]
 child = os.fork()
 if child == 0:
     right = torch.equal(native.uncertainty(x, ["entropy"])[0], want)
-    os._exit(native._pool(2, os.getpid()).submit(int).result(timeout=30) if right else 1)
+    os._exit(_pool(2, os.getpid()).submit(int).result(timeout=30) if right else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     python = [sys.executable, "-c", code]
@@ -463,7 +465,7 @@ def test_without_helpers_one_thread_does_it_all(monkeypatch):
         def submit(self, share):
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 
-    monkeypatch.setattr(native, "_pool", lambda n_threads, pid: Ended())
+    monkeypatch.setattr(threads, "_pool", lambda n_threads, pid: Ended())
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     assert torch.equal(as_bits(native.uncertainty(x, MEASURES)), want)
 

@@ -2,6 +2,7 @@
 
 from fastal.reference.cosine import nearest, similarities, unit_rows
 from fastal.reference.members import unit_sums
+from fastal.reference.ranks import mean_ranks
 from fastal.reference.uncertainty import uncertainty
 
-__all__ = ["nearest", "similarities", "uncertainty", "unit_rows", "unit_sums"]
+__all__ = ["mean_ranks", "nearest", "similarities", "uncertainty", "unit_rows", "unit_sums"]

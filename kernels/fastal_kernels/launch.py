@@ -14,6 +14,9 @@ _MOST_ALONE = 16  # up to which there is no better way
 _ENOUGH_L1_BYTES = 16  # a clock: an H100's memory delivers 14.5 to each multiprocessor
 _MOST_HELD = 160  # elements of a run that a thread can hold
 _FEWEST_HELD = 10  # and is to hold, lest more be done for the thread than for its rows
+_SECTOR_BYTES = 32  # what caches fetch at least
+_MOST_BEYOND = 1 / 8  # of a row's columns
+_SEARCHES = 1024  # of a program at a time
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,27 @@ class Wide:
     UNROLL: int
     IN_WINDOW: bool
     threads: int
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """ROWS rows a program, COLUMNS at a time."""
+
+    ROWS: int
+    COLUMNS: int
+    threads: int
+
+
+def ranked(x: Matrix) -> Ranked:
+    """The configuration for mean ranks: 8 values a thread, to hide how long a search takes.
+
+    Of columns a sector, so that each is read once and lanes have few tables to share; fewer where
+    much of the last ones would be beyond the row.
+    """
+    sector = _SECTOR_BYTES // x.itemsize
+    sizes = [sector >> i for i in range(sector.bit_length()) if sector >> i <= x.n_classes]
+    columns = next(n for n in sizes if -x.n_classes % n <= x.n_classes * _MOST_BEYOND)
+    return Ranked(ROWS=_SEARCHES // columns, COLUMNS=columns, threads=128)
 
 
 def configuration(x: Matrix) -> Narrow | Wide:

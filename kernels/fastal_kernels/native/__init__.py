@@ -1,21 +1,19 @@
-"""Uncertainty scores on CPUs, compiled for the instruction sets that processors offer.
+"""Scores of rows on CPUs, compiled for the instruction sets that processors offer.
 
 Rows are read from memory once; what is looked at a second time is then still in the cache. Threads
 take rows from one another until none are left, without the interpreter's lock. README.md, two
 folders up, derives what the C beside this file does.
 """
 
-import functools
 import math
 import os
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from fastal_kernels.measures import MEASURES, asked_for, probs_tolerance
+from fastal_kernels.native.threads import in_threads
 
 try:
     import fastal_kernels.native._native as _native
@@ -108,6 +106,44 @@ def above(
     return found[:n_found], rows[:n_found] + first_row, n_invalid
 
 
+def mean_ranks(x: Tensor, table: Tensor) -> Tensor:
+    """The mean over the columns of where a row's values rank among the values of a table.
+
+    Args:
+        x: [N, D] with D >= 1; float16, bfloat16, float32 or float64; any strides; on the host.
+        table: [D, V] float32 with V >= 1 on the host, sorted along V, without NaN.
+
+    Returns:
+        [N] float32 in [0, 1]; NaN for rows with NaN, +inf or no finite value. They are off by at
+        most 2^-24: the sums are float64.
+    """
+    n_rows, n_columns = x.shape
+    means = torch.empty(n_rows, dtype=torch.float32, device="cpu")
+    table = table.contiguous()
+    n_threads = min(torch.get_num_threads(), 1 + x.numel() // _LEAST_SHARE)
+    progress = torch.zeros(4, dtype=torch.int64, device="cpu")
+    arguments = (
+        variant(),
+        x.data_ptr(),
+        DTYPES.index(x.dtype),
+        n_rows,
+        n_columns,
+        *(stride * x.element_size() for stride in x.stride()),
+        table.data_ptr(),
+        table.shape[1],
+        means.data_ptr(),
+        n_threads,
+        progress.data_ptr(),
+    )
+
+    def work() -> object:
+        _ = x, table, means  # as in `_work`
+        return _native.rank(*arguments)
+
+    in_threads(work, n_threads, progress, n_rows)
+    return means
+
+
 class Guard:
     """A watch over a tensor's memory; see `guarded`."""
 
@@ -181,44 +217,15 @@ def _work(
         _address(progress),
     )
 
-    def share() -> None:
+    def work() -> object:
         # Addresses keep nothing alive; this function, which a thread may still hold, does.
-        _ = logits, scores, rows, found, progress
-        while _native.work(*arguments):
-            pass  # and Python looks for signals
+        _ = logits, scores, rows, found
+        return _native.work(*arguments)
 
-    helpers: list[Future[None]] = []
-    try:
-        _start(share, n_threads - 1, helpers)
-        share()
-    except BaseException:
-        progress[0] = n_rows  # nobody finds any more to do
-        raise
-    finally:
-        wait([helper for helper in helpers if not helper.cancel()])
-    for helper in helpers:
-        if not helper.cancelled():
-            helper.result()
-    while progress[1] < n_rows:  # by a helper that was refused and came all the same
-        time.sleep(1e-4)
+    in_threads(work, n_threads, progress, n_rows)
     _, _, n_invalid, n_found = progress.tolist()
     return n_invalid, n_found
 
 
 def _address(x: Tensor | None) -> int:
     return 0 if x is None else x.data_ptr()
-
-
-def _start(share: Callable[[], None], n_helpers: int, helpers: list[Future[None]]) -> None:
-    """Calls `share` in so many other threads, or in as many as can be had; adds them to helpers."""
-    try:
-        while len(helpers) < n_helpers:
-            helpers.append(_pool(torch.get_num_threads() - 1, os.getpid()).submit(share))
-    except RuntimeError:
-        pass  # the interpreter is ending, or the system has no more threads
-
-
-@functools.lru_cache(maxsize=1)
-def _pool(n_threads: int, _pid: int) -> ThreadPoolExecutor:
-    """Threads that wait for work; a forked process, which inherits none, gets its own."""
-    return ThreadPoolExecutor(n_threads, thread_name_prefix="fastal")

@@ -9,6 +9,7 @@
 #endif
 #define INLINE static inline __attribute__((always_inline))
 #define VARIANT fastal_avx2
+#define RANKS fastal_avx2_ranks
 #include "vectors_avx2.h"
 #include "variant.h"
 #if defined(__clang__)

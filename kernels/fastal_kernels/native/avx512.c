@@ -10,6 +10,7 @@
 #endif
 #define INLINE static inline __attribute__((always_inline))
 #define VARIANT fastal_avx512
+#define RANKS fastal_avx512_ranks
 #include "vectors_avx512.h"
 #include "variant.h"
 #if defined(__clang__)

@@ -1,4 +1,4 @@
-/* What is to be done with a matrix of predictions: shared by Python's side and every variant. */
+/* What is to be done with a matrix: shared by Python's side and every variant. */
 #ifndef FASTAL_JOB_H
 #define FASTAL_JOB_H
 
@@ -15,6 +15,7 @@ struct progress {
     int64_t n_found;   /* rows that a selection let through */
 };
 
+/* Scores of a matrix of predictions. */
 struct job {
     const char *data;
     enum dtype dtype;
@@ -39,7 +40,21 @@ struct job {
     struct progress *progress;
 };
 
-/* Works for a while on rows that no other thread has taken; whether there were any. */
-typedef int work(const struct job *);
+/* Mean ranks of a matrix's rows. */
+struct ranks_job {
+    const char *data;
+    enum dtype dtype;
+    int64_t n_rows, n_columns;
+    int64_t row_stride, column_stride; /* in bytes */
+    const float *table;                /* [n_columns, n_values], sorted along n_values */
+    int64_t n_values;
+    float *means; /* [n_rows] */
+    int n_threads;
+    struct progress *progress;
+};
+
+/* Works on a job of its kind for a while, on rows that no other thread has taken; whether there
+ * were any. */
+typedef int work(const void *job);
 
 #endif

@@ -22,20 +22,21 @@
 #endif
 
 work fastal_avx512, fastal_avx2, fastal_portable;
+work fastal_avx512_ranks, fastal_avx2_ranks, fastal_portable_ranks;
 
 struct variant {
     const char *name;
-    work *work;
+    work *scores, *ranks;
     int runs; /* on this machine */
 };
 
 /* From the best down. */
 static struct variant variants[] = {
 #if defined(__x86_64__)
-    {"avx512", fastal_avx512, 0},
-    {"avx2", fastal_avx2, 0},
+    {"avx512", fastal_avx512, fastal_avx512_ranks, 0},
+    {"avx2", fastal_avx2, fastal_avx2_ranks, 0},
 #endif
-    {"portable", fastal_portable, 1},
+    {"portable", fastal_portable, fastal_portable_ranks, 1},
 };
 
 enum { N_VARIANTS = sizeof variants / sizeof *variants };
@@ -66,14 +67,35 @@ static PyObject *names_of_variants(PyObject *self, PyObject *arguments) {
     return names;
 }
 
+/* The variant of that name; NULL, and Python's error, if this machine does not run it. */
+static const struct variant *named(const char *name) {
+    for (int i = 0; i < N_VARIANTS; i++)
+        if (variants[i].runs && strcmp(name, variants[i].name) == 0)
+            return &variants[i];
+    PyErr_Format(PyExc_ValueError, "no variant %s on this machine", name);
+    return NULL;
+}
+
+static PyObject *without_the_lock(work *work, const void *job) {
+    int found_rows;
+    fenv_t environment; /* the caller's thread, or another's, may flush subnormal numbers */
+    Py_BEGIN_ALLOW_THREADS
+    fegetenv(&environment);
+    fesetenv(FE_DFL_ENV);
+    found_rows = work(job);
+    fesetenv(&environment);
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(found_rows);
+}
+
 static PyObject *work_on(PyObject *self, PyObject *arguments) {
     (void)self;
     struct job job;
-    const char *variant;
+    const char *name;
     unsigned long long data, scores[N_MEASURES], rows, found, progress;
     int dtype;
     long long n_rows, n_classes, row_stride, class_stride, bar_row;
-    if (!PyArg_ParseTuple(arguments, "sKiLLLLpf(KKKK)ifLKKiK", &variant, &data, &dtype, &n_rows,
+    if (!PyArg_ParseTuple(arguments, "sKiLLLLpf(KKKK)ifLKKiK", &name, &data, &dtype, &n_rows,
                           &n_classes, &row_stride, &class_stride, &job.is_probs, &job.tolerance,
                           &scores[0], &scores[1], &scores[2], &scores[3], &job.by, &job.bar,
                           &bar_row, &rows, &found, &job.n_threads, &progress))
@@ -90,19 +112,31 @@ static PyObject *work_on(PyObject *self, PyObject *arguments) {
     job.found = (float *)(uintptr_t)found;
     job.progress = (struct progress *)(uintptr_t)progress;
 
-    for (int i = 0; i < N_VARIANTS; i++)
-        if (variants[i].runs && strcmp(variant, variants[i].name) == 0) {
-            int found_rows;
-            fenv_t environment; /* the caller's thread, or another's, may flush subnormal numbers */
-            Py_BEGIN_ALLOW_THREADS
-            fegetenv(&environment);
-            fesetenv(FE_DFL_ENV);
-            found_rows = variants[i].work(&job);
-            fesetenv(&environment);
-            Py_END_ALLOW_THREADS
-            return PyBool_FromLong(found_rows);
-        }
-    return PyErr_Format(PyExc_ValueError, "no variant %s on this machine", variant);
+    const struct variant *variant = named(name);
+    return variant == NULL ? NULL : without_the_lock(variant->scores, &job);
+}
+
+static PyObject *rank(PyObject *self, PyObject *arguments) {
+    (void)self;
+    struct ranks_job job;
+    const char *name;
+    unsigned long long data, table, means, progress;
+    int dtype;
+    long long n_rows, n_columns, row_stride, column_stride, n_values;
+    if (!PyArg_ParseTuple(arguments, "sKiLLLLKLKiK", &name, &data, &dtype, &n_rows, &n_columns,
+                          &row_stride, &column_stride, &table, &n_values, &means, &job.n_threads,
+                          &progress))
+        return NULL;
+    job.data = (const char *)(uintptr_t)data;
+    job.dtype = (enum dtype)dtype;
+    job.n_rows = n_rows, job.n_columns = n_columns;
+    job.row_stride = row_stride, job.column_stride = column_stride;
+    job.table = (const float *)(uintptr_t)table;
+    job.n_values = n_values;
+    job.means = (float *)(uintptr_t)means;
+    job.progress = (struct progress *)(uintptr_t)progress;
+    const struct variant *variant = named(name);
+    return variant == NULL ? NULL : without_the_lock(variant->ranks, &job);
 }
 
 static PyObject *use_large_pages(PyObject *self, PyObject *arguments) {
@@ -153,6 +187,7 @@ static PyMethodDef methods[] = {
     {"work", work_on, METH_VARARGS,
      "Works for a while on a job's rows that no other thread has taken; False if there were none. "
      "See job.h for the arguments."},
+    {"rank", rank, METH_VARARGS, "The same of a job of mean ranks."},
     {"use_large_pages", use_large_pages, METH_VARARGS,
      "Asks for large pages where memory at an address, so many bytes, is written to first: they "
      "save most of the time that its first writes take."},

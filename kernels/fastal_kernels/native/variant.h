@@ -29,6 +29,7 @@ typedef uint32_t words __attribute__((vector_size(4 * W))); /* whose overflow is
 #include "middle.h"
 #include "wide.h"
 #include "finish.h"
+#include "ranks.h"
 
 INLINE void fill(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
                  int with_moment, struct tile *t) {
@@ -80,7 +81,8 @@ static int64_t take(const struct job *job, int64_t row_bytes, int64_t *first) {
     return n;
 }
 
-int VARIANT(const struct job *job) {
+int VARIANT(const void *given) {
+    const struct job *job = given;
     const int64_t row_bytes = job->n_classes * size_of(job->dtype);
     int64_t first, n, done = 0;
     while (done < A_WHILE && (n = take(job, row_bytes, &first)) > 0) {

@@ -1,0 +1,106 @@
+"""What the kernel of mean ranks costs, read from its machine code; a part of kernel_report."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+
+import triton
+from triton.compiler import ASTSource
+
+from benchmarks import sass
+from benchmarks.ahead_of_time import DTYPES, TARGETS
+from fastal_kernels.launch import Matrix
+from fastal_kernels.ranks import constants_of, ranks_kernel
+
+_GATHERS = 3  # of a value beside those of the steps: the last comparison, and its two neighbours
+_TYPES = {"p_table": "*fp32", "p_means": "*fp32", "N": "i64", "V": "i32"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Contiguous rows at an aligned address, and how many values each column's table has."""
+
+    n_columns: int
+    n_values: int
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"D={self.n_columns} {self.dtype} · mean ranks among {self.n_values:,}"
+
+
+CASES = [Case(n, 1000, dtype) for n in (10, 384, 1000) for dtype in ("bf16", "fp32")]
+CASES += [Case(n, 10_000, "fp32") for n in (10, 384, 1000)]
+
+
+def report(case: Case, target: str) -> dict:
+    """All there is to know about the kernel for a case, as plain values."""
+    gpu, isa = TARGETS[target]
+    itemsize = DTYPES[case.dtype].itemsize
+    matrix = Matrix(case.n_columns, itemsize, case.n_columns, stride_c=1, alignment=16)
+    constants = constants_of(matrix, case.n_values, isa.warp_size)
+    binary = _compiled(case, constants, gpu)
+    code = sass.code(binary)
+    (step,) = (loop.instructions for loop in code.loops if loop.innermost)
+    of_columns = max((loop.instructions for loop in code.loops), key=lambda found: found.total)
+    threads = constants["num_warps"] * isa.warp_size
+    values = constants["ROWS"] * constants["COLUMNS"] // threads
+    steps, columns = constants["STEPS"], constants["COLUMNS"]
+    of_step = step.total / step.loads.total()
+    beside = (of_columns.total - step.total) / values
+    padding = -(-case.n_columns // columns) * columns / case.n_columns
+    of_x = of_columns.loads - step.loads - Counter({4: _GATHERS * values})
+    return {
+        "target": target,
+        "case": asdict(case),
+        "name": str(case),
+        "kernel": ranks_kernel.__name__,
+        "step_instructions": of_step,
+        "instructions_per_value": padding * (beside + steps * of_step),
+        "gathers_per_value": padding * (steps + _GATHERS),
+        "loads_of_x": dict(sorted(of_x.items())),
+        "loop_kinds": dict(sorted(of_columns.kinds.items())),
+        "kernel_kinds": dict(sorted(code.instructions.kinds.items())),
+        "resources": asdict(sass.resources(binary)),
+        "bytes_per_row": case.n_columns * itemsize + 4,
+    }
+
+
+def _compiled(case, constants, gpu):
+    fixed = {name: value for name, value in constants.items() if name != "num_warps"}
+    fixed |= {"p_sums": None, "p_tops": None}
+    types = _TYPES | {"p_x": f"*{case.dtype}"} | dict.fromkeys(fixed, "constexpr")
+    signature = {name: types[name] for name in ranks_kernel.arg_names}
+    order = list(signature)
+    constexprs = {(order.index(name),): value for name, value in fixed.items()}
+    aligned = {
+        (i,): [["tt.divisibility", 16]] for i, name in enumerate(order) if types[name][0] == "*"
+    }
+    source = ASTSource(ranks_kernel, signature, constexprs, aligned)
+    return triton.compile(source, target=gpu, options={"num_warps": constants["num_warps"]})
+
+
+def text(found: list[dict]) -> str:
+    """The report as a table a target."""
+    lines = []
+    for target in TARGETS:
+        lines += ["", f"{target}: mean ranks, what is compiled", _HEADER]
+        lines += [_line(one) for one in found if one["target"] == target]
+    return "\n".join(lines).strip()
+
+
+_HEADER = (
+    f"{'kernel':<50}{'instr/step':>11}{'instr/value':>12}{'gathers/value':>14}{'loads of x':>12}"
+    f"{'SHFL':>5}{'BAR':>4}{'regs':>5}{'spill':>6}{'warps':>6}{'bytes/row':>10}"
+)
+
+
+def _line(one: dict) -> str:
+    loop, resources = one["loop_kinds"], one["resources"]
+    registers = resources.get("registers", resources.get("vgpr"))
+    spills = sum(resources.get(name, 0) for name in ("stack", "local", "vgpr_spills", "scratch"))
+    loads = "+".join(f"{n}x{width}B" for width, n in one["loads_of_x"].items())
+    return (
+        f"{one['name']:<50}{one['step_instructions']:>11.1f}{one['instructions_per_value']:>12.1f}"
+        f"{one['gathers_per_value']:>14.1f}{loads:>12}{loop.get('shuffle', 0):>5}"
+        f"{loop.get('barrier', 0):>4}{registers:>5}{spills:>6}"
+        f"{resources.get('resident_warps', '-'):>6}{one['bytes_per_row']:>10}"
+    )

@@ -1,0 +1,85 @@
+"""Model-based outliers: rows that excite the model less than the validation data did."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastal import backend as backends
+from fastal.arrays import as_tensor
+from fastal.diversity.centroids import digest
+from fastal.selection import Picks
+from fastal.sources import Chunk, open_pool
+from fastal.uncertainty import select
+
+
+class Activations:
+    """As a measure, 1 - the mean rank of a row's activations among those of validation data.
+
+    Args:
+        validation: [V, D] activations, V >= 1, without NaN and +inf: an array, or any pool that
+            `fastal.select` takes, which is held in memory as float32.
+
+    Raises:
+        ValueError, TypeError: no such rows; the message names `validation`.
+    """
+
+    kind = "activations"
+    invalid = "has NaN, +inf or no finite activation"
+    offers: tuple[str, ...] = ("triton", "native", "torch")
+
+    def __init__(self, validation: Any) -> None:
+        self._table = _table(validation)
+        self.width: int | None = len(self._table)
+        self._digest = digest(self._table)
+
+    def scores(self, x: Tensor, backend: str) -> Tensor:
+        """The scores of rows [n, D], [n] float32 from 0 to 1; NaN for invalid rows."""
+        table = self._table if backend == "triton" else self._table.to(x.device)
+        return 1 - backends.mean_ranks(x, table, backend=backend)
+
+    def arguments(self) -> dict[str, Any]:
+        """The validation data's digest."""
+        return {"validation": self._digest}
+
+
+def model_outliers(pool: Any, validation: Any, k: int, **options: Any) -> Picks:
+    """The k rows whose activations rank lowest among validation data, in one pass, exact.
+
+    The rank of an activation among the V sorted values of its neuron is 0 below them all, 1 from
+    the largest on, and between two neighbours, of which i are at or below it,
+    (i - 1 + fraction) / V, with the fraction of the way from one to the other. Equal values are no
+    neighbours: a value that came several times counts as often. Of a neuron with one value c alone,
+    the rank is 0 below c and 1 from c on. A row's score is 1 - the mean over its neurons.
+
+    Args:
+        pool: activations [N, D], logits or those of any layer; any pool that `fastal.select` takes.
+        validation: [V, D] activations of validation data, which is like the training data: an
+            array, or any such pool, held in memory in float32.
+        k: how many rows to pick, at least 1.
+        options: `on_invalid`, `backend`, `groups`, `per_group`, `noise`, `seed`, `beta`,
+            `chunk_bytes`, `checkpoint` and `resume` of `fastal.select`. Invalid are rows with NaN,
+            +inf or no finite value.
+
+    Returns:
+        Picks; scores are in [0, 1], larger = farther from what the model knows. Ties go to the
+        lower row number.
+
+    Raises:
+        InvalidRows, ValueError, TypeError, OSError: as `fastal.select`.
+
+    Source: Munro, Human-in-the-Loop Machine Learning, section 4.2.
+    """
+    return select(pool, k, Activations(validation), **options)
+
+
+def _table(validation: Any) -> Tensor:
+    """The values of each neuron in ascending order, [D, V] float32 on the host."""
+    parts = [_checked(chunk) for chunk in open_pool(validation).chunks(_ROWS)]
+    widths = {part.shape[1] for part in parts}
+    if len(widths) != 1 or not any(map(len, parts)):
+        raise ValueError(f"validation: wanted rows of one width, got {_shapes(parts)}")
+    table = torch.empty(widths.pop(), sum(map(len, parts)), dtype=torch.float32)
+    torch.cat(parts, out=table.t()) if len(parts) > 1 else table.copy_(parts[0].t())
+    return table.numpy().sort(1)

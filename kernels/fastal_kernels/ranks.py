@@ -1,0 +1,144 @@
+"""Mean ranks of rows among the sorted values of their columns: the matrix is read once.
+
+Letters: N rows, D columns, V sorted values of each. Reads N * D elements and, of a column's table,
+about log2 V values an element, which the caches hold; writes 4 N bytes.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fastal_kernels.launch import Matrix, ranked
+from fastal_kernels.registers import sticky_max
+from fastal_kernels.uncertainty import isa_of
+
+# Ranks are summed as whole numbers of this part of a place: whatever their order, no bit changes.
+PLACE_BITS: tl.constexpr = tl.constexpr(24)
+
+
+def mean_ranks(x: Tensor, table: Tensor) -> Tensor:
+    """The mean over the columns of where a row's values rank among the values of a table.
+
+    Args:
+        x: [N, D] with D >= 1; float16, bfloat16 or float32; any strides; on a GPU.
+        table: [D, V] float32 with V >= 1 on the same device, sorted along V, without NaN.
+
+    Returns:
+        [N] float32 in [0, 1]; NaN for rows with NaN, +inf or no finite value. They are off by at
+        most 2.3e-7.
+    """
+    means = torch.empty(len(x), dtype=torch.float32, device=x.device)
+    _launch(x, table, {"p_means": means, "p_sums": None, "p_tops": None})
+    return means
+
+
+def add_ranks(x: Tensor, table: Tensor, sums: Tensor, tops: Tensor) -> None:
+    """Adds to what some of the columns come to, where a table has to be looked at in parts.
+
+    Args:
+        x, table: as for `mean_ranks`, of these columns.
+        sums: [N] int64 ranks in parts of a place, 0 at first.
+        tops: [N] float32 maxima, -inf at first; infinite for invalid rows.
+    """
+    _launch(x, table, {"p_means": None, "p_sums": sums, "p_tops": tops})
+
+
+def means_of(sums: Tensor, tops: Tensor, n_values: int) -> Tensor:
+    """What `mean_ranks` returns, once `add_ranks` has seen all n_values of the tables."""
+    means: Tensor = sums.double() / (n_values << PLACE_BITS.value)
+    return means.masked_fill_(tops.isinf(), torch.nan).float()
+
+
+def _launch(x: Tensor, table: Tensor, out: dict[str, Any]) -> None:
+    n_rows, n_columns = x.shape
+    if n_rows == 0:
+        return
+    pitch, stride_d = x.stride()
+    matrix = Matrix(n_columns, x.element_size(), pitch if n_rows > 1 else n_columns, stride_d, 1)
+    constants = constants_of(matrix, table.shape[1], isa_of(x.device).warp_size)
+    sizes = {"N": n_rows, "V": table.shape[1]}
+    with torch.cuda.device_of(x):  # Triton launches on the current device
+        grid = (triton.cdiv(n_rows, constants["ROWS"]),)
+        ranks_kernel[grid](p_x=x, p_table=table.contiguous(), **out, **sizes, **constants)
+
+
+def constants_of(matrix: Matrix, n_values: int, warp_size: int) -> dict[str, Any]:
+    """The compile-time arguments for a matrix and so many values of each column."""
+    config = ranked(matrix)
+    return {
+        "D": matrix.n_classes,
+        "PITCH": matrix.pitch,
+        "STRIDE_D": matrix.stride_c,
+        "STEPS": (n_values - 1).bit_length(),
+        "ROWS": config.ROWS,
+        "COLUMNS": config.COLUMNS,
+        "num_warps": config.threads // warp_size,
+    }
+
+
+@triton.jit
+def count_up_to(x, p_columns, V, STEPS: tl.constexpr):
+    """How many of the V sorted values at p_columns are at most x."""
+    count = tl.zeros(x.shape, tl.int32)
+    left = V
+    for _ in range(STEPS):  # until one is left
+        half = left >> 1
+        count = tl.where(tl.load(p_columns + (count + (half - 1))) <= x, count + half, count)
+        left -= half
+    return tl.where(tl.load(p_columns + count) <= x, count + 1, count)
+
+
+@triton.jit
+def places(x, p_columns, V, STEPS: tl.constexpr):
+    """The ranks of values among the V at p_columns, times V, in parts of a place."""
+    count = count_up_to(x, p_columns, V, STEPS)
+    low = tl.load(p_columns + tl.maximum(count - 1, 0))
+    high = tl.load(p_columns + tl.minimum(count, V - 1))
+    is_between = (count > 0) & (count < V) & (low > float("-inf"))
+    # Halves of huge values, whose difference would overflow; of others, they would lose a bit.
+    scale = tl.where(tl.maximum(tl.abs(low), tl.abs(high)) > 2.0**126, 0.5, 1.0)
+    part = (x * scale - low * scale) / (high * scale - low * scale)
+    part = tl.where(is_between, part, 1.0) * 2.0**PLACE_BITS + 0.5
+    return ((count - 1).to(tl.int64) << PLACE_BITS) + part.to(tl.int32)
+
+
+@triton.jit(do_not_specialize=("N", "V"))
+def ranks_kernel(
+    p_x,  # [N, D]
+    p_table,  # [D, V] without gaps
+    p_means,  # [N], or None: then the sums and tops [N] of earlier columns are added to
+    p_sums, p_tops,
+    N: tl.int64, V: tl.int32,
+    D: tl.constexpr, PITCH: tl.constexpr, STRIDE_D: tl.constexpr, STEPS: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Ranks ROWS rows, COLUMNS columns at a time: few, so that many lanes share their tables."""
+    o_n = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    m_n = o_n < N
+    p_rows = p_x + (o_n * PITCH)[:, None]
+    total = tl.zeros([ROWS, COLUMNS], tl.int64)
+    top = tl.full([ROWS, COLUMNS], float("-inf"), tl.float32)
+    for start in range(0, D, COLUMNS):
+        o_d = start + tl.arange(0, COLUMNS)[None, :]
+        m_d = o_d < D
+        p = p_rows + o_d.to(tl.int64) * STRIDE_D
+        x = tl.load(p, mask=m_n[:, None] & m_d, other=float("-inf"), eviction_policy="evict_first")
+        x = x.to(tl.float32)
+        top = sticky_max(top, x)
+        p_columns = p_table + tl.minimum(o_d, D - 1).to(tl.int64) * V
+        total += tl.where(m_d, places(x, p_columns, V, STEPS), 0)
+    row_total = tl.sum(total, axis=1)
+    row_top = tl.max(tl.where(top < float("inf"), top, float("inf")), axis=1)  # no more NaN
+    if p_means is not None:
+        n_places = (tl.cast(V, tl.int64) * D).to(tl.float64) * 2.0**PLACE_BITS
+        mean = (row_total.to(tl.float64) / n_places).to(tl.float32)
+        is_valid = tl.abs(row_top) < float("inf")
+        tl.store(p_means + o_n, tl.where(is_valid, mean, float("nan")), mask=m_n)
+    else:
+        row_total += tl.load(p_sums + o_n, mask=m_n)
+        row_top = tl.maximum(row_top, tl.load(p_tops + o_n, mask=m_n))
+        tl.store(p_sums + o_n, row_total, mask=m_n)
+        tl.store(p_tops + o_n, row_top, mask=m_n)
