@@ -6,7 +6,7 @@ and dtype; there is no global state.
 
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -37,6 +37,46 @@ def uncertainty(
         return uncertainty(logits, measures, kind)
     pieces = [uncertainty(piece, measures, kind) for _, piece in staged(logits, device)]
     return [torch.cat(scores) for scores in zip(*pieces, strict=True)]
+
+
+def nearest(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) -> tuple[Tensor, Tensor]:
+    """`fastal.reference.nearest`, computed by `backend`, "torch" or "triton"."""
+    if backend == "torch":
+        return reference.nearest(x, units, fast)
+    from fastal_kernels import cosine
+
+    clusters, similarities = [], []
+    for piece, on_device in _pieces(x, units):
+        cluster, similarity = cosine.nearest(piece, on_device, fast)
+        reference.look_again(piece, on_device, similarity, cluster)
+        clusters.append(cluster)
+        similarities.append(similarity)
+    return torch.cat(clusters), torch.cat(similarities)
+
+
+def similarities(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) -> Tensor:
+    """`fastal.reference.similarities`, computed by `backend`, "torch" or "triton"."""
+    if backend == "torch":
+        return reference.similarities(x, units, fast)
+    from fastal_kernels import cosine
+
+    found = []
+    for piece, on_device in _pieces(x, units):
+        similarity = cosine.similarities(piece, on_device, fast)
+        reference.look_again(piece, on_device, similarity)
+        found.append(similarity)
+    return torch.cat(found)
+
+
+def _pieces(x: Tensor, units: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows where the kernels look at them, in pieces, each good until the next; with centroids."""
+    device = device_for(x)
+    units = units.to(device)
+    if device == x.device:
+        yield x, units
+    else:
+        for _, piece in staged(x, device):
+            yield piece, units
 
 
 def counted(
