@@ -14,11 +14,12 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 
-from benchmarks import sass
+from benchmarks import cosine_cases, sass
 from benchmarks.ahead_of_time import TARGETS, Case, compiled
 from benchmarks.roofline import CARDS, Work, predicted_bound
 
 _THREADS = 128  # of a program of narrow rows
+SECTIONS = [cosine_cases]  # of other kernels: each has CASES, `report` and `text`
 CARDS_OF = {"sm_80": ("A100",), "sm_90": ("H100", "H200"), "sm_100": ("B200",), "gfx942": ()}
 # By path through the launch table: a thread a row, several rows a thread, loads of 4 to 16 bytes;
 # 4, 8, 32, 128 and 256 lanes a row, loads of 16 bytes and of 8, windows for odd rows.
@@ -197,10 +198,18 @@ def main() -> None:
     arguments = parser.parse_args()
     if os.environ.get("TRITON_INTERPRET") == "1":
         sys.exit("kernel_report compiles: unset TRITON_INTERPRET")
-    jobs = [(case, target) for target in TARGETS for case in CASES]
+    sections = [(report, CASES, text)]
+    sections += [(section.report, section.CASES, section.text) for section in SECTIONS]
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        found = list(pool.map(report, *zip(*jobs, strict=True), chunksize=4))
-    print(json.dumps(found, indent=1) if arguments.json else text(found))
+        found = []
+        for of_case, cases, _ in sections:
+            jobs = [(case, target) for target in TARGETS for case in cases]
+            found.append(list(pool.map(of_case, *zip(*jobs, strict=True), chunksize=4)))
+    if arguments.json:
+        print(json.dumps([one for section in found for one in section], indent=1))
+    else:
+        texts = (as_text(one) for (_, _, as_text), one in zip(sections, found, strict=True))
+        print("\n\n".join(texts))
 
 
 if __name__ == "__main__":

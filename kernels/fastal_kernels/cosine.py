@@ -216,6 +216,8 @@ def variant(
     config = products(n_columns, n_centroids, load_bytes, itemsize, is_split, is_exact, isa)
     constants = asdict(config)
     constants.pop("SPLIT")
+    if isa.ptx:  # else the assembler spills a few registers for the sake of more programs
+        constants["maxnreg"] = 255
     return config, constants | {
         "D": n_columns,
         "PITCH": pitch,
@@ -248,7 +250,7 @@ def parts_of(units: Tensor, dtype: torch.dtype, config: Products) -> tuple[Tenso
 
 
 def _up(n: int, step: int) -> int:
-    return triton.cdiv(n, step) * step
+    return -(-n // step) * step
 
 
 def _launch(kernel: Any, x: Tensor, units: Tensor, fast: bool, out: dict[str, Tensor]) -> None:

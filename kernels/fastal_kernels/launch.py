@@ -167,7 +167,7 @@ class Products:
 
 _LINE_BYTES = 128
 _FEWEST_TILED = 16  # of anything: what the hardware multiplies at once
-_MOST_TILED, _MOST_TILED_EXACT = 128, 32  # centroids
+_MOST_TILED, _MOST_TILED_EXACT = 128, 64  # centroids
 _MOST_STAGES = 4
 
 
