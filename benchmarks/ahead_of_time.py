@@ -14,9 +14,9 @@ from fastal_kernels.launch import Isa, Matrix
 from fastal_kernels.uncertainty import MEASURES, variants
 
 TARGETS = {
-    "sm_80": (GPUTarget("cuda", 80, 32), Isa(ptx=True)),
-    "sm_90": (GPUTarget("cuda", 90, 32), Isa(ptx=True)),
-    "sm_100": (GPUTarget("cuda", 100, 32), Isa(ptx=True, pairs=True)),
+    "sm_80": (GPUTarget("cuda", 80, 32), Isa(ptx=True, shared=163 << 10)),
+    "sm_90": (GPUTarget("cuda", 90, 32), Isa(ptx=True, shared=227 << 10)),
+    "sm_100": (GPUTarget("cuda", 100, 32), Isa(ptx=True, pairs=True, shared=227 << 10)),
     "gfx942": (GPUTarget("hip", "gfx942", 64), Isa(warp_size=64)),
 }
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

@@ -13,13 +13,14 @@ import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from itertools import product
 
-from benchmarks import ranks_cases, sass
+from benchmarks import cosine_cases, ranks_cases, sass
 from benchmarks.ahead_of_time import TARGETS, Case, compiled
 from benchmarks.roofline import CARDS, Work, predicted_bound
 
 _THREADS = 128  # of a program of narrow rows
+# Of other ops: each has CASES, `report` and `text`.
+SECTIONS = [cosine_cases, ranks_cases]
 CARDS_OF = {"sm_80": ("A100",), "sm_90": ("H100", "H200"), "sm_100": ("B200",), "gfx942": ()}
 # By path through the launch table: a thread a row, several rows a thread, loads of 4 to 16 bytes;
 # 4, 8, 32, 128 and 256 lanes a row, loads of 16 bytes and of 8, windows for odd rows.
@@ -37,8 +38,6 @@ CASES = [
     *(Case(n, "fp32", kind="probs") for n in (10, 1000, 131_072)),
     Case(10, "bf16", stride_c=3),
 ]
-
-OTHERS = [ranks_cases]  # of other ops: modules with CASES, report and text as here
 
 
 def report(case: Case, target: str) -> dict:
@@ -200,16 +199,18 @@ def main() -> None:
     arguments = parser.parse_args()
     if os.environ.get("TRITON_INTERPRET") == "1":
         sys.exit("kernel_report compiles: unset TRITON_INTERPRET")
-    ops = [(CASES, report, text), *((op.CASES, op.report, op.text) for op in OTHERS)]
+    sections = [(report, CASES, text)]
+    sections += [(section.report, section.CASES, section.text) for section in SECTIONS]
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        found = [
-            list(pool.map(report_of, *zip(*product(cases, TARGETS), strict=True), chunksize=4))
-            for cases, report_of, _ in ops
-        ]
+        found = []
+        for of_case, cases, _ in sections:
+            jobs = [(case, target) for target in TARGETS for case in cases]
+            found.append(list(pool.map(of_case, *zip(*jobs, strict=True), chunksize=4)))
     if arguments.json:
-        print(json.dumps([one for of_op in found for one in of_op], indent=1))
+        print(json.dumps([one for section in found for one in section], indent=1))
     else:
-        print("\n\n".join(text_of(of_op) for (*_, text_of), of_op in zip(ops, found, strict=True)))
+        texts = (as_text(one) for (_, _, as_text), one in zip(sections, found, strict=True))
+        print("\n\n".join(texts))
 
 
 if __name__ == "__main__":

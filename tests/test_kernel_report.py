@@ -119,3 +119,21 @@ def test_memory_is_the_bound_where_it_matters(kernels):
         for target in ("sm_80", "sm_90"):
             for card, predicted in find(kernels, target, n_classes, dtype)["predicted"].items():
                 assert predicted["binding"] == "memory", (card, n_classes, dtype)
+
+
+def test_products_are_the_work_of_tensor_cores(kernels):
+    """But those of float32 rows in full precision on NVIDIA; within the memory of a program."""
+    of_cosine = [k for k in kernels if "n_centroids" in k["case"]]
+    assert {k["kernel"] for k in of_cosine} == {"nearest_kernel", "similarities_kernel"}
+    for kernel in of_cosine:
+        case, held = kernel["case"], kernel["resources"]
+        assert held.get("shared", held.get("lds")) <= kernel["shared_limit"], kernel["name"]
+        exact = case["dtype"] == "fp32" and not case["fast"]
+        if exact and kernel["target"] != "gfx942":
+            assert kernel["multiply_adds"] and not kernel["tensor"], kernel["name"]
+        else:
+            assert kernel["tensor"], kernel["name"]
+        if kernel["target"] == "sm_90":
+            assert all(op.startswith("HGMMA") for op in kernel["tensor"]), kernel["name"]
+        if case["n_columns"] != 1001:  # whose rows begin anywhere
+            assert min(map(int, kernel["kernel_loads"])) >= 8, kernel["name"]

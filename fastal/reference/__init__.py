@@ -1,8 +1,16 @@
 """The torch definition of every op: what the compiled backends must agree with."""
 
-from fastal.reference.cosine import nearest, similarities, unit_rows
+from fastal.reference.cosine import look_again, nearest, similarities, unit_rows
 from fastal.reference.members import unit_sums
 from fastal.reference.ranks import mean_ranks
 from fastal.reference.uncertainty import uncertainty
 
-__all__ = ["mean_ranks", "nearest", "similarities", "uncertainty", "unit_rows", "unit_sums"]
+__all__ = [
+    "look_again",
+    "mean_ranks",
+    "nearest",
+    "similarities",
+    "uncertainty",
+    "unit_rows",
+    "unit_sums",
+]

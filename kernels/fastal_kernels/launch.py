@@ -21,11 +21,15 @@ _SEARCHES = 1024  # of a program at a time
 
 @dataclass(frozen=True)
 class Isa:
-    """What the hardware offers: PTX (from sm_80 on); two float32 values an instruction (sm_100)."""
+    """What the hardware offers: PTX (from sm_80 on); two float32 values an instruction (sm_100).
+
+    `shared`: bytes of shared memory that a program may have.
+    """
 
     ptx: bool = False
     pairs: bool = False
     warp_size: int = 32
+    shared: int = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -167,3 +171,50 @@ def parts_of(n_classes: int) -> tuple[int, int, int]:
         return 1, n_classes, 0
     columns = -(-n_classes // n_parts // _WHOLE_TILES) * _WHOLE_TILES
     return n_classes // columns, columns, n_classes % columns
+
+
+@dataclass(frozen=True)
+class Products:
+    """BN rows a program; tiles of BK centroids by BD columns, STAGES of them read at a time.
+
+    SPLIT: centroids come in two parts. All columns are in a tile, or they are read again for each
+    tile of centroids.
+    """
+
+    BN: int
+    BK: int
+    BD: int
+    STAGES: int
+    SPLIT: bool
+    threads: int
+
+
+_LINE_BYTES = 128
+_FEWEST_TILED = 16  # of anything: what the hardware multiplies at once
+_MOST_TILED, _MOST_TILED_EXACT = 128, 64  # centroids
+_MOST_STAGES = 4
+
+
+def products(
+    n_columns: int, n_centroids: int, load_bytes: int, itemsize: int, is_split: bool, exact: bool,
+    isa: Isa,
+) -> Products:  # fmt: skip
+    """The configuration for rows that can be read by so many bytes, against centroids.
+
+    If exact, there is no help of tensor cores.
+    """
+    most = _MOST_TILED_EXACT if exact else _MOST_TILED
+    tiled = min(most, max(_FEWEST_TILED, _power_of_two_from(n_centroids)))
+    columns = max(_FEWEST_TILED, _power_of_two_from(n_columns))
+    # If exact, both factors of a tile are in registers.
+    columns = min(columns, _FEWEST_TILED if exact else _LINE_BYTES // itemsize)
+    # Fewer rows where so many would spill: narrow loads take more pointers.
+    rows = 64 if exact or load_bytes < _FEWEST_BYTES else 128
+    stage = (rows + tiled * (1 + is_split)) * columns * itemsize
+    stages = 2 if exact else max(1, min(_MOST_STAGES, isa.shared // stage))
+    threads = 128 if exact else 256
+    return Products(rows, tiled, columns, stages, is_split, threads)
+
+
+def _power_of_two_from(n: int) -> int:
+    return 1 << (n - 1).bit_length()

@@ -1,0 +1,29 @@
+"""Chooses the backend that computes an op, and has it do so; the only importer of `fastal_kernels`."""
+
+from fastal.backend.choice import (
+    BACKENDS,
+    backend_reasons,
+    choose,
+    device_for,
+    instruction_set,
+)
+from fastal.backend.embeddings import mean_ranks, nearest, similarities
+from fastal.backend.memory import guarded
+from fastal.backend.predictions import above, candidates, counted, select, uncertainty
+
+__all__ = [
+    "BACKENDS",
+    "above",
+    "backend_reasons",
+    "candidates",
+    "choose",
+    "counted",
+    "device_for",
+    "guarded",
+    "instruction_set",
+    "mean_ranks",
+    "nearest",
+    "select",
+    "similarities",
+    "uncertainty",
+]
