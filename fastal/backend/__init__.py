@@ -1,4 +1,4 @@
-"""Chooses the backend that computes an op, and has it do so; the only importer of `fastal_kernels`."""
+"""Chooses the backend that computes an op, and has it do so; alone imports `fastal_kernels`."""
 
 from fastal.backend.choice import (
     BACKENDS,

@@ -4,15 +4,18 @@ from fastal.diversity.centroids import Centroids, Nearest, nearest_centroid, sim
 from fastal.diversity.cluster_outliers import cluster_outliers
 from fastal.diversity.cluster_sample import ClusterSample
 from fastal.diversity.clusters import CosineClusters
+from fastal.diversity.model_outliers import Activations, model_outliers
 from fastal.diversity.representative import adaptive_representative, representative
 
 __all__ = [
+    "Activations",
     "Centroids",
     "ClusterSample",
     "CosineClusters",
     "Nearest",
     "adaptive_representative",
     "cluster_outliers",
+    "model_outliers",
     "nearest_centroid",
     "representative",
     "similarities",

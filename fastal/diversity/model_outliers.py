@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,8 +9,10 @@ from fastal import backend as backends
 from fastal.arrays import as_tensor
 from fastal.diversity.centroids import digest
 from fastal.selection import Picks
-from fastal.sources import Chunk, open_pool
+from fastal.sources import open_pool
 from fastal.uncertainty import select
+
+_CHUNK_ROWS = 1 << 14
 
 
 class Activations:
@@ -76,10 +77,21 @@ def model_outliers(pool: Any, validation: Any, k: int, **options: Any) -> Picks:
 
 def _table(validation: Any) -> Tensor:
     """The values of each neuron in ascending order, [D, V] float32 on the host."""
-    parts = [_checked(chunk) for chunk in open_pool(validation).chunks(_ROWS)]
-    widths = {part.shape[1] for part in parts}
-    if len(widths) != 1 or not any(map(len, parts)):
-        raise ValueError(f"validation: wanted rows of one width, got {_shapes(parts)}")
-    table = torch.empty(widths.pop(), sum(map(len, parts)), dtype=torch.float32)
-    torch.cat(parts, out=table.t()) if len(parts) > 1 else table.copy_(parts[0].t())
-    return table.numpy().sort(1)
+    source = open_pool(validation)
+    parts: list[Tensor] = []
+    for start, chunk, _ in source.chunks(_CHUNK_ROWS):
+        x = as_tensor(chunk, "validation")
+        if x.ndim != 2 or x.is_complex() or (parts and x.shape[1] != parts[0].shape[1]):
+            raise ValueError(f"validation: wanted [rows, neurons], got {tuple(x.shape)} {x.dtype}")
+        part = x.to("cpu", torch.float32, copy=True)  # a file's chunk is the reader's
+        broken = (part.isnan() | (part == torch.inf)).any(1).nonzero()[:, 0]
+        if len(broken):
+            row = start + int(broken[0])
+            where = source.locate(row) or f"row {row}"
+            raise ValueError(f"validation: {where} has NaN, or +inf in float32")
+        parts.append(part)
+    if not sum(part.numel() for part in parts):
+        raise ValueError("validation: wanted at least one row of one neuron, got none")
+    table = torch.cat(parts).t().contiguous()
+    table.numpy().sort(1)  # in place
+    return table
