@@ -139,13 +139,19 @@ def units_of(centroids: Any, name: str) -> Tensor:
         raise ValueError(f"{name}: wanted [rows, columns], got shape {tuple(rows.shape)}")
     if rows.is_complex():
         raise TypeError(f"{name}: wanted real numbers, got {rows.dtype}")
-    rows = rows.to("cpu", torch.float64)
+    rows = rows.cpu()
     broken = (~rows.isfinite().all(1)).nonzero()[:, 0]
     if len(broken):
         raise ValueError(f"{name}: row {int(broken[0])} has NaN or an infinite value")
-    rows = rows / rows.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(rows.dtype).tiny)
-    length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    units: Tensor = rows / length.masked_fill(length == 0, 1)
+    return unit_rows(rows)
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """Finite rows [n, D] of any length scaled to length 1, float32; rows of zeros stay."""
+    x = x.to(torch.float64)
+    x = x / x.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(x.dtype).tiny)
+    length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    units: Tensor = x / length.masked_fill(length == 0, 1)
     return units.float()
 
 
