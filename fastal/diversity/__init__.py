@@ -2,11 +2,14 @@
 
 from fastal.diversity.centroids import Centroids, Nearest, nearest_centroid, similarities
 from fastal.diversity.cluster_outliers import cluster_outliers
+from fastal.diversity.core_set import CoreSet, k_center
 
 __all__ = [
     "Centroids",
+    "CoreSet",
     "Nearest",
     "cluster_outliers",
+    "k_center",
     "nearest_centroid",
     "similarities",
 ]

@@ -132,9 +132,18 @@ def units_of(centroids: Any, name: str) -> Tensor:
     """Rows [K, D] scaled to length 1, float32 on the host; rows of zeros stay.
 
     Raises:
+        ValueError, TypeError: as `checked_rows`.
+    """
+    return unit_rows(checked_rows(centroids, name))
+
+
+def checked_rows(x: Any, name: str) -> Tensor:
+    """Rows [K, D] as a tensor on the host.
+
+    Raises:
         ValueError, TypeError: no such rows; the message names `name`, and a row that is not finite.
     """
-    rows = as_tensor(centroids, name)
+    rows = as_tensor(x, name)
     if rows.ndim != 2 or not rows.numel():
         raise ValueError(f"{name}: wanted [rows, columns], got shape {tuple(rows.shape)}")
     if rows.is_complex():
@@ -143,7 +152,7 @@ def units_of(centroids: Any, name: str) -> Tensor:
     broken = (~rows.isfinite().all(1)).nonzero()[:, 0]
     if len(broken):
         raise ValueError(f"{name}: row {int(broken[0])} has NaN or an infinite value")
-    return unit_rows(rows)
+    return rows
 
 
 def unit_rows(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 _BLOCK_BYTES, _MOST_BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 21, 1 << 24, 1 << 27
 # BLAS adds in another order for a few rows, for a matrix with a vector, and for rows that begin at
 # odd addresses: blocks are padded to these, so that no row's similarity depends on its block.
-_FEWEST_ROWS, _FEWEST_CENTROIDS, _ALIGNMENT = 64, 2, 16
+FEWEST_ROWS, _FEWEST_CENTROIDS, _ALIGNMENT = 64, 2, 16
 # Lengths whose squares, and their sum, float32 has in full precision: rows of others are looked at
 # again, in float64.
 LEAST_LENGTH, MOST_LENGTH = 2.0**-40, 2.0**60
@@ -67,7 +67,7 @@ def similarities(x: Tensor, units: Tensor, fast: bool = False) -> Tensor:  # noq
         [N, K] float32 in [-1, 1], as exact as those of `nearest`; NaN for rows that are not finite.
     """
     padded = _padded(units, x)
-    room = len(x) + _FEWEST_ROWS  # for what comes of the rows of zeros after the last block
+    room = len(x) + FEWEST_ROWS  # for what comes of the rows of zeros after the last block
     products = torch.empty(room, len(padded), dtype=padded.dtype, device=x.device)
     length = torch.empty(room, dtype=padded.dtype, device=x.device)
     for rows, block in blocks(x, most_rows(x, padded)):
@@ -137,7 +137,7 @@ def blocks(x: Tensor, most_rows: int) -> Iterator[tuple[slice, Tensor]]:
     """The rows by blocks, each in one piece, aligned, and `widened`."""
     for start in range(0, len(x), most_rows):
         given = x[start : start + most_rows].to(dtype_for(x)).contiguous()
-        block = widened(given, _FEWEST_ROWS)
+        block = widened(given, FEWEST_ROWS)
         if block.data_ptr() % _ALIGNMENT:
             block = block.clone()
         yield slice(start, start + len(given)), block
@@ -149,7 +149,7 @@ def most_rows(x: Tensor, units: Tensor) -> int:
         n_bytes = min(_BLOCK_BYTES * torch.get_num_threads(), _MOST_BLOCK_BYTES)
     else:
         n_bytes = _GPU_BLOCK_BYTES
-    return max(_FEWEST_ROWS, n_bytes // (max(units.shape) * units.itemsize))
+    return max(FEWEST_ROWS, n_bytes // (max(units.shape) * units.itemsize))
 
 
 def _over(products: Tensor, length: Tensor) -> Tensor:
