@@ -243,8 +243,12 @@ def _labelled_rows(labelled: Any) -> Tensor | None:
     if labelled is None:
         return None
     if not is_array(labelled):
-        chunks = open_pool(labelled).chunks(_CHUNK_ROWS)
-        labelled = torch.cat([as_tensor(chunk.x, "labelled").cpu().clone() for chunk in chunks])
+        try:
+            chunks = open_pool(labelled).chunks(_CHUNK_ROWS)
+            labelled = torch.cat([as_tensor(chunk.x, "rows").cpu().clone() for chunk in chunks])
+        except (TypeError, ValueError, RuntimeError) as error:  # the last of chunks that differ
+            named = TypeError if isinstance(error, TypeError) else ValueError
+            raise named(f"labelled: {error}") from error
     rows = as_tensor(labelled, "labelled")
     if rows.ndim == 2 and not len(rows):
         return None
