@@ -129,7 +129,9 @@ class CoreSet:
         (distance,), _ = self._scorer.scores(rows)
         held = self._distance.of(rows.start, rows.start + len(rows.x), distance.device)
         is_invalid = distance.isnan()
-        n_invalid = int((is_invalid & (held > -math.inf)).sum())  # not those of earlier passes
+        n_invalid = int(
+            (is_invalid & (held > -math.inf)).count_nonzero()
+        )  # not those of earlier passes
         nearest = torch.minimum(held, distance.masked_fill(is_invalid, -math.inf))
         farthest = self._farthest_of(rows.x, rows.start, nearest)
         self._scorer.count(rows, n_invalid, lambda: distance, confirm)

@@ -16,6 +16,7 @@ from fastal.scorer import Confirm, Scorer
 from fastal.topk import checked_count
 
 _UNSEEN, _ITEM_BYTES = -1, 4
+_BLOCK = 4096  # rows whose float64 is in memory at once
 
 
 class Duplicates(NamedTuple):
@@ -76,8 +77,12 @@ class Deduplicator:
         stop = rows.start + len(rows.x)
         if self._span[1]:
             first, last = np.searchsorted(self._members, (rows.start, stop))
-            places = torch.from_numpy(self._members[first:last] - rows.start)
-            units = unit_rows(rows.x[places.to(rows.x.device)])
+            places = torch.from_numpy(self._members[first:last] - rows.start).to(rows.x.device)
+            units = self._units.new_empty(len(places), rows.x.shape[1], device=rows.x.device)
+            for of, into in zip(
+                torch.split(places, _BLOCK), torch.split(units, _BLOCK), strict=True
+            ):
+                into.copy_(unit_rows(rows.x[of]))
             self._scorer.count(rows, 0, lambda: units, confirm)
             self._units = self._units.to(units.device)
             self._units[first:last] = units
