@@ -45,10 +45,10 @@ def nearest(rounds: int) -> None:
 
 
 def embeddings(n_rows: int, seed: int) -> np.ndarray:
-    """Rows about 1000 centres of unequal weight, so that no 100 clusters are right."""
+    """Rows about 200 centres of unequal weight, so that no 100 clusters are right."""
     rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((1000, WIDTH)) @ rng.standard_normal((WIDTH, WIDTH)) / WIDTH**0.5
-    of_rows = rng.choice(1000, n_rows, p=rng.dirichlet(np.ones(1000)))
+    centres = rng.standard_normal((200, WIDTH)) @ rng.standard_normal((WIDTH, WIDTH)) / WIDTH**0.5
+    of_rows = rng.choice(200, n_rows, p=rng.dirichlet(np.ones(200)))
     return (centres[of_rows] + 0.5 * rng.standard_normal((n_rows, WIDTH))).astype(np.float32)
 
 
