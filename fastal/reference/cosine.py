@@ -12,9 +12,11 @@ from torch import Tensor
 # Bytes of a block's rows, or of its products if these are more, for each thread of a CPU; on a
 # GPU in all. Half as much costs a twentieth at 100 centroids, and more falls out of the cache.
 _BLOCK_BYTES, _MOST_BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 21, 1 << 24, 1 << 27
-# BLAS adds in another order for a few rows, and for a matrix with a vector: blocks are padded to
-# these, so that no row's similarity depends on where its block ends.
-_FEWEST_ROWS, _FEWEST_CENTROIDS = 64, 2
+# BLAS adds in another order for a few rows, and for the centroids that are left over from its
+# tiles: blocks are padded to so many rows, and to a multiple of so many centroids. So neither where
+# a block ends nor how many threads there are changes a similarity, and equal centroids tie.
+_FEWEST_ROWS = 64
+_TILE_CENTROIDS = {torch.float32: 16, torch.float64: 24}
 # Lengths whose squares, and their sum, float32 has in full precision: rows of others are looked at
 # again, in float64.
 LEAST_LENGTH, MOST_LENGTH = 2.0**-40, 2.0**60
@@ -41,11 +43,12 @@ def nearest(
     cluster = torch.empty(len(x), dtype=torch.int64, device=x.device)
     best = torch.empty(len(x), dtype=_dtype_for(x), device=x.device)
     length = torch.empty_like(best)
-    units = _padded(units.to(best.dtype))
-    most_rows = _most_rows(x, units)
-    buffer = torch.empty(most_rows, len(units), dtype=best.dtype, device=x.device)
+    padded = _padded(units.to(best.dtype))
+    most_rows = _most_rows(x, padded)
+    buffer = torch.empty(most_rows, len(padded), dtype=best.dtype, device=x.device)
     for rows, block in blocks(x, most_rows):
-        products = torch.mm(block, units.t(), out=buffer[: len(block)])[: rows.stop - rows.start]
+        products = torch.mm(block, padded.t(), out=buffer[: len(block)])
+        products = products[: rows.stop - rows.start, : len(units)]
         at = _first_largest(products, cluster[rows])
         torch.gather(products, 1, at[:, None], out=best[rows, None])
         length[rows] = torch.linalg.vector_norm(block, dim=1)[: len(products)]
@@ -66,13 +69,13 @@ def similarities(x: Tensor, units: Tensor, fast: bool = False) -> Tensor:  # noq
         [N, K] float32 in [-1, 1], as exact as those of `nearest`; NaN for rows that are not finite.
     """
     padded = _padded(units.to(_dtype_for(x)))
-    products = torch.empty(len(x), len(padded), dtype=padded.dtype, device=x.device)
+    found = torch.empty(len(x), len(units), dtype=padded.dtype, device=x.device)
     length = torch.empty(len(x), 1, dtype=padded.dtype, device=x.device)
     for rows, block in blocks(x, _most_rows(x, padded)):
         n_rows = rows.stop - rows.start
-        products[rows] = torch.mm(block, padded.t())[:n_rows]
+        found[rows] = torch.mm(block, padded.t())[:n_rows, : len(units)]
         length[rows, 0] = torch.linalg.vector_norm(block, dim=1)[:n_rows]
-    found = _over(products[:, : len(units)], length).float()
+    found = _over(found, length).float()
     look_again(x, units, found)
     return found
 
@@ -92,8 +95,9 @@ def look_again(x: Tensor, units: Tensor, similarity: Tensor, cluster: Tensor | N
     of_row = similarity if cluster is not None else similarity[:, 0]
     again = of_row.isinf().nonzero()[:, 0]
     n_rows = max(1, _SECOND_LOOK_BYTES // (8 * max(units.shape)))
+    padded = _padded(units.double())
     for rows in torch.split(again, n_rows):
-        exact = unit_rows(x[rows]) @ units.double().t()
+        exact = (_whole(unit_rows(x[rows])) @ padded.t())[: len(rows), : len(units)]
         if cluster is None:
             similarity[rows] = exact.float()
         else:
@@ -126,18 +130,22 @@ def _dtype_for(x: Tensor) -> torch.dtype:
 
 
 def _padded(units: Tensor) -> Tensor:
-    """The centroids, one repeated where BLAS wants more of them."""
-    return units if len(units) >= _FEWEST_CENTROIDS else units.repeat(_FEWEST_CENTROIDS, 1)
+    """The centroids, and the first once more for each that a tile lacks."""
+    n_more = -len(units) % _TILE_CENTROIDS[units.dtype]
+    return torch.cat((units, units[:1].expand(n_more, -1)))
 
 
 def blocks(x: Tensor, most_rows: int) -> Iterator[tuple[slice, Tensor]]:
     """The rows by blocks, each in one piece and with rows of zeros after it if it is short."""
     for start in range(0, len(x), most_rows):
         block = x[start : start + most_rows].to(_dtype_for(x)).contiguous()
-        n_rows = len(block)
-        if n_rows < _FEWEST_ROWS:
-            block = torch.cat((block, block.new_zeros(_FEWEST_ROWS - n_rows, x.shape[1])))
-        yield slice(start, start + n_rows), block
+        yield slice(start, start + len(block)), _whole(block)
+
+
+def _whole(block: Tensor) -> Tensor:
+    """A block with rows of zeros after it where BLAS wants more of them."""
+    n_more = max(0, _FEWEST_ROWS - len(block))
+    return torch.cat((block, block.new_zeros(n_more, block.shape[1]))) if n_more else block
 
 
 def _most_rows(x: Tensor, units: Tensor) -> int:
