@@ -62,6 +62,19 @@ def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) ->
 
 
 @contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Within, a pool other than the `pool` is looked at: errors name the argument it came in."""
+    try:
+        yield
+    except InvalidRows as error:
+        raise error.located(f"{name}: {error.where}" if error.where else name) from None
+    except (ValueError, TypeError) as error:
+        if type(error) not in (ValueError, TypeError) or str(error).startswith(name):
+            raise
+        raise type(error)(f"{name}: {str(error).removeprefix('pool: ')}") from error
+
+
+@contextmanager
 def restoring() -> Iterator[None]:
     """Within, a saved state is restored: ValueError says what it lacks, or how it differs."""
     try:
@@ -69,4 +82,5 @@ def restoring() -> Iterator[None]:
     except KeyError as error:
         raise ValueError(f"load_state_dict: the state lacks {error}") from error
     except ValueError as error:
-        raise ValueError(f"load_state_dict: {error}") from error
+        reason = str(error).removeprefix("load_state_dict: ")  # of a state within this one
+        raise ValueError(f"load_state_dict: {reason}") from error

@@ -45,7 +45,13 @@ class Assignment:
         self._as_given = kind_of(chunk)
 
     def merge(self, other: "Assignment") -> None:
-        """Takes in what was found of other rows with the same centroids."""
+        """Takes in what was found of other rows with the same centroids.
+
+        Raises:
+            ValueError, TypeError: it is no such thing.
+        """
+        if not isinstance(other, Assignment) or other is self:
+            raise TypeError(f"merge: wanted another Assignment, got {other!r}")
         self._scorer.merge(other._scorer)
         self._parts |= other._parts
 
@@ -64,8 +70,9 @@ class Assignment:
 
     def result(self) -> Nearest:
         """What was found, by row; -1 and NaN for rows that did not come."""
-        cluster = torch.full((self._scorer.next_row,), -1)
-        similarity = torch.full((self._scorer.next_row,), torch.nan)
+        n_rows = max((row + len(part[0]) for row, part in self._parts.items()), default=0)
+        cluster = torch.full((n_rows,), -1)
+        similarity = torch.full((n_rows,), torch.nan)
         for row, (of_part, similar) in self._parts.items():
             cluster[row : row + len(of_part)] = of_part
             similarity[row : row + len(of_part)] = similar

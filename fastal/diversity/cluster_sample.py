@@ -61,7 +61,7 @@ class ClusterSampler:
         self._seed = seed
         self._scorer = Scorer(centroids, on_invalid=on_invalid, backend=backend)
         # More than are wanted, where some may be taken as something else.
-        self._tops = [GroupedTopK(1), GroupedTopK(2), GroupedTopK(n_random + 2)]
+        self._tops = [GroupedTopK(1), GroupedTopK(2), GroupedTopK(self._n_random + 2)]
         self._as_given = kind_of(np.empty(0))
 
     def update(

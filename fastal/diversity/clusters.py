@@ -2,8 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from fastal.noise import checked_seed
 from fastal.outputs import written_whole
 from fastal.pipeline import run, run_resumable
 from fastal.sources import PathLike, open_pool
+from fastal.sources.files import Files
 from fastal.topk import checked_count
 from fastal.uncertainty import with_ids
 
@@ -146,8 +146,10 @@ class CosineClusters:
         Raises:
             InvalidRows, ValueError, TypeError, OSError: as `fastal.select`.
         """
-        assignment = Assignment(self._fitted(), **self._how)
-        return run(assignment, open_pool(pool), chunk_bytes=chunk_bytes)
+        source = open_pool(pool)
+        found = run(Assignment(self._fitted(), **self._how), source, chunk_bytes=chunk_bytes)
+        # Files of bfloat16, which NumPy lacks, come as tensors.
+        return Nearest(*map(np.asarray, found)) if isinstance(source, Files) else found
 
     def sample(
         self,
@@ -210,19 +212,38 @@ class CosineClusters:
         Raises:
             ValueError, OSError: it is no such file, or cannot be read; the message names it.
         """
-        try:
-            with np.load(path, allow_pickle=False) as held:
-                centroids, counts = held["centroids"], held["counts"]
-                about = json.loads(str(held["about"]))
-            clusters = cls(centroids=centroids, seed=about["seed"], **options)
-            clusters.inertia, clusters.epochs = about["inertia"], about["epochs"]
-            clusters.converged = about["converged"]
-        except (KeyError, EOFError, TypeError, AttributeError, BadZipFile) as error:
-            raise ValueError(f"{path}: not a file of clusters: {error}") from error
-        clusters.counts = None if (counts < 0).any() else counts
+        with Path(path).open("rb") as file:
+            try:
+                centroids, seed, found = _read(file)
+            except Exception as error:  # of NumPy, zipfile, json: whatever it is that is broken
+                reason = " ".join(str(error).split())
+                raise ValueError(f"{path}: not a file of clusters: {reason}") from error
+        clusters = cls(centroids=centroids, seed=seed, **options)
+        for name, value in found.items():
+            setattr(clusters, name, value)
         return clusters
 
     def _fitted(self) -> Centroids:
         if self.centroids is None:
             raise ValueError("centroids: there are none yet; wanted `fit` first, or given ones")
         return Centroids(self.centroids, fast=self._fast)
+
+
+def _read(file: BinaryIO) -> tuple[torch.Tensor, int, dict[str, Any]]:
+    """What `CosineClusters.save` wrote, checked: centroids, seed, and other attributes by name."""
+    with np.load(file, allow_pickle=False) as held:
+        centroids = units_of(held["centroids"], "centroids")
+        counts, about = held["counts"], json.loads(str(held["about"]))
+    if counts.shape != (len(centroids),) or counts.dtype.kind != "i":
+        raise ValueError(f"counts: wanted one a centroid, got {counts.dtype} {counts.shape}")
+    inertia = about["inertia"]
+    return (
+        centroids,
+        checked_seed(about["seed"]),
+        {
+            "counts": None if (counts < 0).any() else counts,
+            "inertia": None if inertia is None else float(inertia),
+            "epochs": int(about["epochs"]),
+            "converged": bool(about["converged"]),
+        },
+    )

@@ -92,14 +92,13 @@ class KMeans:
         rows = self._scorer.checked(chunk, start)
         self._scorer.count(rows, 0, lambda: rows.x, confirm)
         if self._sample is None:
-            self._sample = RowSample(
-                self._sample_rows(rows.x.shape[1]), rows.x.shape[1], self._seed
-            )
+            self._sample = self._empty_sample(rows.x.shape[1])
         self._sample.update(rows.x, rows.start)
 
-    def _sample_rows(self, width: int) -> int:
+    def _empty_sample(self, width: int) -> RowSample:
         most = max(_MOST_SAMPLE_BYTES // (4 * width), self._n_clusters)
-        return min(max(_SAMPLE_ROWS * self._n_clusters, _LEAST_SAMPLE_ROWS), most)
+        n_rows = min(max(_SAMPLE_ROWS * self._n_clusters, _LEAST_SAMPLE_ROWS), most)
+        return RowSample(n_rows, width, self._seed)
 
     def next_pass(self) -> bool:
         """Whether the centroids are to move once more; called after the last chunk of a pass.
@@ -149,9 +148,10 @@ class KMeans:
             raise ValueError("merge: the other is at another pass")
         if self._epoch is not None and other._epoch is not None:
             self._epoch.merge(other._epoch)
-        elif self._sample is None or other._sample is None:
-            self._sample = self._sample or other._sample
-        else:
+            return
+        self._scorer.merge(other._scorer)
+        if other._sample is not None:
+            self._sample = self._sample or self._empty_sample(other._sample.width)
             self._sample.merge(other._sample)
 
     def state_dict(self) -> dict[str, Any]:
@@ -174,8 +174,7 @@ class KMeans:
             self._scorer.load_state_dict(state["scorer"])
             self._epochs = state["epochs"]
             if state["sample"] is not None:
-                width = state["sample"]["units"].shape[1]
-                self._sample = RowSample(self._sample_rows(width), width, self._seed)
+                self._sample = self._empty_sample(state["sample"]["units"].shape[1])
                 self._sample.load_state_dict(state["sample"])
             if state["epoch"] is not None:
                 sums = None if state["sums"] is None else torch.from_numpy(state["sums"])

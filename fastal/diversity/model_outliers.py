@@ -8,6 +8,7 @@ from torch import Tensor
 from fastal import backend as backends
 from fastal.arrays import as_tensor
 from fastal.diversity.centroids import digest
+from fastal.errors import naming
 from fastal.selection import Picks
 from fastal.sources import open_pool
 from fastal.uncertainty import select
@@ -77,6 +78,17 @@ def model_outliers(pool: Any, validation: Any, k: int, **options: Any) -> Picks:
 
 def _table(validation: Any) -> Tensor:
     """The values of each neuron in ascending order, [D, V] float32 on the host."""
+    with naming("validation"):
+        parts = _parts(validation)
+    if not sum(part.numel() for part in parts):
+        raise ValueError("validation: wanted at least one row of one neuron, got none")
+    table = torch.cat(parts).t().contiguous()
+    table.numpy().sort(1)  # in place
+    return table
+
+
+def _parts(validation: Any) -> list[Tensor]:
+    """The rows, checked, in float32."""
     source = open_pool(validation)
     parts: list[Tensor] = []
     for start, chunk, _ in source.chunks(_CHUNK_ROWS):
@@ -90,8 +102,4 @@ def _table(validation: Any) -> Tensor:
             where = source.locate(row) or f"row {row}"
             raise ValueError(f"validation: {where} has NaN, or +inf in float32")
         parts.append(part)
-    if not sum(part.numel() for part in parts):
-        raise ValueError("validation: wanted at least one row of one neuron, got none")
-    table = torch.cat(parts).t().contiguous()
-    table.numpy().sort(1)  # in place
-    return table
+    return parts

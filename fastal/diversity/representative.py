@@ -9,6 +9,7 @@ from torch import Tensor
 from fastal.diversity.adaptive import Adaptive
 from fastal.diversity.centroids import Centroids, digest
 from fastal.diversity.direction import Direction
+from fastal.errors import naming
 from fastal.pipeline import run, run_resumable
 from fastal.reducer import Reducer
 from fastal.reference import unit_rows
@@ -29,6 +30,11 @@ class Representativeness(Centroids):
     """
 
     def __init__(self, pool: Tensor, training: Tensor, *, fast: bool = False) -> None:
+        # Where not even an empty chunk came, the columns are not known.
+        width = pool.shape[1] or training.shape[1] or 1
+        pool, training = (
+            sums if sums.shape[1] else sums.new_zeros(1, width) for sums in (pool, training)
+        )
         if pool.shape != training.shape:
             raise ValueError(
                 f"training: wanted rows of {pool.shape[1]} columns, as the pool has, "
@@ -40,6 +46,10 @@ class Representativeness(Centroids):
         """The scores of rows [n, D], [n] float32; NaN for rows that are not finite."""
         found = self.similarities(x, backend)
         return found[:, 0] - found[:, 1]
+
+    def arguments(self) -> dict[str, Any]:
+        """The directions' digest, under a name of their own, and `fast`."""
+        return {"directions": digest(self.units), "fast": self.fast}
 
 
 def representative(pool: Any, training: Any, k: int, **options: Any) -> Picks:
@@ -122,7 +132,8 @@ def reducer_for(
 ) -> tuple[Stages, dict[str, Any]]:
     """The reducer that selects in this way, and the arguments that make a difference to it."""
     k = checked_count("k", k)
-    of_training = run(Direction(on_invalid=on_invalid), open_pool(training))
+    with naming("training"):
+        of_training = run(Direction(on_invalid=on_invalid), open_pool(training))
     how: dict[str, Any] = {"on_invalid": on_invalid, "backend": backend}
 
     measure = partial(Representativeness, fast=fast)

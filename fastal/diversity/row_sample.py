@@ -28,6 +28,7 @@ class RowSample:
     """
 
     def __init__(self, n: int, width: int, seed: int) -> None:
+        self.width = width
         self._n = n
         self._seed = seed
         self._bar = -np.inf, _LAST  # key and row to beat

@@ -13,13 +13,17 @@ from torch.nn.functional import pad
 # Bytes of a block's rows, or of its products if these are more, for each thread of a CPU; on a
 # GPU in all. Half as much costs a twentieth at 100 centroids, and more falls out of the cache.
 _BLOCK_BYTES, _MOST_BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 21, 1 << 24, 1 << 27
-# BLAS adds in another order for a few rows, for a matrix with a vector, and for rows that begin at
-# odd addresses: blocks are padded to these, so that no row's similarity depends on its block.
-FEWEST_ROWS, _FEWEST_CENTROIDS, _ALIGNMENT = 64, 2, 16
+# BLAS adds in another order for a few rows, for rows that begin at odd addresses, for a lone
+# centroid, and for those left over from its tiles. Blocks are padded to so many rows, and to such
+# addresses, so that no row's similarity depends on its block; centroids to a multiple, so that
+# equal ones tie. One or two, of which all similarities are wanted, go as two: several times faster
+# than as a tile.
+FEWEST_ROWS, _ALIGNMENT, _FEWEST_CENTROIDS = 64, 16, 2
+_TILE_CENTROIDS = {torch.float32: 16, torch.float64: 24}
 # Lengths whose squares, and their sum, float32 has in full precision: rows of others are looked at
 # again, in float64.
 LEAST_LENGTH, MOST_LENGTH = 2.0**-40, 2.0**60
-_SECOND_LOOK_BYTES = 1 << 24
+_SECOND_LOOK_BYTES = 1 << 22
 
 
 def nearest(
@@ -42,11 +46,12 @@ def nearest(
     cluster = torch.empty(len(x), dtype=torch.int64, device=x.device)
     best = torch.empty(len(x), dtype=dtype_for(x), device=x.device)
     length = torch.empty_like(best)
-    padded = _padded(units, x)
+    padded = _padded(units.to(best.dtype), _TILE_CENTROIDS[best.dtype])
     limit = most_rows(x, padded)
     buffer = torch.empty(limit, len(padded), dtype=best.dtype, device=x.device)
     for rows, block in blocks(x, limit):
-        products = torch.mm(block, padded.t(), out=buffer[: len(block)])[: rows.stop - rows.start]
+        products = torch.mm(block, padded.t(), out=buffer[: len(block)])
+        products = products[: rows.stop - rows.start, : len(units)]
         at = first_largest(products, cluster[rows])
         torch.gather(products, 1, at[:, None], out=best[rows, None])
         length[rows] = torch.linalg.vector_norm(block, dim=1)[: len(products)]
@@ -66,7 +71,10 @@ def similarities(x: Tensor, units: Tensor, fast: bool = False) -> Tensor:  # noq
     Returns:
         [N, K] float32 in [-1, 1], as exact as those of `nearest`; NaN for rows that are not finite.
     """
-    padded = _padded(units, x)
+    multiple = (
+        _TILE_CENTROIDS[dtype_for(x)] if len(units) > _FEWEST_CENTROIDS else _FEWEST_CENTROIDS
+    )
+    padded = _padded(units.to(dtype_for(x)), multiple)
     room = len(x) + FEWEST_ROWS  # for what comes of the rows of zeros after the last block
     products = torch.empty(room, len(padded), dtype=padded.dtype, device=x.device)
     length = torch.empty(room, dtype=padded.dtype, device=x.device)
@@ -94,8 +102,10 @@ def look_again(x: Tensor, units: Tensor, similarity: Tensor, cluster: Tensor | N
     of_row = similarity if cluster is not None else similarity[:, 0]
     again = of_row.isinf().nonzero()[:, 0]
     n_rows = max(1, _SECOND_LOOK_BYTES // (8 * max(units.shape)))
+    padded = _padded(units.double(), _TILE_CENTROIDS[torch.float64])
     for rows in torch.split(again, n_rows):
-        exact = unit_rows(x[rows]) @ units.double().t()
+        exact = widened(unit_rows(x[rows]), FEWEST_ROWS) @ padded.t()
+        exact = exact[: len(rows), : len(units)]
         if cluster is None:
             similarity[rows] = exact.float()
         else:
@@ -127,10 +137,10 @@ def dtype_for(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _padded(units: Tensor, x: Tensor) -> Tensor:
-    """The centroids as wide as blocks of `x`, one repeated where BLAS wants more of them."""
-    units = widened(units.to(dtype_for(x)))
-    return units if len(units) >= _FEWEST_CENTROIDS else units.repeat(_FEWEST_CENTROIDS, 1)
+def _padded(units: Tensor, multiple: int) -> Tensor:
+    """The centroids as wide as blocks, and the first once more for each that a multiple lacks."""
+    units = widened(units)
+    return torch.cat((units, units[:1].expand(-len(units) % multiple, -1)))
 
 
 def widened(block: Tensor, fewest_rows: int = 0) -> Tensor:
