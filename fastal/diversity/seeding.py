@@ -34,7 +34,8 @@ def moved(units: Tensor, sums: Tensor, sample: Tensor) -> Tensor:
     """The new centroids [K, D]: the directions of the sums of the members of each cluster.
 
     Clusters without members, or whose members cancel, begin anew at the rows of the sample that
-    are farthest from all other centroids, one after the other.
+    are farthest from all other centroids, one after the other; they stay where all of it is at
+    centroids already, as similarities tell.
 
     Args:
         units: [K, D] float32, the centroids before, which stay where the sample is too small.
@@ -50,7 +51,10 @@ def moved(units: Tensor, sums: Tensor, sample: Tensor) -> Tensor:
         return found
     full = (sums != 0).any(1)
     closest = nearest(sample, found[full])[1]
+    at_centroids = 1 - (sample.shape[1] + 8) * 2.0**-24  # what 1 may be off by, see `nearest`
     for cluster in empty:
+        if closest.min() >= at_centroids:
+            break
         found[cluster] = sample[closest.argmin()]
         closest = torch.maximum(closest, nearest(sample, found[cluster, None])[1])
     return found
