@@ -72,14 +72,21 @@ def info() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("fastal-demo"),
     show_default=True,
-    help="The folder for logits, picks and picture.",
+    help="The folder for what is read, picks and picture.",
+)
+@click.option(
+    "--strategy",
+    type=click.Choice(["uncertainty", "clusters", "outliers", "representative"]),
+    default="uncertainty",
+    show_default=True,
+    help="How to pick.",
 )
 @click.option("--seeds", type=click.IntRange(min=1), default=10, show_default=True)
 @reports_bad_input
-def demo(out: Path, seeds: int) -> None:
+def demo(out: Path, strategy: str, seeds: int) -> None:
     """Pick rows from a real pool, and measure what labelling them is worth."""
     try:
         from fastal.demo import run_demo
     except ModuleNotFoundError as error:
         raise click.UsageError(f"{error}; the demo needs: pip install 'fastal[demo]'") from error
-    run_demo(out, seeds)
+    run_demo(out, seeds, strategy)
