@@ -18,39 +18,18 @@ import shutil
 import statistics
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import fastal
+from benchmarks.turns import means, seconds, turns
 from fastal import checkpoint
 from fastal.sources.files import Files
 
 CLASSES = 1000
-Work = Callable[[], object]
-
-
-def seconds(work: Work, before: Work = lambda: None) -> float:
-    before()
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def turns(*works: Work, rounds: int, before: Work = lambda: None) -> list[list[float]]:
-    """Seconds of each in every round."""
-    taken = []
-    for number in range(rounds + rounds % 2):
-        step = -1 if number % 2 else 1
-        taken.append([seconds(work, before) for work in works[::step]][::step])
-    return taken
-
-
-def means(taken: list[list[float]]) -> list[float]:
-    return [statistics.mean(column) for column in zip(*taken, strict=True)]
 
 
 def write_pool(path: Path, n_bytes: int) -> None:

@@ -135,13 +135,16 @@ def select(
     source = opened if groups is None else Grouped(opened, groups)
     if chunk_bytes is None and callable(by):
         chunk_bytes = _COPIED_BYTES
-    if chunk_bytes is None and isinstance(pool, torch.Tensor) and pool.is_cuda:
-        chunk_bytes = _GPU_CHUNK_BYTES
     picks: Picks = run_resumable(
-        selector, source, arguments, chunk_bytes=chunk_bytes, checkpoint=checkpoint, resume=resume,
-        finish=lambda picks: with_ids(picks, opened),
+        selector, source, arguments, chunk_bytes=chunk_bytes or chunk_bytes_for(pool),
+        checkpoint=checkpoint, resume=resume, finish=lambda picks: with_ids(picks, opened),
     )  # fmt: skip
     return picks
+
+
+def chunk_bytes_for(pool: Any) -> int | None:
+    """How much of a pool to look at in one go; None: the pipeline knows."""
+    return _GPU_CHUNK_BYTES if isinstance(pool, torch.Tensor) and pool.is_cuda else None
 
 
 def with_ids(picks: Picks, pool: Source) -> Picks:

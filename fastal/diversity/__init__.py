@@ -4,6 +4,9 @@ from fastal.diversity.centroids import Centroids, Nearest, nearest_centroid, sim
 from fastal.diversity.cluster_outliers import cluster_outliers
 from fastal.diversity.cluster_sample import ClusterSample
 from fastal.diversity.clusters import CosineClusters
+from fastal.diversity.core_set import CoreSet, k_center
+from fastal.diversity.deduplicator import Deduplicator, Duplicates
+from fastal.diversity.duplicates import deduplicate
 from fastal.diversity.model_outliers import Activations, model_outliers
 from fastal.diversity.representative import adaptive_representative, representative
 
@@ -11,10 +14,15 @@ __all__ = [
     "Activations",
     "Centroids",
     "ClusterSample",
+    "CoreSet",
     "CosineClusters",
+    "Deduplicator",
+    "Duplicates",
     "Nearest",
     "adaptive_representative",
     "cluster_outliers",
+    "deduplicate",
+    "k_center",
     "model_outliers",
     "nearest_centroid",
     "representative",

@@ -148,21 +148,30 @@ def units_of(centroids: Any, name: str) -> Tensor:
     """Rows [K, D] scaled to length 1, float32 on the host; those of length 1 or 0 stay.
 
     Raises:
+        ValueError, TypeError: as `checked_rows`.
+    """
+    rows = checked_rows(centroids, name)
+    # What was scaled before is not scaled again, which would move its last bits.
+    off = (torch.linalg.vector_norm(rows.double(), dim=1, keepdim=True) - 1).abs()
+    return torch.where(off <= _ROUNDING, rows, unit_rows(rows)).float()
+
+
+def checked_rows(x: Any, name: str) -> Tensor:
+    """Rows [K, D] as a tensor on the host.
+
+    Raises:
         ValueError, TypeError: no such rows; the message names `name`, and a row that is not finite.
     """
-    rows = as_tensor(centroids, name)
+    rows = as_tensor(x, name)
     if rows.ndim != 2 or not rows.numel():
         raise ValueError(f"{name}: wanted [rows, columns], got shape {tuple(rows.shape)}")
     if rows.is_complex():
         raise TypeError(f"{name}: wanted real numbers, got {rows.dtype}")
     rows = rows.cpu()
-    units = unit_rows(rows)
-    broken = units.isnan().any(1).nonzero()[:, 0]
+    broken = (~rows.isfinite().all(1)).nonzero()[:, 0]
     if len(broken):
         raise ValueError(f"{name}: row {int(broken[0])} has NaN or an infinite value")
-    # What was scaled before is not scaled again, which would move its last bits.
-    off = (torch.linalg.vector_norm(rows.double(), dim=1, keepdim=True) - 1).abs()
-    return torch.where(off <= _ROUNDING, rows, units).float()
+    return rows
 
 
 def digest(x: Tensor) -> str:

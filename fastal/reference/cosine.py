@@ -8,13 +8,14 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 # Bytes of a block's rows, or of its products if these are more, for each thread of a CPU; on a
 # GPU in all. Half as much costs a twentieth at 100 centroids, and more falls out of the cache.
 _BLOCK_BYTES, _MOST_BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 21, 1 << 24, 1 << 27
-# BLAS adds in another order for a few rows, and for a matrix with a vector: blocks are padded to
-# these, so that no row's similarity depends on where its block ends.
-_FEWEST_ROWS, _FEWEST_CENTROIDS = 64, 2
+# BLAS adds in another order for a few rows, for a matrix with a vector, and for rows that begin at
+# odd addresses: blocks are padded to these, so that no row's similarity depends on its block.
+FEWEST_ROWS, _FEWEST_CENTROIDS, _ALIGNMENT = 64, 2, 16
 # Lengths whose squares, and their sum, float32 has in full precision: rows of others are looked at
 # again, in float64.
 LEAST_LENGTH, MOST_LENGTH = 2.0**-40, 2.0**60
@@ -39,14 +40,14 @@ def nearest(
         is not finite has similarity NaN and cluster -1.
     """
     cluster = torch.empty(len(x), dtype=torch.int64, device=x.device)
-    best = torch.empty(len(x), dtype=_dtype_for(x), device=x.device)
+    best = torch.empty(len(x), dtype=dtype_for(x), device=x.device)
     length = torch.empty_like(best)
-    units = _padded(units.to(best.dtype))
-    most_rows = _most_rows(x, units)
-    buffer = torch.empty(most_rows, len(units), dtype=best.dtype, device=x.device)
-    for rows, block in blocks(x, most_rows):
-        products = torch.mm(block, units.t(), out=buffer[: len(block)])[: rows.stop - rows.start]
-        at = _first_largest(products, cluster[rows])
+    padded = _padded(units, x)
+    limit = most_rows(x, padded)
+    buffer = torch.empty(limit, len(padded), dtype=best.dtype, device=x.device)
+    for rows, block in blocks(x, limit):
+        products = torch.mm(block, padded.t(), out=buffer[: len(block)])[: rows.stop - rows.start]
+        at = first_largest(products, cluster[rows])
         torch.gather(products, 1, at[:, None], out=best[rows, None])
         length[rows] = torch.linalg.vector_norm(block, dim=1)[: len(products)]
     similarity = _over(best, length).float()
@@ -65,14 +66,15 @@ def similarities(x: Tensor, units: Tensor, fast: bool = False) -> Tensor:  # noq
     Returns:
         [N, K] float32 in [-1, 1], as exact as those of `nearest`; NaN for rows that are not finite.
     """
-    padded = _padded(units.to(_dtype_for(x)))
-    products = torch.empty(len(x), len(padded), dtype=padded.dtype, device=x.device)
-    length = torch.empty(len(x), 1, dtype=padded.dtype, device=x.device)
-    for rows, block in blocks(x, _most_rows(x, padded)):
-        n_rows = rows.stop - rows.start
-        products[rows] = torch.mm(block, padded.t())[:n_rows]
-        length[rows, 0] = torch.linalg.vector_norm(block, dim=1)[:n_rows]
-    found = _over(products[:, : len(units)], length).float()
+    padded = _padded(units, x)
+    room = len(x) + FEWEST_ROWS  # for what comes of the rows of zeros after the last block
+    products = torch.empty(room, len(padded), dtype=padded.dtype, device=x.device)
+    length = torch.empty(room, dtype=padded.dtype, device=x.device)
+    for rows, block in blocks(x, most_rows(x, padded)):
+        into = slice(rows.start, rows.start + len(block))
+        torch.mm(block, padded.t(), out=products[into])
+        torch.linalg.vector_norm(block, dim=1, out=length[into])
+    found = _over(products[: len(x), : len(units)], length[: len(x), None]).float()
     look_again(x, units, found)
     return found
 
@@ -97,7 +99,7 @@ def look_again(x: Tensor, units: Tensor, similarity: Tensor, cluster: Tensor | N
         if cluster is None:
             similarity[rows] = exact.float()
         else:
-            cluster[rows] = at = _first_largest(exact)
+            cluster[rows] = at = first_largest(exact)
             similarity[rows] = exact.gather(1, at[:, None])[:, 0].float()
     similarity.clamp_(-1, 1)
     if cluster is not None:
@@ -120,33 +122,41 @@ def length_is_told(length: Tensor) -> Tensor:
     return (length >= LEAST_LENGTH) & (length <= MOST_LENGTH)
 
 
-def _dtype_for(x: Tensor) -> torch.dtype:
+def dtype_for(x: Tensor) -> torch.dtype:
     """What to compute with."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _padded(units: Tensor) -> Tensor:
-    """The centroids, one repeated where BLAS wants more of them."""
+def _padded(units: Tensor, x: Tensor) -> Tensor:
+    """The centroids as wide as blocks of `x`, one repeated where BLAS wants more of them."""
+    units = widened(units.to(dtype_for(x)))
     return units if len(units) >= _FEWEST_CENTROIDS else units.repeat(_FEWEST_CENTROIDS, 1)
 
 
+def widened(block: Tensor, fewest_rows: int = 0) -> Tensor:
+    """Rows with zeros after each up to an alignment, and rows of zeros up to the fewest."""
+    columns = -block.shape[1] % (_ALIGNMENT // block.itemsize)
+    n_rows = max(0, fewest_rows - len(block))
+    return pad(block, (0, columns, 0, n_rows)) if columns or n_rows else block
+
+
 def blocks(x: Tensor, most_rows: int) -> Iterator[tuple[slice, Tensor]]:
-    """The rows by blocks, each in one piece and with rows of zeros after it if it is short."""
+    """The rows by blocks, each in one piece, aligned, and `widened`."""
     for start in range(0, len(x), most_rows):
-        block = x[start : start + most_rows].to(_dtype_for(x)).contiguous()
-        n_rows = len(block)
-        if n_rows < _FEWEST_ROWS:
-            block = torch.cat((block, block.new_zeros(_FEWEST_ROWS - n_rows, x.shape[1])))
-        yield slice(start, start + n_rows), block
+        given = x[start : start + most_rows].to(dtype_for(x)).contiguous()
+        block = widened(given, FEWEST_ROWS)
+        if block.data_ptr() % _ALIGNMENT:
+            block = block.clone()
+        yield slice(start, start + len(given)), block
 
 
-def _most_rows(x: Tensor, units: Tensor) -> int:
+def most_rows(x: Tensor, units: Tensor) -> int:
     """Rows of a block: as many as they and their products have room for."""
     if x.device.type == "cpu":
         n_bytes = min(_BLOCK_BYTES * torch.get_num_threads(), _MOST_BLOCK_BYTES)
     else:
         n_bytes = _GPU_BLOCK_BYTES
-    return max(_FEWEST_ROWS, n_bytes // (max(units.shape) * units.itemsize))
+    return max(FEWEST_ROWS, n_bytes // (max(units.shape) * units.itemsize))
 
 
 def _over(products: Tensor, length: Tensor) -> Tensor:
@@ -154,7 +164,7 @@ def _over(products: Tensor, length: Tensor) -> Tensor:
     return products.div_(length).masked_fill_(~length_is_told(length), math.inf)
 
 
-def _first_largest(products: Tensor, out: Tensor | None = None) -> Tensor:
+def first_largest(products: Tensor, out: Tensor | None = None) -> Tensor:
     """Where the largest of each row is, the first of equals."""
     if out is None:
         out = torch.empty(len(products), dtype=torch.int64, device=products.device)

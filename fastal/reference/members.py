@@ -33,7 +33,9 @@ def unit_sums(x: Tensor, cluster: Tensor, n_clusters: int) -> Tensor:
             of_rows = cluster[part][rows]
             of_rows = torch.where(of_rows < 0, n_clusters, of_rows)
             places = of_rows[:, None].expand(-1, x.shape[1])
-            sums.scatter_add_(0, places, _scaled(block[:n_rows], of_rows == n_clusters))
+            sums.scatter_add_(
+                0, places, _scaled(block[:n_rows, : x.shape[1]], of_rows == n_clusters)
+            )
         total += sums[:n_clusters].long()
     return total
 

@@ -1,0 +1,186 @@
+"""Diversity sampling on CPUs, against what users have: `python -m benchmarks.diversity`.
+
+Every figure is a ratio within one run; what is compared takes turns. float32, 384 columns. faiss is
+compared where it is installed (pip install faiss-cpu).
+
+    nearest     nearest_centroid, against the bare matrix product of all rows with all centroids
+    clusters    CosineClusters.fit, against the least time in which others reach its inertia
+    outliers    model_outliers, against NumPy's searchsorted by column, and the loop of the method
+    core-set    k_center, rows read a second, against torch's sum over the same matrix
+"""
+
+import argparse
+import os
+import warnings
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans, MiniBatchKMeans
+
+import fastal
+from benchmarks.turns import means, seconds, turns
+from fastal import diversity
+
+WIDTH = 384
+ITERATIONS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 100, 200)
+SAME = 1.001  # times the inertia that is to be reached
+
+
+def nearest(rounds: int) -> None:
+    x = torch.randn(100_000, WIDTH, generator=torch.Generator().manual_seed(0))
+    for k in (2, 100, 1000):
+        centroids = torch.nn.functional.normalize(torch.randn(k, WIDTH))
+        products = torch.empty(len(x), k)
+        taken = turns(
+            lambda: torch.mm(x, centroids.t(), out=products),
+            lambda: diversity.nearest_centroid(x, centroids),
+            lambda: diversity.similarities(x, centroids),
+            rounds=rounds,
+        )
+        bare, ours, all_of_them = means(taken)
+        print(f"nearest     {k:>5} centroids: {2 * x.numel() * k / ours / 1e9:6.1f} GFLOP/s, "
+              f"{bare / ours:6.1%} of the bare product's rate; "
+              f"similarities {bare / all_of_them:6.1%}")  # fmt: skip
+
+
+def embeddings(n_rows: int, seed: int) -> np.ndarray:
+    """Rows about 200 centres of unequal weight, so that no 100 clusters are right."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((200, WIDTH)) @ rng.standard_normal((WIDTH, WIDTH)) / WIDTH**0.5
+    of_rows = rng.choice(200, n_rows, p=rng.dirichlet(np.ones(200)))
+    return (centres[of_rows] + 0.5 * rng.standard_normal((n_rows, WIDTH))).astype(np.float32)
+
+
+def inertia(units: np.ndarray, labels: np.ndarray) -> float:
+    """Of unit rows to the directions of their clusters' sums, whoever made the clusters."""
+    sums = np.zeros((labels.max() + 1, units.shape[1]))
+    np.add.at(sums, labels, units)
+    return 2 * float(len(units) - np.linalg.norm(sums, axis=1).sum())
+
+
+def clusters(rounds: int) -> None:
+    k, x = 100, embeddings(200_000, seed=0)
+    units = x / np.linalg.norm(x, axis=1, keepdims=True)
+    ours, reached = [], []
+    for seed in range(rounds):
+        found = diversity.CosineClusters(k, seed=seed)
+        ours.append(seconds(lambda: found.fit(x)))
+        reached.append(inertia(units, found.assign(x).cluster))
+    goal, mean = float(np.mean(reached)), float(np.mean(ours))
+    print(f"clusters    fastal                    {mean:6.2f} s, inertia {goal:,.0f}")
+    for name, fit in rivals(k, units):
+        spent, best = least_seconds(fit, units, goal * SAME)
+        how = f"{spent:6.2f} s, {spent / mean:5.2f} times as long" if best <= goal * SAME else (
+            f"{spent:6.2f} s, {spent / mean:5.2f} times as long, and not there"
+        )  # fmt: skip
+        print(f"clusters    {name:<25} {how}: inertia {best:,.0f}")
+
+
+Fit = Callable[[int], np.ndarray]  # from most iterations to labels
+
+
+def rivals(k: int, units: np.ndarray) -> Iterator[tuple[str, Fit]]:
+    """What users have, of rows that are normalised already, which costs them nothing here."""
+    for of, name in ((KMeans, "KMeans"), (MiniBatchKMeans, "MiniBatchKMeans")):
+        yield (
+            f"scikit-learn {name}",
+            lambda n, of=of: of(k, n_init=1, max_iter=n, random_state=0).fit(units).labels_,
+        )
+    try:
+        import faiss
+    except ModuleNotFoundError:
+        print("clusters    faiss is not installed")
+        return
+    for name, most in (("all rows", len(units)), ("256 rows a cluster", 256 * k)):
+
+        def fit(n: int, most: int = most) -> np.ndarray:
+            found = faiss.Kmeans(WIDTH, k, niter=n, spherical=True, seed=0,
+                                 max_points_per_centroid=-(-most // k))  # fmt: skip
+            found.train(units)
+            return found.index.search(units, 1)[1][:, 0]
+
+        yield f"faiss, {name}", fit
+
+
+def least_seconds(fit: Fit, units: np.ndarray, goal: float) -> tuple[float, float]:
+    """The time of the fewest iterations that reach the goal, the better of two; what is reached."""
+    for n in ITERATIONS:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it did not converge
+            labels: list[np.ndarray] = []
+            spent = min(seconds(lambda: labels.append(fit(n))) for _ in range(2))
+        reached = inertia(units, labels[-1])
+        if reached <= goal:
+            break
+    return spent, reached
+
+
+def rank(value: float, ordered: list[float]) -> float:
+    """The method's rank of a value, by a search from the lowest on."""
+    index = next((i for i, other in enumerate(ordered) if value < other), len(ordered))
+    if 0 < index < len(ordered):
+        below, above = ordered[index - 1], ordered[index]
+        return (index - 1 + (value - below) / (above - below)) / len(ordered)
+    return index / len(ordered)
+
+
+def outliers(rounds: int) -> None:
+    rng = np.random.default_rng(0)
+    for width, n_rows in ((10, 1_000_000), (WIDTH, 50_000)):
+        pool = rng.standard_normal((n_rows, width), np.float32)
+        for n_validation in (1000, 10_000):
+            validation = rng.standard_normal((n_validation, width), np.float32)
+            table = np.sort(validation, 0).T.copy()
+            measure = diversity.Activations(validation)
+
+            def by_column() -> None:
+                for column, values in zip(table, pool.T, strict=True):
+                    np.searchsorted(column, values, side="right")
+
+            def by_item(few: int = max(1, 20_000 // n_validation)) -> None:
+                ordered = table.tolist()
+                for row in pool[:few].tolist():
+                    [rank(value, of) for value, of in zip(row, ordered, strict=True)]
+
+            taken = turns(
+                by_column, lambda: fastal.select(pool, 1000, measure), by_item, rounds=rounds
+            )
+            numpy, ours, loop = means(taken)
+            rate = pool.size / ours
+            of_loop = max(1, 20_000 // n_validation) * width / loop
+            print(f"outliers    {width:>4} columns, {n_validation:>6,} validation rows: "
+                  f"{rate / 1e6:6.1f} M values/s, {numpy / ours:5.1f} times NumPy's searchsorted, "
+                  f"{rate / of_loop:7.0f} times the loop ({of_loop / 1e6:.2f} M)")  # fmt: skip
+
+
+def core_set(rounds: int) -> None:
+    x = torch.from_numpy(embeddings(200_000, seed=1))
+    for k, metric in ((1000, "cosine"), (100, "euclidean")):
+        taken = turns(
+            lambda: [x.sum() for _ in range(100)],
+            lambda: diversity.k_center(x, k, metric=metric),
+            rounds=rounds,
+        )
+        reading, ours = means(taken)
+        at, limit = k * x.nbytes / ours / 1e9, 100 * x.nbytes / reading / 1e9
+        print(f"core-set    {metric:<10} k = {k:>5}: {ours:6.1f} s, {at:5.1f} GB/s, "
+              f"{at / limit:6.1%} of reading ({limit:.1f})")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    cases = {"nearest": nearest, "clusters": clusters, "outliers": outliers, "core-set": core_set}
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join(cases)}; or all")
+    arguments = parser.parse_args()
+    print(f"fastal {fastal.__version__}, torch {torch.__version__}, {os.cpu_count()} CPUs, "
+          f"{torch.get_num_threads()} threads, {arguments.rounds} rounds")  # fmt: skip
+    for name in arguments.cases or cases:
+        cases[name](arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Distances of rows to the nearest of some centres, as a measure; the centres may change."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastal import backend as backends
+from fastal import reference
+from fastal.diversity.centroids import Centroids, digest
+from fastal.scorer import check_choice
+
+METRICS = ("cosine", "euclidean")
+
+
+class Distance:
+    """The distance of rows to the nearest centre; infinite as long as there is none.
+
+    Args:
+        metric: "cosine", 1 - similarity, or "euclidean".
+        centres: [L, D] float64 on the host, finite, or None. These, not those that come later, are
+            what tells it from others.
+        fast: as for `nearest_centroid`.
+
+    Attributes:
+        began_from: the digest of the first centres, None where there were none.
+    """
+
+    kind = Centroids.kind
+    invalid = Centroids.invalid
+
+    def __init__(self, metric: str, centres: Tensor | None, *, fast: bool) -> None:
+        check_choice("metric", metric, METRICS)
+        self.offers: tuple[str, ...] = Centroids.offers if metric == "cosine" else ("torch",)
+        self.width: int | None = None if centres is None else centres.shape[1]
+        self._metric = metric
+        self._fast = fast
+        self.began_from = None if centres is None else digest(centres)
+        self.centres = centres
+
+    @property
+    def centres(self) -> Tensor | None:
+        """The centres as they were given."""
+        return self._centres
+
+    @centres.setter
+    def centres(self, centres: Tensor | None) -> None:
+        self._centres = self._points = centres
+        if centres is not None and self._metric == "cosine":
+            self._points = reference.unit_rows(centres).float()
+
+    def scores(self, x: Tensor, backend: str) -> Tensor:
+        """The distances of rows [n, D], [n] float32; NaN for rows that are not finite."""
+        if self._points is None:
+            return self._to(x, torch.zeros(1, x.shape[1], device=x.device), backend) + math.inf
+        return self._to(x, self._points.to(x.device), backend)
+
+    def _to(self, x: Tensor, centres: Tensor, backend: str) -> Tensor:
+        if self._metric == "euclidean":
+            return reference.euclidean(x, centres)
+        if len(centres) == 1:
+            return 1 - backends.similarities(x, centres, self._fast, backend=backend)[:, 0]
+        return 1 - backends.nearest(x, centres, self._fast, backend=backend)[1]
+
+    def arguments(self) -> dict[str, Any]:
+        """The metric, the digest of the centres it began with, and `fast`."""
+        return {"metric": self._metric, "labelled": self.began_from, "fast": self._fast}

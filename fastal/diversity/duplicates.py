@@ -1,0 +1,76 @@
+"""Semantic duplicates: rows of a cluster that say what an earlier one says."""
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from fastal.diversity.deduplicator import Deduplicator, Duplicates
+from fastal.pipeline import run_resumable
+from fastal.sources import PathLike, open_pool
+from fastal.sources.files import Files
+from fastal.uncertainty import chunk_bytes_for
+
+_log = logging.getLogger("fastal")
+
+
+def deduplicate(
+    pool: Any,
+    centroids: Any,
+    threshold: float = 0.95,
+    *,
+    memory_bytes: int = 1 << 30,
+    fast: bool = False,
+    on_invalid: str = "raise",
+    backend: str = "auto",
+    chunk_bytes: int | None = None,
+    checkpoint: PathLike | None = None,
+    resume: bool = False,
+) -> Duplicates:
+    """Rows whose cosine similarity to an earlier row of the same cluster is at least the threshold.
+
+    Without them, the pool has the first row of every group of duplicates. It is read once to tell
+    the clusters, and then once for as many clusters as fit into memory together.
+
+    Args:
+        pool: embeddings [N, D]; any pool that `fastal.select` takes, but of iterables only those
+            that can be gone through again and again, such as lists of arrays.
+        centroids: [K, D] array, such as `CosineClusters.centroids`, of any length; a row is in the
+            cluster of its nearest. One compares all rows with all.
+        threshold: from -1 to 1. Rows of zeros have similarity 0 to all.
+        memory_bytes: room for the rows that are compared, 4 D bytes each; beside them, 4 bytes are
+            kept of every row of the pool.
+        fast: as for `nearest_centroid`, to tell clusters.
+        on_invalid: "raise", or "skip" to leave out rows that are not finite, and log their count.
+        backend: as for `nearest_centroid`, to tell clusters.
+        chunk_bytes: how much of the pool to look at in one go; None: as suits.
+        checkpoint: as for `fastal.select`; what it saves may have `memory_bytes`.
+        resume: as for `fastal.select`.
+
+    Returns:
+        Duplicates, arrays of the kind of the pool, NumPy for files. Of earlier rows whose
+        similarities differ by less than (D + 8) 2^-23, any may count as the most similar; the
+        similarity to it is off by at most 2^-22, and that of equal rows is 1.
+
+    Raises:
+        InvalidRows: with on_invalid="raise", naming rows that are not finite.
+        ValueError: a cluster does not fit into memory; or another bad argument, named.
+        TypeError, OSError: as `fastal.select`.
+
+    Source: Abbas et al., SemDeDup: Data-efficient learning at web-scale through semantic
+    deduplication (2023).
+    """
+    reducer = Deduplicator(
+        centroids, threshold, memory_bytes=memory_bytes, fast=fast, on_invalid=on_invalid,
+        backend=backend,
+    )  # fmt: skip
+    source = open_pool(pool)
+    arguments = {**reducer.arguments(), "on_invalid": on_invalid, "backend": backend}
+    found: Duplicates = run_resumable(
+        reducer, source, arguments, chunk_bytes=chunk_bytes or chunk_bytes_for(pool),
+        checkpoint=checkpoint, resume=resume,
+    )  # fmt: skip
+    if reducer.invalid:
+        _log.warning("%d rows are invalid: left out", reducer.invalid)
+    # Of bfloat16, which NumPy lacks, the chunks of files are tensors.
+    return Duplicates(*map(np.asarray, found)) if isinstance(source, Files) else found
