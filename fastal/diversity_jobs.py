@@ -14,6 +14,7 @@ from fastal.arrays import as_tensor
 from fastal.diversity.centroids import Centroids, Embeddings, digest
 from fastal.diversity.cluster_sample import ClusterSample
 from fastal.diversity.clusters import CosineClusters
+from fastal.diversity.core_set import CoreSet
 from fastal.diversity.k_means import Clustering
 from fastal.diversity.model_outliers import Activations
 from fastal.diversity.representative import reducer_for
@@ -158,6 +159,32 @@ def represent_to_file(
     reducer, arguments = reducer_for(training, k, adaptive=adaptive, **options)
     passes = k + 1 if adaptive else 2
     return picks_to_file("represent", reducer, arguments, pool, out, how, passes)
+
+
+def core_set_to_file(
+    pool: Files,
+    k: int,
+    *,
+    out: Path | None,
+    labelled: Files | None = None,
+    how: How | None = None,
+    **options: Any,
+) -> Picks:
+    """Selects rows that leave none of the pool far from all, and writes the picks.
+
+    Args:
+        pool: the files.
+        k: how many rows to pick.
+        out: as for `select_to_file`.
+        labelled: what is labelled already.
+        how: see `How`.
+        options: `metric`, `fast`, `on_invalid` and `backend` of `k_center`.
+    """
+    check_file(out, PICKS_SUFFIXES, pool, labelled)
+    reducer = CoreSet(k, labelled=labelled, **options)
+    arguments = {**options, **reducer.arguments()}
+    passes = min(k, max(pool.n_rows, 1))
+    return picks_to_file("core-set", reducer, arguments, pool, out, how, passes)
 
 
 def _opened(centroids: Path) -> Files:

@@ -135,6 +135,7 @@ JOBS = {
     "cluster": ("npy", ["cluster", "--clusters", 5, "--random", 2, "--max-epochs", 2], "csv"),
     "adaptive": ("parquet", ["represent", "--k", 3, "--adaptive", "--column", "x",
                              "--training", Path("npy/1.npy"), "--id-column", "id"], "csv"),
+    "core set": ("npy", ["core-set", "--k", 4, "--labelled", Path("npy/1.npy")], "jsonl"),
 }  # fmt: skip
 
 

@@ -190,6 +190,18 @@ def test_represent(tmp_path, parquet, pool, other, x):
         assert record["passes"] == (7 if flags else 2)
 
 
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_core_set(tmp_path, pool, other, x, metric):
+    out = tmp_path / "picks.csv"
+    for options, labelled in (([], None), (["--labelled", other], np.load(other))):
+        done = run("core-set", pool, "--k", 7, "--metric", metric, *options, "--out", out)
+        assert done.exit_code == 0, done.output
+        check_picks(out.read_text(), diversity.k_center(x, 7, labelled=labelled, metric=metric))
+        record = json.loads((tmp_path / "run.json").read_text())
+        assert (record["command"], record["passes"]) == ("core-set", 7)
+        assert record["arguments"]["metric"] == metric
+
+
 def test_training_of_the_pools_own_kind_is_read_from_its_column(parquet, other, x):
     lists = pa.FixedSizeListArray.from_arrays(pa.array(np.load(other).ravel()), D)
     pq.write_table(pa.table({"n": [0] * 40, "x": lists}), other.with_suffix(".parquet"))
@@ -215,6 +227,7 @@ def commands(pool, other):
         ["outliers", pool, "--k", 5, "--clusters", 3],
         ["represent", pool, "--k", 5, "--training", other],
         ["represent", pool, "--k", 5, "--training", other, "--adaptive"],
+        ["core-set", pool, "--k", 5, "--labelled", other],
     )
 
 
@@ -256,6 +269,9 @@ def test_what_does_not_fit_is_one_line_and_status_2(tmp_path, pool, other, x):
         (["represent", pool, "--k", 0, "--training", other], "k: wanted at least 1, got 0"),
         (["represent", pool, "--k", 5, "--training", narrow], "training: wanted rows of 6"),
         (["represent", pool, "--k", 5, "--training", broken], f"({broken} row 0) has NaN"),
+        (["core-set", pool, "--k", 0], "k: wanted at least 1, got 0"),
+        (["core-set", pool, "--k", 5, "--labelled", narrow], "columns, wanted 4"),
+        (["core-set", pool, "--k", 5, "--labelled", broken], "labelled: row 0 has NaN"),
         (["cluster", pool, "--clusters", 3, "--backend", "native"], "'native' cannot be used"),
     ):
         done = run(*arguments, "--out", tmp_path / "picks.csv")
@@ -409,6 +425,6 @@ def test_progress_of_several_passes(monkeypatch, tmp_path, pool, other):
 
 
 def test_help():
-    for command in ("cluster", "outliers", "represent"):
+    for command in ("cluster", "outliers", "represent", "core-set"):
         assert command in run("--help").stdout
         assert run(command, "-h").exit_code == 0

@@ -7,7 +7,7 @@ were skipped, so that nobody takes part of a pool for the whole; 130 or 143 afte
 import click
 
 import fastal
-from fastal.cli.diversity import cluster, outliers, represent
+from fastal.cli.diversity import cluster, core_set, outliers, represent
 from fastal.cli.tools import convert, demo, info
 from fastal.cli.uncertainty import score, select
 
@@ -23,5 +23,5 @@ def main() -> None:
     """
 
 
-for _command in (select, score, cluster, outliers, represent, convert, info, demo):
+for _command in (select, score, cluster, outliers, represent, core_set, convert, info, demo):
     main.add_command(_command)

@@ -17,7 +17,12 @@ from fastal.cli.options import (
     run_over,
     with_options,
 )
-from fastal.diversity_jobs import cluster_to_file, outliers_to_file, represent_to_file
+from fastal.diversity_jobs import (
+    cluster_to_file,
+    core_set_to_file,
+    outliers_to_file,
+    represent_to_file,
+)
 
 _FAST = click.option("--fast", is_flag=True, help="On a GPU, products of lower precision.")
 _FIT = with_options(
@@ -137,6 +142,29 @@ def outliers(
 def represent(pool: tuple[str, ...], training: tuple[str, ...], **options: Any) -> None:
     """Print the k rows that are most like the pool, and unlike what was labelled, as CSV."""
     run_over(represent_to_file, pool, options, beside={"training": training})
+
+
+@click.command("core-set")
+@POOL
+@click.option(
+    "--k", type=int, required=True, help="How many rows to pick: a pass over the pool each."
+)
+@click.option(
+    "--labelled",
+    multiple=True,
+    help="Files of the embeddings of what was labelled. May be given several times.",
+)
+@click.option(
+    "--metric", type=click.Choice(["cosine", "euclidean"]), default="cosine", show_default=True
+)
+@_FAST
+@SCORING
+@PICKS_OUT
+@RUNNING
+@reports_bad_input
+def core_set(pool: tuple[str, ...], labelled: tuple[str, ...], **options: Any) -> None:
+    """Print k rows that leave none of the pool far from all picked or labelled ones, as CSV."""
+    run_over(core_set_to_file, pool, options, beside={"labelled": labelled})
 
 
 def _exactly_one(options: dict[str, Any]) -> None:
