@@ -37,6 +37,9 @@ class Checkpoint:
         source: the pool; a checkpoint of another is refused as well.
         resume: go on from the folder's checkpoint if there is one.
 
+    Attributes:
+        passes: how many passes over the pool are over, in a run of several.
+
     Raises:
         ValueError: the pool cannot be told from another; or, where the context begins, the folder
             holds a checkpoint, and `resume` is not set; or it is damaged, or of another run: the
@@ -53,6 +56,7 @@ class Checkpoint:
         self._folder = Path(folder)
         self._path = self._folder / _NAME
         self._resume = resume
+        self.passes = 0
         # Backends differ in a score's last bits, and so may the bytes.
         of = {"fastal": __version__, **run, "instructions": instruction_set(), "pool": pool}
         self._identity = json.loads(json.dumps(of, default=str))
@@ -73,7 +77,9 @@ class Checkpoint:
                 raise ValueError(
                     f"checkpoint: {folder} holds one already: resume it, or remove {self._path}"
                 )
-            self._state = self._load() if self.exists else None
+            if self.exists:
+                self._state = self._load()
+                self.passes = self._state["passes"]
             for left in folder.glob(f".{_NAME}.*.tmp"):  # by a run that was killed as it saved
                 left.unlink()
         except BaseException:
@@ -98,6 +104,7 @@ class Checkpoint:
         """Starts over."""
         self.remove()
         self._state = None
+        self.passes = 0
 
     def restore(self, reducer: Reducer[Any], source: Source) -> int:
         """Gives their state back to both; the row to go on from, 0 without a checkpoint."""
@@ -114,7 +121,10 @@ class Checkpoint:
     def save(self, reducer: Reducer[Any], source: Source, row: int) -> None:
         """Saves the state of a reducer that has taken all rows before `row`."""
         began = time.monotonic()
-        state = {"reducer": reducer.state_dict(), "row": row, "skipped": list(source.skipped)}
+        state = {
+            "reducer": reducer.state_dict(), "row": row, "passes": self.passes,
+            "skipped": list(source.skipped),
+        }  # fmt: skip
         payload = _packed({"identity": self._identity, "state": state})
         with written_whole(self._path) as file:
             file.write(_MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n")

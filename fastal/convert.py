@@ -59,6 +59,6 @@ def convert_picks(picks: Path, out: Path) -> None:
     for name, path in (("picks", picks), ("out", out)):
         if path.suffix not in PICKS_SUFFIXES:
             raise ValueError(f"{name}: wanted a {' or '.join(PICKS_SUFFIXES)} file, got {path}")
-    found = read_picks(picks)
+    found, beside = read_picks(picks)
     with written_whole(out) as file:
-        write_picks(file, found, out.suffix)
+        write_picks(file, found, out.suffix, **beside)

@@ -23,6 +23,7 @@ from fastal.sources.files import Files
 
 _log = logging.getLogger("fastal")
 RECORD = "run.json"  # beside what a command writes
+_WRITE_ALONG = ("score", "convert")  # commands that write while the pool is read
 
 
 @dataclass
@@ -48,18 +49,30 @@ def versions() -> dict[str, str]:
     return found | {package: _version(package) for package in ("torch", "triton", "numpy")}
 
 
-def check_file(out: Path | None, suffixes: Sequence[str], source: Files) -> None:
-    """Raises where the file `out`, or standard output for None, cannot be written."""
+def check_file(
+    out: Path | None, suffixes: Sequence[str], pool: Files, *others: Files | None, name: str = "out"
+) -> None:
+    """Raises where the file `out`, or standard output for None, cannot be written.
+
+    Args:
+        out: the file to be.
+        suffixes: one of which it is to have.
+        pool: is not to be written over,
+        others: nor is what else is read.
+        name: of the option, for messages.
+    """
     if out is None:
         if sys.stdout is None:
-            raise ValueError("out: standard output is closed")
+            raise ValueError(f"{name}: standard output is closed")
         return
     if out.suffix not in suffixes:
-        raise ValueError(f"out: wanted a {' or '.join(suffixes)} file, got {out}")
+        raise ValueError(f"{name}: wanted a {' or '.join(suffixes)} file, got {out}")
     if out.name == RECORD:
-        raise ValueError(f"out: wanted another name than {RECORD}, which is that of the record")
-    if os.path.realpath(out) in [file.file.real() for file in source.files]:
-        raise ValueError(f"out: {out} is a file of the pool")
+        raise ValueError(f"{name}: wanted another name than {RECORD}, which is that of the record")
+    for source in filter(None, (pool, *others)):
+        if os.path.realpath(out) in [file.file.real() for file in source.files]:
+            what = "a file of the pool" if source is pool else "one of the files to read"
+            raise ValueError(f"{name}: {out} is {what}")
     checked(out)
 
 
@@ -89,7 +102,7 @@ class Job:
         self._checkpoint = None
         if how.checkpoint is not None:
             of = {"command": command, **arguments}
-            if command != "select":
+            if command in _WRITE_ALONG:
                 of["out"] = os.path.realpath(out or "")
             self._checkpoint = Checkpoint(how.checkpoint, of, source, resume=how.resume)
         self._context = ExitStack()
@@ -132,13 +145,25 @@ class Job:
         """Whether what was written is to stay where the run ends before its time."""
         return self._checkpoint is not None and self._checkpoint.exists
 
-    def run(self, reducer: Reducer[Result], *, writes_to_terminal: bool = False) -> Result:
-        """The pipeline, under a progress bar unless that would stand amid the output."""
+    def run(
+        self, reducer: Reducer[Result], *, passes: int = 1, writes_to_terminal: bool = False
+    ) -> Result:
+        """The pipeline, under a progress bar unless that would stand amid the output.
+
+        Args:
+            reducer: as for the pipeline.
+            passes: how many it takes, at most.
+            writes_to_terminal: the output is read there.
+        """
         how, meter = self._how, self._meter
         meter.bar = lambda: getattr(reducer, "bar", None)
-        meter.first_row = 0 if self._checkpoint is None else self._checkpoint.row
+        meter.n_passes = passes
+        if self._checkpoint is not None:
+            meter.go_on(self._checkpoint.row, self._checkpoint.passes)
         if meter.first_row:
-            how.reporter.say(f"resumed at row {meter.first_row:,}", "resumed", row=meter.first_row)
+            of_pass = f" of pass {meter.passes + 1}" if passes > 1 else ""
+            line = f"resumed at row {meter.first_row:,}{of_pass}"
+            how.reporter.say(line, "resumed", row=meter.first_row)
         progress = how.reporter.progress(meter, bar=not writes_to_terminal)
         with progress as count:
 
@@ -146,7 +171,10 @@ class Job:
                 count(rows, n_bytes)
                 self._check()
 
-            return run(reducer, self._source, on_chunk, how.chunk_bytes, self._checkpoint)
+            return run(
+                reducer, self._source, on_chunk, how.chunk_bytes, self._checkpoint,
+                meter.begin_pass,
+            )  # fmt: skip
 
     def finish(self, **outcome: Any) -> None:
         """Leaves run.json beside (or in) the output, says how it went, forgets the checkpoint."""
@@ -182,6 +210,7 @@ class Job:
             "pool": pool,
             "skipped": [skipped._asdict() for skipped in source.skipped],
             "rows": meter.done,
+            "passes": meter.passes + 1,
             "resumed_at": meter.first_row,
             "bytes": meter.bytes,
             "seconds": meter.seconds,

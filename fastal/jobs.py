@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from fastal.job import How, Job, check_file, standard_output
 from fastal.outputs import written_whole
 from fastal.picks_files import PICKS_SUFFIXES, write_picks
@@ -40,12 +42,40 @@ def select_to_file(
     """
     selector, arguments = selector_for(k, by, per_group, predicted, **options)
     check_file(out, PICKS_SUFFIXES, pool)
-    with Job("select", pool, out, arguments, how or How()) as job:
-        picks = with_ids(job.run(selector), pool)
-        with standard_output() if out is None else written_whole(out) as file:
-            write_picks(file, picks, ".csv" if out is None else out.suffix)
-        job.finish(invalid=picks.invalid, backend=selector.backend_used)
+    return picks_to_file("select", selector, arguments, pool, out, how)
+
+
+def picks_to_file(
+    command: str,
+    reducer: Any,
+    arguments: dict[str, Any],
+    pool: Files,
+    out: Path | None,
+    how: How | None,
+    passes: int = 1,
+) -> Picks:
+    """Writes the picks that a reducer ends in.
+
+    Args:
+        command: what it is called.
+        reducer: selects, in so many `passes` at most.
+        arguments: what makes a difference to it.
+        pool: the files.
+        out: as for `select_to_file`.
+        how: see `How`.
+        passes: over the pool.
+    """
+    with Job(command, pool, out, arguments, how or How()) as job:
+        picks = with_ids(job.run(reducer, passes=passes), pool)
+        put_picks(out, picks)
+        job.finish(invalid=picks.invalid, backend=reducer.backend_used)
     return picks
+
+
+def put_picks(out: Path | None, picks: Picks, **beside: NDArray[Any]) -> None:
+    """Writes picks to a file that appears whole, or for None to standard output, as CSV."""
+    with standard_output() if out is None else written_whole(out) as file:
+        write_picks(file, picks, ".csv" if out is None else out.suffix, **beside)
 
 
 def score_to_file(

@@ -13,24 +13,30 @@ from numpy.typing import NDArray
 from fastal.outputs import csv_lines
 from fastal.selection import Picks
 
+_Columns = dict[str, NDArray[Any]]
 
-def write_picks(file: BinaryIO, picks: Picks, suffix: str) -> None:
-    """Writes picks, best first: rank (from 1), row, score, and id and group where there are such.
+
+def write_picks(file: BinaryIO, picks: Picks, suffix: str, **beside: NDArray[Any]) -> None:
+    """Writes picks in their order: rank (from 1), row, score, and id and group where there are any.
 
     Args:
         file: open for writing.
         picks: NumPy arrays.
         suffix: ".csv"; ".jsonl", an object a line; ".parquet" (extra `arrow`); or ".json", tasks to
             be imported into Label Studio, where `fastal_score` and `fastal_rank` can be sorted by.
+        beside: more columns, by name, to stand after these.
 
     Raises:
         ModuleNotFoundError: Parquet, and pyarrow is not installed.
     """
-    _WRITERS[suffix](file, picks)
+    _WRITERS[suffix](file, _columns(picks) | beside)
 
 
-def read_picks(path: Path) -> Picks:
+def read_picks(path: Path) -> tuple[Picks, dict[str, NDArray[Any]]]:
     """The picks of a file that `write_picks` wrote; of a .csv file, ids and groups are texts.
+
+    Returns:
+        The picks, and beside them clusters and roles, where there are any.
 
     Raises:
         ValueError: it holds no picks.
@@ -40,11 +46,14 @@ def read_picks(path: Path) -> Picks:
         records = _READERS[path.suffix](path)
         rows = np.array([int(record["row"]) for record in records], np.int64)
         scores = np.array([float(record["score"]) for record in records], np.float32)
+        beside = {name: _column(records, name) for name in ("id", "group", "cluster", "role")}
+        if beside["cluster"] is not None:
+            beside["cluster"] = beside["cluster"].astype(np.int64)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path}: wanted picks, with row and score: {reason}") from error
-    beside = [_column(records, name) for name in ("id", "group")]
-    return Picks(rows, scores, beside[0], 0, beside[1])
+    picks = Picks(rows, scores, beside.pop("id"), 0, beside.pop("group"))
+    return picks, {name: values for name, values in beside.items() if values is not None}
 
 
 def _column(records: list[dict[str, Any]], name: str) -> NDArray[Any] | None:
@@ -74,15 +83,14 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _columns(picks: Picks) -> dict[str, Any]:
+def _columns(picks: Picks) -> _Columns:
     columns = {"rank": np.arange(1, len(picks.rows) + 1), "row": picks.rows, "score": picks.scores}
     beside = {"id": picks.ids, "group": picks.groups}
     return columns | {name: values for name, values in beside.items() if values is not None}
 
 
-def _records(picks: Picks) -> Iterator[dict[str, Any]]:
+def _records(columns: _Columns) -> Iterator[dict[str, Any]]:
     """A dictionary of plain values for each pick; scores in as few digits as tell them apart."""
-    columns = _columns(picks)
     for values in zip(*columns.values(), strict=True):
         yield dict(zip(columns, map(_plain, values), strict=True))
 
@@ -94,8 +102,7 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, type(None))) else str(value)
 
 
-def _write_csv(file: BinaryIO, picks: Picks) -> None:
-    columns = _columns(picks)
+def _write_csv(file: BinaryIO, columns: _Columns) -> None:
     file.write(",".join(columns).encode() + b"\n")
     if len(columns) == 3:
         file.writelines(csv_lines(*columns.values()))
@@ -109,8 +116,8 @@ def _write_csv(file: BinaryIO, picks: Picks) -> None:
         text.truncate()
 
 
-def _write_json_lines(file: BinaryIO, picks: Picks) -> None:
-    for record in _records(picks):
+def _write_json_lines(file: BinaryIO, columns: _Columns) -> None:
+    for record in _records(columns):
         file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
 
 
@@ -124,24 +131,24 @@ def _pyarrow(what: Any) -> Any:
     return pyarrow
 
 
-def _write_parquet(file: BinaryIO, picks: Picks) -> None:
+def _write_parquet(file: BinaryIO, columns: _Columns) -> None:
     pa = _pyarrow("out")
-    columns = {name: pa.array(list(map(_plain, v)) if v.dtype == object else v)
-               for name, v in _columns(picks).items()}  # fmt: skip
-    pa.parquet.write_table(pa.table(columns), file)
+    arrays = {name: pa.array(list(map(_plain, values)) if values.dtype == object else values)
+              for name, values in columns.items()}  # fmt: skip
+    pa.parquet.write_table(pa.table(arrays), file)
 
 
-def _write_tasks(file: BinaryIO, picks: Picks) -> None:
+def _write_tasks(file: BinaryIO, columns: _Columns) -> None:
     """Source: Label Studio's JSON import format; the score goes into `data`, to be sorted by."""
     separator = b"[\n"
-    for record in _records(picks):
+    for record in _records(columns):
         data = {"fastal_rank": record.pop("rank"), "fastal_score": record.pop("score"), **record}
         file.write(separator + json.dumps({"data": data}, ensure_ascii=False).encode())
         separator = b",\n"
     file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
 
 
-_WRITERS: dict[str, Callable[[BinaryIO, Picks], None]] = {
+_WRITERS: dict[str, Callable[[BinaryIO, _Columns], None]] = {
     ".csv": _write_csv,
     ".jsonl": _write_json_lines,
     ".parquet": _write_parquet,

@@ -31,6 +31,7 @@ def run(
     on_chunk: OnChunk | None = None,
     chunk_bytes: int | None = None,
     checkpoint: Checkpoint | None = None,
+    on_pass: Callable[[], None] | None = None,
 ) -> Result:
     """Feeds every chunk of the source to the reducer and returns its result.
 
@@ -42,6 +43,7 @@ def run(
             the state is saved first.
         chunk_bytes: how much of the pool to look at in one go; None: as much as suits a CPU.
         checkpoint: restores the reducer, and saves it now and then.
+        on_pass: called before each pass but the first.
 
     Raises:
         InvalidRows, ValueError, TypeError, OSError: what the reducer or the source found wrong,
@@ -75,6 +77,10 @@ def run(
         n_rows, start = row, 0
         if not next_pass():
             return reducer.result()
+        if checkpoint is not None:
+            checkpoint.passes += 1
+        if on_pass is not None:
+            on_pass()
 
 
 def run_resumable(

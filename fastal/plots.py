@@ -1,10 +1,14 @@
-"""Pictures of the measures. Needs matplotlib (extra `demo`)."""
+"""Pictures of measures and of picks. Needs matplotlib (extra `demo`)."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
+from numpy.typing import NDArray
 
 from fastal.outputs import written_whole
 from fastal.scores import Scores
@@ -41,6 +45,38 @@ def simplex_heat_maps(path: Path) -> Path:
             outward = 1.08 * corner - 0.08 * corners.mean(0)
             ax.text(*outward, label, ha="center", va="center")
     figure.colorbar(image, ax=axes, label="score: 1 = most uncertain", shrink=0.8)
+    with written_whole(path) as file:
+        figure.savefig(file, dpi=150, format="png")
+    return path
+
+
+def map_of_picks(
+    path: Path, embeddings: NDArray[Any], labels: NDArray[Any], picks: Mapping[str, NDArray[Any]]
+) -> Path:
+    """Draws a pool in the plane that shows most of its variance, and writes a PNG.
+
+    Args:
+        path: the file.
+        embeddings: [N, D].
+        labels: [N], whole numbers from 0 to 9, told apart by light colours.
+        picks: rows by what they were picked as, each with a marker of its own.
+    """
+    centred = embeddings - embeddings.mean(0)
+    _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
+    x, y = directions[:2] @ centred.T
+    shares = lengths[:2] ** 2 / (lengths**2).sum()
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    ax = figure.subplots()
+    colours = matplotlib.colormaps["tab10"]
+    for label in np.unique(labels):
+        of = labels == label
+        ax.scatter(x[of], y[of], s=12, color=colours(int(label)), alpha=0.3, lw=0, label=str(label))
+    for (name, rows), marker in zip(picks.items(), "oX^sD", strict=False):
+        ax.scatter(x[rows], y[rows], s=70, marker=marker, color=colours(labels[rows]),
+                   edgecolors="black", label=name)  # fmt: skip
+    ax.set_xlabel(f"first principal component, {shares[0]:.0%} of the variance")
+    ax.set_ylabel(f"second, {shares[1]:.0%}")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="digits, and picks")
     with written_whole(path) as file:
         figure.savefig(file, dpi=150, format="png")
     return path

@@ -18,14 +18,22 @@ class Meter:
         n_rows: of the pool, None if that is not known.
 
     Attributes:
-        first_row: where a resumed run began.
+        n_passes: how often the pool is read, at most.
+        first_row: where a resumed run began, in its pass.
         bar: tells the k-th best score so far, None before there is one.
+        done: rows of this pass that are done with, those of an earlier run included.
+        passes: how many passes are over, those of an earlier run included.
+        rows: of all passes of this run.
+        bytes: of these rows.
     """
 
     def __init__(self, n_rows: int | None) -> None:
         self.n_rows = n_rows
+        self.n_passes = 1
         self.first_row = 0
         self.bar: Callable[[], float | None] = lambda: None
+        self.done = 0
+        self.passes = 0
         self.rows = 0
         self.bytes = 0
         self._began = time.perf_counter()
@@ -36,10 +44,31 @@ class Meter:
         """Since the meter was made, until it was stopped."""
         return (self._ended or time.perf_counter()) - self._began
 
+    def go_on(self, row: int, passes: int) -> None:
+        """A resumed run begins at this row, after so many passes."""
+        self.first_row = self.done = row
+        self.passes = passes
+
+    def count(self, rows: int, n_bytes: int) -> None:
+        """A chunk is done."""
+        self.done += rows
+        self.rows += rows
+        self.bytes += n_bytes
+
+    def begin_pass(self) -> None:
+        """The pool is read once more."""
+        self.done = 0
+        self.passes += 1
+
     @property
-    def done(self) -> int:
-        """Rows of the pool that are done with, those of an earlier run included."""
-        return self.first_row + self.rows
+    def total(self) -> int | None:
+        """Rows of all passes; None if that is not known."""
+        return None if self.n_rows is None else self.n_rows * self.n_passes
+
+    @property
+    def total_done(self) -> int:
+        """Rows of all passes that are done with."""
+        return self.passes * (self.n_rows or 0) + self.done
 
     def stop(self) -> None:
         """The work is done."""
@@ -56,8 +85,10 @@ class Meter:
             "rows_per_second": round(self.rows / seconds),
             "gb_per_second": round(self.bytes / seconds / 1e9, 3),
         }
-        if self.n_rows and self.rows and self._ended is None:
-            found["seconds_left"] = round((self.n_rows - self.done) * seconds / self.rows)
+        if self.n_passes > 1:
+            found |= {"pass": self.passes + 1, "of_passes": self.n_passes}
+        if self.total and self.rows and self._ended is None:
+            found["seconds_left"] = round((self.total - self.total_done) * seconds / self.rows)
         bar = self.bar()
         return found if bar is None else {**found, "kth_score": round(bar, 6)}
 
@@ -65,7 +96,7 @@ class Meter:
         v = self.values()
         gb = self.bytes / 1e9
         line = (
-            f"{v['rows']:,} rows, {gb:.3g} GB in {self.seconds:.3g} s: "
+            f"{self._pass()}{v['rows']:,} rows, {gb:.3g} GB in {self.seconds:.3g} s: "
             f"{v['rows_per_second']:,} rows/s, {gb / max(self.seconds, 1e-9):.3g} GB/s"
         )
         if "seconds_left" in v:
@@ -75,9 +106,15 @@ class Meter:
     def brief(self) -> str:
         """What stands beside a bar."""
         v = self.values()
-        parts = [f"{v['gb_per_second']:.3g} GB/s", f"{v['rows_per_second']:,} rows/s"]
+        parts = [f"{self._pass()}{v['gb_per_second']:.3g} GB/s", f"{v['rows_per_second']:,} rows/s"]
         parts += [f"{_clock(v['seconds_left'])} left"] if "seconds_left" in v else []
         return ", ".join(parts + ([f"k-th {v['kth_score']:.4f}"] if "kth_score" in v else []))
+
+    def _pass(self) -> str:
+        if self.n_passes == 1:
+            return ""
+        number = self.passes + 1
+        return f"pass {number}, " if self._ended is None else f"{number} passes of "
 
 
 class Reporter:
@@ -113,8 +150,7 @@ class Reporter:
         with (_bar if bar else self._lines)(meter) as show:
 
             def on_chunk(rows: int, n_bytes: int) -> None:
-                meter.rows += rows
-                meter.bytes += n_bytes
+                meter.count(rows, n_bytes)
                 show()
 
             yield on_chunk
@@ -138,7 +174,7 @@ class Reporter:
             nonlocal shown
             if meter.seconds - shown >= _SECONDS_A_LINE:
                 shown = meter.seconds
-                share = f"{meter.done / meter.n_rows:.0%}: " if meter.n_rows else ""
+                share = f"{meter.total_done / meter.total:.0%}: " if meter.total else ""
                 self.say(f"{share}{meter}", "progress", **meter.values())
 
         yield show
@@ -177,13 +213,13 @@ def _bar(meter: Meter) -> Iterator[Callable[[], None]]:
     console = Console(stderr=True)
     share, rate = TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.fields[brief]}")
     with Progress(BarColumn(20), share, rate, console=console, transient=True) as bar:
-        task = bar.add_task("", total=meter.n_rows, completed=meter.done, brief="")
+        task = bar.add_task("", total=meter.total, completed=meter.total_done, brief="")
         shown = 0.0
 
         def show() -> None:
             nonlocal shown
-            if meter.seconds - shown >= _SECONDS_A_BAR or meter.done == meter.n_rows:
+            if meter.seconds - shown >= _SECONDS_A_BAR or meter.total_done == meter.total:
                 shown = meter.seconds
-                bar.update(task, completed=meter.done, brief=meter.brief())
+                bar.update(task, completed=meter.total_done, brief=meter.brief())
 
         yield show

@@ -1,4 +1,5 @@
 import os
+import signal
 from itertools import pairwise
 
 import pytest
@@ -41,6 +42,15 @@ def backend(request, monkeypatch):
     if variant:
         monkeypatch.setenv(native.VARIABLE, variant)
     return name, device
+
+
+@pytest.fixture(autouse=True)
+def signals():
+    """Handled after a test as before: a command that a signal has ended ignores all others."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")

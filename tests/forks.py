@@ -122,7 +122,7 @@ def logits_of(seed=0, n=N):
     return np.random.default_rng(seed).standard_normal((n, CLASSES)).astype(np.float32)
 
 
-# Name of the pool, command, suffix of the output.
+# Name of the pool, command (paths are those of other pools), suffix of the output.
 JOBS = {
     "select": ("npy", ["select", "--k", 500], "csv"),
     "quotas": ("npy", ["select", "--per-group", 40, "--group-by-prediction"], "jsonl"),
@@ -132,7 +132,11 @@ JOBS = {
     "text": ("npy", ["score", "--by", "margin", "--by", "entropy"], "csv"),
     "ids": ("parquet", ["select", "--k", 500, "--id-column", "id"], "parquet"),
     "torch": ("parquet", ["score", "--column", "x", "--backend", "torch"], "npy"),
-}
+    "cluster": ("npy", ["cluster", "--clusters", 5, "--random", 2, "--max-epochs", 2], "csv"),
+    "adaptive": ("parquet", ["represent", "--k", 3, "--adaptive", "--column", "x",
+                             "--training", Path("npy/1.npy"), "--id-column", "id"], "csv"),
+    "core set": ("npy", ["core-set", "--k", 4, "--labelled", Path("npy/1.npy")], "jsonl"),
+}  # fmt: skip
 
 
 class Job:
@@ -141,6 +145,7 @@ class Job:
     def __init__(self, server, pools, folder, name):
         self._server = server
         kind, (command, *options), suffix = JOBS[name]
+        options = [pools / option if isinstance(option, Path) else option for option in options]
         self.command = [command, pools / kind, *options]
         self.folder, self.saved = folder, folder / "saved"
         self.out = folder / f"out.{suffix}"

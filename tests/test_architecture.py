@@ -43,7 +43,8 @@ LAYERS = [
     ["fastal"],
     ["fastal.job", "fastal.plots"],
     ["fastal.jobs"],
-    ["fastal.convert", "fastal.demo"],
+    ["fastal.convert", "fastal.diversity_jobs"],
+    ["fastal.demo"],
     ["fastal.cli"],
     ["fastal.__main__"],
 ]

@@ -333,6 +333,28 @@ def test_demo(tmp_path):
     assert (tmp_path / "demo" / "simplex.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("strategy", "files"),
+    [
+        ("clusters", ["clusters"]),
+        ("outliers", ["model-outliers", "cluster-outliers"]),
+        ("representative", ["representative", "adaptive"]),
+    ],
+)
+def test_demo_of_diversity(tmp_path, strategy, files):
+    out = tmp_path / "demo"
+    done = run("demo", "--strategy", strategy, "--out", out, "--seeds", 1)
+    assert done.exit_code == 0, done.output
+    assert "at random" in done.stdout
+    commands = [line.split()[1:] for line in done.stdout.splitlines() if "  fastal " in line]
+    for command, name in zip(commands, files, strict=True):
+        path = out / f"{name}.csv"
+        assert command[-1] == str(path)
+        assert run(*command[:-2]).stdout == path.read_text()
+        assert len(rows_of(path.read_text())) == (30 if strategy == "clusters" else 20)
+    assert (out / f"{strategy}.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_version_and_help():
     assert fastal.__version__ in run("--version").stdout
     for command in ("select", "score", "convert", "info", "demo"):

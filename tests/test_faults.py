@@ -142,7 +142,7 @@ def test_without_a_checkpoint_a_signal_leaves_nothing_behind(server, job, name, 
     job = job(name)
     for module, function, at in (
         ("fastal.pipeline", "_feed", 20),
-        ("fastal.cli", "open_pool", 1),
+        ("fastal.cli.options", "open_pool", 1),
         ("fastal.job", "checked", 1),
     ):
         for more in (["--out", job.out], []):

@@ -119,7 +119,7 @@ class CosineClusters:
         """
         given = None if self.centroids is None else torch.from_numpy(self.centroids)
         reducer = self.reducer(given)
-        self._take(
+        self.take(
             run_resumable(
                 reducer, open_pool(pool), {"clusters": reducer.arguments(), **self._how},
                 chunk_bytes=chunk_bytes, checkpoint=checkpoint, resume=resume,
@@ -127,8 +127,8 @@ class CosineClusters:
         )  # fmt: skip
         return self
 
-    def _take(self, found: Clustering) -> None:
-        """Has found these clusters."""
+    def take(self, found: Clustering) -> None:
+        """Has these clusters, which `reducer` ended in."""
         self.centroids, self.counts = found.centroids.numpy(), found.counts.numpy()
         self.inertia, self.epochs, self.converged = found.inertia, found.epochs, found.converged
 

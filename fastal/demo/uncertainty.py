@@ -1,18 +1,13 @@
-"""The main job on real data: which digits to label next, and what labelling them is worth.
-
-Needs scikit-learn and matplotlib (extra `demo`).
-"""
+"""Uncertainty sampling of the digits, by the logits of a classifier that knows few of them."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from fastal.demo.digits import LABELLED, PICKS, Array, Split, digits, split_of, spread
 from fastal.jobs import select_to_file
 from fastal.outputs import written_whole
 from fastal.plots import simplex_heat_maps
@@ -20,42 +15,22 @@ from fastal.scores import MEASURES
 from fastal.sources.files import Files
 from fastal.uncertainty import select
 
-_LABELLED, _HELD_OUT, _PICKS = 50, 600, 20
 
-Array = NDArray[Any]
-
-
-class Split(NamedTuple):
-    """Rows of the digits for one seed: labelled at first, unlabelled pool, and held out."""
-
-    labelled: Array
-    pool: Array
-    held_out: Array
-
-
-def run_demo(out: Path, seeds: int) -> None:
-    """Runs the demo and prints it; leaves logits, picks and picture in the folder `out`.
-
-    Args:
-        out: a folder, made if missing.
-        seeds: over how many random splits to compare the picks with random rows.
-    """
-    console = Console()
-    out.mkdir(parents=True, exist_ok=True)
-    x, y = load_digits(return_X_y=True)
-    x = x / 16  # pixels are 0 to 16
-    split = _split(len(x), seed=0)
+def run(console: Console, out: Path, seeds: int) -> None:
+    """Runs the demo; leaves logits, picks and picture in the folder `out`."""
+    x, y = digits()
+    split = split_of(len(x), seed=0)
     logits = _logits(x, y, split.labelled, split.pool)
     with written_whole(out / "logits.npy") as file:
         np.save(file, logits)
     console.print(
-        f"A classifier trained on {_LABELLED} digits predicts a pool of {len(logits):,} others."
-        f"\nThe {_PICKS} most worth labelling, as picked by\n\n"
-        f"  fastal select {out / 'logits.npy'} --k {_PICKS} --by margin\n",
+        f"A classifier trained on {LABELLED} digits predicts a pool of {len(logits):,} others."
+        f"\nThe {PICKS} most worth labelling, as picked by\n\n"
+        f"  fastal select {out / 'logits.npy'} --k {PICKS} --by margin\n",
         highlight=False,
     )
     picks = select_to_file(
-        Files([out / "logits.npy"]), _PICKS, "margin", out=out / "picks.csv",
+        Files([out / "logits.npy"]), PICKS, "margin", out=out / "picks.csv",
         kind="logits", on_invalid="raise", backend="auto",
     )  # fmt: skip
     table = Table("rank", "row", "score", "predicted", "true", "")
@@ -68,11 +43,6 @@ def run_demo(out: Path, seeds: int) -> None:
     console.print(_comparison(x, y, seeds))
     picture = simplex_heat_maps(out / "simplex.png")
     console.print(f"The four scores on three labels: {picture}", highlight=False)
-
-
-def _split(n_rows: int, seed: int) -> Split:
-    order = np.random.default_rng(seed).permutation(n_rows)
-    return Split(*np.split(order, (_LABELLED, n_rows - _HELD_OUT)))
 
 
 def _logits(x: Array, y: Array, labelled: Array, rows: Array) -> Array:
@@ -94,7 +64,7 @@ def _comparison(x: Array, y: Array, seeds: int) -> Table:
         return float((predicted == y[split.held_out]).mean())
 
     for seed in range(seeds):
-        split = _split(len(x), seed)
+        split = split_of(len(x), seed)
         logits = _logits(x, y, split.labelled, split.pool)
         is_wrong = logits.argmax(1) != y[split.pool]
         wrong["pool"].append(is_wrong.mean())
@@ -102,23 +72,19 @@ def _comparison(x: Array, y: Array, seeds: int) -> Table:
         for name in strategies:
             if name == "random":
                 rng = np.random.default_rng(seeds + seed)
-                rows = rng.choice(len(logits), _PICKS, replace=False)
+                rows = rng.choice(len(logits), PICKS, replace=False)
             else:
-                rows = select(logits, _PICKS, name).rows
+                rows = select(logits, PICKS, name).rows
             wrong[name].append(is_wrong[rows].mean())
             labelled = np.concatenate((split.labelled, split.pool[rows]))
             accuracy[name].append(held_out_accuracy(split, labelled))
 
     table = Table(
         "rows labelled", "misclassified among them", "accuracy with them added",
-        title=f"What {_PICKS} more labels are worth: mean ± standard deviation over {seeds} splits",
+        title=f"What {PICKS} more labels are worth: mean ± standard deviation over {seeds} splits",
     )  # fmt: skip
-    table.add_row("none (the whole pool)", _spread(wrong["pool"]), _spread(accuracy["before"]))
+    table.add_row("none (the whole pool)", spread(wrong["pool"]), spread(accuracy["before"]))
     for name in strategies:
         label = "at random" if name == "random" else f"by {name.replace('_', ' ')}"
-        table.add_row(label, _spread(wrong[name]), _spread(accuracy[name]))
+        table.add_row(label, spread(wrong[name]), spread(accuracy[name]))
     return table
-
-
-def _spread(shares: list[float]) -> str:
-    return f"{np.mean(shares):.1%} ± {np.std(shares):.1%}"

@@ -1,0 +1,171 @@
+"""What commands have in common: options, how a pool is opened and run over, what is bad input."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import click
+
+from fastal.backend import BACKENDS
+from fastal.errors import Interrupted
+from fastal.interrupts import raising
+from fastal.job import How
+from fastal.progress import Reporter
+from fastal.sources import Source, open_pool
+from fastal.sources.files import Files
+
+_Command = Callable[..., Any]
+
+
+class _BadInput(click.ClickException):
+    exit_code = 2
+
+
+def reports_bad_input(command: _Command) -> _Command:
+    """Turns an error about arguments or files into one line and exit status 2."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            with raising() as end:
+                try:
+                    return command(*args, **kwargs)
+                except Interrupted as interrupted:
+                    end()
+                    saved = "; --resume goes on" if kwargs.get("checkpoint") else ""
+                    click.echo(f"{interrupted}{saved}", err=True)
+                    click.get_current_context().exit(128 + interrupted.signal)
+        except BrokenPipeError:
+            raise  # whoever read the output has seen enough: click ends quietly
+        except (ValueError, TypeError, OSError, ImportError) as error:
+            raise _BadInput(" ".join(str(error).split())) from error
+
+    return wrapped
+
+
+def with_options(*options: _Command) -> _Command:
+    """Decorates a command with options, in this order."""
+
+    def decorated(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorated
+
+
+POOL = with_options(
+    click.argument("pool", nargs=-1, required=True, metavar="POOL..."),
+    click.option("--column", help="The array or column to read, where a file has several."),
+    click.option("--columns", help="Columns to read, one a class: names or patterns, with commas."),
+    click.option("--id-column", help="The array or column of ids, which travel to the picks."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float16", "bfloat16", "float32", "float64"]),
+        help="What a column of plain bytes holds.",
+    ),
+    click.option(
+        "--on-bad-file",
+        type=click.Choice(["raise", "skip"]),
+        default="raise",
+        show_default=True,
+        help="Files that are unreadable, cut short or of another shape: stop, or leave them out, "
+        "name them, and exit with status 3.",
+    ),
+)
+K = click.option("--k", type=int, help="How many rows to pick. Without it, --per-group says so.")
+GROUPS = with_options(
+    click.option(
+        "--per-group", type=int, help="At most so many rows of a group; without --k, exactly."
+    ),
+    click.option("--group-column", help="The array or column of groups."),
+)
+SCORING = with_options(
+    click.option(
+        "--on-invalid",
+        type=click.Choice(["raise", "skip"]),
+        default="raise",
+        show_default=True,
+        help="Rows with NaN, +inf or no finite value, of embeddings with any that is not finite: "
+        "stop, or leave them out and count them.",
+    ),
+    click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True),
+)
+PICKS_OUT = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="A .csv, .jsonl, .parquet or .json file (Label Studio tasks); default: CSV on standard "
+    "output.",
+)
+RUNNING = with_options(
+    click.option(
+        "--checkpoint",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="A folder to save the state in, every 30 seconds and on SIGINT or SIGTERM.",
+    ),
+    click.option("--resume", is_flag=True, help="Go on from the checkpoint, if there is one."),
+    click.option(
+        "--chunk-mb",
+        type=click.IntRange(min=1),
+        help="How much of the pool to look at in one go. Default: 32, or 256 of mapped files.",
+    ),
+    click.option("--quiet", is_flag=True, help="No progress, no summary."),
+    click.option("--log-json", is_flag=True, help="Progress and messages as JSON, one a line."),
+)
+
+
+def check_quotas(options: dict[str, Any], has_groups: object) -> None:
+    """Whether it is said how many rows to pick, by `K` or `GROUPS`."""
+    if options["k"] is None and options["per_group"] is None:
+        raise click.UsageError("Missing option '--k' or '--per-group'.")
+    if options["per_group"] is None and has_groups:
+        raise click.UsageError("Groups are for --per-group.")
+
+
+def run_over(
+    work: Callable[..., Any],
+    pool: tuple[str, ...],
+    options: dict[str, Any],
+    group_column: str | None = None,
+    beside: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> None:
+    """Opens the pool and does the work on it, as the options of `POOL` and `RUNNING` say.
+
+    Args:
+        work: takes the pool, `how`, what else is opened, and the other options.
+        pool: paths.
+        options: by name.
+        group_column: of the pool.
+        beside: other pools to open, by name: of the same column.
+    """
+    reporter = Reporter(quiet=options.pop("quiet"), as_json=options.pop("log_json"))
+    chunk_mb = options.pop("chunk_mb")
+    how = How(
+        options.pop("checkpoint"),
+        options.pop("resume"),
+        None if chunk_mb is None else chunk_mb << 20,
+        reporter,
+    )
+    column, columns = options.pop("column"), options.pop("columns")
+    if column and columns:
+        raise ValueError("columns: not together with column")
+    read = {"column": columns.split(",") if columns else column, "dtype": options.pop("dtype")}
+    with reporter.warnings():
+        source = open_pool(
+            list(pool),
+            group_column=group_column,
+            **read,
+            **{name: options.pop(name) for name in ("id_column", "on_bad_file")},
+        )
+        assert isinstance(source, Files)
+        others = {name: _open_beside(paths, **read) for name, paths in beside.items() if paths}
+        work(source, how=how, **others, **options)
+    if source.skipped:
+        click.get_current_context().exit(3)
+
+
+def _open_beside(paths: Sequence[str], column: Any, dtype: str | None) -> Source:
+    has_names = not all(path.endswith(".npy") for path in paths)
+    return open_pool(list(paths), column=column if has_names else None, dtype=dtype)
