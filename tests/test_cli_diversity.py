@@ -268,7 +268,10 @@ def test_what_does_not_fit_is_one_line_and_status_2(tmp_path, pool, other, x):
         (["outliers", pool, "--per-group", 2, "--clusters", 3], "groups: wanted a label a row"),
         (["represent", pool, "--k", 0, "--training", other], "k: wanted at least 1, got 0"),
         (["represent", pool, "--k", 5, "--training", narrow], "training: wanted rows of 6"),
-        (["represent", pool, "--k", 5, "--training", broken], f"(training: {broken} row 0) has NaN"),
+        (
+            ["represent", pool, "--k", 5, "--training", broken],
+            f"(training: {broken} row 0) has NaN",
+        ),
         (["core-set", pool, "--k", 0], "k: wanted at least 1, got 0"),
         (["core-set", pool, "--k", 5, "--labelled", narrow], "columns, wanted 4"),
         (["core-set", pool, "--k", 5, "--labelled", broken], "labelled: row 0 has NaN"),

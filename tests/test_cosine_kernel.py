@@ -34,7 +34,7 @@ def oracle(x, units):
     """Similarities in float64, of rows that are normalised first."""
     x, units = x.double().numpy(), units.double().numpy()
     return torch.from_numpy(
-        np.einsum("nd,kd->nk", x / np.sqrt((x * x).sum(1, keepdims=True)), units)
+        np.einsum("ij,kj->ik", x / np.sqrt((x * x).sum(1, keepdims=True)), units)
     )
 
 
