@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 # Bytes of a block's rows, or of its products if these are more, for each thread of a CPU; on a
 # GPU in all. Half as much costs a twentieth at 100 centroids, and more falls out of the cache.
-_BLOCK_BYTES, _MOST_BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 21, 1 << 24, 1 << 27
+_BLOCK_BYTES, _MOST_BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 22, 1 << 25, 1 << 27
 # BLAS adds in another order for a few rows, for rows that begin at odd addresses, for a lone
 # centroid, and for those left over from its tiles. Blocks are padded to so many rows, and to such
 # addresses, so that no row's similarity depends on its block; centroids to a multiple, so that
