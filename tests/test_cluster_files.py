@@ -6,8 +6,10 @@ import pickle
 import numpy as np
 import pytest
 
-from fastal import checkpoint
+from fastal import InvalidRows, checkpoint
 from fastal.diversity import CosineClusters
+from fastal.diversity.centroids import Centroids
+from fastal.diversity.epoch import Epoch
 from fastal.diversity.k_means import KMeans
 from tests.test_clusters import blobs
 
@@ -170,3 +172,23 @@ def test_states_are_refused_by_others(batch_rows):
         CosineClusters(3, batch_rows=batch_rows).reducer().load_state_dict(torn)
     with pytest.raises(ValueError, match=r"^load_state_dict: the state lacks"):
         CosineClusters(3).reducer().load_state_dict({})
+
+
+@pytest.mark.parametrize("batch_rows", [None, 7])
+def test_a_chunk_that_is_refused_leaves_no_trace(batch_rows):
+    """Neither one with a row that is not finite, nor one whose file is cut short meanwhile."""
+    x = blobs(0, 60)
+    epoch = Epoch(Centroids(x[:3]), batch_rows)
+    epoch.update(x[:30])
+    before = pickle.dumps(epoch.state_dict())
+    broken = x[30:].copy()
+    broken[-1, 0] = np.nan
+    with pytest.raises(InvalidRows, match="row 59 has NaN"):
+        epoch.update(broken)
+
+    def cut_short():
+        raise Stop
+
+    with pytest.raises(Stop):
+        epoch.update(x[30:], confirm=cut_short)
+    assert pickle.dumps(epoch.state_dict()) == before
