@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-# Bytes of a block's rows, or of its products if these are more, for each thread of a CPU; on a
-# GPU in all. Half as much costs a twentieth at 100 centroids, and more falls out of the cache.
-_BLOCK_BYTES, _MOST_BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 22, 1 << 25, 1 << 27
+# Bytes at most of a block and of its products, for each thread of a CPU, or a part of a GPU: more
+# falls out of the cache, and smaller blocks wait for threads more often.
+_BLOCK_BYTES, _PRODUCT_BYTES = 1 << 21, 1 << 23
+_MOST_THREADS, _ON_GPU = 8, 64
 # BLAS adds in another order for a few rows, for rows that begin at odd addresses, for a lone
 # centroid, and for those left over from its tiles. Blocks are padded to so many rows, and to such
 # addresses, so that no row's similarity depends on its block; centroids to a multiple, so that
@@ -50,11 +51,11 @@ def nearest(
     limit = most_rows(x, padded)
     buffer = torch.empty(limit, len(padded), dtype=best.dtype, device=x.device)
     for rows, block in blocks(x, limit):
-        products = torch.mm(block, padded.t(), out=buffer[: len(block)])
-        products = products[: rows.stop - rows.start, : len(units)]
+        products = torch.mm(block, padded.t(), out=buffer[: len(block)])[: rows.stop - rows.start]
         at = first_largest(products, cluster[rows])
         torch.gather(products, 1, at[:, None], out=best[rows, None])
         length[rows] = torch.linalg.vector_norm(block, dim=1)[: len(products)]
+    cluster.masked_fill_(cluster >= len(units), 0)  # that is whose copies fill the last tile
     similarity = _over(best, length).float()
     look_again(x, units, similarity, cluster)
     return cluster, similarity
@@ -162,11 +163,11 @@ def blocks(x: Tensor, most_rows: int) -> Iterator[tuple[slice, Tensor]]:
 
 def most_rows(x: Tensor, units: Tensor) -> int:
     """Rows of a block: as many as they and their products have room for."""
-    if x.device.type == "cpu":
-        n_bytes = min(_BLOCK_BYTES * torch.get_num_threads(), _MOST_BLOCK_BYTES)
-    else:
-        n_bytes = _GPU_BLOCK_BYTES
-    return max(FEWEST_ROWS, n_bytes // (max(units.shape) * units.itemsize))
+    on_cpu = x.device.type == "cpu"
+    threads = min(torch.get_num_threads(), _MOST_THREADS) if on_cpu else _ON_GPU
+    of_rows = _BLOCK_BYTES // (units.shape[1] * units.itemsize)
+    of_products = _PRODUCT_BYTES // (len(units) * units.itemsize)
+    return max(FEWEST_ROWS, threads * min(of_rows, of_products))
 
 
 def _over(products: Tensor, length: Tensor) -> Tensor:
