@@ -237,7 +237,7 @@ def test_a_table_in_parts_makes_no_difference(monkeypatch):
     want = as_bits(mean_ranks(x, table, ("triton", device)))
     assert torch.tensor([2, 3, 4]).equal(want.view(torch.float32).isnan().nonzero()[:, 0])
     for n_columns in (1, 3, 6):
-        monkeypatch.setattr(backends, "_GPU_TABLE_BYTES", n_columns * 9 * 4)
+        monkeypatch.setattr(backends.embeddings, "_GPU_TABLE_BYTES", n_columns * 9 * 4)
         for where in {device, "cpu"}:
             got = backends.mean_ranks(x.to(where), table, backend="triton").cpu()
             assert torch.equal(as_bits(got), want)

@@ -24,7 +24,7 @@ _TILE_CENTROIDS = {torch.float32: 16, torch.float64: 24}
 # Lengths whose squares, and their sum, float32 has in full precision: rows of others are looked at
 # again, in float64.
 LEAST_LENGTH, MOST_LENGTH = 2.0**-40, 2.0**60
-_SECOND_LOOK_BYTES = 1 << 22
+_SECOND_LOOK_BYTES = 1 << 21
 
 
 def nearest(
