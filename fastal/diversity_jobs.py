@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from fastal.arrays import as_tensor
-from fastal.diversity.centroids import Centroids, Embeddings, digest
+from fastal.diversity.centroids import Centroids, Embeddings, digest, rows_of
 from fastal.diversity.cluster_sample import ClusterSample
 from fastal.diversity.clusters import CosineClusters
 from fastal.diversity.core_set import CoreSet
@@ -28,7 +25,6 @@ from fastal.sources.files import Files
 from fastal.stages import Stages
 from fastal.uncertainty import selector_for, with_ids
 
-_CHUNK_ROWS = 1 << 14  # of centroids
 _ROLES = ("centroid", "outlier", "random")
 
 Beside = dict[str, NDArray[Any]]
@@ -63,7 +59,7 @@ def cluster_to_file(
     check_file(out, PICKS_SUFFIXES, pool, held)
     if save is not None:
         check_file(save, (".npz",), pool, name="save")
-    given = None if held is None else _rows(held)
+    given = None if held is None else rows_of(held, "centroids")
     clusters = CosineClusters(n_clusters, centroids=given, **options)
     sampler = partial(clusters.sampler, n_random)
     reducer = sampler() if given is not None else _fitted_first(clusters, sampler)
@@ -127,7 +123,7 @@ def outliers_to_file(
             clusters, lambda: selector(by=Centroids(clusters.centroids, fast=fast))[0]
         )
     elif held is not None:
-        reducer, arguments = selector(by=Centroids(_rows(held), fast=fast))
+        reducer, arguments = selector(by=Centroids(rows_of(held, "centroids"), fast=fast))
     else:
         reducer, arguments = selector(by=Activations(validation))
     passes = 1 if n_clusters is None else fit["max_epochs"] + 2
@@ -193,12 +189,6 @@ def _opened(centroids: Path) -> Files:
     opened = open_pool(centroids, column=name)
     assert isinstance(opened, Files)
     return opened
-
-
-def _rows(centroids: Files) -> Tensor:
-    """All of them, in memory."""
-    chunks = centroids.chunks(_CHUNK_ROWS)
-    return torch.cat([as_tensor(chunk.x, "centroids").clone() for chunk in chunks])
 
 
 def _fitted_first(clusters: CosineClusters, then: Callable[[], Reducer[Any]]) -> Stages:

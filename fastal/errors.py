@@ -61,6 +61,12 @@ def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) ->
             raise ValueError(f"{what} has {key}={theirs[key]!r}, this one {key}={value!r}")
 
 
+def check_another(kind: type, ours: object, theirs: object) -> None:
+    """TypeError where `theirs`, to be merged into `ours`, is none of its kind, or `ours` itself."""
+    if not isinstance(theirs, kind) or theirs is ours:
+        raise TypeError(f"merge: wanted another {kind.__name__}, got {theirs!r}")
+
+
 @contextmanager
 def naming(name: str) -> Iterator[None]:
     """Within, a pool other than the `pool` is looked at: errors name the argument it came in."""

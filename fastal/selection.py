@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from fastal.arrays import kind_of
-from fastal.errors import check_same, restoring
+from fastal.errors import check_another, check_same, restoring
 from fastal.fused_topk import FusedTopK
 from fastal.noise import Noise
 from fastal.scorer import By, Chunk, Confirm, Scorer
@@ -139,8 +139,7 @@ class Selector:
         Raises:
             ValueError, TypeError: no selector of other rows with the same k, by, kind and noise.
         """
-        if not isinstance(other, Selector) or other is self:
-            raise TypeError(f"merge: wanted another Selector, got {other!r}")
+        check_another(Selector, self, other)
         check_same(self._arguments(), other._arguments(), "merge: the other")
         self._fused.flush()
         other._fused.flush()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fastal.arrays import kind_of
-from fastal.errors import check_same, restoring
+from fastal.errors import check_another, check_same, restoring
 from fastal.grouped_topk import GroupedTopK
 from fastal.groups import Groups, as_groups
 from fastal.noise import Noise
@@ -128,8 +128,7 @@ class StratifiedSelector:
         Raises:
             ValueError, TypeError: no selector of other rows with the same arguments.
         """
-        if not isinstance(other, StratifiedSelector) or other is self:
-            raise TypeError(f"merge: wanted another StratifiedSelector, got {other!r}")
+        check_another(StratifiedSelector, self, other)
         check_same(self._arguments(), other._arguments(), "merge: the other")
         self._scorer.merge(other._scorer)
         self._top.merge(other._top)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fastal.arrays import kind_of
 from fastal.diversity.centroids import digest
-from fastal.errors import check_same, restoring
+from fastal.errors import check_another, check_same, restoring
 from fastal.reference import unit_sums
 from fastal.scorer import Confirm, Scorer
 from fastal.selection import Picks
@@ -102,8 +102,7 @@ class Adaptive:
         Raises:
             ValueError, TypeError: it is no such pass.
         """
-        if not isinstance(other, Adaptive) or other is self:
-            raise TypeError(f"merge: wanted another Adaptive, got {other!r}")
+        check_another(Adaptive, self, other)
         self._scorer.merge(other._scorer)
         self._best = _better(self._best, other._best)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fastal.arrays import kind_of
 from fastal.diversity.centroids import Centroids, Nearest
-from fastal.errors import restoring
+from fastal.errors import check_another, restoring
 from fastal.scorer import Confirm, Scorer
 
 
@@ -38,9 +38,7 @@ class Assignment:
             ValueError, TypeError: no such rows.
         """
         rows = self._scorer.checked(chunk, start)
-        cluster, similarity = self._centroids.nearest(rows.x, rows.backend)
-        n_invalid = int(similarity.isnan().sum())
-        self._scorer.count(rows, n_invalid, lambda: similarity, confirm)
+        cluster, similarity = self._centroids.assigned(rows, self._scorer, confirm)
         self._parts[rows.start] = cluster.cpu(), similarity.cpu()
         self._as_given = kind_of(chunk)
 
@@ -50,8 +48,7 @@ class Assignment:
         Raises:
             ValueError, TypeError: it is no such thing.
         """
-        if not isinstance(other, Assignment) or other is self:
-            raise TypeError(f"merge: wanted another Assignment, got {other!r}")
+        check_another(Assignment, self, other)
         self._scorer.merge(other._scorer)
         self._parts |= other._parts
 

@@ -11,9 +11,11 @@ from torch import Tensor
 from fastal import backend as backends
 from fastal.arrays import as_tensor, kind_of
 from fastal.reference import unit_rows
-from fastal.scorer import Scorer
+from fastal.scorer import Chunk, Confirm, Scorer
+from fastal.sources import Source
 
 _log = logging.getLogger("fastal")
+_CHUNK_ROWS = 1 << 14  # of a pool that goes into memory
 _ROUNDING = 2.0**-23  # twice what rounding to float32 can do to a length
 
 
@@ -136,6 +138,14 @@ class Centroids(Embeddings):
         """`fastal.reference.similarities` by such a backend."""
         return backends.similarities(x, self.units.to(x.device), self.fast, backend=backend)
 
+    def assigned(
+        self, rows: Chunk, scorer: Scorer, confirm: Confirm | None
+    ) -> tuple[Tensor, Tensor]:
+        """What `nearest` gives for rows that a scorer has checked, which then counts them."""
+        cluster, similarity = self.nearest(rows.x, rows.backend)
+        scorer.count(rows, int(similarity.isnan().sum()), lambda: similarity, confirm)
+        return cluster, similarity
+
     def scores(self, x: Tensor, backend: str) -> Tensor:
         """The distance to the nearest centroid, from 0 to 2: larger = farther from all."""
         return 1 - self.nearest(x, backend)[1]
@@ -155,6 +165,11 @@ def units_of(centroids: Any, name: str) -> Tensor:
     # What was scaled before is not scaled again, which would move its last bits.
     off = (torch.linalg.vector_norm(rows.double(), dim=1, keepdim=True) - 1).abs()
     return torch.where(off <= _ROUNDING, rows, unit_rows(rows)).float()
+
+
+def rows_of(pool: Source, name: str) -> Tensor:
+    """All rows of a pool that is small enough for memory, [L, D], on the host."""
+    return torch.cat([as_tensor(chunk.x, name).cpu().clone() for chunk in pool.chunks(_CHUNK_ROWS)])
 
 
 def checked_rows(x: Any, name: str) -> Tensor:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fastal.arrays import kind_of
 from fastal.diversity.centroids import Centroids
-from fastal.errors import check_same, restoring
+from fastal.errors import check_another, check_same, restoring
 from fastal.grouped_topk import GroupedTopK
 from fastal.groups import Groups
 from fastal.noise import gumbel
@@ -74,9 +74,7 @@ class ClusterSampler:
             ValueError, TypeError: no such rows.
         """
         rows = self._scorer.checked(chunk, start)
-        cluster, similarity = self._centroids.nearest(rows.x, rows.backend)
-        n_invalid = int(similarity.isnan().sum())
-        self._scorer.count(rows, n_invalid, lambda: similarity, confirm)
+        cluster, similarity = self._centroids.assigned(rows, self._scorer, confirm)
         scores = similarity.cpu().numpy()
         groups = Groups(cluster.clamp(min=0).cpu().numpy(), range(len(self._centroids.units)))
         drawn = gumbel(self._seed, rows.start, len(scores)).astype(np.float32)
@@ -91,8 +89,7 @@ class ClusterSampler:
         Raises:
             ValueError, TypeError: no such sampler.
         """
-        if not isinstance(other, ClusterSampler) or other is self:
-            raise TypeError(f"merge: wanted another ClusterSampler, got {other!r}")
+        check_another(ClusterSampler, self, other)
         check_same(self.arguments(), other.arguments(), "merge: the other")
         self._scorer.merge(other._scorer)
         for top, of_other in zip(self._tops, other._tops, strict=True):

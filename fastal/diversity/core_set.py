@@ -8,18 +8,16 @@ import torch
 from torch import Tensor
 
 from fastal.arrays import as_tensor, is_array, kind_of
-from fastal.diversity.centroids import checked_rows
+from fastal.diversity.centroids import checked_rows, rows_of
 from fastal.diversity.distance import Distance
 from fastal.diversity.per_row import PerRow
-from fastal.errors import check_same, restoring
+from fastal.errors import check_another, check_same, restoring
 from fastal.pipeline import run_resumable
 from fastal.scorer import Confirm, Scorer
 from fastal.selection import Picks
 from fastal.sources import PathLike, open_pool
 from fastal.topk import checked_count
 from fastal.uncertainty import chunk_bytes_for, with_ids
-
-_CHUNK_ROWS = 1 << 16  # of the labelled pool
 
 
 def k_center(
@@ -168,8 +166,7 @@ class CoreSet:
         Raises:
             ValueError, TypeError: no such reducer.
         """
-        if not isinstance(other, CoreSet) or other is self:
-            raise TypeError(f"merge: wanted another CoreSet, got {other!r}")
+        check_another(CoreSet, self, other)
         check_same({**self.arguments(), "picks": self._rows},
                    {**other.arguments(), "picks": other._rows}, "merge: the other")  # fmt: skip
         self._scorer.merge(other._scorer)
@@ -246,8 +243,7 @@ def _labelled_rows(labelled: Any) -> Tensor | None:
         return None
     if not is_array(labelled):
         try:
-            chunks = open_pool(labelled).chunks(_CHUNK_ROWS)
-            labelled = torch.cat([as_tensor(chunk.x, "rows").cpu().clone() for chunk in chunks])
+            labelled = rows_of(open_pool(labelled), "rows")
         except (TypeError, ValueError, RuntimeError) as error:  # the last of chunks that differ
             named = TypeError if isinstance(error, TypeError) else ValueError
             raise named(f"labelled: {error}") from error

@@ -88,9 +88,7 @@ class Deduplicator:
             self._units = self._units.to(units.device)
             self._units[first:last] = units
         else:
-            cluster, similarity = self._centroids.nearest(rows.x, rows.backend)
-            n_invalid = int(similarity.isnan().sum())
-            self._scorer.count(rows, n_invalid, lambda: similarity, confirm)
+            cluster, _ = self._centroids.assigned(rows, self._scorer, confirm)
             self._cluster.of(rows.start, stop).copy_(cluster)
         self._as_given = kind_of(chunk)
 

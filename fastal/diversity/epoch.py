@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fastal.diversity.centroids import Centroids
-from fastal.errors import check_same, restoring
+from fastal.errors import check_another, check_same, restoring
 from fastal.reference import unit_rows, unit_sums
 from fastal.scorer import Confirm, Scorer
 
@@ -105,8 +105,7 @@ class Epoch:
             ValueError, TypeError: no pass over other rows with the same centroids; or with
                 mini-batches, which are of one order of the rows.
         """
-        if not isinstance(other, Epoch) or other is self:
-            raise TypeError(f"merge: wanted another Epoch, got {other!r}")
+        check_another(Epoch, self, other)
         if self._batch_rows or other._batch_rows:
             raise ValueError("merge: mini-batches come one after the other; wanted batch_rows=None")
         self.scorer.merge(other.scorer)

@@ -9,7 +9,7 @@ from fastal.diversity.centroids import Centroids, Embeddings, digest
 from fastal.diversity.epoch import Epoch
 from fastal.diversity.row_sample import RowSample
 from fastal.diversity.seeding import moved, seeds
-from fastal.errors import check_same, restoring
+from fastal.errors import check_another, check_same, restoring
 from fastal.scorer import Confirm, Scorer
 
 _SAMPLE_ROWS = 64  # a cluster; half as many cost an epoch more
@@ -141,8 +141,7 @@ class KMeans:
         Raises:
             ValueError, TypeError: no k-means of other rows with the same arguments and centroids.
         """
-        if not isinstance(other, KMeans) or other is self:
-            raise TypeError(f"merge: wanted another KMeans, got {other!r}")
+        check_another(KMeans, self, other)
         check_same(self.arguments(), other.arguments(), "merge: the other")
         if (self._epoch is None) != (other._epoch is None):
             raise ValueError("merge: the other is at another pass")

@@ -102,6 +102,17 @@ def look_again(x: Tensor, units: Tensor, similarity: Tensor, cluster: Tensor | N
     """
     of_row = similarity if cluster is not None else similarity[:, 0]
     again = of_row.isinf().nonzero()[:, 0]
+    if len(again):
+        _put_right(again, x, units, similarity, cluster)
+    similarity.clamp_(-1, 1)
+    if cluster is not None:
+        cluster.masked_fill_(similarity.isnan(), -1)
+
+
+def _put_right(
+    again: Tensor, x: Tensor, units: Tensor, similarity: Tensor, cluster: Tensor | None
+) -> None:
+    """Looks at these rows in float64."""
     n_rows = max(1, _SECOND_LOOK_BYTES // (8 * max(units.shape)))
     padded = _padded(units.double(), _TILE_CENTROIDS[torch.float64])
     for rows in torch.split(again, n_rows):
@@ -112,9 +123,6 @@ def look_again(x: Tensor, units: Tensor, similarity: Tensor, cluster: Tensor | N
         else:
             cluster[rows] = at = first_largest(exact)
             similarity[rows] = exact.gather(1, at[:, None])[:, 0].float()
-    similarity.clamp_(-1, 1)
-    if cluster is not None:
-        cluster.masked_fill_(similarity.isnan(), -1)
 
 
 def unit_rows(x: Tensor) -> Tensor:
