@@ -68,6 +68,11 @@ def _compile(kernel, constants, dtype, is_split, gpu):
     fixed |= {} if constants["BY"] >= 0 else {"p_keys": None, "p_selection": None}
     types = _POINTERS | {"p_x": f"*{dtype}", "first_state": "i32", "n_states": "i32"}
     types |= dict.fromkeys(("per_class", "per_log", "tolerance"), "fp32")
+    return compile_for(gpu, kernel, fixed, types, {"num_warps": constants["num_warps"]})
+
+
+def compile_for(gpu, kernel, fixed, types, options):
+    """A kernel with some arguments fixed, pointers aligned, and types of the others or int64."""
     signature = {
         name: "constexpr" if name in fixed else types.get(name, "i64") for name in kernel.arg_names
     }
@@ -77,4 +82,4 @@ def _compile(kernel, constants, dtype, is_split, gpu):
         (i,): [["tt.divisibility", 16]] for i, name in enumerate(order) if signature[name][0] == "*"
     }
     source = ASTSource(kernel, signature, constexprs, aligned)
-    return triton.compile(source, target=gpu, options={"num_warps": constants["num_warps"]})
+    return triton.compile(source, target=gpu, options=options)

@@ -2,11 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
-import triton
-from triton.compiler import ASTSource
-
 from benchmarks import sass
-from benchmarks.ahead_of_time import DTYPES, TARGETS
+from benchmarks.ahead_of_time import DTYPES, TARGETS, compile_for
 from fastal_kernels import cosine
 
 
@@ -72,34 +69,20 @@ def compiled(case: Case, target: str):
     fixed = {name: value for name, value in constants.items() if name not in options}
     fixed |= {} if config.SPLIT else {"p_low": None}
     types = _TYPES | dict.fromkeys(("p_x", "p_high", "p_low"), f"*{case.dtype}")
-    order = case.kernel.arg_names
-    signature = {name: "constexpr" if name in fixed else types[name] for name in order}
-    constexprs = {(order.index(name),): value for name, value in fixed.items()}
-    aligned = {
-        (i,): [["tt.divisibility", 16]] for i, name in enumerate(order) if signature[name][0] == "*"
-    }
-    source = ASTSource(case.kernel, signature, constexprs, aligned)
-    return constants, triton.compile(source, target=gpu, options=options)
+    return constants, compile_for(gpu, case.kernel, fixed, types, options)
 
 
-def text(found: list[dict]) -> str:
-    """The report as a table a target."""
-    lines = []
-    for target in TARGETS:
-        lines += ["", f"{target}: cosine similarities, what is compiled", _HEADER]
-        lines += [_line(one) for one in found if one["target"] == target]
-    return "\n".join(lines).strip()
-
-
-_HEADER = (
+TITLE = "cosine similarities"
+HEADER = (
     f"{'kernel':<46}{'BN, BK, BD, stages':>20}{'regs':>5}{'spill':>6}{'smem':>7}{'warps':>6}"
     f"{'bytes/row':>10}{'loads':>16}  matrix instructions"
 )
 
 
-def _line(one: dict) -> str:
+def line(one: dict) -> str:
+    """What the table says of a case on a target."""
     held = one["resources"]
-    spills = sum(held.get(name, 0) for name in ("stack", "local", "vgpr_spills", "scratch"))
+    spills = sass.spilled(held)
     loads = "+".join(f"{n}x{width}B" for width, n in one["kernel_loads"].items())
     matrix = ", ".join(f"{n} {op}" for op, n in one["tensor"].items())
     return (

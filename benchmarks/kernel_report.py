@@ -11,15 +11,18 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from functools import partial
+from types import ModuleType
 
 from benchmarks import cosine_cases, ranks_cases, sass
 from benchmarks.ahead_of_time import TARGETS, Case, compiled
 from benchmarks.roofline import CARDS, Work, predicted_bound
 
 _THREADS = 128  # of a program of narrow rows
-# Of other ops: each has CASES, `report` and `text`.
+# Of other ops: each has CASES and `report`, and TITLE, HEADER and `line` of a table.
 SECTIONS = [cosine_cases, ranks_cases]
 CARDS_OF = {"sm_80": ("A100",), "sm_90": ("H100", "H200"), "sm_100": ("B200",), "gfx942": ()}
 # By path through the launch table: a thread a row, several rows a thread, loads of 4 to 16 bytes;
@@ -148,12 +151,25 @@ def text(found: list[dict]) -> str:
     """The report as a table a target."""
     lines = []
     for target in TARGETS:
-        lines += ["", f"{target}: what is compiled", _HEADER]
-        lines += [_line(one) for one in found if one["target"] == target]
+        lines += _table(found, target, "what is compiled", _HEADER, _line)
         if CARDS_OF[target]:
             lines += ["", f"{target}: predicted, not measured: share of the memory rate at most"]
             lines += _predictions([one for one in found if one["target"] == target])
     return "\n".join(lines).strip()
+
+
+def _text_of(section: ModuleType, found: list[dict]) -> str:
+    """The report of another op as a table a target."""
+    title = f"{section.TITLE}, what is compiled"
+    tables = (_table(found, target, title, section.HEADER, section.line) for target in TARGETS)
+    return "\n".join(line for table in tables for line in table).strip()
+
+
+def _table(
+    found: list[dict], target: str, title: str, header: str, line: Callable[[dict], str]
+) -> list[str]:
+    of_target = [line(one) for one in found if one["target"] == target]
+    return ["", f"{target}: {title}", header, *of_target]
 
 
 _HEADER = (
@@ -168,7 +184,7 @@ def _line(one: dict) -> str:
     mufu = (loop.get("mufu", 0) + loop.get("convert", 0)) / one["loop_elements"]
     loads = "+".join(f"{n}x{width}B" for width, n in one["loop_loads"].items())
     registers = resources.get("registers", resources.get("vgpr"))
-    spills = sum(resources.get(name, 0) for name in ("stack", "local", "vgpr_spills", "scratch"))
+    spills = sass.spilled(resources)
     shared = resources.get("shared", resources.get("lds"))
     return (
         f"{one['name']:<50}{per_element:>9.2f}{one['row_slots_per_element']:>8.1f}{loads:>12}"
@@ -200,7 +216,9 @@ def main() -> None:
     if os.environ.get("TRITON_INTERPRET") == "1":
         sys.exit("kernel_report compiles: unset TRITON_INTERPRET")
     sections = [(report, CASES, text)]
-    sections += [(section.report, section.CASES, section.text) for section in SECTIONS]
+    sections += [
+        (section.report, section.CASES, partial(_text_of, section)) for section in SECTIONS
+    ]
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         found = []
         for of_case, cases, _ in sections:

@@ -3,11 +3,8 @@
 from collections import Counter
 from dataclasses import asdict, dataclass
 
-import triton
-from triton.compiler import ASTSource
-
 from benchmarks import sass
-from benchmarks.ahead_of_time import DTYPES, TARGETS
+from benchmarks.ahead_of_time import DTYPES, TARGETS, compile_for
 from fastal_kernels.launch import Matrix
 from fastal_kernels.ranks import constants_of, ranks_kernel
 
@@ -67,36 +64,22 @@ def report(case: Case, target: str) -> dict:
 def _compiled(case, constants, gpu):
     fixed = {name: value for name, value in constants.items() if name != "num_warps"}
     fixed |= {"p_sums": None, "p_tops": None}
-    types = _TYPES | {"p_x": f"*{case.dtype}"} | dict.fromkeys(fixed, "constexpr")
-    signature = {name: types[name] for name in ranks_kernel.arg_names}
-    order = list(signature)
-    constexprs = {(order.index(name),): value for name, value in fixed.items()}
-    aligned = {
-        (i,): [["tt.divisibility", 16]] for i, name in enumerate(order) if types[name][0] == "*"
-    }
-    source = ASTSource(ranks_kernel, signature, constexprs, aligned)
-    return triton.compile(source, target=gpu, options={"num_warps": constants["num_warps"]})
+    types = _TYPES | {"p_x": f"*{case.dtype}"}
+    return compile_for(gpu, ranks_kernel, fixed, types, {"num_warps": constants["num_warps"]})
 
 
-def text(found: list[dict]) -> str:
-    """The report as a table a target."""
-    lines = []
-    for target in TARGETS:
-        lines += ["", f"{target}: mean ranks, what is compiled", _HEADER]
-        lines += [_line(one) for one in found if one["target"] == target]
-    return "\n".join(lines).strip()
-
-
-_HEADER = (
+TITLE = "mean ranks"
+HEADER = (
     f"{'kernel':<50}{'instr/step':>11}{'instr/value':>12}{'gathers/value':>14}{'loads of x':>12}"
     f"{'SHFL':>5}{'BAR':>4}{'regs':>5}{'spill':>6}{'warps':>6}{'bytes/row':>10}"
 )
 
 
-def _line(one: dict) -> str:
+def line(one: dict) -> str:
+    """What the table says of a case on a target."""
     loop, resources = one["loop_kinds"], one["resources"]
     registers = resources.get("registers", resources.get("vgpr"))
-    spills = sum(resources.get(name, 0) for name in ("stack", "local", "vgpr_spills", "scratch"))
+    spills = sass.spilled(resources)
     loads = "+".join(f"{n}x{width}B" for width, n in one["loads_of_x"].items())
     return (
         f"{one['name']:<50}{one['step_instructions']:>11.1f}{one['instructions_per_value']:>12.1f}"

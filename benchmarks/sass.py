@@ -231,6 +231,11 @@ _LIMITS = {80: (64, 32, 164 << 10), 90: (64, 32, 228 << 10), 100: (64, 32, 228 <
 _SYSTEM_SHARED = 1024  # bytes a program, kept by CUDA since sm_80
 
 
+def spilled(held: dict) -> int:
+    """What does not fit into registers, of resources as a dictionary; 0 if all does."""
+    return sum(held.get(name, 0) for name in ("stack", "local", "vgpr_spills", "scratch"))
+
+
 def resources(compiled) -> NvidiaResources | AmdResources:
     """What a compiled kernel occupies."""
     metadata = compiled.metadata

@@ -11,6 +11,7 @@ if not torch.cuda.is_available():
 
 import numpy as np
 
+from fastal.checkpoint import Checkpoint
 from fastal_kernels import native
 from tests.forks import CLASSES, Job, N, Server, logits_of
 from tests.matrices import BACKENDS
@@ -81,3 +82,31 @@ def pools(tmp_path_factory):
 @pytest.fixture
 def job(server, pools, tmp_path):
     return lambda name: Job(server, pools, tmp_path, name)
+
+
+@pytest.fixture
+def interrupting(monkeypatch):
+    """Of a reducer's class: a function that has its n-th chunk from then on interrupt the run.
+
+    After each of the others the state is saved.
+    """
+
+    def of(kind):
+        update, left = kind.update, 0
+
+        def interrupted(self, *args, **kwargs):
+            nonlocal left
+            left -= 1
+            if not left:
+                raise KeyboardInterrupt
+            update(self, *args, **kwargs)
+
+        def at(n_chunks):
+            nonlocal left
+            left = n_chunks
+
+        monkeypatch.setattr(Checkpoint, "is_due", True)
+        monkeypatch.setattr(kind, "update", interrupted)
+        return at
+
+    return of

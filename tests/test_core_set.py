@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastal
-from fastal.checkpoint import Checkpoint
 from fastal.diversity import CoreSet, k_center, nearest_centroid, similarities
 from tests.matrices import DTYPES
 
@@ -224,7 +223,7 @@ def test_an_iterable_that_can_be_read_once_only():
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_files_and_going_on_after_an_interruption(metric, tmp_path, monkeypatch):
+def test_files_and_going_on_after_an_interruption(metric, tmp_path, interrupting):
     x = embeddings(300)
     for number, part in enumerate(np.split(x, 3)):
         np.save(tmp_path / f"{number}.npy", part)
@@ -234,19 +233,10 @@ def test_files_and_going_on_after_an_interruption(metric, tmp_path, monkeypatch)
     want = k_center(x, 5, metric=metric, labelled=x[:4] + 1)
     assert_same(k_center(pool, 5, **options), want)
 
-    update, left = CoreSet.update, 0
-
-    def interrupted(self, *args, **kwargs):
-        nonlocal left
-        left -= 1
-        if not left:
-            raise KeyboardInterrupt
-        update(self, *args, **kwargs)
-
-    monkeypatch.setattr(Checkpoint, "is_due", True)
-    monkeypatch.setattr(CoreSet, "update", interrupted)
+    interrupt_at = interrupting(CoreSet)
     options |= {"checkpoint": tmp_path / "saved", "resume": True}
-    for left in (3, 4, 9, 1, 5):  # noqa: B007  (counted down by `interrupted`)
+    for n_chunks in (3, 4, 9, 1, 5):
+        interrupt_at(n_chunks)
         with pytest.raises(KeyboardInterrupt):
             k_center(pool, 5, **options)
     with pytest.raises(ValueError, match="k 5 there, 6 here"):

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastal
-from fastal.checkpoint import Checkpoint
 from fastal.diversity import Deduplicator, deduplicate, earlier, nearest_centroid
 from tests.matrices import DTYPES
 
@@ -162,7 +161,7 @@ def test_an_iterable_that_can_be_read_once_only():
         deduplicate(iter([NEMO]), ONE)
 
 
-def test_files_and_going_on_after_an_interruption(tmp_path, monkeypatch):
+def test_files_and_going_on_after_an_interruption(tmp_path, interrupting):
     x, of = embeddings(), centroids()
     for number, part in enumerate(np.split(x, 3)):
         np.save(tmp_path / f"{number}.npy", part)
@@ -172,19 +171,10 @@ def test_files_and_going_on_after_an_interruption(tmp_path, monkeypatch):
     want = deduplicate(x, of, 0.9)
     assert_same(deduplicate(pool, of, 0.9, **options), want)
 
-    update, left = Deduplicator.update, 0
-
-    def interrupted(self, *args, **kwargs):
-        nonlocal left
-        left -= 1
-        if not left:
-            raise KeyboardInterrupt
-        update(self, *args, **kwargs)
-
-    monkeypatch.setattr(Checkpoint, "is_due", True)
-    monkeypatch.setattr(Deduplicator, "update", interrupted)
+    interrupt_at = interrupting(Deduplicator)
     options |= {"checkpoint": tmp_path / "saved", "resume": True}
-    for left in (3, 5, 4, 1, 4):  # noqa: B007  (counted down by `interrupted`)
+    for n_chunks in (3, 5, 4, 1, 4):
+        interrupt_at(n_chunks)
         with pytest.raises(KeyboardInterrupt):
             deduplicate(pool, of, 0.9, **options)
     with pytest.raises(ValueError, match=r"threshold 0.9 there, 0.8 here"):
