@@ -4,7 +4,8 @@ Every figure is a ratio within one run; what is compared takes turns. float32, 3
 compared where it is installed (pip install faiss-cpu).
 
     nearest     nearest_centroid, against the bare matrix product of all rows with all centroids
-    clusters    CosineClusters.fit, against the least time in which others reach its inertia
+    clusters    CosineClusters.fit, against the least time in which others reach its inertia, or
+                gain no more; and its epochs against those of faiss
     outliers    model_outliers, against NumPy's searchsorted by column, and the loop of the method
     core-set    k_center, rows read a second, against torch's sum over the same matrix
 """
@@ -76,6 +77,27 @@ def clusters(rounds: int) -> None:
             f"{spent:6.2f} s, {spent / mean:5.2f} times as long, and not there"
         )  # fmt: skip
         print(f"clusters    {name:<25} {how}: inertia {best:,.0f}")
+    epochs(k, x, units, rounds)
+
+
+def epochs(k: int, x: np.ndarray, units: np.ndarray, rounds: int) -> None:
+    """Nine epochs more from the centroids of the first, without what comes before them."""
+    try:
+        import faiss
+    except ModuleNotFoundError:
+        return
+    first = diversity.CosineClusters(k, max_epochs=1).fit(x).centroids
+    other = faiss.Kmeans(WIDTH, k, niter=9, spherical=True, max_points_per_centroid=len(x) // k)
+    taken = turns(
+        lambda: diversity.CosineClusters(k, max_epochs=1).fit(x),
+        lambda: diversity.CosineClusters(k, max_epochs=10).fit(x),
+        lambda: other.train(units, init_centroids=first),
+        rounds=rounds,
+    )
+    one, ten, of_faiss = means(taken)
+    print(f"clusters    the first epoch and all before it {one:.2f} s; 9 more {ten - one:.2f} s, "
+          f"faiss from the same centroids {of_faiss:.2f}: "
+          f"{of_faiss / (ten - one):.0%} of its rate")  # fmt: skip
 
 
 Fit = Callable[[int], np.ndarray]  # from most iterations to labels
