@@ -16,6 +16,10 @@ class Location:
         name: a path or a URL, as the user has it; messages name it so.
         columns: further arrays of the same rows, by name: where each of them is.
         dtype: what the bytes are to be taken for, where the file cannot say: "bfloat16".
+
+    Attributes:
+        parts: further files that hold its rows, as virtual datasets have them; a reader that finds
+            some adds them.
     """
 
     def __init__(
@@ -24,6 +28,7 @@ class Location:
         self.name = name
         self.columns = columns or {}
         self.dtype = dtype
+        self.parts: list[Path] = []
 
     def __str__(self) -> str:
         return self.name
@@ -74,6 +79,14 @@ class Location:
         if not (self.path.is_file() or (self.path.is_dir() and self.suffix == ZARR)):
             raise ValueError(f"{self}: not a regular file")
 
+    def paths(self) -> list[Path]:
+        """All files on this machine that it is read from, in a fixed order."""
+        columns = [column.path for column in self.columns.values() if not column.is_remote]
+        if self.is_remote:
+            return columns
+        inside = self.path.rglob("*") if self.path.is_dir() else ()
+        return [self.path, *columns, *self.parts, *sorted(p for p in inside if p.is_file())]
+
     @property
     def is_slow_to_stamp(self) -> bool:
         """Whether `stamp` asks another machine, or looks at many files."""
@@ -87,10 +100,7 @@ class Location:
         if self.is_remote:
             fs, path = self.remote
             return [fs.ukey(path)]
-        paths = [self.path, *(c.path for c in self.columns.values() if not c.is_remote)]
-        if self.path.is_dir():
-            paths += sorted(p for p in self.path.rglob("*") if p.is_file())
-        found = [path.stat() for path in paths]
+        found = [path.stat() for path in self.paths()]
         return [sum(s.st_size for s in found), max(s.st_mtime_ns for s in found), len(found)]
 
     @cached_property
