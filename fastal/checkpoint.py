@@ -9,7 +9,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ class Checkpoint:
         """Gives their state back to both; the row to go on from, 0 without a checkpoint."""
         if self._state is not None:
             reducer.load_state_dict(self._state["reducer"])
-            source.skipped[:] = [Skipped(*skipped) for skipped in self._state["skipped"]]
+            source.skipped = [Skipped(*skipped) for skipped in self._state["skipped"]]
         return self.row
 
     @property
@@ -141,10 +141,8 @@ class Checkpoint:
         if head != _MAGIC + hashlib.sha256(payload).hexdigest().encode():
             raise ValueError(f"checkpoint: {self._path} is damaged; remove it to start over")
         held = _unpacked(payload)
-        for what, theirs, ours in _differences(held["identity"], self._identity):
-            raise ValueError(
-                f"checkpoint: {self._path} is of another run: {what} {theirs} there, {ours} here"
-            )
+        for difference in _differences(held["identity"], self._identity):
+            raise ValueError(f"checkpoint: {self._path} is of another run: {difference}")
         state: dict[str, Any] = held["state"]
         return state
 
@@ -186,28 +184,33 @@ def _unpacked(payload: bytes) -> Any:
         return with_arrays(json.loads(held["text"].tobytes()))
 
 
-def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> Any:
-    """What differs between two runs: its name, and how it is said of each."""
+def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator[str]:
+    """What differs between two runs, as it is said of them."""
     for key in {**theirs, **ours}:
         if key != "pool" and theirs.get(key) != ours.get(key):
-            yield key, repr(theirs.get(key)), repr(ours.get(key))
+            yield f"{key} {theirs.get(key)!r} there, {ours.get(key)!r} here"
     (their_columns, their_skipped, their_files), (columns, skipped, files) = (
         theirs["pool"],
         ours["pool"],
     )
     for what, a, b in (("columns", their_columns, columns), ("skipped", their_skipped, skipped)):
         if a != b:
-            yield what, a, b
+            yield f"{what} {a} there, {b} here"
     before, now = ({key: stamp for key, *stamp in held} for held in (their_files, files))
     for key in {**before, **now}:
-        if before.get(key) != now.get(key):
-            yield f"the file {key}", _stamped(before.get(key)), _stamped(now.get(key))
+        was, is_now = before.get(key), now.get(key)
+        if was and is_now and was[:2] == is_now[:2] and was != is_now:
+            yield (
+                f"the file {key} was replaced since, or touched (its mode, owner, name or hard "
+                "links), though it has the size and time that it had"
+            )
+        elif was != is_now:
+            yield f"the file {key} {_stamped(was)} there, {_stamped(is_now)} here"
 
 
 def _stamped(stamp: list[Any] | None) -> str:
     if stamp is None:
         return "is not"
-    if len(stamp) == 1:
-        return f"is version {stamp[0]}"
-    seconds, rest = divmod(stamp[1], 10**9)
-    return f"has {stamp[0]:,} bytes and the time {seconds}.{rest:09}"
+    n_bytes, time, _ = stamp
+    seconds, rest = divmod(time, 10**9)
+    return f"has {n_bytes:,} bytes and the time {seconds}.{rest:09}"

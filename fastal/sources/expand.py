@@ -1,19 +1,27 @@
 """What a pool is named by, to its files: paths, folders, globs, manifests and URLs."""
 
 import glob
+import logging
 import os
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
 
+from fastal.sources.folder import read_folder
 from fastal.sources.location import ZARR, Location, is_url
-from fastal.sources.manifest import NAME, Manifest, read_manifest
+from fastal.sources.manifest import Manifest, joined, read_manifest
+from fastal.sources.pattern import is_pattern, matches, some
 from fastal.sources.reader import naming
 
+_log = logging.getLogger("fastal")
 PathLike = str | os.PathLike[str]
 
 
-def expand(paths: Sequence[PathLike], suffixes: Collection[str]) -> Manifest:
-    """The files that are meant, in the order of their places; with several manifests, of all.
+def expand(paths: Sequence[PathLike], suffixes: Collection[str]) -> tuple[Manifest, bool]:
+    """The files that are meant, in the order of their places; and whether they were named so.
+
+    What lies beside the data of a folder or a pattern, and was left out, is logged, as is an order
+    other than that of the names.
 
     Args:
         paths: as given by the user.
@@ -23,44 +31,45 @@ def expand(paths: Sequence[PathLike], suffixes: Collection[str]) -> Manifest:
         FileNotFoundError: nothing is there under one of the paths.
         ValueError: an empty path, or a bad manifest.
     """
-    found = [part for path in paths for part in _expand(os.fspath(path), suffixes)]
-    columns = {
-        (part.id_column, part.group_column) for part in found if part.id_column or part.group_column
-    }
-    if len(columns) > 1:
-        raise ValueError("pool: manifests with different id_column or group_column")
-    pairs = [pair for part in found for pair in zip(part.files, part.rows, strict=True)]
-    pairs.sort(key=lambda pair: pair[0].key)
-    return Manifest(
-        [f for f, _ in pairs], [n for _, n in pairs], *(columns.pop() if columns else (None, None))
-    )
+    left_out: list[str] = []
+    named = joined([_expand(os.fsdecode(path), suffixes, left_out) for path in paths])
+    if left_out:
+        _log.warning(
+            "left out, since neither what begins with _ or . nor a cache is a shard (to read one, "
+            "name it): %s", some(left_out),
+        )  # fmt: skip
+    for one, other in pairwise(named.files):
+        if one.key > other.key:
+            _log.warning(
+                "rows are numbered in the order of the files' paths, and not as the files were "
+                "named: %s comes before %s", other, one,
+            )  # fmt: skip
+            return named.in_path_order(), False
+    return named, True
 
 
-def _expand(name: str, suffixes: Collection[str]) -> list[Manifest]:
+def _expand(name: str, suffixes: Collection[str], left_out: list[str]) -> Manifest:
     if not name:
         raise ValueError("pool: an empty path")
+    if "\0" in name:
+        raise ValueError(f"pool: {name!r} is no path")
     if is_url(name):
-        return [_plain(_remote(name))]
-    path = Path(name)
-    if path.exists() or not glob.has_magic(name):
-        return [_local(path, suffixes)]
-    matching = [Path(p) for p in glob.glob(name, recursive=True)]  # noqa: PTH207 (absolute ones too)
-    if not matching:
-        raise FileNotFoundError(f"{path}: no file matches")
-    return [_local(p, suffixes) for p in matching]
+        return Manifest.of(_remote(name)).in_path_order()
+    if not is_pattern(name):
+        return _local(Path(name), suffixes, left_out)
+    found = [_local(path, suffixes, left_out) for path in matches(name, left_out)]
+    if not found:
+        aside = f" that is a shard by its name; {left_out[0]} is none" if left_out else ""
+        raise FileNotFoundError(f"{name}: no file matches{aside}")
+    return joined(found).in_path_order().each_once()
 
 
-def _local(path: Path, suffixes: Collection[str]) -> Manifest:
+def _local(path: Path, suffixes: Collection[str], left_out: list[str]) -> Manifest:
     if path.is_dir() and path.suffix.lower() != ZARR:
-        if (path / NAME).is_file():
-            return read_manifest(path / NAME)
-        found = [p for p in path.iterdir() if p.suffix.lower() in suffixes and p.name[0] != "."]
-        if not found:
-            raise FileNotFoundError(f"{path}: no file of {', '.join(suffixes)} in this folder")
-        return _plain([Location(str(p)) for p in found])
+        return read_folder(path, suffixes, left_out)
     if path.suffix.lower() == ".json" and path.is_file():
         return read_manifest(path)
-    return _plain([Location(str(path))])
+    return Manifest.of([Location(str(path))])
 
 
 def _remote(name: str) -> list[Location]:
@@ -68,11 +77,9 @@ def _remote(name: str) -> list[Location]:
         return [Location(name)]
     with naming(Location(name)):
         fs, path = Location(name).remote
+        if fs.exists(path):
+            return [Location(name)]
         found = [fs.unstrip_protocol(p) for p in fs.glob(path)]
     if not found:
         raise FileNotFoundError(f"{name}: no file matches")
     return [Location(url) for url in found]
-
-
-def _plain(files: list[Location]) -> Manifest:
-    return Manifest(files, [None] * len(files), None, None)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastal.groups import Groups
 from fastal.sources.arrow_ipc import ArrowFile
 from fastal.sources.expand import PathLike, expand
 from fastal.sources.hdf5 import Hdf5File
@@ -70,21 +71,31 @@ class Files:
         if on_bad_file not in ("raise", "skip"):
             raise ValueError(f"on_bad_file: wanted raise or skip, got {on_bad_file!r}")
         self._skips = on_bad_file == "skip"
-        self.skipped: list[Skipped] = []
+        self._skipped: dict[str, Skipped] = {}  # by file
         self._giving_up = Lock()  # the reader's thread may, and the one that looks at chunks
-        found = expand(paths, _READERS)
+        found, self.named_in_order = expand(paths, _READERS)
         self.columns = columns._replace(
             ids=columns.ids or found.id_column, groups=columns.groups or found.group_column
         )
-        _check_once(found.files)
+        self._stamps: dict[str, list[Any]] = {}  # by the files' keys
         readers = [self._open(*pair) for pair in zip(found.files, found.rows, strict=True)]
-        self.files = self._alike([reader for reader in readers if reader is not None])
-        self._stamps = [reader.file.stamp() for reader in self.files]
+        opened = [reader for reader in readers if reader is not None]
+        _check_once(opened)
+        self.files = self._alike(opened)
         # The number of each file's first row, and of the row after the last.
         self.starts = [0, *accumulate(file.n_rows for file in self.files)]
         self.n_rows = self.starts[-1]
         self.row_bytes = max(file.row_bytes for file in self.files)
         self.in_place = all(file.in_place for file in self.files)
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """See `Source`; to be set by a run that goes on."""
+        return list(self._skipped.values())
+
+    @skipped.setter
+    def skipped(self, skipped: Sequence[Skipped]) -> None:
+        self._skipped = {left_out.file: left_out for left_out in skipped}
 
     def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
         """See `Source.chunks`; the next is read while one is worked on, and none spans two files.
@@ -109,7 +120,7 @@ class Files:
         """
         index = self._index(start)
         file = self.files[index]
-        before = self._stamps[index]
+        before = self._stamps[file.file.key]
         try:
             stamp = before if file.file.is_slow_to_stamp else file.file.stamp()
             if lost or stamp[0] < before[0]:
@@ -123,12 +134,9 @@ class Files:
 
     def fingerprint(self) -> list[Any]:
         """See `Source.fingerprint`: what is read, and names, sizes and times of the files."""
-        skipped = [s.file for s in self.skipped]
-        files = []
-        for reader, stamp in zip(self.files, self._stamps, strict=True):
-            files.append([reader.file.key, *stamp])
-        dtypes = sorted({reader.file.dtype or "" for reader in self.files})
-        return [[*self.columns, *dtypes], skipped, files]
+        files = [[file.file.key, *self._stamps[file.file.key]] for file in self.files]
+        dtypes = sorted({file.file.dtype or "" for file in self.files})
+        return [[*self.columns, *dtypes], [*self._skipped], files]
 
     def ids(self, rows: NDArray[np.int64]) -> NDArray[Any] | None:
         """See `Source.ids`; read of the files that the rows are in."""
@@ -156,10 +164,13 @@ class Files:
             row = max(0, start - offset)
             if offset + row >= self._end(index):
                 continue
+            in_path = self._groups_in_path(file.file)
             try:
                 for first, x, groups in file.chunks(rows, row):
                     if offset + first >= self._end(index):
                         break
+                    if in_path is not None:
+                        groups = Groups(np.zeros(len(x), np.int64), in_path)
                     yield index, Chunk(offset + first, x, groups)
                     row = first + x.shape[0]
             except Exception as error:
@@ -168,8 +179,9 @@ class Files:
                 self._check_stamp(index)
 
     def _check_stamp(self, index: int) -> None:
-        if self.files[index].file.stamp() != self._stamps[index]:
-            raise ValueError(f"{self.files[index].file}: changed while it was being read")
+        file = self.files[index].file
+        if file.stamp() != self._stamps[file.key]:
+            raise ValueError(f"{file}: changed while it was being read")
 
     def _open(self, file: Location, n_rows: int | None) -> Reader | None:
         try:
@@ -177,7 +189,14 @@ class Files:
                 file.check()
                 if file.suffix not in _READERS:
                     raise ValueError(f"{file}: wanted a file of {', '.join(_READERS)}")
-                reader = _READERS[file.suffix](file, self.columns)
+                stamp = file.stamp()  # first: what changes later is noticed
+                columns = self.columns
+                if self._groups_in_path(file) is not None:
+                    columns = columns._replace(groups=None)
+                reader = _READERS[file.suffix](file, columns)
+                self._stamps[file.key] = file.stamp() if file.parts else stamp
+                if 0 in (reader.row_shape or ()):  # any number of rows may be claimed
+                    raise ValueError(f"{file}: its rows of shape {reader.row_shape} hold no values")
                 if n_rows not in (None, reader.n_rows):
                     raise ValueError(
                         f"{file}: {reader.n_rows} rows, where the manifest says {n_rows}"
@@ -217,25 +236,35 @@ class Files:
             raise error
         new = Skipped(str(file), from_row, " ".join(str(error).split()))
         with self._giving_up:
-            held = next((skipped for skipped in self.skipped if skipped.file == new.file), None)
-            if held is None:
-                self.skipped.append(new)
-            elif from_row < held.from_row:
-                self.skipped[self.skipped.index(held)] = new
+            held = self._skipped.setdefault(new.file, new)
+            if from_row < held.from_row:
+                self._skipped[new.file] = new
 
     def _end(self, index: int) -> float:
         """The row from which on a file is skipped, also by an earlier run."""
-        name = str(self.files[index].file)
-        from_rows = [skipped.from_row for skipped in self.skipped if skipped.file == name]
-        return self.starts[index] + min(from_rows, default=math.inf)
+        skipped = self._skipped.get(str(self.files[index].file))
+        return math.inf if skipped is None else self.starts[index] + skipped.from_row
+
+    def _groups_in_path(self, file: Location) -> list[str | None] | None:
+        """The group of all rows of a file where its folders say it (see `Location.partitions`)."""
+        name = self.columns.groups
+        return [file.partitions[name]] if name in file.partitions else None
 
     def _index(self, row: int) -> int:
         return min(bisect_right(self.starts, row), len(self.files)) - 1
 
 
-def _check_once(files: Sequence[Location]) -> None:
-    seen: set[str] = set()
-    for file in files:
-        if (real := file.real()) in seen:
-            raise ValueError(f"pool: {file} is named twice")
-        seen.add(real)
+def _check_once(readers: Sequence[Reader]) -> None:
+    """ValueError where the rows of one file would count twice."""
+    seen: dict[str, Reader] = {}
+    for reader in readers:
+        first = seen.setdefault(real := reader.file.real(), reader)
+        if first is reader:
+            continue
+        if first.file.key == reader.file.key:
+            raise ValueError(f"pool: {reader.file} is named twice")
+        if reader.n_rows:
+            raise ValueError(
+                f"pool: {first.file} and {reader.file} are two names of one file, by links to "
+                f"{real}: name one of them"
+            )

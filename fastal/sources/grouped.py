@@ -7,19 +7,33 @@ from typing import Any
 import numpy as np
 
 from fastal.groups import as_groups
-from fastal.sources.source import Chunk, Source
+from fastal.sources.source import Chunk, Skipped, Source
 
 
 class Grouped:
     """A source whose chunks have the labels [N] of an array; everything else is the source's."""
 
     def __init__(self, source: Source, groups: Any) -> None:
+        if not getattr(source, "named_in_order", True):
+            raise ValueError(
+                "groups: the rows are numbered in the order of the files' paths: name the files in "
+                "that order (sorted), and give the labels in it"
+            )
         n_rows = source.n_rows if source.n_rows is not None else len(groups)
         self._groups = as_groups(groups, n_rows, "groups")
         self._source = source
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """See `Source`."""
+        return self._source.skipped
+
+    @skipped.setter
+    def skipped(self, skipped: list[Skipped]) -> None:
+        self._source.skipped = skipped
 
     def fingerprint(self) -> list[Any] | None:
         """See `Source.fingerprint`: the groups belong to what is read."""

@@ -9,57 +9,134 @@ array each, so ids and groups are files of their own, and bfloat16 is kept as it
 """
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastal.sources.location import Location, is_url
 
 NAME = "manifest.json"  # a folder that has one is read by it
+_MOST_BYTES = 64 << 20  # of JSON, which takes twenty times as much when it is read
 
 
 class Manifest(NamedTuple):
-    """Files, the rows that each should have (None: not said), and the columns to take."""
+    """Files, the rows that each should have (None: not said), and the columns to take.
+
+    Attributes:
+        read_from: the manifests themselves.
+    """
 
     files: list[Location]
     rows: list[int | None]
-    id_column: str | None
-    group_column: str | None
+    id_column: str | None = None
+    group_column: str | None = None
+    read_from: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(cls, files: list[Location]) -> "Manifest":
+        """Files of which nothing else is said."""
+        return cls(files, [None] * len(files))
+
+    def in_path_order(self) -> "Manifest":
+        """The same, in the order of the files' places."""
+        return self._picked(sorted(range(len(self.files)), key=lambda i: self.files[i].key))
+
+    def each_once(self) -> "Manifest":
+        """The same, of files that are there several times the first."""
+        first: dict[str, int] = {}
+        for i, file in enumerate(self.files):
+            first.setdefault(file.key, i)
+        return self._picked(list(first.values()))
+
+    def _picked(self, places: list[int]) -> "Manifest":
+        return self._replace(
+            files=[self.files[i] for i in places], rows=[self.rows[i] for i in places]
+        )
 
 
 def read_manifest(path: Path) -> Manifest:
     """Reads a manifest.
 
     Raises:
-        ValueError: it is no JSON, or not of this form.
+        ValueError: it is no regular file, no JSON, or not of this form.
         OSError: it cannot be read.
     """
     try:
-        held = json.loads(path.read_text("utf-8"))
+        held = read_json(path)
         if not isinstance(held["files"], list):
             raise TypeError("files: wanted a list")
         entries = [e if isinstance(e, dict) else {"path": e} for e in held["files"]]
         files = [_location(path.parent, entry, held.get("dtype")) for entry in entries]
         rows = [entry.get("rows") for entry in entries]
-        columns = [held.get(name) for name in ("id_column", "group_column")]
-        if not all(value is None or isinstance(value, str) for value in columns):
+        ids, groups = held.get("id_column"), held.get("group_column")
+        if not all(name is None or isinstance(name, str) for name in (ids, groups)):
             raise TypeError("id_column and group_column: wanted names")
-        if not all(n is None or (isinstance(n, int) and n >= 0) for n in rows):
-            raise TypeError("rows: wanted a number")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        for n in rows:
+            if n is not None and (type(n) is not int or n < 0):
+                raise TypeError(f"rows: wanted a number of rows, got {n!r}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f'{path}: wanted a manifest, {{"files": [paths]}}: {error}') from error
     if not files:
         raise ValueError(f"{path}: the manifest names no file")
-    return Manifest(files, rows, *columns)
+    return Manifest(files, rows, ids, groups, (path,))
+
+
+def joined(parts: Sequence[Manifest]) -> Manifest:
+    """Several as one; ValueError where they name different columns."""
+    columns = {
+        (part.id_column, part.group_column) for part in parts if part.id_column or part.group_column
+    }
+    if len(columns) > 1:
+        raise ValueError("pool: manifests with different id_column or group_column")
+    ids, groups = columns.pop() if columns else (None, None)
+    return Manifest(
+        [file for part in parts for file in part.files],
+        [n for part in parts for n in part.rows],
+        ids,
+        groups,
+        tuple(path for part in parts for path in part.read_from),
+    )
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: it is no regular file, no JSON, too long or too deep, or has a key twice.
+        OSError: it cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("not a regular file")
+    with path.open("rb") as file:
+        text = file.read(_MOST_BYTES + 1)
+    if len(text) > _MOST_BYTES:
+        raise ValueError(f"wanted at most {_MOST_BYTES >> 20} MB of JSON")
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except (RecursionError, MemoryError) as error:
+        raise ValueError("its JSON is too deep, or too much for this memory") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"it has the key {twice!r} twice")
+    return found
 
 
 def _location(folder: Path, entry: dict[str, Any], dtype: str | None) -> Location:
     if dtype not in (None, "bfloat16"):
         raise TypeError(f"dtype: wanted bfloat16, got {dtype!r}")
     columns = {n: Location(_resolved(folder, p)) for n, p in entry.get("columns", {}).items()}
-    return Location(_resolved(folder, entry["path"]), columns, dtype)
+    file = Location(_resolved(folder, entry["path"]), columns, dtype)
+    if columns and (file.suffix != ".npy" or "" in columns):
+        raise ValueError(f"columns: wanted names, and a .npy file to which they belong, got {file}")
+    return file
 
 
 def _resolved(folder: Path, name: Any) -> str:
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not name or "\0" in name:
         raise TypeError(f"wanted a path, got {name!r}")
     return name if is_url(name) else str(folder / name)

@@ -1,0 +1,96 @@
+"""What a folder's pool consists of.
+
+A folder is searched with its subfolders for files of a known suffix. A manifest says what its
+folder holds; so does the `state.json` of a data set that Hugging Face's `datasets` saved. Names
+that begin with "." or "_" are no shards, nor are the caches that `datasets` leaves beside the data
+(`cache-*.arrow`), nor what is in folders of such names.
+"""
+
+import os
+from collections.abc import Collection
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from fastal.sources.location import ZARR, Location
+from fastal.sources.manifest import NAME, Manifest, joined, read_json, read_manifest
+from fastal.sources.walk import walk
+
+_STATE, _SPLITS = "state.json", "dataset_dict.json"  # of Hugging Face's datasets
+
+
+def read_folder(folder: Path, suffixes: Collection[str], left_out: list[str]) -> Manifest:
+    """The files of a folder, in path order, or as its manifest has them.
+
+    Args:
+        folder: which.
+        suffixes: that files have.
+        left_out: gets the names of what might be taken for a shard, and is none.
+
+    Raises:
+        FileNotFoundError: there are none.
+        ValueError: a bad manifest; or the splits of a data set, of which one is to be named.
+        OSError: a folder cannot be read.
+    """
+    found = []
+    for here, folders, files in walk(folder):
+        if NAME in files or NAME in folders:
+            found.append(read_manifest(here / NAME))
+            folders.clear()
+            continue
+        held = [n for n in files if _suffix(n) in suffixes]
+        held += [n for n in folders if _suffix(n) == ZARR]
+        if (saved := _saved_by_hugging_face(here, files)) is None:
+            shards = [n for n in held if not is_aside(n)]
+            left_out += [str(here / n) for n in folders if n.startswith("_")]
+            folders[:] = [n for n in folders if is_searched(n)]
+        else:
+            shards = saved
+            folders.clear()
+        left_out += [str(here / n) for n in sorted({*held} - {*shards})]
+        found.append(Manifest.of([Location(str(here / n)) for n in shards]))
+    if not any(part.files for part in found):
+        aside = f"; {left_out[0]} is no shard by its name" if left_out else ""
+        raise FileNotFoundError(
+            f"{folder}: no file of {', '.join(suffixes)} in this folder or below it{aside}"
+        )
+    return found[0] if len(found) == 1 else joined(found).in_path_order()
+
+
+def is_aside(name: str) -> bool:
+    """Whether a file or folder of this name lies beside the data, and is none of them."""
+    return name.startswith((".", "_")) or fnmatchcase(name, "cache-*.arrow")
+
+
+def is_searched(name: str) -> bool:
+    """Whether a subfolder of this name is searched."""
+    return not is_aside(name) and _suffix(name) != ZARR and name != "lost+found"
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 (of names, many of them)
+
+
+def _saved_by_hugging_face(folder: Path, files: Collection[str]) -> list[str] | None:
+    """The files of the data set that `save_to_disk` put in a folder, None where it is none."""
+    if _SPLITS in files and (splits := _held(folder / _SPLITS, "splits")):
+        named = ", ".join(str(folder / str(split)) for split in splits)
+        raise ValueError(f"{folder}: a data set of several splits, wanted one of {named}")
+    if _STATE not in files or (entries := _held(folder / _STATE, "_data_files")) is None:
+        return None
+    if _held(folder / _STATE, "_indices_data_files"):
+        raise ValueError(
+            f"{folder}: a data set whose rows are picked from its files by indices, which are not "
+            "read: save what flatten_indices() gives"
+        )
+    return [str(entry["filename"]) for entry in entries]
+
+
+def _held(path: Path, key: str) -> list[Any] | None:
+    """The list of this key in a JSON file, None where it is none of Hugging Face's."""
+    try:
+        held = read_json(path)
+    except ValueError:
+        return None
+    found = held.get(key) if isinstance(held, dict) else None
+    return found if isinstance(found, list) else None
