@@ -17,11 +17,12 @@ _log = logging.getLogger("fastal")
 PathLike = str | os.PathLike[str]
 
 
-def expand(paths: Sequence[PathLike], suffixes: Collection[str]) -> tuple[Manifest, bool]:
-    """The files that are meant, in the order of their places; and whether they were named so.
+def expand(
+    paths: Sequence[PathLike], suffixes: Collection[str]
+) -> tuple[Manifest, tuple[Location, Location] | None]:
+    """The files that are meant, in path order; and the first two that were named in another.
 
-    What lies beside the data of a folder or a pattern, and was left out, is logged, as is an order
-    other than that of the names.
+    What lies beside the data of a folder or a pattern, and was left out, is logged.
 
     Args:
         paths: as given by the user.
@@ -38,14 +39,8 @@ def expand(paths: Sequence[PathLike], suffixes: Collection[str]) -> tuple[Manife
             "left out, since neither what begins with _ or . nor a cache is a shard (to read one, "
             "name it): %s", some(left_out),
         )  # fmt: skip
-    for one, other in pairwise(named.files):
-        if one.key > other.key:
-            _log.warning(
-                "rows are numbered in the order of the files' paths, and not as the files were "
-                "named: %s comes before %s", other, one,
-            )  # fmt: skip
-            return named.in_path_order(), False
-    return named, True
+    pairs = pairwise(named.files)
+    return named.in_path_order(), next((p for p in pairs if p[0].key > p[1].key), None)
 
 
 def _expand(name: str, suffixes: Collection[str], left_out: list[str]) -> Manifest:

@@ -1,6 +1,7 @@
 """Files as one pool, one after the other, whatever their formats."""
 
 import errno
+import logging
 import math
 from bisect import bisect_right
 from collections import Counter
@@ -27,6 +28,8 @@ from fastal.sources.safetensors import SafetensorsFile
 from fastal.sources.source import Chunk, Skipped
 from fastal.sources.torch_file import TorchFile
 from fastal.sources.zarr import ZarrFile
+
+_log = logging.getLogger("fastal")
 
 # One reader a format, by suffix.
 _READERS: dict[str, Callable[[Location, Columns], Reader]] = {
@@ -73,7 +76,7 @@ class Files:
         self._skips = on_bad_file == "skip"
         self._skipped: dict[str, Skipped] = {}  # by file
         self._giving_up = Lock()  # the reader's thread may, and the one that looks at chunks
-        found, self.named_in_order = expand(paths, _READERS)
+        found, misplaced = expand(paths, _READERS)
         self.columns = columns._replace(
             ids=columns.ids or found.id_column, groups=columns.groups or found.group_column
         )
@@ -87,6 +90,12 @@ class Files:
         self.n_rows = self.starts[-1]
         self.row_bytes = max(file.row_bytes for file in self.files)
         self.in_place = all(file.in_place for file in self.files)
+        self.named_in_order = misplaced is None
+        if misplaced is not None:
+            _log.warning(
+                "rows are numbered in the order of the files' paths, and not as they were named: "
+                "%s comes after %s", *misplaced,
+            )  # fmt: skip
 
     @property
     def skipped(self) -> list[Skipped]:

@@ -44,12 +44,12 @@ class Location:
         """Whether it is behind a URL."""
         return is_url(self.name)
 
-    @property
+    @cached_property
     def suffix(self) -> str:
         """The end of its name, which tells the format."""
         return PurePosixPath(self.name).suffix.lower()
 
-    @property
+    @cached_property
     def path(self) -> Path:
         """Where it is on this machine; ValueError if it is not."""
         if self.is_remote:
