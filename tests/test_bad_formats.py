@@ -18,6 +18,7 @@ import torch
 import zarr
 
 import fastal
+from fastal.convert import convert_pool
 from fastal.sources import open_pool
 from tests.formats import C, data, write
 
@@ -278,6 +279,35 @@ def test_arrays_that_are_no_predictions(tmp_path):
         fastal.select(open_pool(file(x=x, y=x[:, 0]), group_column="y"), per_group=1)
     np.save(tmp_path / "a.npy", x)
     refused(tmp_path / "a.npy", "no array 'id'; it holds no array with a name", id_column="id")
+
+
+@pytest.mark.parametrize("n", [0, 5, 10**18])
+def test_rows_that_hold_no_values(tmp_path, n):
+    """They take no bytes, so that any number of them may be claimed."""
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({n}, 0), }}".encode()
+    text += b" " * (-(len(text) + 11) % 64) + b"\n"
+    npy = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+    (tmp_path / "a.npy").write_bytes(npy)
+    for name, how in (("a", zipfile.ZIP_STORED), ("b", zipfile.ZIP_DEFLATED)):
+        with zipfile.ZipFile(tmp_path / f"{name}.npz", "w", how) as archive:
+            archive.writestr("x.npy", npy)
+    empty = {"dtype": "F32", "shape": [n, 0], "data_offsets": [0, 0]}
+    (tmp_path / "a.safetensors").write_bytes(header({"x": empty}, b""))
+    torch.save(torch.empty(n, 0), tmp_path / "a.pt")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", (n, 0), "f4")
+    zarr.create_array(tmp_path / "a.zarr", shape=(n, 0), chunks=(10, 1), dtype="f4")
+    names = ["a.npy", "a.npz", "b.npz", "a.safetensors", "a.pt", "a.h5", "a.zarr"]
+    for kind in (pa.list_(pa.float32()), pa.list_(pa.float32(), 0)) if n == 5 else ():
+        table, path = pa.table({"x": pa.array([[]] * n, kind)}), tmp_path / f"{len(names)}.arrow"
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+        pq.write_table(table, path.with_suffix(".parquet"))
+        names += [path.name, f"{path.stem}.parquet"]
+    for name in names:
+        refused(tmp_path / name, r"hold no values")
+        with pytest.raises(ValueError, match="hold no values"):
+            convert_pool(open_pool(tmp_path / name), tmp_path / "out", shard_bytes=1 << 20)
 
 
 def test_class_counts_and_types_that_differ(tmp_path):

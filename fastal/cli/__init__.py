@@ -19,7 +19,8 @@ def main() -> None:
 
     A POOL is a file of predictions [rows, classes] or embeddings [rows, dimensions] (.npy, .npz,
     .safetensors, .pt, .parquet, .arrow, .h5, .zarr), a folder of them, a glob, a URL, a manifest,
-    or several of these; rows are numbered across files in the order of their paths.
+    or several of these; rows are numbered across files in the order of their paths. A folder is
+    searched with its subfolders, except for names that begin with "." or "_".
     """
 
 

@@ -80,7 +80,10 @@ GROUPS = with_options(
     click.option(
         "--per-group", type=int, help="At most so many rows of a group; without --k, exactly."
     ),
-    click.option("--group-column", help="The array or column of groups."),
+    click.option(
+        "--group-column",
+        help="The array or column of groups, or the name of folders such as country=de.",
+    ),
 )
 SCORING = with_options(
     click.option(

@@ -31,12 +31,17 @@ def open_pool(
             .npz, .safetensors, .pt, .parquet, .arrow, .feather, .h5, .hdf5, .zarr; formats may be
             mixed), a URL of one that fsspec knows, a folder of them, a glob, a manifest
             ({"files": [...]}, .json), or a list of these; or an iterable of arrays. Row numbers are
-            global: across files in the order of their paths, however they were named.
+            global: across files in the order of their paths, however they were named. A folder is
+            searched with its subfolders. Names that begin with "." or "_", and the caches of
+            Hugging Face (cache-*.arrow), are no shards of a folder or of a glob. A manifest.json
+            or Hugging Face's state.json says which files its folder has. A name that exists is
+            never taken for a glob.
         column: the array or column that holds the predictions, where there are several; or several
             columns, one a class, in this order; a pattern such as "logit_*" stands for all that
             match, in the order of the file.
         id_column: the array or column of ids; the picks then have them.
-        group_column: the array or column of groups, for quotas.
+        group_column: the array or column of groups, for quotas; or the name before "=" in the
+            names of folders, as in country=de/part-0.parquet.
         dtype: what a column of plain bytes (Arrow's fixed-size binary) holds, "float32" and so on.
         on_bad_file: "raise", or "skip" to leave out files that cannot be read, are cut short, or
             have rows of another shape than most of the files; the pool's `skipped` lists them.
