@@ -54,8 +54,8 @@ class ArrayFile(ABC):
                 raise ValueError(f"{file}: wanted [rows, ...], got a single number")
             self.n_rows, *shape = map(int, matrix.shape)
             self.row_shape: tuple[int, ...] | None = tuple(shape)
-            as_tensor(_as_rows(matrix[:0]), str(file))
             self._check(matrix)
+            as_tensor(_as_rows(matrix[:0]), str(file))
             self.dtype = matrix.dtype
             self.in_place = _is_in_place(matrix)
             self.row_bytes = math.prod(shape) * matrix.dtype.itemsize
@@ -65,13 +65,14 @@ class ArrayFile(ABC):
                         f"{file}: {name!r} has shape {tuple(arrays[name].shape)}, wanted one value "
                         f"for each of {self.n_rows} rows"
                     )
+                self._check(arrays[name])
 
     @abstractmethod
     def _arrays(self) -> AbstractContextManager[Mapping[str, Any]]:
         """The arrays of the file, each with a shape, a dtype and slices."""
 
-    def _check(self, matrix: Any) -> None:  # noqa: B027 (most formats have nothing to check)
-        """ValueError where rows of it were never written."""
+    def _check(self, array: Any) -> None:  # noqa: B027 (most formats have nothing to check)
+        """ValueError where a part of it is not stored, which would be made up when it is read."""
 
     def chunks(self, rows: int, start: int) -> Iterator[tuple[int, Any, Any]]:
         """See `Reader.chunks`."""
