@@ -1,5 +1,6 @@
 """Formats whose files hold arrays that can be sliced: what they have in common."""
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -15,9 +16,12 @@ from fastal.sources.location import Location
 from fastal.sources.readahead import ReadAhead
 from fastal.sources.reader import Columns, naming, watched
 
+_log = logging.getLogger("fastal")
 # NumPy has no such type: the bits, and a mark that travels with them.
 BFLOAT16 = np.dtype("<u2", metadata={"stands for": "bfloat16"})
 _TAKEN_ROWS = 1 << 16  # of a column, read in one go where single rows would each be as slow
+_MOST_BYTES = 1 << 27  # read in one go, whatever the blocks are; two of these are held at a time
+_LEAST_LABEL_BYTES = 64
 
 
 class LazyArrays(Mapping[str, Any]):
@@ -54,24 +58,31 @@ class ArrayFile(ABC):
                 raise ValueError(f"{file}: wanted [rows, ...], got a single number")
             self.n_rows, *shape = map(int, matrix.shape)
             self.row_shape: tuple[int, ...] | None = tuple(shape)
-            as_tensor(_as_rows(matrix[:0]), str(file))
             self._check(matrix)
+            as_tensor(_as_rows(matrix[:0]), str(file))
             self.dtype = matrix.dtype
             self.in_place = _is_in_place(matrix)
             self.row_bytes = math.prod(shape) * matrix.dtype.itemsize
+            if not _step(matrix, 1, self.row_bytes)[0]:
+                _log.warning(
+                    "%s: a row crosses many large chunks, so each is read several times, which is "
+                    "slow; store chunks of fewer rows and all columns, or use fastal convert once",
+                    file,
+                )
             for name in columns.beside:
                 if tuple(_named(arrays, name, file).shape) != (self.n_rows,):
                     raise ValueError(
                         f"{file}: {name!r} has shape {tuple(arrays[name].shape)}, wanted one value "
                         f"for each of {self.n_rows} rows"
                     )
+                self._check(arrays[name])
 
     @abstractmethod
     def _arrays(self) -> AbstractContextManager[Mapping[str, Any]]:
         """The arrays of the file, each with a shape, a dtype and slices."""
 
-    def _check(self, matrix: Any) -> None:  # noqa: B027 (most formats have nothing to check)
-        """ValueError where rows of it were never written."""
+    def _check(self, array: Any) -> None:  # noqa: B027 (most formats have nothing to check)
+        """ValueError where a part of it is not stored, which would be made up when it is read."""
 
     def chunks(self, rows: int, start: int) -> Iterator[tuple[int, Any, Any]]:
         """See `Reader.chunks`."""
@@ -84,7 +95,7 @@ class ArrayFile(ABC):
                 raise ValueError(f"{self.file}: changed while it was being read")
             groups = None if self._columns.groups is None else arrays[self._columns.groups]
             fetch = stack.enter_context(ReadAhead.of(matrix))
-            for part in self._parts(matrix, rows, start):
+            for part in self._parts(matrix, groups, rows, start):
                 fetch(part)
                 x = _as_rows(matrix[part])
                 labels = None if groups is None else _labels(groups[part])
@@ -92,12 +103,15 @@ class ArrayFile(ABC):
                     few = slice(first, first + rows)
                     yield part.start + first, x[few], None if labels is None else labels[few]
 
-    def _parts(self, matrix: Any, rows: int, start: int) -> Iterator[slice]:
-        """The rows to read in one go: whole blocks of what is stored in blocks, each read once."""
-        blocks = getattr(matrix, "shards", None) or getattr(matrix, "chunks", None) or (1,)
-        step = max(blocks[0], rows - rows % blocks[0])
+    def _parts(self, matrix: Any, groups: Any, rows: int, start: int) -> Iterator[slice]:
+        """The rows to read in one go: whole blocks of what is stored in blocks, each read once.
+
+        Where rows of blocks are too large for that, less of them: each is then read several times.
+        """
+        row_bytes = self.row_bytes + (0 if groups is None else _label_bytes(groups))
+        block, step = (1, rows) if self.in_place else _step(matrix, rows, row_bytes)
         while True:
-            stop = min(start - start % blocks[0] + step, self.n_rows)
+            stop = min(start - start % max(1, block) + step, self.n_rows)
             yield slice(start, stop)
             if stop >= self.n_rows:
                 return
@@ -112,11 +126,12 @@ class ArrayFile(ABC):
                     found = _labels(values[rows])
                     stands()
                     return found
-            blocks = rows // _TAKEN_ROWS
+            _, step = _step(values, _TAKEN_ROWS, _label_bytes(values))
+            blocks = rows // step
             return np.concatenate(
                 [
-                    _labels(values[block * _TAKEN_ROWS : (block + 1) * _TAKEN_ROWS])[
-                        rows[blocks == block] - block * _TAKEN_ROWS
+                    _labels(values[block * step : (block + 1) * step])[
+                        rows[blocks == block] - block * step
                     ]
                     for block in np.unique(blocks).tolist()
                 ]
@@ -143,6 +158,24 @@ def _named(arrays: Mapping[str, Any], name: str, file: Location) -> Any:
         held = ", ".join(filter(None, arrays)) or "no array with a name"
         raise ValueError(f"{file}: no array {name!r}; it holds {held}")
     return arrays[name]
+
+
+def _step(array: Any, rows: int, row_bytes: int) -> tuple[int, int]:
+    """Rows of a block of an array, and rows to read in one go: whole blocks, at least `rows`.
+
+    A block is a shard, or a chunk if rows of shards are too large. If rows of chunks are as well,
+    a block has no rows, and as many are read as memory is meant for: chunks are read repeatedly.
+    """
+    most = max(1, _MOST_BYTES // max(1, row_bytes))
+    stored = filter(None, (getattr(array, name, None) for name in ("shards", "chunks")))
+    blocks = [max(1, min(shape[0], array.shape[0])) for shape in stored] or [1]
+    block = next((n for n in blocks if n <= most), 0)
+    return block, min(max(block, rows - rows % block), most) if block else most
+
+
+def _label_bytes(labels: Any) -> int:
+    """What a label counts for: text that is fixed in length grows when it is decoded."""
+    return max(_LEAST_LABEL_BYTES, 4 * int(labels.dtype.itemsize))
 
 
 def _is_in_place(matrix: Any) -> bool:

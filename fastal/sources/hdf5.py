@@ -1,16 +1,29 @@
 """An HDF5 file: its datasets, read slice by slice (extra `hdf5`)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from math import ceil, prod
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastal.sources.array_file import ArrayFile
-from fastal.sources.reader import optional
+from fastal.sources.hdf5_storage import HeldFiles, Mapped, Storage
+from fastal.sources.location import Location
+from fastal.sources.reader import Columns, optional
+
+_DEEPEST = 1000  # groups within groups: names grow with them
 
 
 class Hdf5File(ArrayFile):
-    """Datasets of an HDF5 file, named by their paths in it; see `ArrayFile`."""
+    """Datasets of an HDF5 file, named by their paths in it; see `ArrayFile`.
+
+    All that is read must be stored, in this file or in those that it names; see `Storage`.
+    """
+
+    def __init__(self, file: Location, columns: Columns) -> None:
+        self._mapped: dict[str, list[Mapped]] = {}
+        super().__init__(file, columns)
 
     @contextmanager
     def _arrays(self) -> Iterator[Mapping[str, Any]]:
@@ -19,23 +32,77 @@ class Hdf5File(ArrayFile):
             is_remote = self.file.is_remote
             binary = stack.enter_context(self.file.open()) if is_remote else self.file.path
             file = stack.enter_context(h5py.File(binary, "r", locking=None if is_remote else False))
-            datasets = {}
+            yield {
+                name: _Array(dataset, self._mapped.get(dataset.name, ()))
+                for name, dataset in _datasets(file)
+            }
 
-            def visit(name: str, item: Any) -> None:
-                if isinstance(item, h5py.Dataset) and item.shape is not None:
-                    is_text = h5py.check_string_dtype(item.dtype) is not None
-                    datasets[name] = item.asstr("utf-8") if is_text else item
+    def _check(self, array: Any) -> None:
+        storage = Storage(self.file)
+        self._mapped[array.name] = storage.check(array.dataset)
+        self.file.parts = sorted({*self.file.parts, *storage.files})
 
-            file.visititems(visit)
-            yield datasets
 
-    def _check(self, matrix: Any) -> None:
-        if matrix.is_virtual or matrix.external or not matrix.size:
-            return
-        if matrix.chunks:
-            found = matrix.id.get_num_chunks()
-            wanted = prod(ceil(n / m) for n, m in zip(matrix.shape, matrix.chunks, strict=True))
-        else:
-            found, wanted = int(matrix.id.get_storage_size() > 0), 1
-        if found < wanted:  # they would be read as zeros: rows that look uncertain
-            raise ValueError(f"{wanted - found:,} of {wanted:,} chunks were never written")
+class _Array:
+    """A dataset of which slices are read, texts as str.
+
+    Args:
+        dataset: of h5py.
+        mapped: what a virtual one is made of.
+    """
+
+    def __init__(self, dataset: Any, mapped: Sequence[Mapped]) -> None:
+        import h5py
+
+        self._file, self.name = dataset.file, dataset.name
+        self.shape, self.chunks = dataset.shape, dataset.chunks
+        self._is_text = h5py.check_string_dtype(dataset.dtype) is not None
+        self.dtype = np.dtype(object) if self._is_text else dataset.dtype
+        self._mapped = mapped
+        # As long as a virtual dataset is open, libhdf5 keeps all its sources open, each in 500 KB.
+        self._held = None if dataset.is_virtual else dataset
+
+    @property
+    def dataset(self) -> Any:
+        """The dataset of h5py."""
+        return self._file[self.name] if self._held is None else self._held
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Rows as an array of their own."""
+        start, stop, _ = rows.indices(self.shape[0])
+        with HeldFiles() as held:
+            # A source that libhdf5 cannot open, for want of descriptors for one, is read as zeros.
+            for mapped in self._mapped:
+                if mapped.first < stop and mapped.last >= start:
+                    for path in mapped.files:
+                        held.open(path)
+            dataset = self.dataset
+            found: NDArray[Any] = (dataset.asstr("utf-8") if self._is_text else dataset)[rows]
+            return found
+
+
+def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
+    """The datasets of a file by name, each once, however its groups are nested and linked."""
+    import h5py
+
+    seen = {h5py.h5o.get_info(file.id).addr}
+    groups = [("", file, iter(file))]
+    while groups:
+        prefix, group, names = groups[-1]
+        name = next(names, None)
+        if name is None:
+            groups.pop()
+            continue
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            continue
+        item = group[name]
+        place = h5py.h5o.get_info(item.id).addr
+        if place in seen:
+            continue
+        seen.add(place)
+        if isinstance(item, h5py.Group):
+            if len(groups) == _DEEPEST:
+                raise ValueError(f"it has groups nested more than {_DEEPEST:,} deep")
+            groups.append((f"{prefix}{name}/", item, iter(item)))
+        elif isinstance(item, h5py.Dataset) and item.shape is not None:
+            yield prefix + name, item

@@ -1,19 +1,26 @@
 """A zarr array or group, version 3 or 2: read slice by slice (extra `zarr`)."""
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from math import ceil
 from typing import Any
 
 from fastal.sources.array_file import ArrayFile
-from fastal.sources.reader import optional
-
-_CHUNK = re.compile(r"(?:c[/.])?(\d+)(?:[/.]\d+)*")  # what one is stored as: c/0/0, 0.0 or 0/0
+from fastal.sources.location import Location
+from fastal.sources.reader import Columns, naming, optional
+from fastal.sources.zarr_storage import Storage
 
 
 class ZarrFile(ArrayFile):
-    """Arrays of a .zarr folder; see `ArrayFile`."""
+    """Arrays of a .zarr folder; see `ArrayFile`.
+
+    Every chunk of what is read must be stored; see `Storage`.
+    """
+
+    def __init__(self, file: Location, columns: Columns) -> None:
+        with naming(file):
+            self._storage: Storage | None = Storage(file)  # before zarr opens any file of it
+        super().__init__(file, columns)
+        self._storage = None  # it may be large
 
     @contextmanager
     def _arrays(self) -> Iterator[Mapping[str, Any]]:
@@ -24,28 +31,9 @@ class ZarrFile(ArrayFile):
             _check_codecs(array.metadata)
         yield arrays
 
-    def _check(self, matrix: Any) -> None:
-        """Chunks of the fill value alone need not be stored; where a row has none, it is lost."""
-        if not matrix.size or matrix.fill_value != matrix.fill_value:  # NaN: rows that are missing
-            return
-        found = {int(row) for row in _stored_rows(matrix)}
-        wanted = ceil(matrix.shape[0] / (matrix.shards or matrix.chunks)[0])
-        if len(found) < wanted:  # they would be read as zeros: rows that look uncertain
-            raise ValueError(f"the chunks of {wanted - len(found):,} of {wanted:,} are missing")
-
-
-def _stored_rows(array: Any) -> Iterator[str]:
-    """Where along the rows the chunks are that are stored."""
-    from zarr.core.sync import sync
-
-    prefix = f"{array.path}/" if array.path else ""
-
-    async def keys() -> list[str]:
-        return [key async for key in array.store.list_prefix(prefix)]
-
-    for key in sync(keys()):
-        if found := _CHUNK.fullmatch(key.removeprefix(prefix)):
-            yield found[1]
+    def _check(self, array: Any) -> None:
+        if self._storage is not None:
+            self._storage.check(array)
 
 
 def _check_codecs(metadata: Any) -> None:
