@@ -153,10 +153,7 @@ class Scorer:
         columns, least = ("classes", 2) if self.names else ("columns", 1)
         if x.ndim != 2:
             raise ValueError(f"{self.kind}: wanted [rows, {columns}], got shape {tuple(x.shape)}")
-        if x.dtype not in _DTYPES:
-            raise TypeError(
-                f"{self.kind}: wanted float16, bfloat16, float32 or float64, got {x.dtype}"
-            )
+        check_dtype(x, self.kind)
         if x.shape[1] < least:
             shape = tuple(x.shape)
             raise ValueError(f"{self.kind}: wanted at least {least} {columns}, got shape {shape}")
@@ -223,6 +220,15 @@ def _call(by: ByCallable, x: Tensor, start: int) -> Tensor:
     if scores.is_complex():
         raise TypeError(f"by: the callable gave {scores.dtype}, wanted real numbers")
     return scores.to(torch.float32)
+
+
+def check_dtype(x: Tensor, name: str) -> None:
+    """TypeError where rows, of the argument `name`, are no floating-point numbers."""
+    if x.dtype in _DTYPES:
+        return
+    # What whole numbers stand for, a scale and a zero of their own say.
+    remedy = "" if x.is_complex() else "; convert it to float first"
+    raise TypeError(f"{name}: wanted float16, bfloat16, float32 or float64, got {x.dtype}{remedy}")
 
 
 def has_own_name(by: ByCallable) -> bool:

@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from fastal.backend import BACKENDS
-from fastal.errors import Interrupted
+from fastal.errors import Interrupted, naming
 from fastal.interrupts import raising
 from fastal.job import How
 from fastal.progress import Reporter
 from fastal.sources import Source, open_pool
-from fastal.sources.files import Files
+from fastal.sources.files import Files, in_order_of
 
 _Command = Callable[..., Any]
 
@@ -163,7 +163,11 @@ def run_over(
             **{name: options.pop(name) for name in ("id_column", "on_bad_file")},
         )
         assert isinstance(source, Files)
-        others = {name: _open_beside(paths, **read) for name, paths in beside.items() if paths}
+        others = {}
+        for name, paths in beside.items():
+            if paths:
+                with naming(name):
+                    others[name] = in_order_of(source, _open_beside(paths, **read))
         work(source, how=how, **others, **options)
     if source.skipped:
         click.get_current_context().exit(3)

@@ -11,7 +11,7 @@ from torch import Tensor
 from fastal import backend as backends
 from fastal.arrays import as_tensor, kind_of
 from fastal.reference import unit_rows
-from fastal.scorer import Chunk, Confirm, Scorer
+from fastal.scorer import Chunk, Confirm, Scorer, check_dtype
 from fastal.sources import Source
 
 _log = logging.getLogger("fastal")
@@ -181,8 +181,7 @@ def checked_rows(x: Any, name: str) -> Tensor:
     rows = as_tensor(x, name)
     if rows.ndim != 2 or not rows.numel():
         raise ValueError(f"{name}: wanted [rows, columns], got shape {tuple(rows.shape)}")
-    if rows.is_complex():
-        raise TypeError(f"{name}: wanted real numbers, got {rows.dtype}")
+    check_dtype(rows, name)
     rows = rows.cpu()
     broken = (~rows.isfinite().all(1)).nonzero()[:, 0]
     if len(broken):

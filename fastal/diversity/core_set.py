@@ -11,11 +11,12 @@ from fastal.arrays import as_tensor, is_array, kind_of
 from fastal.diversity.centroids import checked_rows, rows_of
 from fastal.diversity.distance import Distance
 from fastal.diversity.per_row import PerRow
-from fastal.errors import check_another, check_same, restoring
+from fastal.errors import check_another, check_same, naming, restoring
 from fastal.pipeline import run_resumable
 from fastal.scorer import Confirm, Scorer
 from fastal.selection import Picks
 from fastal.sources import PathLike, open_pool
+from fastal.sources.files import in_order_of
 from fastal.topk import checked_count
 from fastal.uncertainty import chunk_bytes_for, with_ids
 
@@ -65,6 +66,8 @@ def k_center(
     Source: Sener & Savarese, Active Learning for Convolutional Neural Networks: A Core-Set Approach
     (ICLR 2018), algorithm 1; Gonzalez (1985).
     """
+    with naming("labelled"):
+        labelled = in_order_of(pool, labelled)
     reducer = CoreSet(
         k, labelled=labelled, metric=metric, fast=fast, on_invalid=on_invalid, backend=backend
     )

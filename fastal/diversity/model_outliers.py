@@ -9,8 +9,10 @@ from fastal import backend as backends
 from fastal.arrays import as_tensor
 from fastal.diversity.centroids import digest
 from fastal.errors import naming
+from fastal.scorer import check_dtype
 from fastal.selection import Picks
 from fastal.sources import open_pool
+from fastal.sources.files import in_order_of
 from fastal.uncertainty import select
 
 _CHUNK_ROWS = 1 << 14
@@ -73,6 +75,8 @@ def model_outliers(pool: Any, validation: Any, k: int, **options: Any) -> Picks:
 
     Source: Munro, Human-in-the-Loop Machine Learning, section 4.2.
     """
+    with naming("validation"):
+        validation = in_order_of(pool, validation)
     return select(pool, k, Activations(validation), **options)
 
 
@@ -93,8 +97,9 @@ def _parts(validation: Any) -> list[Tensor]:
     parts: list[Tensor] = []
     for start, chunk, _ in source.chunks(_CHUNK_ROWS):
         x = as_tensor(chunk, "validation")
-        if x.ndim != 2 or x.is_complex() or (parts and x.shape[1] != parts[0].shape[1]):
+        if x.ndim != 2 or (parts and x.shape[1] != parts[0].shape[1]):
             raise ValueError(f"validation: wanted [rows, neurons], got {tuple(x.shape)} {x.dtype}")
+        check_dtype(x, "validation")
         part = x.to("cpu", torch.float32, copy=True)  # a file's chunk is the reader's
         broken = (part.isnan() | (part == torch.inf)).any(1).nonzero()[:, 0]
         if len(broken):

@@ -15,6 +15,7 @@ from fastal.reducer import Reducer
 from fastal.reference import unit_rows
 from fastal.selection import Picks, Selector
 from fastal.sources import PathLike, open_pool
+from fastal.sources.files import in_order_of
 from fastal.stages import Stages
 from fastal.topk import checked_count
 from fastal.uncertainty import with_ids
@@ -112,6 +113,8 @@ def _select(
     resume: bool = False,
     **options: Any,
 ) -> Picks:
+    with naming("training"):
+        training = in_order_of(pool, training)
     reducer, arguments = reducer_for(training, k, adaptive=adaptive, **options)
     source = open_pool(pool)
     picks: Picks = run_resumable(

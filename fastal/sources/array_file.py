@@ -53,7 +53,9 @@ class ArrayFile(ABC):
         self.file = file
         self._columns = columns
         with naming(file), self._arrays() as arrays:
-            matrix = self._matrix(arrays)
+            name = self._name(arrays)
+            self.names: tuple[str, ...] | None = (name,) if name else ()
+            matrix = arrays[name]
             if not len(matrix.shape):
                 raise ValueError(f"{file}: wanted [rows, ...], got a single number")
             self.n_rows, *shape = map(int, matrix.shape)
@@ -70,7 +72,7 @@ class ArrayFile(ABC):
                     file,
                 )
             for name in columns.beside:
-                if tuple(_named(arrays, name, file).shape) != (self.n_rows,):
+                if tuple(arrays[_held(arrays, name, file)].shape) != (self.n_rows,):
                     raise ValueError(
                         f"{file}: {name!r} has shape {tuple(arrays[name].shape)}, wanted one value "
                         f"for each of {self.n_rows} rows"
@@ -138,26 +140,31 @@ class ArrayFile(ABC):
             )
 
     def _matrix(self, arrays: Mapping[str, Any]) -> Any:
+        return arrays[self._name(arrays)]
+
+    def _name(self, arrays: Mapping[str, Any]) -> str:
+        """The name of the array of rows: the one that was asked for, or the only one of vectors."""
         if len(self._columns.matrix) > 1:
             raise ValueError(
                 f"{self.file}: columns: a {self.file.suffix} file has arrays, name one"
             )
         if self._columns.matrix:
-            return _named(arrays, self._columns.matrix[0], self.file)
+            return _held(arrays, self._columns.matrix[0], self.file)
         names = [name for name in arrays if name not in self._columns.beside]
         if len(names) > 1:  # the one of vectors
             names = [name for name in names if len(arrays[name].shape) > 1]
         if len(names) != 1:
             held = ", ".join(arrays) or "no array"
             raise ValueError(f"{self.file}: column: wanted the name of one array; it holds {held}")
-        return arrays[names[0]]
+        return names[0]
 
 
-def _named(arrays: Mapping[str, Any], name: str, file: Location) -> Any:
+def _held(arrays: Mapping[str, Any], name: str, file: Location) -> str:
+    """The name of an array; ValueError where there is none of it."""
     if name not in arrays:
         held = ", ".join(filter(None, arrays)) or "no array with a name"
         raise ValueError(f"{file}: no array {name!r}; it holds {held}")
-    return arrays[name]
+    return name
 
 
 def _step(array: Any, rows: int, row_bytes: int) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 """Arrow columns to arrays: what Parquet and Arrow IPC files have in common."""
 
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -14,6 +16,8 @@ from fastal.groups import Groups
 from fastal.sources.location import Location
 from fastal.sources.reader import Columns, optional
 
+Shape = tuple[int, ...]
+
 
 def pyarrow_for(file: Location) -> Any:
     """The package pyarrow."""
@@ -24,21 +28,26 @@ class Layout:
     """Where in a schema the predictions, ids and groups are.
 
     Predictions are one column of vectors (fixed-size list, list, fixed-shape tensor, or plain bytes
-    of a dtype given), or one column a class.
+    of a dtype given), or one column a class. Lists of lists and tensors are rows of more than one
+    dimension; of a permuted tensor, the logical layout is read.
 
     Args:
         file: the file, for messages.
         schema: its columns.
         columns: what was asked for.
-        n_classes: how many values lists have, where that is known already.
+        row_shape: what shape rows of lists have, where that is known already.
 
     Attributes:
-        matrix: the columns of the predictions, in the schema's order.
+        matrix: the columns of the predictions: in the order asked for, of those that match one
+            pattern in the schema's order, or by number where they differ in numbers alone. None:
+            this file does not tell, since all that could hold predictions are columns of nulls.
         names: all columns to read.
+        row_shape: the shape of a row; None: the first list tells, if there is one.
+        item_bytes: how many bytes one of its values has.
     """
 
     def __init__(
-        self, file: Location, schema: Any, columns: Columns, n_classes: int | None = None
+        self, file: Location, schema: Any, columns: Columns, row_shape: Shape | None = None
     ) -> None:
         self._pa = pyarrow_for(file)
         self._file = file
@@ -49,45 +58,51 @@ class Layout:
                 raise ValueError(f"{file}: no column {name!r}; it has {_some(schema.names)}")
         counts = Counter(schema.names)
         self.matrix = self._of_matrix(schema, columns)
-        self.names = [*self.matrix, *([] if columns.groups is None else [columns.groups])]
+        matrix = self.matrix or []
+        self.names = [*matrix, *([] if columns.groups is None else [columns.groups])]
         for name in {*self.names, *columns.beside}:
             if counts[name] > 1:
                 raise ValueError(f"{file}: {counts[name]} columns are named {name!r}")
-        kinds = [_storage(schema.field(name).type) for name in self.matrix]
-        self._is_wide = len(kinds) > 1 or not self._is_vector(kinds[0])
-        if self._is_wide:
-            self.n_classes: int | None = len(kinds)
-        elif self._pa.types.is_fixed_size_list(kinds[0]):
-            self.n_classes = kinds[0].list_size
-        elif self._pa.types.is_fixed_size_binary(kinds[0]):
-            self.n_classes = kinds[0].byte_width // self._item_dtype().itemsize
-            if self.n_classes * self._item_dtype().itemsize != kinds[0].byte_width:
-                raise ValueError(f"{file}: {kinds[0].byte_width} bytes are no row of {self._dtype}")
-        else:
-            self.n_classes = n_classes  # lists, each of a length of its own
-        self.item_bytes = self._item_bytes(kinds[0])
+        fields = [schema.field(name) for name in matrix]
+        self._kind = fields[0].type if fields else self._pa.null()
+        self._is_wide = len(fields) > 1 or self._is_number(self._kind)
+        for field in fields:
+            self._check(field)
+        said = (len(fields),) if self._is_wide else self._row_shape()
+        self.row_shape = row_shape if said is None else said
+        self.item_bytes = self._item_bytes()
 
-    def width_of(self, batch: Any) -> int | None:
-        """How many values the first list of a record batch has, None if there is none."""
-        lists = _stored(batch.column(batch.schema.get_field_index(self.matrix[0]))).drop_null()
-        return len(lists[0]) if len(lists) else None
+    def bytes_of(self, row_shape: Shape | None) -> int:
+        """How many bytes a row of that shape has; 0 where the shape is not known."""
+        return 0 if row_shape is None else math.prod(row_shape) * self.item_bytes
+
+    def shape_of(self, batch: Any) -> Shape | None:
+        """The shape of the first list of a record batch, None if there is none."""
+        return self._shape_in(_stored(self._column(batch, (self.matrix or [""])[0])))
 
     def matrix_of(self, batch: Any) -> Any:
-        """The predictions [n, classes] of a record batch; a missing value is NaN."""
-        columns = [_stored(batch.column(batch.schema.get_field_index(n))) for n in self.matrix]
+        """The predictions [n, ...] of a record batch; a missing value is NaN."""
+        columns = [_stored(self._column(batch, name)) for name in self.matrix or []]
         if self._is_wide:
-            by_class = np.stack([_numbers(column, self._file) for column in columns])
+            by_class = np.stack([self._numbers(column) for column in columns])
             return torch.from_numpy(by_class).T.contiguous().numpy()  # in tiles, unlike NumPy
-        (column,) = columns
-        if self._pa.types.is_fixed_size_binary(column.type):
-            return self._from_bytes(column)
-        return self._from_lists(column)
+        shape = self.row_shape or (0,)
+        if not columns or self._pa.types.is_null(columns[0].type):
+            dtype = getattr(torch, self._dtype or "float32")
+            return _plain(torch.full((len(batch), *shape), torch.nan, dtype=dtype))
+        if self._pa.types.is_fixed_size_binary(columns[0].type):
+            return self._from_bytes(columns[0])
+        if not self._is_tensor(self._kind):
+            return self._from_lists(columns[0], shape)
+        rows = self._from_lists(columns[0], (math.prod(shape),))
+        order = self._kind.permutation or range(len(shape))
+        return rows.reshape(-1, *self._kind.shape).transpose(0, *(1 + axis for axis in order))
 
     def groups_of(self, batch: Any) -> Groups | None:
         """The groups of the rows of a record batch, None if they were not asked for."""
         if self.groups is None:
             return None
-        column = batch.column(batch.schema.get_field_index(self.groups))
+        column = self._column(batch, self.groups)
         if not self._pa.types.is_dictionary(column.type):
             column = column.dictionary_encode(null_encoding="encode")
         values = column.dictionary.to_pylist()
@@ -95,21 +110,30 @@ class Layout:
         codes = column.indices.cast(self._pa.int64()).fill_null(len(values))
         return Groups(codes.to_numpy(zero_copy_only=False), [*values, None])
 
-    def _of_matrix(self, schema: Any, columns: Columns) -> list[str]:
+    def _column(self, batch: Any, name: str) -> Any:
+        return batch.column(batch.schema.get_field_index(name))
+
+    def _of_matrix(self, schema: Any, columns: Columns) -> list[str] | None:
         names = [name for name in schema.names if name not in columns.beside]
         if not columns.matrix:
-            vectors = [n for n in names if self._is_vector(_storage(schema.field(n).type))]
-            if len(vectors) == 1:
-                return vectors
+            vectors = [n for n in names if self._is_vector(schema.field(n).type)]
+            nulls = [n for n in names if self._pa.types.is_null(self._item(schema.field(n).type))]
+            if len(vectors or nulls) == 1:
+                return vectors or nulls
+            if nulls and not vectors:
+                return None
+            ragged = [n for n in names if _is_ragged(schema.field(n))]
+            if len(ragged) == 1 and not vectors:
+                return ragged  # which is refused
             raise ValueError(
                 f"{self._file}: column: wanted the name of the column of predictions, or columns, "
                 f"one a class; it has {_some(schema.names)}"
             )
-        found = []
+        found: list[str] = []
         for wanted in columns.matrix:
-            matching = [n for n in names if n == wanted] or [
-                n for n in names if fnmatchcase(n, wanted)
-            ]
+            matching = [n for n in names if n == wanted] or _by_number(
+                [n for n in names if fnmatchcase(n, wanted)]
+            )
             if not matching:
                 raise ValueError(
                     f"{self._file}: no column {wanted!r}; it has {_some(schema.names)}"
@@ -118,62 +142,162 @@ class Layout:
         return found
 
     def _is_vector(self, kind: Any) -> bool:
+        types, stored = self._pa.types, _storage(kind)
+        is_bytes = types.is_fixed_size_binary(stored) and self._dtype is not None
+        return is_bytes or (self._is_list(stored) and types.is_floating(self._item(stored)))
+
+    def _is_list(self, kind: Any) -> bool:
         types = self._pa.types
-        is_bytes = types.is_fixed_size_binary(kind) and self._dtype is not None
-        return is_bytes or any(
-            is_list(kind) and (types.is_floating(kind.value_type))
-            for is_list in (types.is_fixed_size_list, types.is_list, types.is_large_list)
+        return bool(
+            types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind)
         )
 
-    def _item_dtype(self) -> Any:
-        if self._dtype is None:
-            raise ValueError(
-                f"{self._file}: dtype: wanted what the bytes of {self.matrix[0]!r} are"
-            )
-        return getattr(torch, self._dtype)
+    def _is_number(self, kind: Any) -> bool:
+        types, stored = self._pa.types, _storage(kind)
+        return not (
+            self._is_list(stored) or types.is_fixed_size_binary(stored) or types.is_null(stored)
+        )
 
-    def _item_bytes(self, kind: Any) -> int:
+    def _is_tensor(self, kind: Any) -> bool:
+        return isinstance(kind, self._pa.FixedShapeTensorType)
+
+    def _item(self, kind: Any) -> Any:
+        """What lists, of lists or not, are lists of in the end; other types as they are."""
+        kind = _storage(kind)
+        while self._is_list(kind):
+            kind = kind.value_type
+        return kind
+
+    def _check(self, field: Any) -> None:
+        """TypeError unless a column is, or has lists of, floating-point numbers, or nulls."""
+        types = self._pa.types
+        if types.is_fixed_size_binary(_storage(field.type)) and not self._is_wide:
+            if self._dtype is None:
+                raise ValueError(
+                    f"{self._file}: dtype: wanted what the bytes of {field.name!r} are"
+                )
+            return
+        item = _storage(field.type) if self._is_wide else self._item(field.type)
+        if types.is_floating(item) or types.is_null(item):
+            return
+        got = "tensors of different shapes" if _is_ragged(field) else str(field.type)
+        remedy = "; convert them to float first" if types.is_integer(item) else ""
+        raise TypeError(
+            f"{self._file}: wanted floating-point numbers or lists of them, all of one shape, "
+            f"got {got} in {field.name!r}{remedy}"
+        )
+
+    def _row_shape(self) -> Shape | None:
+        """The shape that the type of the one column says."""
+        kind = self._kind
+        if self._is_tensor(kind):
+            return tuple(kind.shape[axis] for axis in kind.permutation or range(len(kind.shape)))
+        kind = _storage(kind)
         if self._pa.types.is_fixed_size_binary(kind):
-            return int(self._item_dtype().itemsize)
-        item = kind if self._is_wide else kind.value_type
-        try:
-            return int(item.bit_width) // 8
-        except ValueError:
-            return 8  # no number: an error when it is read
+            item_bytes = self._item_dtype().itemsize
+            if kind.byte_width % item_bytes:
+                raise ValueError(
+                    f"{self._file}: {kind.byte_width} bytes are no row of {self._dtype}"
+                )
+            return (kind.byte_width // item_bytes,)
+        shape: Shape = ()
+        while self._pa.types.is_fixed_size_list(kind):
+            shape, kind = (*shape, kind.list_size), kind.value_type
+        return None if self._is_list(kind) or self._pa.types.is_null(kind) else shape
 
-    def _from_lists(self, column: Any) -> NDArray[Any]:
-        n, width = len(column), self.n_classes or 0
-        has_row = column.is_valid().to_numpy(zero_copy_only=False)
+    def _item_dtype(self) -> Any:
+        return getattr(torch, self._dtype or "float32")
+
+    def _item_bytes(self) -> int:
+        item = self._item(self._kind)
+        if self._pa.types.is_fixed_size_binary(item) or self._pa.types.is_null(item):
+            return int(self._item_dtype().itemsize)
+        return int(item.bit_width) // 8
+
+    def _shape_in(self, column: Any) -> Shape | None:
+        """The shape of the first row of a column that tells it, None if there is none."""
+        if not self._is_list(column.type):
+            return None if self._pa.types.is_null(column.type) else ()
+        bounds = self._bounds(column)
+        for row in np.flatnonzero(_has_row(column)).tolist():
+            first, last = map(int, bounds[row : row + 2])
+            inner = self._shape_in(column.values.slice(first, last - first))
+            if inner is not None:
+                return last - first, *inner
+        return None
+
+    def _from_lists(self, column: Any, shape: Shape) -> NDArray[Any]:
+        """The rows [n, *shape] of a column of lists, of lists or not; missing ones are NaN."""
+        if not shape or self._pa.types.is_null(column.type):
+            return self._numbers(column, shape)
+        n, (width, *inner) = len(column), shape
+
+        def rows_from(first: int, n_rows: int) -> NDArray[Any]:
+            part = column.values.slice(first, n_rows * width)
+            return self._from_lists(part, tuple(inner)).reshape(n_rows, *shape)
+
         if self._pa.types.is_fixed_size_list(column.type):
-            rows = column.values.slice(column.offset * width, n * width)
-            matrix = _numbers(rows, self._file).reshape(n, width)
-            if not has_row.all():
-                matrix = matrix.copy()
-                matrix[~has_row] = np.nan
-            return matrix
-        lengths = np.diff(column.offsets.to_numpy())[has_row]
+            rows = rows_from(column.offset * width, n)
+            if column.null_count:
+                rows = rows.copy()
+                rows[~_has_row(column)] = np.nan
+            return rows
+        bounds, has_row = self._bounds(column), _has_row(column)
+        starts, lengths = bounds[:-1][has_row], np.diff(bounds)[has_row]
         if (lengths != width).any():
             raise ValueError(
                 f"{self._file}: lists of {width} and of {lengths[lengths != width][0]} values in "
-                f"{self.matrix[0]!r}"
+                f"{self.names[0]!r}"
             )
-        rows = _numbers(column.flatten(), self._file).reshape(len(lengths), width)
-        if has_row.all():
+        if not len(starts) or starts[-1] - starts[0] == (len(starts) - 1) * width:
+            rows = rows_from(int(starts[0]) if len(starts) else 0, len(starts))
+        else:  # between them are values of missing ones
+            rows = np.concatenate([rows_from(first, 1) for first in starts.tolist()])
+        if len(rows) == n:
             return rows
-        matrix = np.full((n, width), np.nan, rows.dtype)
+        matrix = np.full((n, *shape), np.nan, rows.dtype)
         matrix[has_row] = rows
         return matrix
+
+    def _bounds(self, column: Any) -> NDArray[np.int64]:
+        """Where in its values each list of a column begins, and the last one ends.
+
+        A copy, so that what was checked stays: of a map, a page may be lost at any moment.
+        """
+        n, n_values = len(column), len(column.values)
+        if self._pa.types.is_fixed_size_list(column.type):
+            return np.arange(column.offset, column.offset + n + 1) * int(column.type.list_size)
+        bounds: NDArray[np.int64]
+        bounds = column.offsets.to_numpy().astype(np.int64) if n else np.zeros(1, np.int64)
+        if bounds[0] < 0 or bounds[-1] > n_values or (np.diff(bounds) < 0).any():
+            raise ValueError(f"{self._file}: lists that reach beyond the {n_values} values there")
+        return bounds
+
+    def _numbers(self, column: Any, shape: Shape = ()) -> NDArray[Any]:
+        if self._pa.types.is_null(column.type):
+            return np.full((len(column), *shape), np.nan, np.float32)
+        return np.asarray(column.to_numpy(zero_copy_only=False))
 
     def _from_bytes(self, column: Any) -> Any:
         width, n = column.type.byte_width, len(column)
         if not n:
-            return torch.empty((0, self.n_classes or 0), dtype=self._item_dtype())
+            return torch.empty((0, *(self.row_shape or (0,))), dtype=self._item_dtype())
         raw = np.frombuffer(column.buffers()[1], np.uint8, n * width, column.offset * width)
         matrix = as_tensor(raw, str(self._file)).view(self._item_dtype()).reshape(n, -1)
         if column.null_count:
             matrix = matrix.clone()
             matrix[torch.from_numpy(column.is_null().to_numpy(zero_copy_only=False))] = torch.nan
-        return matrix if matrix.dtype == torch.bfloat16 else matrix.numpy()
+        return _plain(matrix)
+
+
+def _has_row(column: Any) -> NDArray[np.bool_]:
+    """Which rows of a column are there."""
+    return np.asarray(column.is_valid().to_numpy(zero_copy_only=False))
+
+
+def _plain(matrix: torch.Tensor) -> Any:
+    """A NumPy array, but of what NumPy lacks."""
+    return matrix if matrix.dtype == torch.bfloat16 else matrix.numpy()
 
 
 def _column_values(column: Any) -> NDArray[Any]:
@@ -185,12 +309,18 @@ def _column_values(column: Any) -> NDArray[Any]:
     return values
 
 
-def first_width(layout: Layout, batches: Iterable[Any]) -> int:
-    """How many values the first list has; ValueError if there is none."""
-    for batch in batches:
-        if (width := layout.width_of(batch)) is not None:
-            return width
-    raise ValueError(f"no row of {layout.matrix[0]!r} has values")
+def first_shape(layout: Layout, batches: Iterable[Any]) -> Shape | None:
+    """The shape of the first list that tells it; None if there is none."""
+    return next((shape for b in batches if (shape := layout.shape_of(b)) is not None), None)
+
+
+def copied(batch: Any) -> Any:
+    """A record batch in memory of its own, checked: Arrow follows offsets that it holds."""
+    import pyarrow as pa
+
+    batch = batch.copy_to(pa.default_cpu_memory_manager())
+    batch.validate(full=True)
+    return batch
 
 
 def taken(name: str, rows: NDArray[np.int64], batches: Iterable[tuple[int, Any]]) -> NDArray[Any]:
@@ -199,9 +329,7 @@ def taken(name: str, rows: NDArray[np.int64], batches: Iterable[tuple[int, Any]]
     for row, batch in batches:
         here = rows[slice(*np.searchsorted(rows, (row, row + len(batch))))] - row
         if len(here):
-            batch = batch.select([name])
-            batch.validate(full=True)
-            column = batch.column(0)
+            column = copied(batch.select([name])).column(0)
             if str(column.type).endswith("_view"):  # which cannot be taken from
                 column = column.cast("large_" + str(column.type).removesuffix("_view"))
             found.append(_column_values(column.take(here)))
@@ -217,15 +345,23 @@ def empty_batch(schema: Any) -> Any:
     return pa.RecordBatch.from_pylist([], schema=schema)
 
 
-def _numbers(values: Any, file: Location) -> NDArray[Any]:
-    found = values.to_numpy(zero_copy_only=False)
-    if found.dtype.kind not in "f":
-        raise TypeError(f"{file}: wanted floating-point numbers, got {values.type}")
-    return np.asarray(found)
+def _by_number(names: list[str]) -> list[str]:
+    """Names that differ in numbers alone, by these; others as they are."""
+    if len({re.sub(r"\d+", "0", name) for name in names}) != 1:
+        return names
+    return sorted(names, key=lambda name: ([int(n) for n in re.findall(r"\d+", name)], name))
+
+
+def _is_ragged(field: Any) -> bool:
+    """Whether a column has tensors of shapes of their own."""
+    name = getattr(field.type, "extension_name", None)
+    return "arrow.variable_shape_tensor" in (
+        name, ((field.metadata or {}).get(b"ARROW:extension:name", b"")).decode()
+    )  # fmt: skip
 
 
 def _storage(kind: Any) -> Any:
-    """What a fixed-shape tensor is stored as."""
+    """What an extension type is stored as; other types as they are."""
     return getattr(kind, "storage_type", kind)
 
 

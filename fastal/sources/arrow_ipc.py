@@ -1,17 +1,20 @@
 """An Arrow IPC file or stream (.arrow, .feather), mapped (extra `arrow`)."""
 
-from collections.abc import Callable, Iterator, Sequence
+import struct
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.sources.arrow import Layout, empty_batch, first_width, pyarrow_for, taken
+from fastal.sources.arrow import Layout, copied, empty_batch, first_shape, pyarrow_for, taken
 from fastal.sources.location import Location
 from fastal.sources.reader import Columns, naming, watched
 
-_END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream
+_MARK = b"\xff\xff\xff\xff"  # that a message begins with
+_END = _MARK + bytes(4)  # of a stream
+_RECORD_BATCH, _COMPRESSION = 3, 3  # the type of a message, and a field of it
 
 
 class ArrowFile:
@@ -26,25 +29,27 @@ class ArrowFile:
         with self._opened() as (schema, batches, _):
             layout = Layout(file, schema, columns)
             self.n_rows = sum(map(len, batches))
-        n_classes = layout.n_classes
-        if n_classes is None and self.n_rows:  # lists: the first says it
-            with self._opened() as (_, batches, _):
-                n_classes = first_width(
-                    layout, (_checked(batch, layout.matrix) for batch in batches)
-                )
-        self._n_classes = n_classes
-        self.row_shape: tuple[int, ...] | None = None if n_classes is None else (n_classes,)
-        self.row_bytes = (n_classes or 0) * layout.item_bytes
+        self.names = None if layout.matrix is None else tuple(layout.matrix)
+        self.row_shape = layout.row_shape
+        if self.row_shape is None and self.names:  # lists: the first says it
+            with self._opened() as (_, batches, stands):
+                matrices = (_checked(batch.select(self.names)) for batch in batches)
+                self.row_shape = first_shape(layout, matrices)
+                stands()
+        self.row_bytes = layout.bytes_of(self.row_shape)
 
     def chunks(self, rows: int, start: int) -> Iterator[tuple[int, Any, Any]]:
         """See `Reader.chunks`."""
         with self._opened() as (schema, batches, stands):
-            layout = Layout(self.file, schema, self._columns, self._n_classes)
+            layout = Layout(self.file, schema, self._columns, self.row_shape)
             row = 0
             for batch in batches:
+                matrix, beside = batch.select(layout.matrix or []), batch
+                if layout.groups is not None and start < row + len(batch):
+                    beside = copied(batch.select([layout.groups]))
                 for first in range(max(0, start - row), len(batch), rows):
-                    part = _checked(batch.slice(first, rows), layout.names)
-                    x, groups = layout.matrix_of(part), layout.groups_of(part)
+                    x = layout.matrix_of(_checked(matrix.slice(first, rows)))
+                    groups = layout.groups_of(beside.slice(first, rows))
                     stands()
                     yield row + first, x, groups
                 row += len(batch)
@@ -76,43 +81,122 @@ class ArrowFile:
         """
         import pyarrow as pa
 
-        with naming(self.file), self._mapped() as (mapped, stands):
+        with naming(self.file), self._source() as (source, stands):
             try:
-                file = pa.ipc.open_file(mapped)
+                file = pa.ipc.open_file(source)
             except pa.ArrowInvalid:  # a stream, then
-                mapped.seek(0)
-                stream = pa.ipc.open_stream(mapped)
-                yield stream.schema, _to_its_end(stream, mapped), stands
+                source.seek(0)
+                stream = pa.ipc.open_stream(source)
+                yield stream.schema, _to_its_end(stream, source), stands
             else:
                 batches = (file.get_batch(i) for i in range(file.num_record_batches))
                 yield file.schema, batches, stands
 
     @contextmanager
-    def _mapped(self) -> Iterator[tuple[Any, Callable[[], None]]]:
-        """The file, under a guard: batches are looked at before they become chunks."""
+    def _source(self) -> Iterator[tuple[Any, Callable[[], None]]]:
+        """The file, to Arrow; under a guard: batches are looked at before they become chunks."""
         import pyarrow as pa
 
-        if self.file.is_remote:
-            with self.file.open() as file:
+        with self.file.open() as file:
+            if self.file.is_remote:
                 yield file, lambda: None
-            return
-        with pa.memory_map(str(self.file)) as mapped:
-            memory = np.frombuffer(mapped.read_buffer(), np.uint8)
-            mapped.seek(0)
+                return
+            memory = np.memmap(file, np.uint8, "r")
             with watched(memory, str(self.file)) as stands:
-                yield mapped, stands
+                yield pa.PythonFile(_PartlyMapped(file, memory), "r"), stands
 
 
-def _to_its_end(stream: Any, mapped: Any) -> Iterator[Any]:
+class _PartlyMapped:
+    """A file of which Arrow gets the bodies of plain record batches as views of a map, the rest as
+    copies.
+
+    Arrow follows the offsets in what describes a batch: through a map of a file that is cut short,
+    they would lead anywhere.
+    """
+
+    closed = False
+
+    def __init__(self, file: BinaryIO, memory: NDArray[np.uint8]) -> None:
+        self._file = file
+        self._memory = memory.data
+        self._message = b""  # what was read last, where it is the beginning of one
+
+    def read(self, n: int) -> Any:
+        """The next n bytes, or what there is."""
+        message, self._message = self._message, b""
+        if message and len(message) == _head_bytes(message):
+            n_body, is_plain = _body(message)
+            if n == n_body:
+                if not is_plain:
+                    return self._file.read(n)
+                start = self._file.tell()
+                self._file.seek(start + n)
+                return self._memory[start : start + n]
+            message = b""
+        found = self._file.read(n)
+        message += found
+        if len(message) <= _head_bytes(message):
+            self._message = message
+        return found
+
+    read_buffer = read  # which Arrow takes without a copy
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Goes to a byte."""
+        before = self._file.tell()
+        at = self._file.seek(offset, whence)
+        if at != before:
+            self._message = b""
+        return at
+
+    def tell(self) -> int:
+        """The next byte."""
+        return self._file.tell()
+
+
+def _head_bytes(message: bytes) -> int:
+    """How long a message is without its body, or more, as its first bytes say; 0: it is none."""
+    if not _MARK.startswith(message[:4]):
+        return 0
+    return 8 + int.from_bytes(message[4:8], "little") if len(message) >= 8 else 8
+
+
+def _body(message: bytes) -> tuple[int, bool]:
+    """How long the body is, and whether it is that of a record batch that is not compressed.
+
+    What describes them is a flatbuffer: a table says in front of itself where its fields are.
+    Source: Message.fbs of the Arrow specification.
+    """
+
+    def field(table: int, number: int) -> int:
+        fields = table - int(struct.unpack_from("<i", message, table)[0])
+        (n_bytes,) = struct.unpack_from("<H", message, fields)
+        entry = 4 + 2 * number
+        offset = struct.unpack_from("<H", message, fields + entry)[0] if entry < n_bytes else 0
+        return table + offset if offset else 0
+
+    def table_at(place: int) -> int:
+        return place + int(struct.unpack_from("<I", message, place)[0])
+
+    try:
+        of_message = table_at(8)
+        kind, header, length = (field(of_message, number) for number in (1, 2, 3))
+        n_bytes = int(struct.unpack_from("<q", message, length)[0]) if length else 0
+        is_batch = kind and message[kind] == _RECORD_BATCH
+        return n_bytes, bool(is_batch and not field(table_at(header), _COMPRESSION))
+    except (struct.error, IndexError):  # none that Arrow would take
+        return 0, False
+
+
+def _to_its_end(stream: Any, source: Any) -> Iterator[Any]:
     """The batches; a ValueError where the stream ends without saying so: others may be missing."""
     yield from stream
-    mapped.seek(max(0, mapped.tell() - len(_END)))
-    if mapped.read(len(_END)) != _END:
+    source.seek(max(0, source.tell() - len(_END)))
+    if source.read(len(_END)) != _END:
         raise ValueError("the stream ends without its end mark")
 
 
-def _checked(batch: Any, names: Sequence[str]) -> Any:
-    """The columns of a batch that are looked at, found to hold together: files may lie."""
-    batch = batch.select(names)
+def _checked(batch: Any) -> Any:
+    """A record batch, found to hold together: files may lie."""
     batch.validate(full=True)
     return batch

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import accumulate
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ _READERS: dict[str, Callable[[Location, Columns], Reader]] = {
     ZARR: ZarrFile,
 }
 
+T = TypeVar("T")
 
 # Errors that are not a file's: too many open files, no memory.
 _OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -62,7 +63,12 @@ class Files:
 
     Raises:
         FileNotFoundError: nothing is there under one of the paths.
-        ValueError: a file is named twice, or its rows have another shape than the first file's.
+        ValueError: a file is named twice, or its rows have another shape than the first file's, or
+            its columns other names.
+
+    Attributes:
+        names: of the array or the columns that are read, in the order of the first file that has
+            names; empty where none has.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class Files:
     ) -> None:
         if on_bad_file not in ("raise", "skip"):
             raise ValueError(f"on_bad_file: wanted raise or skip, got {on_bad_file!r}")
+        self._paths = paths
         self._skips = on_bad_file == "skip"
         self._skipped: dict[str, Skipped] = {}  # by file
         self._giving_up = Lock()  # the reader's thread may, and the one that looks at chunks
@@ -84,7 +91,8 @@ class Files:
         readers = [self._open(*pair) for pair in zip(found.files, found.rows, strict=True)]
         opened = [reader for reader in readers if reader is not None]
         _check_once(opened)
-        self.files = self._alike(opened)
+        self.files = self._alike(self._named_alike(opened))
+        self.names = next((reader.names for reader in self.files if reader.names), ())
         # The number of each file's first row, and of the row after the last.
         self.starts = [0, *accumulate(file.n_rows for file in self.files)]
         self.n_rows = self.starts[-1]
@@ -115,6 +123,11 @@ class Files:
             for index, chunk in read:
                 if chunk.start < self._end(index):
                     yield chunk
+
+    def reading(self, names: tuple[str, ...]) -> "Files":
+        """The same files, of which these columns are read, in this order."""
+        columns = self.columns._replace(matrix=names)
+        return Files(self._paths, columns, "skip" if self._skips else "raise")
 
     def locate(self, row: int) -> str:
         """See `Source.locate`."""
@@ -192,14 +205,16 @@ class Files:
         if file.stamp() != self._stamps[file.key]:
             raise ValueError(f"{file}: changed while it was being read")
 
-    def _open(self, file: Location, n_rows: int | None) -> Reader | None:
+    def _open(
+        self, file: Location, n_rows: int | None, columns: Columns | None = None
+    ) -> Reader | None:
         try:
             with naming(file):
                 file.check()
                 if file.suffix not in _READERS:
                     raise ValueError(f"{file}: wanted a file of {', '.join(_READERS)}")
                 stamp = file.stamp()  # first: what changes later is noticed
-                columns = self.columns
+                columns = columns or self.columns
                 if self._groups_in_path(file) is not None:
                     columns = columns._replace(groups=None)
                 reader = _READERS[file.suffix](file, columns)
@@ -215,19 +230,48 @@ class Files:
             return None
         return reader
 
+    def _named_alike(self, readers: list[Reader]) -> list[Reader]:
+        """Those that read the names of the first one or, where bad files are skipped, of most.
+
+        They read them in its order.
+        """
+        names = Counter(frozenset(reader.names) for reader in readers if reader.names)
+        if not names:
+            return readers
+        model = next(r for r in readers if frozenset(r.names or ()) == self._wanted(names))
+        of_model = self.columns._replace(matrix=model.names or ())
+        alike: list[Reader] = []
+        for reader in readers:
+            if reader.names in (model.names, ()):
+                alike.append(reader)
+            elif reader.names is None or {*reader.names} == {*of_model.matrix}:
+                again = self._open(reader.file, None, of_model)
+                alike += [] if again is None else [again]
+            else:
+                self._give_up(reader.file, 0, _other_names(reader, model))
+        return alike
+
+    def _wanted(self, found: "Counter[T]") -> T:
+        """What the first file has or, where bad files are skipped, most of them; then the first."""
+        return found.most_common(1)[0][0] if self._skips else next(iter(found))
+
     def _alike(self, readers: list[Reader]) -> list[Reader]:
         """Those with rows of the first one's shape or, where bad files are skipped, of most."""
         if not readers:
             raise ValueError(f"pool: none of its files can be read: {self.skipped[0].reason}")
         shapes = Counter(r.row_shape for r in readers if r.row_shape is not None)
         if not shapes:
+            missing = next((reader for reader in readers if reader.n_rows), None)
+            if missing is not None:
+                of = repr(missing.names[0]) if missing.names else "its columns"
+                raise ValueError(f"{missing.file}: no row of {of} has values")
             return readers
-        # Of several that are as frequent, the first.
-        shape = shapes.most_common(1)[0][0] if self._skips else next(iter(shapes))
+        shape = self._wanted(shapes)
         model = next(r for r in readers if r.row_shape == shape)
         alike = []
         for reader in readers:
             if reader.row_shape in (shape, None):
+                reader.row_shape = shape
                 alike.append(reader)
                 continue
             error = ValueError(
@@ -277,3 +321,37 @@ def _check_once(readers: Sequence[Reader]) -> None:
                 f"pool: {first.file} and {reader.file} are two names of one file, by links to "
                 f"{real}: name one of them"
             )
+
+
+def in_order_of(pool: Any, other: Any) -> Any:
+    """What is read beside a pool; where both are files of several columns, in the pool's order.
+
+    Raises:
+        ValueError: their columns have other names.
+    """
+    if not (isinstance(pool, Files) and isinstance(other, Files)):
+        return other
+    if min(len(pool.names), len(other.names)) < 2 or pool.names == other.names:
+        return other
+    if {*pool.names} != {*other.names}:
+        model = next(reader for reader in pool.files if reader.names)
+        raise _other_names(next(reader for reader in other.files if reader.names), model)
+    return other.reading(pool.names)
+
+
+def _other_names(reader: Reader, model: Reader) -> ValueError:
+    """Says what a file reads that another does not, and the other way round: of each, the first."""
+    ours, theirs = reader.names or (), model.names or ()
+    more = next((name for name in ours if name not in theirs), None)
+    less = next((name for name in theirs if name not in ours), None)
+    if len(ours) == len(theirs) == 1:
+        return ValueError(
+            f"{reader.file}: column: wanted the name of one: here it is {more!r}, "
+            f"in {model.file} {less!r}"
+        )
+    lacks = "" if less is None else f" lacks {less!r}"
+    has = "" if more is None else f" has {more!r}"
+    return ValueError(
+        f"{reader.file}: other columns than those of {model.file}:"
+        f"{lacks}{' and' if lacks and has else ''}{has}"
+    )

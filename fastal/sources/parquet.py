@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.sources.arrow import Layout, empty_batch, first_width, pyarrow_for, taken
+from fastal.sources.arrow import Layout, Shape, empty_batch, first_shape, pyarrow_for, taken
 from fastal.sources.location import Location
 from fastal.sources.reader import Columns, naming
 
-_BUFFER_BYTES = 1 << 20  # read of a column in one go: row groups may be larger than memory
-
+# Read of a column in one go, and of all of them: row groups may be larger than memory.
+_BUFFER_BYTES, _BUFFERS_BYTES = 1 << 20, 32 << 20
 _BATCH_BYTES = 8 << 20  # decoded in one go, which takes several times as much
 _FEW_ROWS, _MANY_ROWS = 1 << 8, 1 << 16  # to look for a list in, and to look for ids in
 
@@ -35,18 +35,16 @@ class ParquetFile:
             self._starts = [0, *accumulate(counts)]
             self.n_rows = self._starts[-1]
             layout = Layout(file, parquet.schema_arrow, columns)
-            n_classes = layout.n_classes
-            if n_classes is None and self.n_rows:  # lists: the first says it
-                batches = parquet.iter_batches(_FEW_ROWS, columns=layout.matrix)
-                n_classes = first_width(layout, batches)
-            self._n_classes = n_classes
-            self.row_shape: tuple[int, ...] | None = None if n_classes is None else (n_classes,)
-            self.row_bytes = (n_classes or 0) * layout.item_bytes
+            self.names = None if layout.matrix is None else tuple(layout.matrix)
+            self.row_shape = layout.row_shape
+            if self.row_shape is None and self.names:  # lists: the first says it
+                self.row_shape = _first_shape(parquet, self.names[0], layout)
+            self.row_bytes = layout.bytes_of(self.row_shape)
 
     def chunks(self, rows: int, start: int) -> Iterator[tuple[int, Any, Any]]:
         """See `Reader.chunks`."""
-        with self._opened() as parquet:
-            layout = Layout(self.file, parquet.schema_arrow, self._columns, self._n_classes)
+        with self._opened(len(self.names or "-")) as parquet:
+            layout = Layout(self.file, parquet.schema_arrow, self._columns, self.row_shape)
             if parquet.metadata.num_rows != self.n_rows:
                 raise ValueError(f"{self.file}: changed while it was being read")
             if start >= self.n_rows:
@@ -80,10 +78,27 @@ class ParquetFile:
             return taken(name, rows, chain.from_iterable(map(batches, np.unique(of).tolist())))
 
     @contextmanager
-    def _opened(self) -> Iterator[Any]:
+    def _opened(self, n_columns: int = 1) -> Iterator[Any]:
         import pyarrow.parquet
 
         with naming(self.file), self.file.open() as binary:
             yield pyarrow.parquet.ParquetFile(
-                binary, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+                binary,
+                buffer_size=min(_BUFFER_BYTES, max(1, _BUFFERS_BYTES // n_columns)),
+                pre_buffer=False,
+                page_checksum_verification=True,
             )
+
+
+def _first_shape(parquet: Any, name: str, layout: Layout) -> Shape | None:
+    """The shape of the first list of a column, as few rows are decoded as their size allows."""
+    paths = [parquet.schema.column(i).path for i in range(len(parquet.schema))]
+    leaf = next(i for i, path in enumerate(paths) if f"{path}.".startswith(f"{name}."))
+    for i in range(parquet.metadata.num_row_groups):
+        group = parquet.metadata.row_group(i)
+        n_bytes = max(1, group.column(leaf).num_values * layout.item_bytes)
+        rows = max(1, min(_FEW_ROWS, group.num_rows * _BATCH_BYTES // n_bytes))
+        batches = parquet.iter_batches(rows, row_groups=[i], columns=[name])
+        if (shape := first_shape(layout, batches)) is not None:
+            return shape
+    return None

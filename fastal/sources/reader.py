@@ -35,11 +35,23 @@ class Columns(NamedTuple):
 
 
 class Reader(Protocol):
-    """One file of rows. Every error that it raises names the file."""
+    """One file of rows. Every error that it raises names the file.
+
+    Attributes:
+        file: where it is.
+        names: of the array or the columns that are read, in their order; empty where the format
+            has none. None: nothing in the file tells which they are.
+        n_rows: how many rows it has.
+        row_shape: the shape of a row. None: nothing in the file tells, since all its rows are
+            missing; whoever knows the shape sets it before they are read.
+        row_bytes: how many a row has; 0 where `row_shape` is None.
+        in_place: see `Source.in_place`.
+    """
 
     file: Location
+    names: tuple[str, ...] | None
     n_rows: int
-    row_shape: tuple[int, ...] | None  # None: no rows, and nothing that tells
+    row_shape: tuple[int, ...] | None
     row_bytes: int
     in_place: bool
 
