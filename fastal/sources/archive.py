@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, BinaryIO, cast
 
+from fastal.sources.location import Location
+
 # Bytes of a list of what a file holds, such as a directory or a header: it is held in memory, where
 # it takes up to 65 times as much.
 LONGEST_LIST = 8 << 20
@@ -20,11 +22,11 @@ def members_of(file: BinaryIO) -> zipfile.ZipFile:
     return zipfile.ZipFile(cast("BinaryIO", _Bounded(file)))
 
 
-def check_once(names: Iterable[str]) -> None:
-    """ValueError for a name that is there twice: either could be meant."""
+def check_once(file: Location, names: Iterable[str]) -> None:
+    """ValueError where a file holds several of one name: any of them could be meant."""
     name, count = max(Counter(names).items(), key=lambda item: item[1], default=("", 0))
     if count > 1:
-        raise ValueError(f"it holds {count} arrays named {name!r}")
+        raise ValueError(f"{file}: it holds {name!r} {count} times: which is meant is not clear")
 
 
 class _Bounded:

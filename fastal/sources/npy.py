@@ -151,7 +151,8 @@ class StreamedArray:
         """Rows as an array of their own; ValueError where the file ends before them."""
         start, stop, _ = rows.indices(self.shape[0])
         if self._is_apart and start < stop:
-            return self._whole[start:stop]
+            apart: NDArray[Any] = self._whole[start:stop]
+            return apart
         return self._read(self._offset + start * self._row_bytes, (stop - start, *self.shape[1:]))
 
     @cached_property

@@ -54,12 +54,12 @@ class NpzFile(ArrayFile):
             size = archive.seek(0, 2)
             members = stack.enter_context(members_of(archive))
             names = [member.filename.removesuffix(".npy") for member in members.infolist()]
-            check_once(names)
+            check_once(self.file, names)
 
             def array(name: str, member: zipfile.ZipInfo) -> StreamedArray:
                 file = _Member(self.file, name, member, self._sound)
                 opened = stack.enter_context(members.open(member))  # which checks its header, too
-                _check(member, first := _data_offset(archive, member), size)
+                _check(self.file, member, first := _data_offset(archive, member), size)
                 if file.is_compressed:
                     file.read_from(cast("BinaryIO", opened), 0)
                 else:
@@ -92,9 +92,7 @@ class _Member:
         sound: names of the members that were checked; it is added when it is.
     """
 
-    def __init__(
-        self, file: Location, name: str, member: zipfile.ZipInfo, sound: set[str]
-    ) -> None:
+    def __init__(self, file: Location, name: str, member: zipfile.ZipInfo, sound: set[str]) -> None:
         self.is_compressed = member.compress_type != zipfile.ZIP_STORED
         self._place = file
         self._name = name
@@ -154,12 +152,12 @@ class _Member:
         )
 
 
-def _check(member: zipfile.ZipInfo, first: int, n_bytes: int) -> None:
+def _check(file: Location, member: zipfile.ZipInfo, first: int, n_bytes: int) -> None:
     """ValueError for a member that NumPy does not write, or that cannot be in so large a file."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         # Their decoders give a whole block at once, which may be of any size.
         raise ValueError(
-            f"{member.filename!r} is compressed in a way that NumPy does not write (bzip2, LZMA): "
+            f"{file}: {member.filename!r} is compressed by bzip2 or LZMA, which is not read: "
             "np.savez_compressed deflates"
         )
     most = member.compress_size

@@ -20,10 +20,7 @@ def prefetched(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
 
     def read() -> None:
         while asked.get():
-            try:
-                found.put((next(chunks, None), None))
-            except BaseException as error:  # for the thread that asked
-                found.put((None, error))
+            found.put(_next(chunks))
         chunks.close()
 
     # A daemon: one that was never told to end would keep the process from ending.
@@ -47,3 +44,11 @@ def prefetched(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
         asked.put(False)
         if reader.is_alive():
             reader.join()
+
+
+def _next(chunks: Generator[T, None, None]) -> tuple[T | None, BaseException | None]:
+    """The next chunk, None after the last; or what went wrong, for the thread that asked."""
+    try:
+        return next(chunks, None), None
+    except BaseException as error:
+        return None, error

@@ -34,7 +34,7 @@ class Columns(NamedTuple):
         return [name for name in (self.ids, self.groups) if name is not None]
 
 
-class Damaged(ValueError):
+class Damaged(ValueError):  # noqa: N818  (a finding about a file)
     """Rows of a file are not what its checksum says: perhaps also some that were given before."""
 
 
