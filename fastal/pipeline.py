@@ -7,6 +7,8 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
+from torch import Tensor
+
 from fastal import backend as backends
 from fastal.arrays import memory_of
 from fastal.checkpoint import Checkpoint
@@ -21,6 +23,7 @@ _log = logging.getLogger("fastal")
 _CHUNK_BYTES, _IN_PLACE_BYTES = 32 << 20, 1 << 28
 _LEAST_ROW_BYTES = 32  # what a row counts for at least: rows may be short, and each has scores
 _MOST_ROWS = 1 << 20  # for the same reason
+_KEPT_ROWS = 1 << 14  # of a pool whose rows are copied
 
 OnChunk = Callable[[int, int], None]
 
@@ -123,6 +126,30 @@ def run_resumable(
     for file, from_row, reason in source.skipped:
         _log.warning("skipped %s from row %d on: %s", file, from_row, reason)
     return result
+
+
+def gathered(source: Source, taken: Callable[[Any, int], Tensor]) -> list[Tensor]:
+    """What a function takes of each chunk of a pool that fits into memory.
+
+    Read under the same guard, and checked in the same way, as the pool that `run` reads.
+
+    Args:
+        source: the pool.
+        taken: gives what is to be kept of a chunk, a copy, for its rows and its first row's number.
+
+    Raises:
+        ValueError, TypeError, OSError: as `run`.
+    """
+    found: list[Tensor] = []
+
+    def update(x: Any, start: int, *, confirm: Callable[[], None]) -> None:
+        part = taken(x, start)
+        confirm()
+        found.append(part)
+
+    for chunk in source.chunks(min(_KEPT_ROWS, _chunk_rows(source, _CHUNK_BYTES))):
+        _feed(partial(update, chunk.x, chunk.start), source, chunk)
+    return found
 
 
 def _chunk_rows(source: Source, chunk_bytes: int | None) -> int:

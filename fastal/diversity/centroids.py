@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from fastal import backend as backends
-from fastal.arrays import as_tensor, kind_of
+from fastal.arrays import as_tensor, kind_of, memory_of
+from fastal.pipeline import gathered
 from fastal.reference import unit_rows
 from fastal.scorer import Chunk, Confirm, Scorer, check_dtype
 from fastal.sources import Source
 
 _log = logging.getLogger("fastal")
-_CHUNK_ROWS = 1 << 14  # of a pool that goes into memory
 _ROUNDING = 2.0**-23  # twice what rounding to float32 can do to a length
 
 
@@ -161,7 +161,7 @@ def units_of(centroids: Any, name: str) -> Tensor:
     Raises:
         ValueError, TypeError: as `checked_rows`.
     """
-    rows = checked_rows(centroids, name)
+    rows = checked_rows(copied(centroids, name), name)
     # What was scaled before is not scaled again, which would move its last bits.
     off = (torch.linalg.vector_norm(rows.double(), dim=1, keepdim=True) - 1).abs()
     return torch.where(off <= _ROUNDING, rows, unit_rows(rows)).float()
@@ -169,20 +169,31 @@ def units_of(centroids: Any, name: str) -> Tensor:
 
 def rows_of(pool: Source, name: str) -> Tensor:
     """All rows of a pool that is small enough for memory, [L, D], on the host."""
-    return torch.cat([as_tensor(chunk.x, name).cpu().clone() for chunk in pool.chunks(_CHUNK_ROWS)])
+    return torch.cat(gathered(pool, lambda x, _: as_tensor(x, name).cpu().clone()))
 
 
-def checked_rows(x: Any, name: str) -> Tensor:
-    """Rows [K, D] as a tensor on the host.
+def copied(x: Any, name: str) -> Tensor:
+    """An array as a tensor on the host that is its own.
+
+    Raises:
+        TypeError: it is no array; the message names `name`.
+        OSError: it is mapped, and its file was cut short.
+    """
+    with backends.guarded(memory_of(x, name)) as guard:
+        copy = as_tensor(x, name).to("cpu", copy=True)
+    _check_whole(guard, name)
+    return copy
+
+
+def checked_rows(rows: Tensor, name: str) -> Tensor:
+    """The rows [K, D] of a tensor on the host.
 
     Raises:
         ValueError, TypeError: no such rows; the message names `name`, and a row that is not finite.
     """
-    rows = as_tensor(x, name)
     if rows.ndim != 2 or not rows.numel():
         raise ValueError(f"{name}: wanted [rows, columns], got shape {tuple(rows.shape)}")
     check_dtype(rows, name)
-    rows = rows.cpu()
     broken = (~rows.isfinite().all(1)).nonzero()[:, 0]
     if len(broken):
         raise ValueError(f"{name}: row {int(broken[0])} has NaN or an infinite value")
@@ -203,10 +214,17 @@ def _of_array(
 ) -> tuple[Tensor, ...]:
     """What an op, which gives NaN for invalid rows in its last tensor, gives for an array."""
     scorer = Scorer(of, on_invalid=on_invalid, backend=backend)
-    rows = scorer.checked(x, 0)
-    found = op(rows.x, rows.backend)
+    with backends.guarded(memory_of(x, "x")) as guard:
+        rows = scorer.checked(x, 0)
+        found = op(rows.x, rows.backend)
+    _check_whole(guard, "x")
     of_rows = found[-1] if found[-1].ndim == 1 else found[-1][:, 0]
     scorer.count(rows, int(of_rows.isnan().sum()), lambda: of_rows)
     if scorer.invalid:
         _log.warning("%d of %d rows are invalid: NaN", scorer.invalid, len(rows.x))
     return found
+
+
+def _check_whole(guard: Any, name: str) -> None:
+    if guard.broken:
+        raise OSError(f"{name}: rows vanished: a mapped file that was cut short?")

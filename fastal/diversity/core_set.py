@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastal.arrays import as_tensor, is_array, kind_of
-from fastal.diversity.centroids import checked_rows, rows_of
+from fastal.arrays import is_array, kind_of
+from fastal.diversity.centroids import checked_rows, copied, rows_of
 from fastal.diversity.distance import Distance
 from fastal.diversity.per_row import PerRow
 from fastal.errors import check_another, check_same, naming, restoring
@@ -244,13 +244,14 @@ def _labelled_rows(labelled: Any) -> Tensor | None:
     """The labelled embeddings [L, D], float64 on the host; None where there are none."""
     if labelled is None:
         return None
-    if not is_array(labelled):
+    if is_array(labelled):
+        rows = copied(labelled, "labelled")
+    else:
         try:
-            labelled = rows_of(open_pool(labelled), "rows")
+            rows = rows_of(open_pool(labelled), "rows")
         except (TypeError, ValueError, RuntimeError) as error:  # the last of chunks that differ
             named = TypeError if isinstance(error, TypeError) else ValueError
             raise named(f"labelled: {error}") from error
-    rows = as_tensor(labelled, "labelled")
     if rows.ndim == 2 and not len(rows):
         return None
     return checked_rows(rows, "labelled").double()

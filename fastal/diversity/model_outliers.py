@@ -9,13 +9,12 @@ from fastal import backend as backends
 from fastal.arrays import as_tensor
 from fastal.diversity.centroids import digest
 from fastal.errors import naming
+from fastal.pipeline import gathered
 from fastal.scorer import check_dtype
 from fastal.selection import Picks
 from fastal.sources import open_pool
 from fastal.sources.files import in_order_of
 from fastal.uncertainty import select
-
-_CHUNK_ROWS = 1 << 14
 
 
 class Activations:
@@ -94,11 +93,14 @@ def _table(validation: Any) -> Tensor:
 def _parts(validation: Any) -> list[Tensor]:
     """The rows, checked, in float32."""
     source = open_pool(validation)
-    parts: list[Tensor] = []
-    for start, chunk, _ in source.chunks(_CHUNK_ROWS):
+    width: int | None = None
+
+    def checked(chunk: Any, start: int) -> Tensor:
+        nonlocal width
         x = as_tensor(chunk, "validation")
-        if x.ndim != 2 or (parts and x.shape[1] != parts[0].shape[1]):
+        if x.ndim != 2 or width not in (None, x.shape[1]):
             raise ValueError(f"validation: wanted [rows, neurons], got {tuple(x.shape)} {x.dtype}")
+        width = x.shape[1]
         check_dtype(x, "validation")
         part = x.to("cpu", torch.float32, copy=True)  # a file's chunk is the reader's
         broken = (part.isnan() | (part == torch.inf)).any(1).nonzero()[:, 0]
@@ -106,5 +108,6 @@ def _parts(validation: Any) -> list[Tensor]:
             row = start + int(broken[0])
             where = source.locate(row) or f"row {row}"
             raise ValueError(f"validation: {where} has NaN, or +inf in float32")
-        parts.append(part)
-    return parts
+        return part
+
+    return gathered(source, checked)

@@ -194,7 +194,10 @@ def _is_in_place(matrix: Any) -> bool:
 def _as_rows(x: Any) -> Any:
     """A slice of a matrix as what it stands for."""
     if isinstance(x, np.ndarray) and (x.dtype.metadata or {}) == BFLOAT16.metadata:
-        return as_tensor(x, "pool").view(torch.bfloat16)
+        with watched(x, "pool") as stands:  # mapped, as it may be: unaligned, it is copied
+            bits = as_tensor(x, "pool")
+            stands()
+        return bits.view(torch.bfloat16)
     if isinstance(x, torch.Tensor) and x.dtype != torch.bfloat16:
         return x.numpy()  # files give NumPy arrays, but of what NumPy lacks
     return x

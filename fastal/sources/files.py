@@ -6,7 +6,6 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
 from itertools import accumulate
 from threading import Lock
 from typing import Any, TypeVar
@@ -23,7 +22,7 @@ from fastal.sources.npy import NpyFile
 from fastal.sources.npz import NpzFile
 from fastal.sources.parquet import ParquetFile
 from fastal.sources.prefetch import prefetched
-from fastal.sources.reader import Columns, Reader, naming
+from fastal.sources.reader import Columns, Damaged, Reader, naming
 from fastal.sources.safetensors import SafetensorsFile
 from fastal.sources.source import Chunk, Skipped
 from fastal.sources.torch_file import TorchFile
@@ -119,10 +118,13 @@ class Files:
 
         An empty pool is one empty chunk.
         """
-        with closing(prefetched(self._read(rows, start))) as read:
+        read = prefetched(self._read(rows, start))
+        try:
             for index, chunk in read:
                 if chunk.start < self._end(index):
                     yield chunk
+        finally:
+            read.close()
 
     def reading(self, names: tuple[str, ...]) -> "Files":
         """The same files, of which these columns are read, in this order."""
@@ -196,6 +198,8 @@ class Files:
                     yield index, Chunk(offset + first, x, groups)
                     row = first + x.shape[0]
             except Exception as error:
+                if isinstance(error, Damaged) and row:  # rows before it may be wrong, and count
+                    raise
                 self._give_up(file.file, row, error)
             if file.file.is_slow_to_stamp:  # not looked at after every chunk
                 self._check_stamp(index)

@@ -2,9 +2,9 @@
 
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from fastal.sources.array_file import BFLOAT16, ArrayFile, LazyArrays
 from fastal.sources.location import Location
 
 _LONGEST_HEADER = 10_000  # as NumPy has it
+_MOST_IN_MEMORY = 1 << 28  # bytes of an array whose rows cannot be read piece by piece
 
 
 class NpyFile(ArrayFile):
@@ -104,11 +105,18 @@ def mapped(location: Location, first: int = 0, n_bytes: int | None = None) -> ND
 class StreamedArray:
     """A .npy array behind a file object: slices are read, none is kept.
 
+    Of an array in Fortran order rows lie apart: it is mapped if it can be, else read into memory
+    when the first row is asked for.
+
     Args:
         file: the file.
         first: where in it the array's header begins.
-        n_bytes: how long header and array are; None: that shows when it is read.
+        n_bytes: how long header and array are at most; None: to the end of the file.
         dtype: what the values stand for; see `header_of`.
+        mapped: gives the array as it is in a file, mapped.
+
+    Attributes:
+        end: how long header and array are.
     """
 
     def __init__(
@@ -117,25 +125,46 @@ class StreamedArray:
         first: int = 0,
         n_bytes: int | None = None,
         dtype: str | None = None,
+        mapped: Callable[[], NDArray[Any]] | None = None,
     ) -> None:
         self.file = file
+        if n_bytes is None:
+            n_bytes = file.seek(0, 2) - first
         file.seek(first)
         header = header_of(file, dtype)
-        if header.is_fortran and len(header.shape) > 1:
-            raise ValueError(
-                "an array in Fortran order can only be read from a file that is mapped"
-            )
         self.shape, self.dtype, self._offset = header.shape, header.dtype, first + header.offset
         self._row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
-        size = header.offset + math.prod(self.shape) * self.dtype.itemsize
-        if n_bytes is not None and size > n_bytes:
-            raise ValueError(f"the header says {size:,} bytes, {n_bytes:,} are there")
+        self._mapped = mapped
+        self._is_apart = header.is_fortran and len(header.shape) > 1
+        size = math.prod(self.shape) * self.dtype.itemsize
+        self.end = header.offset + size
+        if self.end > n_bytes:
+            raise ValueError(f"the header says {self.end:,} bytes, {n_bytes:,} are there")
+        if self._is_apart and mapped is None and size > _MOST_IN_MEMORY:
+            raise ValueError(
+                f"an array in Fortran order that is compressed or behind a URL is read into "
+                f"memory: wanted at most {_MOST_IN_MEMORY:,} bytes, got {size:,}; "
+                "numpy.ascontiguousarray gives the order that is read piece by piece"
+            )
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         """Rows as an array of their own; ValueError where the file ends before them."""
         start, stop, _ = rows.indices(self.shape[0])
-        self.file.seek(self._offset + start * self._row_bytes)
-        found = np.empty((stop - start, *self.shape[1:]), self.dtype)
-        if self.file.readinto(found.view(np.uint8).data) != found.nbytes:  # type: ignore[attr-defined]
-            raise ValueError(f"it ends before row {stop} of {self.shape[0]:,}")
+        if self._is_apart and start < stop:
+            apart: NDArray[Any] = self._whole[start:stop]
+            return apart
+        return self._read(self._offset + start * self._row_bytes, (stop - start, *self.shape[1:]))
+
+    @cached_property
+    def _whole(self) -> NDArray[Any]:
+        if self._mapped is None:
+            return self._read(self._offset, self.shape[::-1]).T
+        self.file.seek(self.end)  # a file with a checksum is read until there
+        return self._mapped()
+
+    def _read(self, first: int, shape: tuple[int, ...]) -> NDArray[Any]:
+        self.file.seek(first)
+        found = np.empty(shape, self.dtype)
+        if self.file.readinto(found.reshape(-1).view(np.uint8)) != found.nbytes:  # type: ignore[attr-defined]
+            raise ValueError(f"it ends before byte {first + found.nbytes:,}")
         return found

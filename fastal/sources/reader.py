@@ -34,6 +34,10 @@ class Columns(NamedTuple):
         return [name for name in (self.ids, self.groups) if name is not None]
 
 
+class Damaged(ValueError):  # noqa: N818  (a finding about a file)
+    """Rows of a file are not what its checksum says: perhaps also some that were given before."""
+
+
 class Reader(Protocol):
     """One file of rows. Every error that it raises names the file.
 

@@ -1,7 +1,8 @@
 """A .safetensors file: its tensors, mapped.
 
 The format: eight bytes, the length of a JSON header, the header, the data. It is read here, since
-the library copies what it slices.
+the library copies what it slices. The library allows headers of 100 MB, which can be lists that
+take gigabytes; pools are of few tensors.
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastal.sources.archive import LONGEST_LIST
 from fastal.sources.array_file import BFLOAT16, ArrayFile, LazyArrays
 from fastal.sources.location import Location
 
@@ -21,7 +23,6 @@ _DTYPES: dict[str, Any] = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": BFLOAT16, "I64": "<i8", "I32": "<i4",
     "I16": "<i2", "I8": "i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
 }  # fmt: skip
-_LONGEST_HEADER = 100 << 20  # as the format says
 
 
 class SafetensorsFile(ArrayFile):
@@ -33,8 +34,13 @@ class SafetensorsFile(ArrayFile):
             size = file.seek(0, 2)
             file.seek(0)
             n_header = int.from_bytes(file.read(8), "little")
-            if not 2 <= n_header <= min(_LONGEST_HEADER, size - 8):
+            if not 2 <= n_header <= size - 8:
                 raise ValueError(f"it says that its header has {n_header:,} of its {size:,} bytes")
+            if n_header > LONGEST_LIST:
+                raise ValueError(
+                    f"{self.file}: its header has {n_header:,} bytes, at most {LONGEST_LIST:,} "
+                    "are read"
+                )
             header = json.loads(file.read(n_header), object_pairs_hook=_once)
         if not isinstance(header, dict):
             raise ValueError("its header is no JSON object")

@@ -1,0 +1,46 @@
+"""Zip archives, which .npz and .pt files are: what is ambiguous or a bomb is refused."""
+
+import zipfile
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, BinaryIO, cast
+
+from fastal.sources.location import Location
+
+# Bytes of a list of what a file holds, such as a directory or a header: it is held in memory, where
+# it takes up to 65 times as much.
+LONGEST_LIST = 8 << 20
+
+
+def members_of(file: BinaryIO) -> zipfile.ZipFile:
+    """The archive in a file. It may hold several members of one name.
+
+    Raises:
+        ValueError: its directory is too long.
+        zipfile.BadZipFile: it is no archive.
+    """
+    return zipfile.ZipFile(cast("BinaryIO", _Bounded(file)))
+
+
+def check_once(file: Location, names: Iterable[str]) -> None:
+    """ValueError where a file holds several of one name: any of them could be meant."""
+    name, count = max(Counter(names).items(), key=lambda item: item[1], default=("", 0))
+    if count > 1:
+        raise ValueError(f"{file}: it holds {name!r} {count} times: which is meant is not clear")
+
+
+class _Bounded:
+    """A file whose reads are bounded: an archive's directory is read in one piece."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, n: int = -1) -> bytes:
+        if n > LONGEST_LIST:
+            raise ValueError(
+                f"the directory of its members has {n:,} bytes, at most {LONGEST_LIST:,} are read"
+            )
+        return self._file.read(n)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
