@@ -32,6 +32,12 @@ def write_picks(file: BinaryIO, picks: Picks, suffix: str, **beside: NDArray[Any
     _WRITERS[suffix](file, _columns(picks) | beside)
 
 
+def check_writable(name: str, suffix: str) -> None:
+    """ModuleNotFoundError, naming the argument, where what writes such a file is missing."""
+    if suffix == ".parquet":
+        _pyarrow(name)
+
+
 def read_picks(path: Path) -> tuple[Picks, dict[str, NDArray[Any]]]:
     """The picks of a file that `write_picks` wrote; of a .csv file, ids and groups are texts.
 

@@ -32,7 +32,10 @@ def expand(paths: Sequence[PathLike], suffixes: Collection[str]) -> Manifest:
     pairs = [pair for part in found for pair in zip(part.files, part.rows, strict=True)]
     pairs.sort(key=lambda pair: pair[0].key)
     return Manifest(
-        [f for f, _ in pairs], [n for _, n in pairs], *(columns.pop() if columns else (None, None))
+        [f for f, _ in pairs],
+        [n for _, n in pairs],
+        *(columns.pop() if columns else (None, None)),
+        said_in=tuple(path for part in found for path in part.said_in),
     )
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import accumulate
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -76,6 +77,7 @@ class Files:
         self.columns = columns._replace(
             ids=columns.ids or found.id_column, groups=columns.groups or found.group_column
         )
+        self._named = found
         _check_once(found.files)
         readers = [self._open(*pair) for pair in zip(found.files, found.rows, strict=True)]
         self.files = self._alike([reader for reader in readers if reader is not None])
@@ -146,6 +148,16 @@ class Files:
             self._check_stamp(i)  # it may have changed since its rows were looked at
         is_integer = all(type(value) is int and value < 2**63 for value in found)
         return found.astype(np.int64) if is_integer else found
+
+    def inputs(self) -> Iterator[Path]:
+        """All files and folders on this machine that the pool is read from, skipped ones too."""
+        yield from self._named.said_in
+        for file in self._named.files:
+            yield from file.paths()
+
+    def folders(self) -> Iterator[Path]:
+        """Those of `inputs` that are folders."""
+        return (f.path for f in self._named.files if f.suffix == ZARR and not f.is_remote)
 
     def _read(self, rows: int, start: int) -> Generator[tuple[int, Chunk], None, None]:
         for index, (file, offset) in enumerate(zip(self.files, self.starts, strict=False)):

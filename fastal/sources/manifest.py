@@ -18,12 +18,15 @@ NAME = "manifest.json"  # a folder that has one is read by it
 
 
 class Manifest(NamedTuple):
-    """Files, the rows that each should have (None: not said), and the columns to take."""
+    """Files, the rows that each should have (None: not said), the columns to take, and where this
+    is said.
+    """
 
     files: list[Location]
     rows: list[int | None]
     id_column: str | None
     group_column: str | None
+    said_in: tuple[Path, ...] = ()
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -49,7 +52,8 @@ def read_manifest(path: Path) -> Manifest:
         raise ValueError(f'{path}: wanted a manifest, {{"files": [paths]}}: {error}') from error
     if not files:
         raise ValueError(f"{path}: the manifest names no file")
-    return Manifest(files, rows, *columns)
+    id_column, group_column = columns
+    return Manifest(files, rows, id_column, group_column, (path,))
 
 
 def _location(folder: Path, entry: dict[str, Any], dtype: str | None) -> Location:
