@@ -1,7 +1,6 @@
 """What every command does around its work: progress, resuming, whole outputs, run.json."""
 
 import functools
-import json
 import logging
 import os
 import platform
@@ -21,6 +20,7 @@ from fastal.progress import Meter, Reporter
 from fastal.reducer import Reducer, Result
 from fastal.sources.files import Files
 from fastal.target import Target
+from fastal.text import as_json
 
 _log = logging.getLogger("fastal")
 _WRITE_ALONG = ("score", "convert")  # commands that write while the pool is read
@@ -168,9 +168,8 @@ class Job:
         if (path := self._target.record) is not None:
             confirm = functools.partial(self._target.spare, path)
             with written_whole(path, confirm) as record:
-                record.write(
-                    json.dumps(self._record(outcome), indent=2, default=str).encode() + b"\n"
-                )
+                text = as_json(self._record(outcome), indent=2, default=str)
+                record.write(text.encode() + b"\n")
         if self.checkpoint is not None:
             self.checkpoint.remove()
         how = f" ({outcome['backend']})" if outcome.get("backend") else ""  # none: all was done

@@ -23,6 +23,7 @@ from fastal.outputs import (
     to_disk,
     to_disk_folder,
 )
+from fastal.sources.labels import as_integers
 from fastal.sources.manifest import NAME
 
 _MOST_ROWS = 1 << 20  # of a shard: their ids and groups are held
@@ -349,9 +350,13 @@ def _storable(held: Any, column: str) -> NDArray[Any]:
     if values.dtype.kind in "biu":
         return values
     plain = values.tolist()
-    if all(type(value) in (int, bool) for value in plain):
+    if (integers := as_integers(plain)) is not None:
+        return integers
+    if all(type(value) is bool for value in plain):
         return np.array(plain)
-    if not all(isinstance(value, str) for value in plain):
-        other = next(value for value in plain if not isinstance(value, str))
-        raise ValueError(f"{column}: wanted integers or texts, got {other!r} among them")
+    for value in plain:
+        if not isinstance(value, str):
+            raise ValueError(f"{column}: wanted integers or texts, got {value!r} among them")
+        if value.endswith("\0"):  # which NumPy takes for padding
+            raise ValueError(f"{column}: {value!r} ends in a null character: .npy cannot keep it")
     return np.asarray(np.char.encode(np.array(plain, np.str_), "utf-8"))

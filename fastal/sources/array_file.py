@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from fastal.arrays import as_tensor
+from fastal.sources import labels
 from fastal.sources.location import Location
 from fastal.sources.readahead import ReadAhead
 from fastal.sources.reader import Columns, naming, watched
@@ -59,12 +60,16 @@ class ArrayFile(ABC):
             self.dtype = matrix.dtype
             self.in_place = _is_in_place(matrix)
             self.row_bytes = math.prod(shape) * matrix.dtype.itemsize
+            self.kinds: dict[str, str | None] = {}
             for name in columns.beside:
                 if tuple(_named(arrays, name, file).shape) != (self.n_rows,):
                     raise ValueError(
                         f"{file}: {name!r} has shape {tuple(arrays[name].shape)}, wanted one value "
                         f"for each of {self.n_rows} rows"
                     )
+                self.kinds[name] = labels.kind_of_array(
+                    f"{file}: {name!r}", arrays[name].dtype, are_groups=name != columns.ids
+                )
 
     @abstractmethod
     def _arrays(self) -> AbstractContextManager[Mapping[str, Any]]:
@@ -87,10 +92,12 @@ class ArrayFile(ABC):
             for part in self._parts(matrix, rows, start):
                 fetch(part)
                 x = _as_rows(matrix[part])
-                labels = None if groups is None else _labels(groups[part])
+                of_rows = (
+                    None if groups is None else self._labels(self._columns.groups, groups[part])
+                )
                 for first in range(0, max(1, len(x)), rows):
                     few = slice(first, first + rows)
-                    yield part.start + first, x[few], None if labels is None else labels[few]
+                    yield part.start + first, x[few], None if of_rows is None else of_rows[few]
 
     def _parts(self, matrix: Any, rows: int, start: int) -> Iterator[slice]:
         """The rows to read in one go: whole blocks of what is stored in blocks, each read once."""
@@ -109,18 +116,21 @@ class ArrayFile(ABC):
             values = arrays[name]
             if isinstance(values, (np.ndarray, torch.Tensor)):  # mapped, as it may be
                 with watched(values, name) as stands:
-                    found = _labels(values[rows])
+                    found = self._labels(name, values[rows])
                     stands()
                     return found
             blocks = rows // _TAKEN_ROWS
             return np.concatenate(
                 [
-                    _labels(values[block * _TAKEN_ROWS : (block + 1) * _TAKEN_ROWS])[
+                    self._labels(name, values[block * _TAKEN_ROWS : (block + 1) * _TAKEN_ROWS])[
                         rows[blocks == block] - block * _TAKEN_ROWS
                     ]
                     for block in np.unique(blocks).tolist()
                 ]
             )
+
+    def _labels(self, name: str | None, stored: Any) -> NDArray[Any]:
+        return labels.of_array(f"{self.file}: {name!r}", stored)
 
     def _matrix(self, arrays: Mapping[str, Any]) -> Any:
         if len(self._columns.matrix) > 1:
@@ -158,11 +168,3 @@ def _as_rows(x: Any) -> Any:
     if isinstance(x, torch.Tensor) and x.dtype != torch.bfloat16:
         return x.numpy()  # files give NumPy arrays, but of what NumPy lacks
     return x
-
-
-def _labels(stored: Any) -> NDArray[Any]:
-    """Names as str, whatever they are stored as."""
-    values: NDArray[Any] = np.asarray(stored)
-    if values.dtype.kind == "T":  # NumPy's strings of any length
-        return values.astype(object)
-    return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values

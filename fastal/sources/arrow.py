@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastal.arrays import as_tensor
 from fastal.groups import Groups
+from fastal.sources import labels
 from fastal.sources.location import Location
 from fastal.sources.reader import Columns, optional
 
@@ -35,6 +36,7 @@ class Layout:
     Attributes:
         matrix: the columns of the predictions, in the schema's order.
         names: all columns to read.
+        kinds: of the columns of ids and groups; see `labels`.
     """
 
     def __init__(
@@ -47,6 +49,13 @@ class Layout:
         for name in columns.beside:
             if name not in schema.names:
                 raise ValueError(f"{file}: no column {name!r}; it has {_some(schema.names)}")
+        self.kinds = {
+            name: labels.kind_of_arrow(
+                f"{file}: {name!r}", schema.field(name).type, are_groups=name != columns.ids
+            )
+            for name in columns.beside
+            if schema.names.count(name) == 1  # several: refused below
+        }
         counts = Counter(schema.names)
         self.matrix = self._of_matrix(schema, columns)
         self.names = [*self.matrix, *([] if columns.groups is None else [columns.groups])]
@@ -176,15 +185,6 @@ class Layout:
         return matrix if matrix.dtype == torch.bfloat16 else matrix.numpy()
 
 
-def _column_values(column: Any) -> NDArray[Any]:
-    """A column as a NumPy array: integers as such, everything else as Python has it."""
-    if column.null_count == 0 and str(column.type).startswith(("int", "uint")):
-        return np.asarray(column.to_numpy())
-    values = np.empty(len(column), object)
-    values[:] = column.to_pylist()
-    return values
-
-
 def first_width(layout: Layout, batches: Iterable[Any]) -> int:
     """How many values the first list has; ValueError if there is none."""
     for batch in batches:
@@ -204,7 +204,7 @@ def taken(name: str, rows: NDArray[np.int64], batches: Iterable[tuple[int, Any]]
             column = batch.column(0)
             if str(column.type).endswith("_view"):  # which cannot be taken from
                 column = column.cast("large_" + str(column.type).removesuffix("_view"))
-            found.append(_column_values(column.take(here)))
+            found.append(labels.of_arrow(column.take(here)))
     if sum(map(len, found)) != len(rows):
         raise ValueError(f"{name!r} has fewer rows than the file says")
     return np.concatenate(found)

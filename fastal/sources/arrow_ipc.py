@@ -25,6 +25,7 @@ class ArrowFile:
         pyarrow_for(file)
         with self._opened() as (schema, batches, _):
             layout = Layout(file, schema, columns)
+            self.kinds = layout.kinds
             self.n_rows = sum(map(len, batches))
         n_classes = layout.n_classes
         if n_classes is None and self.n_rows:  # lists: the first says it

@@ -1,6 +1,7 @@
 """Files as one pool, one after the other, whatever their formats."""
 
 import errno
+import logging
 import math
 from bisect import bisect_right
 from collections import Counter
@@ -9,11 +10,12 @@ from contextlib import closing
 from itertools import accumulate
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastal.sources import labels
 from fastal.sources.arrow_ipc import ArrowFile
 from fastal.sources.expand import PathLike, expand
 from fastal.sources.hdf5 import Hdf5File
@@ -28,6 +30,7 @@ from fastal.sources.source import Chunk, Skipped
 from fastal.sources.torch_file import TorchFile
 from fastal.sources.zarr import ZarrFile
 
+_log = logging.getLogger("fastal")
 # One reader a format, by suffix.
 _READERS: dict[str, Callable[[Location, Columns], Reader]] = {
     ".npy": NpyFile,
@@ -81,6 +84,7 @@ class Files:
         _check_once(found.files)
         readers = [self._open(*pair) for pair in zip(found.files, found.rows, strict=True)]
         self.files = self._alike([reader for reader in readers if reader is not None])
+        self._as_text = set(filter(self._is_mixed, self.columns.beside))
         self._stamps = [reader.file.stamp() for reader in self.files]
         # The number of each file's first row, and of the row after the last.
         self.starts = [0, *accumulate(file.n_rows for file in self.files)]
@@ -146,8 +150,10 @@ class Files:
                 self.columns.ids, ascending[part] - self.starts[i]
             )
             self._check_stamp(i)  # it may have changed since its rows were looked at
-        is_integer = all(type(value) is int and value < 2**63 for value in found)
-        return found.astype(np.int64) if is_integer else found
+        if self.columns.ids in self._as_text:
+            return cast("NDArray[Any]", labels.as_text(found))
+        integers = labels.as_integers(found.tolist())
+        return found if integers is None else integers
 
     def inputs(self) -> Iterator[Path]:
         """All files and folders on this machine that the pool is read from, skipped ones too."""
@@ -172,12 +178,23 @@ class Files:
                 for first, x, groups in file.chunks(rows, row):
                     if offset + first >= self._end(index):
                         break
+                    if self.columns.groups in self._as_text:
+                        groups = labels.as_text(groups)
                     yield index, Chunk(offset + first, x, groups)
                     row = first + x.shape[0]
             except Exception as error:
                 self._give_up(file.file, row, error)
             if file.file.is_slow_to_stamp:  # not looked at after every chunk
                 self._check_stamp(index)
+
+    def _is_mixed(self, name: str) -> bool:
+        """Whether files differ in what a column holds, which is said."""
+        kinds = {file.kinds[name]: file.file for file in reversed(self.files)}
+        if not labels.differ(kinds):
+            return False
+        held = " and ".join(f"{kind} in {file}" for kind, file in kinds.items() if kind is not None)
+        _log.warning("%r holds %s: taken as text in all files", name, held)
+        return True
 
     def _check_stamp(self, index: int) -> None:
         if self.files[index].file.stamp() != self._stamps[index]:

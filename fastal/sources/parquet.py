@@ -35,6 +35,7 @@ class ParquetFile:
             self._starts = [0, *accumulate(counts)]
             self.n_rows = self._starts[-1]
             layout = Layout(file, parquet.schema_arrow, columns)
+            self.kinds = layout.kinds
             n_classes = layout.n_classes
             if n_classes is None and self.n_rows:  # lists: the first says it
                 batches = parquet.iter_batches(_FEW_ROWS, columns=layout.matrix)
