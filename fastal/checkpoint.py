@@ -17,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastal.backend import instruction_set
-from fastal.outputs import lock, written_whole
+from fastal.outputs import clear_left, lock, written_whole
 from fastal.reducer import Reducer
 from fastal.sources import PathLike, Skipped, Source
 from fastal.version import __version__
 
 _NAME = "checkpoint"
+# A file beside it: the device and inode of what is written meanwhile, after this.
+_CLAIM, _CLAIMS = "checkpoint.output", b"fastal output 1 "
 _MAGIC = b"fastal checkpoint 1 "
 _SECONDS = 30.0  # between two, and at least so many times what the last one took:
 _PAUSE = 100
@@ -55,6 +57,7 @@ class Checkpoint:
             raise ValueError("checkpoint: only a pool of files can be resumed")
         self._folder = Path(folder)
         self._path = self._folder / _NAME
+        self._claim = self._folder / _CLAIM
         self._resume = resume
         self.passes = 0
         # Backends differ in a score's last bits, and so may the bytes.
@@ -80,20 +83,38 @@ class Checkpoint:
             if self.exists:
                 self._state = self._load()
                 self.passes = self._state["passes"]
-            for left in folder.glob(f".{_NAME}.*.tmp"):  # by a run that was killed as it saved
-                left.unlink()
+            for path in (self._path, self._claim):
+                clear_left(path)
+            if self._claim.exists() and not self._claim.read_bytes().startswith(_CLAIMS):
+                raise ValueError(f"checkpoint: {self._claim} is not of a run; move it away")
         except BaseException:
             os.close(self._lock)
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self.exists:
+            self._claim.unlink(missing_ok=True)
         os.close(self._lock)
 
     @property
     def exists(self) -> bool:
         """Whether the folder holds one."""
         return self._path.exists()
+
+    @property
+    def run(self) -> str:
+        """What tells this run from others: a digest of what it does, and of the pool."""
+        return hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()
+
+    def claim(self, made: os.stat_result) -> None:
+        """See `Claims`."""
+        with written_whole(self._claim) as file:
+            file.write(_claim_of(made))
+
+    def claimed(self, found: os.stat_result) -> bool:
+        """See `Claims`."""
+        return self._claim.exists() and self._claim.read_bytes() == _claim_of(found)
 
     @property
     def row(self) -> int:
@@ -135,6 +156,7 @@ class Checkpoint:
     def remove(self) -> None:
         """The run is done: there is nothing to resume."""
         self._path.unlink(missing_ok=True)
+        self._claim.unlink(missing_ok=True)
 
     def _load(self) -> dict[str, Any]:
         head, _, payload = self._path.read_bytes().partition(b"\n")
@@ -145,6 +167,10 @@ class Checkpoint:
             raise ValueError(f"checkpoint: {self._path} is of another run: {difference}")
         state: dict[str, Any] = held["state"]
         return state
+
+
+def _claim_of(made: os.stat_result) -> bytes:
+    return _CLAIMS + f"{made.st_dev} {made.st_ino}".encode()
 
 
 def _packed(tree: Any) -> bytes:

@@ -4,11 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from fastal.job import How, Job
-from fastal.outputs import checked, written_whole
 from fastal.picks_files import PICKS_SUFFIXES, read_picks, write_picks
 from fastal.shards import Shards, ShardWriter, published
 from fastal.sources.files import Files
-from fastal.sources.manifest import NAME
+from fastal.target import FolderTarget, Target, is_among
 
 _CHUNK_BYTES = 32 << 20  # of which a copy is made
 
@@ -31,27 +30,23 @@ def convert_pool(pool: Files, out: Path, *, shard_bytes: int, how: How | None = 
     )
     how = how or How()
     how = replace(how, chunk_bytes=how.chunk_bytes or _CHUNK_BYTES)
-    arguments = {"shard_bytes": shard_bytes}
+    target = FolderTarget(out, pool)
     if not out.exists():
-        checked(out)
-    with Job("convert", pool, out, arguments, how) as job:
-        if out.exists():
-            if not (job.keeps() and (out / NAME).exists()):
-                raise ValueError(f"out: {out} exists")
-            shards = published(out)  # by a run that was killed after that
-        else:
-            shards = _written(writer, job)
+        target.check()
+    with Job("convert", pool, target, {"shard_bytes": shard_bytes}, how) as job:
+        run = None if job.checkpoint is None else job.checkpoint.run
+        # It is there, whole, where a run was killed after that.
+        shards = published(out, run) if run is not None and how.resume else None
+        if shards is None:
+            target.check()
+            writer.begin(job.checkpoint, run, target.check, go_on=job.goes_on())
+            try:
+                shards = job.run(writer)
+            except BaseException:
+                writer.abandon(keep=job.keeps())
+                raise
         job.finish(rows=shards.rows, shards=shards.shards)
     return shards
-
-
-def _written(writer: ShardWriter, job: Job) -> Shards:
-    writer.begin(go_on=job.goes_on())
-    try:
-        return job.run(writer)
-    except BaseException:
-        writer.abandon(keep=job.keeps())
-        raise
 
 
 def convert_picks(picks: Path, out: Path) -> None:
@@ -59,6 +54,9 @@ def convert_picks(picks: Path, out: Path) -> None:
     for name, path in (("picks", picks), ("out", out)):
         if path.suffix not in PICKS_SUFFIXES:
             raise ValueError(f"{name}: wanted a {' or '.join(PICKS_SUFFIXES)} file, got {path}")
+    target = Target(out, PICKS_SUFFIXES, has_record=False)
+    if is_among(out, [picks]):
+        raise ValueError(f"out: {out} is the file to read")
     found, beside = read_picks(picks)
-    with written_whole(out) as file:
+    with target.written() as file:
         write_picks(file, found, out.suffix, **beside)

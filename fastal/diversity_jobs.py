@@ -15,7 +15,7 @@ from fastal.diversity.core_set import CoreSet
 from fastal.diversity.k_means import Clustering
 from fastal.diversity.model_outliers import Activations
 from fastal.diversity.representative import reducer_for
-from fastal.job import How, Job, check_file
+from fastal.job import How, Job
 from fastal.jobs import picks_to_file, put_picks
 from fastal.picks_files import PICKS_SUFFIXES
 from fastal.reducer import Reducer
@@ -23,6 +23,7 @@ from fastal.selection import Picks
 from fastal.sources import open_pool
 from fastal.sources.files import Files
 from fastal.stages import Stages
+from fastal.target import Target
 from fastal.uncertainty import selector_for, with_ids
 
 _ROLES = ("centroid", "outlier", "random")
@@ -56,9 +57,10 @@ def cluster_to_file(
             `CosineClusters`.
     """
     held = None if centroids is None else _opened(centroids)
-    check_file(out, PICKS_SUFFIXES, pool, held)
+    target = Target(out, PICKS_SUFFIXES, pool, held)
+    saved = None
     if save is not None:
-        check_file(save, (".npz",), pool, name="save")
+        saved = Target(save, (".npz",), pool, held, name="save", has_record=False)
     given = None if held is None else rows_of(held, "centroids")
     clusters = CosineClusters(n_clusters, centroids=given, **options)
     sampler = partial(clusters.sampler, n_random)
@@ -67,12 +69,13 @@ def cluster_to_file(
     arguments = {"n_clusters": n_clusters, "n_random": n_random, **options}
     if given is not None:
         arguments["centroids"] = digest(given)
-    with Job("cluster", pool, out, arguments, how or How()) as job:
+    with Job("cluster", pool, target, arguments, how or How()) as job:
         picks, beside = _by_cluster(job.run(reducer, passes=passes))
         picks = with_ids(picks, pool)
-        put_picks(out, picks, **beside)
-        if save is not None:
-            clusters.save(save)
+        put_picks(target, picks, **beside)
+        if saved is not None:
+            with saved.written() as file:
+                clusters.write(file)
         fit = ("epochs", "converged", "inertia") if given is None else ()
         found = {name: getattr(clusters, name) for name in fit}
         job.finish(invalid=picks.invalid, backend=reducer.backend_used, **found)
@@ -111,7 +114,7 @@ def outliers_to_file(
         fit: `max_epochs`, `batch_rows` and `seed` of `CosineClusters`.
     """
     held = None if centroids is None else _opened(centroids)
-    check_file(out, PICKS_SUFFIXES, pool, validation, held)
+    target = Target(out, PICKS_SUFFIXES, pool, validation, held)
     options: dict[str, Any] = {"on_invalid": on_invalid, "backend": backend}
     selector = partial(selector_for, k, per_group=per_group, predicted=False, **options)
     reducer: Reducer[Picks]
@@ -127,7 +130,7 @@ def outliers_to_file(
     else:
         reducer, arguments = selector(by=Activations(validation))
     passes = 1 if n_clusters is None else fit["max_epochs"] + 2
-    return picks_to_file("outliers", reducer, arguments, pool, out, how, passes)
+    return picks_to_file("outliers", reducer, arguments, pool, target, how, passes)
 
 
 def represent_to_file(
@@ -151,10 +154,10 @@ def represent_to_file(
         how: see `How`.
         options: `fast`, `on_invalid` and `backend` of `representative`.
     """
-    check_file(out, PICKS_SUFFIXES, pool, training)
+    target = Target(out, PICKS_SUFFIXES, pool, training)
     reducer, arguments = reducer_for(training, k, adaptive=adaptive, **options)
     passes = k + 1 if adaptive else 2
-    return picks_to_file("represent", reducer, arguments, pool, out, how, passes)
+    return picks_to_file("represent", reducer, arguments, pool, target, how, passes)
 
 
 def core_set_to_file(
@@ -176,11 +179,11 @@ def core_set_to_file(
         how: see `How`.
         options: `metric`, `fast`, `on_invalid` and `backend` of `k_center`.
     """
-    check_file(out, PICKS_SUFFIXES, pool, labelled)
+    target = Target(out, PICKS_SUFFIXES, pool, labelled)
     reducer = CoreSet(k, labelled=labelled, **options)
     arguments = {**options, **reducer.arguments()}
     passes = min(k, max(pool.n_rows, 1))
-    return picks_to_file("core-set", reducer, arguments, pool, out, how, passes)
+    return picks_to_file("core-set", reducer, arguments, pool, target, how, passes)
 
 
 def _opened(centroids: Path) -> Files:

@@ -1,11 +1,10 @@
 """What every command does around its work: progress, resuming, whole outputs, run.json."""
 
-import json
+import functools
 import logging
 import os
 import platform
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -15,14 +14,15 @@ from typing import Any, BinaryIO
 import fastal
 from fastal.checkpoint import Checkpoint
 from fastal.interrupts import interruptible
-from fastal.outputs import checked, naming, partial, written_in_parts, written_whole
+from fastal.outputs import partial, written_in_parts, written_whole
 from fastal.pipeline import run
 from fastal.progress import Meter, Reporter
 from fastal.reducer import Reducer, Result
 from fastal.sources.files import Files
+from fastal.target import Target
+from fastal.text import as_json
 
 _log = logging.getLogger("fastal")
-RECORD = "run.json"  # beside what a command writes
 _WRITE_ALONG = ("score", "convert")  # commands that write while the pool is read
 
 
@@ -49,35 +49,18 @@ def versions() -> dict[str, str]:
     return found | {package: _version(package) for package in ("torch", "triton", "numpy")}
 
 
-def check_file(
-    out: Path | None, suffixes: Sequence[str], pool: Files, *others: Files | None, name: str = "out"
-) -> None:
-    """Raises where the file `out`, or standard output for None, cannot be written.
-
-    Args:
-        out: the file to be.
-        suffixes: one of which it is to have.
-        pool: is not to be written over,
-        others: nor is what else is read.
-        name: of the option, for messages.
-    """
-    if out is None:
-        if sys.stdout is None:
-            raise ValueError(f"{name}: standard output is closed")
-        return
-    if out.suffix not in suffixes:
-        raise ValueError(f"{name}: wanted a {' or '.join(suffixes)} file, got {out}")
-    if out.name == RECORD:
-        raise ValueError(f"{name}: wanted another name than {RECORD}, which is that of the record")
-    for source in filter(None, (pool, *others)):
-        if os.path.realpath(out) in [file.file.real() for file in source.files]:
-            what = "a file of the pool" if source is pool else "one of the files to read"
-            raise ValueError(f"{name}: {out} is {what}")
-    checked(out)
-
-
 class Job:
     """A command under way: checks its output, resumes, reports, and leaves a record.
+
+    Args:
+        command: what it is called.
+        source: the pool.
+        target: what it writes.
+        arguments: what makes a difference to the result.
+        how: see `How`.
+
+    Attributes:
+        checkpoint: None where the state is not saved.
 
     A context: a signal that comes in it ends `run`, and nothing after that, which is short; a
     second ends it at once.
@@ -87,7 +70,7 @@ class Job:
         self,
         command: str,
         source: Files,
-        out: Path | None,
+        target: Target,
         arguments: dict[str, Any],
         how: How,
     ) -> None:
@@ -95,23 +78,24 @@ class Job:
             raise ValueError("resume: wanted checkpoint, the folder to resume from")
         self._command = command
         self._source = source
-        self._out = out
+        self._target = target
         self._arguments = arguments
         self._how = how
         self._meter = Meter(source.n_rows)
-        self._checkpoint = None
+        self.checkpoint: Checkpoint | None = None
         if how.checkpoint is not None:
+            target.spare(how.checkpoint, "checkpoint")
             of = {"command": command, **arguments}
             if command in _WRITE_ALONG:
-                of["out"] = os.path.realpath(out or "")
-            self._checkpoint = Checkpoint(how.checkpoint, of, source, resume=how.resume)
+                of["out"] = os.path.realpath(target.out or "")
+            self.checkpoint = Checkpoint(how.checkpoint, of, source, resume=how.resume)
         self._context = ExitStack()
 
     def __enter__(self) -> "Job":
         with ExitStack() as context:
             self._check = context.enter_context(interruptible())
-            if self._checkpoint is not None:
-                context.enter_context(self._checkpoint)
+            if self.checkpoint is not None:
+                context.enter_context(self.checkpoint)
             self._context = context.pop_all()
         return self
 
@@ -121,29 +105,31 @@ class Job:
     @contextmanager
     def output(self) -> Iterator[BinaryIO]:
         """The file for what is written while the pool is read."""
-        if self._out is None:
-            with standard_output() as file:
-                yield file
-        elif self._checkpoint is None:
-            with written_whole(self._out) as file:
+        target, checkpoint = self._target, self.checkpoint
+        if target.out is None or checkpoint is None:
+            with target.written() as file:
                 yield file
         else:
-            with written_in_parts(self._out, go_on=self.goes_on(), keeps=self.keeps) as file:
+            go_on = self.goes_on()
+            with written_in_parts(
+                target.out, checkpoint, target.check, go_on=go_on, keeps=self.keeps
+            ) as file:
                 yield file
 
     def goes_on(self) -> bool:
         """Whether to go on from a checkpoint; not if the output written until then is gone."""
-        if self._out is None or self._checkpoint is None or not self._checkpoint.row:
+        out, checkpoint = self._target.out, self.checkpoint
+        if out is None or checkpoint is None or not checkpoint.row:
             return False
-        if not partial(self._out).exists():
-            _log.warning("%s is gone: starting over", partial(self._out))
-            self._checkpoint.forget()
+        if not os.path.lexists(partial(out)):
+            _log.warning("%s is gone: starting over", partial(out))
+            checkpoint.forget()
             return False
         return True
 
     def keeps(self) -> bool:
         """Whether what was written is to stay where the run ends before its time."""
-        return self._checkpoint is not None and self._checkpoint.exists
+        return self.checkpoint is not None and self.checkpoint.exists
 
     def run(
         self, reducer: Reducer[Result], *, passes: int = 1, writes_to_terminal: bool = False
@@ -158,8 +144,8 @@ class Job:
         how, meter = self._how, self._meter
         meter.bar = lambda: getattr(reducer, "bar", None)
         meter.n_passes = passes
-        if self._checkpoint is not None:
-            meter.go_on(self._checkpoint.row, self._checkpoint.passes)
+        if self.checkpoint is not None:
+            meter.go_on(self.checkpoint.row, self.checkpoint.passes)
         if meter.first_row:
             of_pass = f" of pass {meter.passes + 1}" if passes > 1 else ""
             line = f"resumed at row {meter.first_row:,}{of_pass}"
@@ -172,21 +158,20 @@ class Job:
                 self._check()
 
             return run(
-                reducer, self._source, on_chunk, how.chunk_bytes, self._checkpoint,
+                reducer, self._source, on_chunk, how.chunk_bytes, self.checkpoint,
                 meter.begin_pass,
             )  # fmt: skip
 
     def finish(self, **outcome: Any) -> None:
         """Leaves run.json beside (or in) the output, says how it went, forgets the checkpoint."""
         reporter, meter, skipped = self._how.reporter, self._meter, self._source.skipped
-        if self._out is not None:
-            folder = self._out if self._out.is_dir() else self._out.parent
-            with written_whole(folder / RECORD) as record:
-                record.write(
-                    json.dumps(self._record(outcome), indent=2, default=str).encode() + b"\n"
-                )
-        if self._checkpoint is not None:
-            self._checkpoint.remove()
+        if (path := self._target.record) is not None:
+            confirm = functools.partial(self._target.spare, path)
+            with written_whole(path, confirm) as record:
+                text = as_json(self._record(outcome), indent=2, default=str)
+                record.write(text.encode() + b"\n")
+        if self.checkpoint is not None:
+            self.checkpoint.remove()
         how = f" ({outcome['backend']})" if outcome.get("backend") else ""  # none: all was done
         invalid = outcome.get("invalid")
         left_out = f", {invalid:,} invalid rows left out" if invalid else ""
@@ -206,7 +191,7 @@ class Job:
         return {
             "command": self._command,
             "arguments": self._arguments,
-            "out": str(self._out),
+            "out": str(self._target.out),
             "pool": pool,
             "skipped": [skipped._asdict() for skipped in source.skipped],
             "rows": meter.done,
@@ -224,11 +209,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "none"
-
-
-@contextmanager
-def standard_output() -> Iterator[BinaryIO]:
-    """Standard output, for bytes."""
-    with naming("standard output"):
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()

@@ -7,13 +7,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastal.job import How, Job, check_file, standard_output
-from fastal.outputs import written_whole
+from fastal.job import How, Job
 from fastal.picks_files import PICKS_SUFFIXES, write_picks
 from fastal.progress import is_terminal
 from fastal.score_writer import CsvSink, NpySink, ScoreWriter, Written
 from fastal.selection import Picks
 from fastal.sources.files import Files
+from fastal.target import Target
 from fastal.uncertainty import selector_for, with_ids
 
 
@@ -41,8 +41,8 @@ def select_to_file(
         options: `kind`, `on_invalid`, `backend`, `noise`, `seed` and `beta` of `fastal.Selector`.
     """
     selector, arguments = selector_for(k, by, per_group, predicted, **options)
-    check_file(out, PICKS_SUFFIXES, pool)
-    return picks_to_file("select", selector, arguments, pool, out, how)
+    target = Target(out, PICKS_SUFFIXES, pool)
+    return picks_to_file("select", selector, arguments, pool, target, how)
 
 
 def picks_to_file(
@@ -50,7 +50,7 @@ def picks_to_file(
     reducer: Any,
     arguments: dict[str, Any],
     pool: Files,
-    out: Path | None,
+    target: Target,
     how: How | None,
     passes: int = 1,
 ) -> Picks:
@@ -61,21 +61,21 @@ def picks_to_file(
         reducer: selects, in so many `passes` at most.
         arguments: what makes a difference to it.
         pool: the files.
-        out: as for `select_to_file`.
+        target: what they are written to.
         how: see `How`.
         passes: over the pool.
     """
-    with Job(command, pool, out, arguments, how or How()) as job:
+    with Job(command, pool, target, arguments, how or How()) as job:
         picks = with_ids(job.run(reducer, passes=passes), pool)
-        put_picks(out, picks)
+        put_picks(target, picks)
         job.finish(invalid=picks.invalid, backend=reducer.backend_used)
     return picks
 
 
-def put_picks(out: Path | None, picks: Picks, **beside: NDArray[Any]) -> None:
-    """Writes picks to a file that appears whole, or for None to standard output, as CSV."""
-    with standard_output() if out is None else written_whole(out) as file:
-        write_picks(file, picks, ".csv" if out is None else out.suffix, **beside)
+def put_picks(target: Target, picks: Picks, **beside: NDArray[Any]) -> None:
+    """Writes picks to a file that appears whole, or to standard output, as CSV."""
+    with target.written() as file:
+        write_picks(file, picks, ".csv" if target.out is None else target.out.suffix, **beside)
 
 
 def score_to_file(
@@ -96,8 +96,8 @@ def score_to_file(
         raise ValueError("checkpoint: wanted out, a file: what stdout was given is not kept")
     arguments = {"by": by, **options}
     is_npy = out is not None and out.suffix == ".npy"
-    check_file(out, (".npy", ".csv"), pool)
-    with Job("score", pool, out, arguments, how) as job:
+    target = Target(out, (".npy", ".csv"), pool)
+    with Job("score", pool, target, arguments, how) as job:
         with job.output() as file:
             sink = (NpySink if is_npy else CsvSink)(file, pool.n_rows, by)
             writer = ScoreWriter(sink, by, **options)

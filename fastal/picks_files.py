@@ -1,7 +1,6 @@
 """Picks as files: for people, for programs, for a labelling tool."""
 
 import csv
-import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,11 @@ from numpy.typing import NDArray
 
 from fastal.outputs import csv_lines
 from fastal.selection import Picks
+from fastal.sources.labels import as_integers
+from fastal.text import as_json
 
+_LONGEST_FIELD = 2**31 - 1  # of CSV: as much as the reader takes
+_LARGEST = 2**53  # integer that float64 tells from its neighbours
 _Columns = dict[str, NDArray[Any]]
 
 
@@ -24,12 +27,21 @@ def write_picks(file: BinaryIO, picks: Picks, suffix: str, **beside: NDArray[Any
         picks: NumPy arrays.
         suffix: ".csv"; ".jsonl", an object a line; ".parquet" (extra `arrow`); or ".json", tasks to
             be imported into Label Studio, where `fastal_score` and `fastal_rank` can be sorted by.
+            Ids and groups come out as they went in: integers, text, and None (in CSV an empty
+            field). In tasks, a column with integers beyond 2^53, which browsers round, is text. An
+            infinite score is "Infinity" in JSON.
         beside: more columns, by name, to stand after these.
 
     Raises:
         ModuleNotFoundError: Parquet, and pyarrow is not installed.
     """
     _WRITERS[suffix](file, _columns(picks) | beside)
+
+
+def check_writable(name: str, suffix: str) -> None:
+    """ModuleNotFoundError, naming the argument, where what writes such a file is missing."""
+    if suffix == ".parquet":
+        _pyarrow(name)
 
 
 def read_picks(path: Path) -> tuple[Picks, dict[str, NDArray[Any]]]:
@@ -49,7 +61,7 @@ def read_picks(path: Path) -> tuple[Picks, dict[str, NDArray[Any]]]:
         beside = {name: _column(records, name) for name in ("id", "group", "cluster", "role")}
         if beside["cluster"] is not None:
             beside["cluster"] = beside["cluster"].astype(np.int64)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError, csv.Error) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path}: wanted picks, with row and score: {reason}") from error
     picks = Picks(rows, scores, beside.pop("id"), 0, beside.pop("group"))
@@ -61,12 +73,19 @@ def _column(records: list[dict[str, Any]], name: str) -> NDArray[Any] | None:
         return None
     values = np.empty(len(records), object)
     values[:] = [record.get(name) for record in records]
+    for value in values:
+        if not isinstance(value, str | int | None):
+            raise TypeError(f"{name} is {value!r}, neither an integer nor text")
     return values
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    limit = csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _read_json_lines(path: Path) -> list[dict[str, Any]]:
@@ -98,8 +117,7 @@ def _records(columns: _Columns) -> Iterator[dict[str, Any]]:
 def _plain(value: Any) -> Any:
     if isinstance(value, np.float32):
         return float(str(value))
-    value = value.item() if isinstance(value, np.generic) else value
-    return value if isinstance(value, (str, int, float, type(None))) else str(value)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _write_csv(file: BinaryIO, columns: _Columns) -> None:
@@ -107,18 +125,27 @@ def _write_csv(file: BinaryIO, columns: _Columns) -> None:
     if len(columns) == 3:
         file.writelines(csv_lines(*columns.values()))
         return
-    text = io.StringIO(newline="")
-    lines = csv.writer(text, lineterminator="\n")
-    for values in zip(*columns.values(), strict=True):  # texts: a group, an id, may need quotes
-        lines.writerow(values)
-        file.write(text.getvalue().encode())
-        text.seek(0)
-        text.truncate()
+    for values in zip(*columns.values(), strict=True):
+        file.write((",".join(map(_field, values)) + "\n").encode())
+
+
+def _field(value: Any) -> str:
+    """A field of CSV; texts are quoted where their characters mean something there.
+
+    A text that spreadsheets take for a formula, as it begins with "=", stays as it is: ids come out
+    as they went in.
+    """
+    if value is None:
+        return ""
+    text = str(value)
+    if any(character in text for character in ',"\r\n'):
+        return '"' + text.replace('"', '""') + '"'
+    return text
 
 
 def _write_json_lines(file: BinaryIO, columns: _Columns) -> None:
     for record in _records(columns):
-        file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        file.write(as_json(record, ensure_ascii=False).encode() + b"\n")
 
 
 def _pyarrow(what: Any) -> Any:
@@ -133,19 +160,41 @@ def _pyarrow(what: Any) -> Any:
 
 def _write_parquet(file: BinaryIO, columns: _Columns) -> None:
     pa = _pyarrow("out")
-    arrays = {name: pa.array(list(map(_plain, values)) if values.dtype == object else values)
-              for name, values in columns.items()}  # fmt: skip
+    arrays = {name: _arrow(pa, values) for name, values in columns.items()}
     pa.parquet.write_table(pa.table(arrays), file)
+
+
+def _arrow(pa: Any, values: NDArray[Any]) -> Any:
+    if values.dtype != object:
+        return pa.array(values)
+    plain = list(map(_plain, values))
+    held = {type(value) for value in plain} - {type(None)}
+    if held == {int}:
+        integers = as_integers([value or 0 for value in plain])
+        if integers is not None:
+            return pa.array(plain, str(integers.dtype))
+    if held <= {bool}:
+        return pa.array(plain)
+    return pa.array([value if value is None else str(value) for value in plain], pa.string())
 
 
 def _write_tasks(file: BinaryIO, columns: _Columns) -> None:
     """Source: Label Studio's JSON import format; the score goes into `data`, to be sorted by."""
     separator = b"[\n"
+    large = [name for name, values in columns.items() if _is_large(values)]
     for record in _records(columns):
+        record |= {name: None if record[name] is None else str(record[name]) for name in large}
         data = {"fastal_rank": record.pop("rank"), "fastal_score": record.pop("score"), **record}
-        file.write(separator + json.dumps({"data": data}, ensure_ascii=False).encode())
+        file.write(separator + as_json({"data": data}, ensure_ascii=False).encode())
         separator = b",\n"
     file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
+
+
+def _is_large(values: NDArray[Any]) -> bool:
+    """Whether a column holds integers that a browser, whose numbers are float64, would round."""
+    if values.dtype.kind not in "iuO":
+        return False
+    return any(type(value) is int and abs(value) > _LARGEST for value in values.tolist())
 
 
 _WRITERS: dict[str, Callable[[BinaryIO, _Columns], None]] = {

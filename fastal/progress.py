@@ -1,12 +1,13 @@
 """Progress on stderr: a bar on a terminal, elsewhere a line every 10 seconds, or JSON."""
 
-import json
 import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
+
+from fastal.text import as_json, shown
 
 _SECONDS_A_LINE, _SECONDS_A_BAR = 10.0, 0.1
 
@@ -181,9 +182,9 @@ class Reporter:
 
     def _write(self, line: str, event: str, values: dict[str, Any]) -> None:
         if self._as_json:
-            line = json.dumps({"event": event, **(values or {"message": line})})
+            line = as_json({"event": event, **(values or {"message": line})})
         if sys.stderr is not None:
-            print(line, file=sys.stderr, flush=True)  # noqa: T201
+            print(shown(line), file=sys.stderr, flush=True)  # noqa: T201
 
 
 class _Handler(logging.Handler):

@@ -1,7 +1,5 @@
 """All scores of a pool as a reducer: its result is a file."""
 
-import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -9,13 +7,12 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.outputs import csv_lines
+from fastal.outputs import Beginning, csv_lines
 from fastal.scorer import Confirm, Scorer
 from fastal.scores import MEASURES
 
 Table = NDArray[Any]  # structured, a float32 field a measure
 _FILL_ROWS = 1 << 16  # written in one go of rows that are missing
-_BLOCK = 1 << 20  # read in one go of what is written
 
 
 class Sink(Protocol):
@@ -121,7 +118,7 @@ class _FileSink(ABC):
         self._n_rows = n_rows
         self._dtype = table_dtype(measures)
         self._next = 0  # everything before this row is in the file
-        self._written = _Beginning(file)
+        self._written = Beginning(file, "scores")
 
     def write(self, start: int, table: Table) -> None:
         """Takes the scores of rows from `start` on."""
@@ -199,40 +196,3 @@ def _missing(n: int, dtype: np.dtype[Any]) -> Table:
     for name in dtype.names or ():
         table[name] = np.nan
     return table
-
-
-class _Beginning:
-    """What a file that is written holds so far, known by its checksum; open for reading as well."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._start_over()
-
-    def changes(self, byte: int) -> None:
-        """The file changes from a byte on."""
-        if byte < self._bytes:
-            self._start_over()
-
-    def to_disk(self, n_bytes: int) -> str:
-        """Has the file on disk; the checksum of its first bytes, where it then stands."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.seek(self._bytes)
-        while self._bytes < n_bytes:
-            block = self._file.read(min(_BLOCK, n_bytes - self._bytes))
-            if not block:
-                break
-            self._sum.update(block)
-            self._bytes += len(block)
-        return self._sum.hexdigest()
-
-    def check(self, n_bytes: int, checksum: str) -> None:
-        """ValueError where the checksum of the first bytes is another."""
-        if self.to_disk(n_bytes) != checksum:
-            raise ValueError(
-                f"{self._file.name}: not the scores that the checkpoint goes on from; remove both "
-                "to start over"
-            )
-
-    def _start_over(self) -> None:
-        self._sum, self._bytes = hashlib.sha256(), 0

@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -13,8 +14,17 @@ from numpy.typing import NDArray
 
 from fastal.arrays import as_tensor
 from fastal.groups import as_groups
-from fastal.outputs import lock, partial, to_disk, to_disk_folder
-from fastal.sources.manifest import NAME, read_manifest
+from fastal.outputs import (
+    Beginning,
+    Claims,
+    new_folder,
+    own_folder,
+    partial,
+    to_disk,
+    to_disk_folder,
+)
+from fastal.sources.labels import as_integers
+from fastal.sources.manifest import NAME
 
 _MOST_ROWS = 1 << 20  # of a shard: their ids and groups are held
 _IDS, _GROUPS = "ids", "groups"  # folders of the columns, whatever their names
@@ -50,31 +60,46 @@ class ShardWriter:
         group_column: str | None = None,
     ) -> None:
         self._folder = folder
-        self._aside = partial(folder)
+        self._aside = partial(folder)  # or, without claims, another
         self._shard_bytes = shard_bytes
         self._id_column = id_column
         self._group_column = group_column
         self._ids_of = ids_of
         self._files: list[dict[str, Any]] = []  # of the manifest
+        self._sums: dict[str, str] = {}  # of what is written, by path
         self._open: _Shard | None = None
         self._next_row = 0
         self._lock = -1
         self.takes_groups = group_column is not None
 
-    def begin(self, *, go_on: bool = False) -> None:
-        """Makes the hidden folder, empty unless `go_on`; ValueError if another run writes it."""
-        self._aside.mkdir(exist_ok=True)
-        self._lock = os.open(self._aside, os.O_RDONLY)
-        if not lock(self._lock):
-            os.close(self._lock)
-            raise ValueError(f"{self._aside}: another run is writing it")
+    def begin(
+        self,
+        claims: Claims | None = None,
+        run: str | None = None,
+        confirm: Callable[[], None] = lambda: None,
+        *,
+        go_on: bool = False,
+    ) -> None:
+        """Makes the hidden folder.
+
+        Args:
+            claims: proves that a hidden folder which is there already is the run's own; None: the
+                folder has a new name, which cannot be told.
+            run: tells the run from others; the manifest will say it.
+            confirm: called right before the folder takes its place, and may raise.
+            go_on: keep what the folder holds.
+
+        Raises:
+            ValueError: another run writes it, or it is not the run's own.
+        """
+        self._run, self._confirm = run, confirm
+        if claims is None:
+            self._aside, self._lock = new_folder(self._folder)
+        else:
+            self._lock = own_folder(self._aside, claims)
         if go_on:
             return
-        for left in self._aside.iterdir():
-            if left.is_dir():
-                shutil.rmtree(left)
-            else:
-                left.unlink()
+        _empty(self._aside)
         for column, folder in ((self._id_column, _IDS), (self._group_column, _GROUPS)):
             if column is not None:
                 (self._aside / folder).mkdir()
@@ -120,17 +145,30 @@ class ShardWriter:
     def state_dict(self) -> dict[str, Any]:
         """What is in the hidden folder, on disk by then."""
         shard = None if self._open is None else self._open.state_dict()
-        return {"files": self._files, "open": shard, "next": self._next_row}
+        for path in self._paths():
+            if path not in self._sums:
+                self._sums[path] = _checksum(self._aside / path)
+        return {
+            "files": self._files, "open": shard, "next": self._next_row, "sha256": self._sums,
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from what the hidden folder holds; ValueError where that is not it."""
         self._files, self._next_row = list(state["files"]), state["next"]
-        for file in self._files:
-            if not (self._aside / file["path"]).is_file():
-                raise ValueError(f"{self._aside / file['path']}: is gone")
+        self._sums = dict(state["sha256"])
+        for path in self._paths():
+            if not (self._aside / path).is_file():
+                raise ValueError(f"{self._aside / path}: is gone")
+            _checksum(self._aside / path, self._sums[path])
         self._open = None
         if state["open"] is not None:
             self._open = _Shard.restored(self._aside / self._name(), state["open"])
+
+    def _paths(self) -> Iterator[str]:
+        """The files in the hidden folder that are whole."""
+        for file in self._files:
+            yield file["path"]
+            yield from file["columns"].values()
 
     def result(self) -> Shards:
         """How much was written; the folder is there, whole, from now on."""
@@ -142,10 +180,13 @@ class ShardWriter:
         manifest |= {name: column for name, column in columns.items() if column is not None}
         if "bfloat16" in dtypes:
             manifest["dtype"] = "bfloat16"
+        if self._run is not None:
+            manifest["run"] = self._run
         with (self._aside / NAME).open("w", encoding="utf-8") as file:
             json.dump(manifest, file, indent=1)
             to_disk(file)
         to_disk_folder(self._aside)
+        self._confirm()
         self._aside.replace(self._folder)
         to_disk_folder(self._folder.absolute().parent)
         os.close(self._lock)
@@ -154,7 +195,8 @@ class ShardWriter:
     def abandon(self, *, keep: bool) -> None:
         """Ends without a result; what was written is kept to go on from, or removed."""
         if self._open is not None:
-            self._open.file.close()
+            with suppress(OSError):  # the disk is full, which is known
+                self._open.file.close()
         if not keep:
             shutil.rmtree(self._aside, ignore_errors=True)
         os.close(self._lock)
@@ -196,10 +238,20 @@ class ShardWriter:
             to_disk(file)
 
 
-def published(folder: Path) -> Shards:
-    """What a folder holds that was written before."""
-    rows = read_manifest(folder / NAME).rows
-    return Shards(sum(n or 0 for n in rows), len(rows))
+def published(folder: Path, run: str) -> Shards | None:
+    """What a folder holds that a run wrote before it was killed; None: it is of no such run.
+
+    Args:
+        folder: where it is.
+        run: tells it from others.
+    """
+    with suppress(OSError, ValueError):
+        manifest = json.loads((folder / NAME).read_bytes())
+        if isinstance(manifest, dict) and manifest.get("run") == run:
+            files = [(folder / file["path"], file["rows"]) for file in manifest["files"]]
+            if all(path.is_file() for path, _ in files):
+                return Shards(sum(rows for _, rows in files), len(files))
+    return None
 
 
 class _Shard:
@@ -210,7 +262,8 @@ class _Shard:
         self._shape = tuple(x.shape[1:])
         self._spans: list[list[int]] = []  # first row and row after the last, of the pool
         self.groups: list[Any] = []
-        self.file: BinaryIO = path.open("w+b")
+        self.file: BinaryIO = path.open("x+b")
+        self._written = Beginning(self.file, "rows")
         self._write_header()
 
     @classmethod
@@ -219,10 +272,11 @@ class _Shard:
         shard = cls.__new__(cls)
         shard.dtype, shard._shape = state["dtype"], tuple(state["shape"])
         shard._spans, shard.groups = [list(span) for span in state["spans"]], list(state["groups"])
-        if not path.is_file() or path.stat().st_size < state["bytes"]:
-            raise ValueError(f"{path}: the rows written so far are gone")
+        if not path.is_file():
+            raise ValueError(f"{path}: is gone")
         shard.file = path.open("r+b")
-        shard.file.seek(state["bytes"])
+        shard._written = Beginning(shard.file, "rows")
+        shard._written.check(state["bytes"], state["sha256"])
         shard.file.truncate()
         return shard
 
@@ -245,10 +299,10 @@ class _Shard:
             self._spans.append([start, start + len(x)])
 
     def state_dict(self) -> dict[str, Any]:
-        to_disk(self.file)
+        n_bytes = self.file.tell()
         return {
             "dtype": self.dtype, "shape": self._shape, "spans": self._spans,
-            "groups": self.groups, "bytes": self.file.tell(),
+            "groups": self.groups, "bytes": n_bytes, "sha256": self._written.to_disk(n_bytes),
         }  # fmt: skip
 
     def close(self) -> None:
@@ -261,6 +315,25 @@ class _Shard:
         dtype = _bits(torch.empty(0, dtype=getattr(torch, self.dtype))).numpy().dtype
         header = {"descr": dtype.str, "fortran_order": False, "shape": (self.n_rows, *self._shape)}
         np.lib.format.write_array_header_1_0(self.file, header)
+
+
+def _empty(folder: Path) -> None:
+    """Removes all that is in a folder; links are not followed."""
+    for left in folder.iterdir():
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
+
+
+def _checksum(path: Path, known: str | None = None) -> str:
+    """Of a whole file; ValueError where it is known to be another."""
+    with path.open("rb") as file:
+        written = Beginning(file, "rows")
+        n_bytes = os.fstat(file.fileno()).st_size
+        if known is not None:
+            written.check(n_bytes, known)
+        return written.to_disk(n_bytes)
 
 
 def _kind(x: torch.Tensor) -> str:
@@ -277,9 +350,13 @@ def _storable(held: Any, column: str) -> NDArray[Any]:
     if values.dtype.kind in "biu":
         return values
     plain = values.tolist()
-    if all(type(value) in (int, bool) for value in plain):
+    if (integers := as_integers(plain)) is not None:
+        return integers
+    if all(type(value) is bool for value in plain):
         return np.array(plain)
-    if not all(isinstance(value, str) for value in plain):
-        other = next(value for value in plain if not isinstance(value, str))
-        raise ValueError(f"{column}: wanted integers or texts, got {other!r} among them")
+    for value in plain:
+        if not isinstance(value, str):
+            raise ValueError(f"{column}: wanted integers or texts, got {value!r} among them")
+        if value.endswith("\0"):  # which NumPy takes for padding
+            raise ValueError(f"{column}: {value!r} ends in a null character: .npy cannot keep it")
     return np.asarray(np.char.encode(np.array(plain, np.str_), "utf-8"))

@@ -192,14 +192,18 @@ class CosineClusters:
 
     def save(self, path: PathLike) -> None:
         """Writes the clusters to a .npz file: `centroids`, `counts` and `about`, which is JSON."""
+        with written_whole(Path(path)) as file:
+            self.write(file)
+
+    def write(self, file: BinaryIO) -> None:
+        """The same to a file that is open."""
         centroids = self._fitted().units.numpy()
         about = {
             "inertia": self.inertia, "epochs": self.epochs, "converged": self.converged,
             "seed": self._seed,
         }  # fmt: skip
         counts = np.full(len(centroids), -1) if self.counts is None else self.counts
-        with written_whole(Path(path)) as file:
-            np.savez(file, centroids=centroids, counts=counts, about=json.dumps(about))
+        np.savez(file, centroids=centroids, counts=counts, about=json.dumps(about))
 
     @classmethod
     def load(cls, path: PathLike, **options: Any) -> "CosineClusters":

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from fastal.arrays import as_tensor
+from fastal.sources import labels
 from fastal.sources.location import Location
 from fastal.sources.readahead import ReadAhead
 from fastal.sources.reader import Columns, naming, watched
@@ -71,6 +72,7 @@ class ArrayFile(ABC):
                     "slow; store chunks of fewer rows and all columns, or use fastal convert once",
                     file,
                 )
+            self.kinds: dict[str, str | None] = {}
             for name in columns.beside:
                 if tuple(arrays[_held(arrays, name, file)].shape) != (self.n_rows,):
                     raise ValueError(
@@ -78,6 +80,9 @@ class ArrayFile(ABC):
                         f"for each of {self.n_rows} rows"
                     )
                 self._check(arrays[name])
+                self.kinds[name] = labels.kind_of_array(
+                    f"{file}: {name!r}", arrays[name].dtype, are_groups=name != columns.ids
+                )
 
     @abstractmethod
     def _arrays(self) -> AbstractContextManager[Mapping[str, Any]]:
@@ -100,10 +105,12 @@ class ArrayFile(ABC):
             for part in self._parts(matrix, groups, rows, start):
                 fetch(part)
                 x = _as_rows(matrix[part])
-                labels = None if groups is None else _labels(groups[part])
+                of_rows = (
+                    None if groups is None else self._labels(self._columns.groups, groups[part])
+                )
                 for first in range(0, max(1, len(x)), rows):
                     few = slice(first, first + rows)
-                    yield part.start + first, x[few], None if labels is None else labels[few]
+                    yield part.start + first, x[few], None if of_rows is None else of_rows[few]
 
     def _parts(self, matrix: Any, groups: Any, rows: int, start: int) -> Iterator[slice]:
         """The rows to read in one go: whole blocks of what is stored in blocks, each read once.
@@ -125,19 +132,22 @@ class ArrayFile(ABC):
             values = arrays[name]
             if isinstance(values, (np.ndarray, torch.Tensor)):  # mapped, as it may be
                 with watched(values, name) as stands:
-                    found = _labels(values[rows])
+                    found = self._labels(name, values[rows])
                     stands()
                     return found
             _, step = _step(values, _TAKEN_ROWS, _label_bytes(values))
             blocks = rows // step
             return np.concatenate(
                 [
-                    _labels(values[block * step : (block + 1) * step])[
+                    self._labels(name, values[block * step : (block + 1) * step])[
                         rows[blocks == block] - block * step
                     ]
                     for block in np.unique(blocks).tolist()
                 ]
             )
+
+    def _labels(self, name: str | None, stored: Any) -> NDArray[Any]:
+        return labels.of_array(f"{self.file}: {name!r}", stored)
 
     def _matrix(self, arrays: Mapping[str, Any]) -> Any:
         return arrays[self._name(arrays)]
@@ -201,11 +211,3 @@ def _as_rows(x: Any) -> Any:
     if isinstance(x, torch.Tensor) and x.dtype != torch.bfloat16:
         return x.numpy()  # files give NumPy arrays, but of what NumPy lacks
     return x
-
-
-def _labels(stored: Any) -> NDArray[Any]:
-    """Names as str, whatever they are stored as."""
-    values: NDArray[Any] = np.asarray(stored)
-    if values.dtype.kind == "T":  # NumPy's strings of any length
-        return values.astype(object)
-    return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values

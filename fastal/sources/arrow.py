@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastal.arrays import as_tensor
 from fastal.groups import Groups
+from fastal.sources import labels
 from fastal.sources.location import Location
 from fastal.sources.reader import Columns, optional
 
@@ -44,6 +45,7 @@ class Layout:
         names: all columns to read.
         row_shape: the shape of a row; None: the first list tells, if there is one.
         item_bytes: how many bytes one of its values has.
+        kinds: of the columns of ids and groups; see `labels`.
     """
 
     def __init__(
@@ -56,6 +58,13 @@ class Layout:
         for name in columns.beside:
             if name not in schema.names:
                 raise ValueError(f"{file}: no column {name!r}; it has {_some(schema.names)}")
+        self.kinds = {
+            name: labels.kind_of_arrow(
+                f"{file}: {name!r}", schema.field(name).type, are_groups=name != columns.ids
+            )
+            for name in columns.beside
+            if schema.names.count(name) == 1  # several: refused below
+        }
         counts = Counter(schema.names)
         self.matrix = self._of_matrix(schema, columns)
         matrix = self.matrix or []
@@ -300,15 +309,6 @@ def _plain(matrix: torch.Tensor) -> Any:
     return matrix if matrix.dtype == torch.bfloat16 else matrix.numpy()
 
 
-def _column_values(column: Any) -> NDArray[Any]:
-    """A column as a NumPy array: integers as such, everything else as Python has it."""
-    if column.null_count == 0 and str(column.type).startswith(("int", "uint")):
-        return np.asarray(column.to_numpy())
-    values = np.empty(len(column), object)
-    values[:] = column.to_pylist()
-    return values
-
-
 def first_shape(layout: Layout, batches: Iterable[Any]) -> Shape | None:
     """The shape of the first list that tells it; None if there is none."""
     return next((shape for b in batches if (shape := layout.shape_of(b)) is not None), None)
@@ -332,7 +332,7 @@ def taken(name: str, rows: NDArray[np.int64], batches: Iterable[tuple[int, Any]]
             column = copied(batch.select([name])).column(0)
             if str(column.type).endswith("_view"):  # which cannot be taken from
                 column = column.cast("large_" + str(column.type).removesuffix("_view"))
-            found.append(_column_values(column.take(here)))
+            found.append(labels.of_arrow(column.take(here)))
     if sum(map(len, found)) != len(rows):
         raise ValueError(f"{name!r} has fewer rows than the file says")
     return np.concatenate(found)

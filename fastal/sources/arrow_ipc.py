@@ -28,6 +28,7 @@ class ArrowFile:
         pyarrow_for(file)
         with self._opened() as (schema, batches, _):
             layout = Layout(file, schema, columns)
+            self.kinds = layout.kinds
             self.n_rows = sum(map(len, batches))
         self.names = None if layout.matrix is None else tuple(layout.matrix)
         self.row_shape = layout.row_shape

@@ -7,13 +7,15 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import accumulate
+from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastal.groups import Groups
+from fastal.sources import labels
 from fastal.sources.arrow_ipc import ArrowFile
 from fastal.sources.expand import PathLike, expand
 from fastal.sources.hdf5 import Hdf5File
@@ -86,12 +88,14 @@ class Files:
         self.columns = columns._replace(
             ids=columns.ids or found.id_column, groups=columns.groups or found.group_column
         )
+        self._named = found
         self._stamps: dict[str, list[Any]] = {}  # by the files' keys
         readers = [self._open(*pair) for pair in zip(found.files, found.rows, strict=True)]
         opened = [reader for reader in readers if reader is not None]
         _check_once(opened)
         self.files = self._alike(self._named_alike(opened))
         self.names = next((reader.names for reader in self.files if reader.names), ())
+        self._as_text = set(filter(self._is_mixed, self.columns.beside))
         # The number of each file's first row, and of the row after the last.
         self.starts = [0, *accumulate(file.n_rows for file in self.files)]
         self.n_rows = self.starts[-1]
@@ -176,8 +180,20 @@ class Files:
                 self.columns.ids, ascending[part] - self.starts[i]
             )
             self._check_stamp(i)  # it may have changed since its rows were looked at
-        is_integer = all(type(value) is int and value < 2**63 for value in found)
-        return found.astype(np.int64) if is_integer else found
+        if self.columns.ids in self._as_text:
+            return cast("NDArray[Any]", labels.as_text(found))
+        integers = labels.as_integers(found.tolist())
+        return found if integers is None else integers
+
+    def inputs(self) -> Iterator[Path]:
+        """All files and folders on this machine that the pool is read from, skipped ones too."""
+        yield from self._named.read_from
+        for file in self._named.files:
+            yield from file.paths()
+
+    def folders(self) -> Iterator[Path]:
+        """Those of `inputs` that are folders."""
+        return (f.path for f in self._named.files if f.suffix == ZARR and not f.is_remote)
 
     def _read(self, rows: int, start: int) -> Generator[tuple[int, Chunk], None, None]:
         for index, (file, offset) in enumerate(zip(self.files, self.starts, strict=False)):
@@ -195,6 +211,8 @@ class Files:
                         break
                     if in_path is not None:
                         groups = Groups(np.zeros(len(x), np.int64), in_path)
+                    if self.columns.groups in self._as_text:
+                        groups = labels.as_text(groups)
                     yield index, Chunk(offset + first, x, groups)
                     row = first + x.shape[0]
             except Exception as error:
@@ -203,6 +221,15 @@ class Files:
                 self._give_up(file.file, row, error)
             if file.file.is_slow_to_stamp:  # not looked at after every chunk
                 self._check_stamp(index)
+
+    def _is_mixed(self, name: str) -> bool:
+        """Whether files differ in what a column holds, which is said."""
+        kinds = {file.kinds.get(name, labels.TEXT): file.file for file in reversed(self.files)}
+        if not labels.differ(kinds):
+            return False
+        held = " and ".join(f"{kind} in {file}" for kind, file in kinds.items() if kind is not None)
+        _log.warning("%r holds %s: taken as text in all files", name, held)
+        return True
 
     def _check_stamp(self, index: int) -> None:
         file = self.files[index].file

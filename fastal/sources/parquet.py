@@ -35,6 +35,7 @@ class ParquetFile:
             self._starts = [0, *accumulate(counts)]
             self.n_rows = self._starts[-1]
             layout = Layout(file, parquet.schema_arrow, columns)
+            self.kinds = layout.kinds
             self.names = None if layout.matrix is None else tuple(layout.matrix)
             self.row_shape = layout.row_shape
             if self.row_shape is None and self.names:  # lists: the first says it

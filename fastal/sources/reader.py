@@ -58,6 +58,7 @@ class Reader(Protocol):
     row_shape: tuple[int, ...] | None
     row_bytes: int
     in_place: bool
+    kinds: dict[str, str | None]  # of the columns of ids and groups; see `labels`
 
     def chunks(self, rows: int, start: int) -> Iterator[tuple[int, Any, Any]]:
         """First row, array [n, ...] and group labels (None: not asked for), from row `start` on.
