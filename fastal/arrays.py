@@ -47,12 +47,12 @@ def as_tensor(x: Any, name: str) -> Tensor:
 def memory_of(x: Any, name: str) -> Tensor:
     """The memory that an array is in, whatever it holds, as a tensor; empty if `x` is none."""
     if not is_array(x):
-        return torch.empty(0)
+        return torch.empty(0, dtype=torch.uint8, device="cpu")
     if not isinstance(x, np.ndarray):
         return as_tensor(x, name)
     spans = [(n - 1) * stride for n, stride in zip(x.shape, x.strides, strict=True)]
     if not x.size:
-        return torch.empty(0)
+        return torch.empty(0, dtype=torch.uint8, device="cpu")
     first = x.__array_interface__["data"][0] + sum(span for span in spans if span < 0)
     return torch.from_numpy(np.asarray(_Memory(x, first, sum(map(abs, spans)) + x.itemsize)))
 

@@ -133,8 +133,8 @@ class Adaptive:
 
     def result(self) -> Picks:
         """The picks so far, in their order, as arrays of the kind of the last chunk, else NumPy."""
-        rows = self._as_given(torch.tensor(self._rows, dtype=torch.int64))
-        scores = self._as_given(torch.tensor(self._scores, dtype=torch.float32))
+        rows = self._as_given(torch.tensor(self._rows, dtype=torch.int64, device="cpu"))
+        scores = self._as_given(torch.tensor(self._scores, dtype=torch.float32, device="cpu"))
         return Picks(rows, scores, None, self._scorer.invalid)
 
     @property

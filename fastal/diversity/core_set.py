@@ -217,8 +217,8 @@ class CoreSet:
             scores[0] = scores[1] if len(scores) > 1 else 0.0
         n_out = int((self._distance.values == -math.inf).sum())
         return Picks(
-            self._as_given(torch.tensor(self._rows, dtype=torch.int64)),
-            self._as_given(torch.tensor(scores, dtype=torch.float32)),
+            self._as_given(torch.tensor(self._rows, dtype=torch.int64, device="cpu")),
+            self._as_given(torch.tensor(scores, dtype=torch.float32, device="cpu")),
             invalid=n_out - len(self._rows),
         )
 

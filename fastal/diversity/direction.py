@@ -60,4 +60,6 @@ class Direction:
 
     def result(self) -> Tensor:
         """The sum, [1, D] int64; [1, 0] where there were no rows."""
-        return torch.zeros(1, 0, dtype=torch.int64) if self.sums is None else self.sums
+        return (
+            torch.zeros(1, 0, dtype=torch.int64, device="cpu") if self.sums is None else self.sums
+        )

@@ -45,8 +45,8 @@ class Epoch:
         self.centroids = centroids
         self._batch_rows = batch_rows
         shape = centroids.units.shape
-        self.sums = torch.zeros(shape, dtype=torch.int64) if sums is None else sums
-        self.counts = torch.zeros(len(centroids.units), dtype=torch.int64)
+        self.sums = torch.zeros(shape, dtype=torch.int64, device="cpu") if sums is None else sums
+        self.counts = torch.zeros(len(centroids.units), dtype=torch.int64, device="cpu")
         self._similarity = 0
         self.scorer = Scorer(centroids, on_invalid=on_invalid, backend=backend)
 
