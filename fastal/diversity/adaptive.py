@@ -10,7 +10,7 @@ from fastal.arrays import kind_of
 from fastal.diversity.centroids import digest
 from fastal.errors import check_another, check_same, restoring
 from fastal.reference import unit_sums
-from fastal.scorer import Confirm, Scorer
+from fastal.scorer import Confirm, Scorer, watching
 from fastal.selection import Picks
 
 _Best = tuple[float, int, Tensor]  # score, row, and what the row adds to a direction
@@ -53,6 +53,7 @@ class Adaptive:
         self._scorer = Scorer(self._measure(self._of_pool, self._of_training), **self._how)
         self._best: _Best | None = None
 
+    @watching
     def update(
         self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
     ) -> None:

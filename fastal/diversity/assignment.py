@@ -9,7 +9,7 @@ from torch import Tensor
 from fastal.arrays import kind_of
 from fastal.diversity.centroids import Centroids, Nearest
 from fastal.errors import check_another, restoring
-from fastal.scorer import Confirm, Scorer
+from fastal.scorer import Confirm, Scorer, watching
 
 
 class Assignment:
@@ -29,6 +29,7 @@ class Assignment:
         self._parts: dict[int, tuple[Tensor, Tensor]] = {}  # by first row
         self._as_given = kind_of(np.empty(0))
 
+    @watching
     def update(
         self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
     ) -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fastal import backend as backends
-from fastal.arrays import as_tensor, kind_of
+from fastal.arrays import as_tensor, kind_of, memory_of
 from fastal.reference import unit_rows
-from fastal.scorer import Chunk, Confirm, Scorer
+from fastal.scorer import Chunk, Confirm, Scorer, watching
 from fastal.sources import Source
 
 _log = logging.getLogger("fastal")
@@ -63,7 +63,7 @@ def nearest_centroid(
         ValueError, TypeError: a bad argument, named.
     """
     of = Centroids(centroids, fast=fast)
-    found = _of_array(x, of, of.nearest, on_invalid, backend)
+    found = _of_array(of, x, of.nearest, on_invalid, backend)
     return Nearest(*map(kind_of(x), found))
 
 
@@ -91,7 +91,7 @@ def similarities(
         InvalidRows, ValueError, TypeError: as `nearest_centroid`.
     """
     of = Centroids(centroids, fast=fast)
-    (found,) = _of_array(x, of, lambda *rows: (of.similarities(*rows),), on_invalid, backend)
+    (found,) = _of_array(of, x, lambda *rows: (of.similarities(*rows),), on_invalid, backend)
     return kind_of(x)(found)
 
 
@@ -178,12 +178,14 @@ def checked_rows(x: Any, name: str) -> Tensor:
     Raises:
         ValueError, TypeError: no such rows; the message names `name`, and a row that is not finite.
     """
-    rows = as_tensor(x, name)
+    with backends.guarded(memory_of(x, name)) as guard:
+        rows = as_tensor(x, name).cpu().clone()  # of a mapped file, what follows looks at later
+        if guard.broken:
+            raise OSError(f"{name}: the rows vanished: a mapped file that was cut short?")
     if rows.ndim != 2 or not rows.numel():
         raise ValueError(f"{name}: wanted [rows, columns], got shape {tuple(rows.shape)}")
     if rows.is_complex():
         raise TypeError(f"{name}: wanted real numbers, got {rows.dtype}")
-    rows = rows.cpu()
     broken = (~rows.isfinite().all(1)).nonzero()[:, 0]
     if len(broken):
         raise ValueError(f"{name}: row {int(broken[0])} has NaN or an infinite value")
@@ -195,19 +197,22 @@ def digest(x: Tensor) -> str:
     return hashlib.sha256(x.contiguous().numpy().tobytes()).hexdigest()[:32]
 
 
+@watching
 def _of_array(
-    x: Any,
     of: Centroids,
+    x: Any,
     op: Callable[[Tensor, str], tuple[Tensor, ...]],
     on_invalid: str,
     backend: str,
+    *,
+    confirm: Confirm | None = None,
 ) -> tuple[Tensor, ...]:
     """What an op, which gives NaN for invalid rows in its last tensor, gives for an array."""
     scorer = Scorer(of, on_invalid=on_invalid, backend=backend)
     rows = scorer.checked(x, 0)
     found = op(rows.x, rows.backend)
     of_rows = found[-1] if found[-1].ndim == 1 else found[-1][:, 0]
-    scorer.count(rows, int(of_rows.isnan().sum()), lambda: of_rows)
+    scorer.count(rows, int(of_rows.isnan().sum()), lambda: of_rows, confirm)
     if scorer.invalid:
         _log.warning("%d of %d rows are invalid: NaN", scorer.invalid, len(rows.x))
     return found

@@ -13,7 +13,7 @@ from fastal.diversity.distance import Distance
 from fastal.diversity.per_row import PerRow
 from fastal.errors import check_another, check_same, restoring
 from fastal.pipeline import run_resumable
-from fastal.scorer import Confirm, Scorer
+from fastal.scorer import Confirm, Scorer, watching
 from fastal.selection import Picks
 from fastal.sources import PathLike, open_pool
 from fastal.topk import checked_count
@@ -114,6 +114,7 @@ class CoreSet:
         self._scores: list[float] = []
         self._as_given = kind_of(np.empty(0))
 
+    @watching
     def update(
         self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
     ) -> None:

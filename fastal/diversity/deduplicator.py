@@ -14,7 +14,7 @@ from fastal.diversity.earlier import like_earlier
 from fastal.diversity.per_row import PerRow
 from fastal.errors import check_same, restoring
 from fastal.reference import unit_rows
-from fastal.scorer import Confirm, Scorer
+from fastal.scorer import Confirm, Scorer, watching
 from fastal.topk import checked_count
 
 _UNSEEN, _ITEM_BYTES = -1, 4
@@ -66,6 +66,7 @@ class Deduplicator:
         self._found: list[tuple[NDArray[Any], ...]] = []
         self._as_given = kind_of(np.empty(0))
 
+    @watching
     def update(
         self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
     ) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from fastal.diversity.centroids import Centroids
 from fastal.errors import check_another, check_same, restoring
 from fastal.reference import unit_rows, unit_sums
-from fastal.scorer import Confirm, Scorer
+from fastal.scorer import Confirm, Scorer, watching
 
 _SCALE = 2.0**30  # similarities are added as whole multiples of its inverse, exactly
 
@@ -55,6 +55,7 @@ class Epoch:
         """The sum of squared distances of the rows, scaled to length 1, to their centroids."""
         return 2 * (int(self.counts.sum()) - self._similarity / _SCALE)
 
+    @watching
     def update(
         self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
     ) -> None:

@@ -10,7 +10,7 @@ from fastal.diversity.epoch import Epoch
 from fastal.diversity.row_sample import RowSample
 from fastal.diversity.seeding import moved, seeds
 from fastal.errors import check_another, check_same, restoring
-from fastal.scorer import Confirm, Scorer
+from fastal.scorer import Confirm, Scorer, watching
 
 _SAMPLE_ROWS = 64  # a cluster; half as many cost an epoch more
 _MOST_SAMPLE_BYTES, _LEAST_SAMPLE_ROWS = 1 << 26, 1 << 12
@@ -78,6 +78,7 @@ class KMeans:
         self._first: tuple[Tensor, Tensor | None] = _NO_ROWS, None
         self._epochs = 0
 
+    @watching
     def update(
         self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
     ) -> None:
