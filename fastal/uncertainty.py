@@ -41,7 +41,8 @@ def score(
             logits, since softmax gives back the distribution that they are the logarithm of.
         on_invalid: "raise", or "skip" to give invalid rows NaN and log their count. Invalid are
             rows with NaN, +inf or no finite value, and probabilities below 0 or not summing to 1
-            (within 1e-3, or what rounding to the dtype can do where that is more).
+            (within 1e-3, or what rounding to the dtype can do to the sum where that is more).
+            Values from -1e-3 to 0 count as 0.
         backend: "auto", "triton", "native" or "torch"; see `fastal.backend_reasons`.
 
     Returns:
