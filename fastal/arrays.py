@@ -16,6 +16,11 @@ def is_array(x: object) -> bool:
     return hasattr(x, "__dlpack__") or hasattr(x, "__array__")
 
 
+def is_traced() -> bool:
+    """Whether operators are recorded for later use, by `torch.compile` or `torch.jit.trace`."""
+    return torch.compiler.is_compiling() or _is_jit_tracing()
+
+
 def as_tensor(x: Any, name: str) -> Tensor:
     """`x` as a tensor on its own device, sharing its memory where torch can address it.
 
@@ -24,8 +29,19 @@ def as_tensor(x: Any, name: str) -> Tensor:
     read-only: it must never be written to.
 
     Raises:
-        TypeError: `x` is no array, or its dtype is not numeric; the message names `name`.
+        TypeError: `x` is no array, its dtype is not numeric, or it is a tensor without memory;
+            the message names `name`.
     """
+    if _is_jit_tracing():
+        raise TypeError(f"{name}: torch.jit.trace would record the result as a constant")
+    tensor = traceable(x, name)
+    if not torch.compiler.is_compiling():
+        _check_memory(tensor, name)
+    return tensor
+
+
+def traceable(x: Any, name: str) -> Tensor:
+    """As `as_tensor`, also where there is no memory yet: for operators that are recorded."""
     if isinstance(x, Tensor):
         if x.layout != torch.strided or x.device.type == "meta":
             raise TypeError(f"{name}: wanted a dense tensor, got {x.layout} on {x.device}")
@@ -44,15 +60,39 @@ def as_tensor(x: Any, name: str) -> Tensor:
     raise TypeError(f"{name}: wanted an array (torch, NumPy, DLPack), got {type(x).__name__}")
 
 
+def _is_jit_tracing() -> bool:
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
+def _check_memory(x: Tensor, name: str) -> None:
+    """TypeError unless all of a tensor is in memory that is its own: C is given the address."""
+    if not x.numel() or x.device.type not in ("cpu", "cuda"):
+        return
+    last = sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
+    needed = (x.storage_offset() + last + 1) * x.element_size()
+    try:
+        storage = x.untyped_storage()
+        # One that only traces shapes has a storage that is elsewhere, and warns of its address.
+        held = storage.nbytes() if storage.device == x.device and storage.data_ptr() else 0
+    except RuntimeError:  # of wrappers around other tensors
+        held = 0
+    if held < needed:
+        raise TypeError(
+            f"{name}: wanted a tensor that is in memory; of {needed:,} bytes this "
+            f"{type(x).__name__} has {held:,}: its storage was freed or cut, or it only traces "
+            "shapes or wraps another tensor"
+        )
+
+
 def memory_of(x: Any, name: str) -> Tensor:
     """The memory that an array is in, whatever it holds, as a tensor; empty if `x` is none."""
     if not is_array(x):
-        return torch.empty(0)
+        return torch.empty(0, dtype=torch.uint8, device="cpu")
     if not isinstance(x, np.ndarray):
         return as_tensor(x, name)
     spans = [(n - 1) * stride for n, stride in zip(x.shape, x.strides, strict=True)]
     if not x.size:
-        return torch.empty(0)
+        return torch.empty(0, dtype=torch.uint8, device="cpu")
     first = x.__array_interface__["data"][0] + sum(span for span in spans if span < 0)
     return torch.from_numpy(np.asarray(_Memory(x, first, sum(map(abs, spans)) + x.itemsize)))
 

@@ -68,7 +68,7 @@ class ScoreWriter:
 
         `confirm` is called before anything of the chunk is written, and may raise.
         """
-        first, scores = self._scorer(chunk, start, confirm)
+        first, scores = self._scorer(chunk, start, confirm=confirm)
         table = np.empty(len(scores[0]), table_dtype(self._by))
         for name, column in zip(self._by, scores, strict=True):
             table[name] = column.cpu().numpy()

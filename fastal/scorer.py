@@ -2,13 +2,15 @@
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from contextlib import ExitStack, suppress
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from fastal import backend as backends
-from fastal.arrays import as_tensor
+from fastal.arrays import as_tensor, is_array, memory_of
 from fastal.errors import NAMED_ROWS, InvalidRows, check_same
 from fastal.measure import Measure
 from fastal.scores import KINDS, MEASURES
@@ -18,6 +20,7 @@ By = str | ByCallable | Measure
 # Called when a chunk has been looked at and none of it is taken: what it raises leaves it at that.
 Confirm = Callable[[], None]
 
+_Update = TypeVar("_Update", bound=Callable[..., Any])
 _MAX_ROW = 2**63 - 1
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INVALID = {
@@ -25,6 +28,40 @@ _INVALID = {
     "log_probs": "has NaN, +inf or no finite log-probability",
     "probs": "has NaN, a negative value or a sum other than 1",
 }
+
+
+def watching(update: _Update) -> _Update:
+    """An `update` under which a chunk's memory may vanish: a mapped file that is cut short.
+
+    It calls `confirm` when all of the chunk has been looked at. Whoever gives it a `confirm` of his
+    own watches already.
+    """
+
+    @wraps(update)
+    def watched(
+        self: Any, chunk: Any, *args: Any, confirm: Confirm | None = None, **kw: Any
+    ) -> Any:
+        if confirm is not None:
+            return update(self, chunk, *args, confirm=confirm, **kw)
+        with ExitStack() as stack:
+            guards = []
+            for x in filter(is_array, (chunk, *args, *kw.values())):
+                with suppress(TypeError):  # `update` says it with its own name for it
+                    guards.append(stack.enter_context(backends.guarded(memory_of(x, "chunk"))))
+
+            def stands() -> None:
+                if any(guard.broken for guard in guards):
+                    raise OSError("the rows vanished: a mapped file that was cut short?")
+
+            try:
+                result = update(self, chunk, *args, confirm=stands, **kw)
+            except (TypeError, ValueError):
+                stands()
+                raise
+            stands()  # k-means draws its sample after it has confirmed
+            return result
+
+    return cast("_Update", watched)
 
 
 class Chunk(NamedTuple):
@@ -133,8 +170,9 @@ class Scorer:
         self.width = chunk.width
         self.next_row = chunk.start + len(chunk.x)
 
+    @watching
     def __call__(
-        self, chunk: Any, start: int | None, confirm: Confirm | None = None
+        self, chunk: Any, start: int | None, *, confirm: Confirm | None = None
     ) -> tuple[int, list[Tensor]]:
         """The number of the chunk's first row, and its scores, counted; see the three above."""
         checked = self.checked(chunk, start)

@@ -10,7 +10,7 @@ from fastal.arrays import kind_of
 from fastal.errors import check_another, check_same, restoring
 from fastal.fused_topk import FusedTopK
 from fastal.noise import Noise
-from fastal.scorer import By, Chunk, Confirm, Scorer
+from fastal.scorer import By, Chunk, Confirm, Scorer, watching
 from fastal.topk import TopK, checked_count
 
 _ALL = 2**63 - 1
@@ -90,6 +90,7 @@ class Selector:
         self._scorer = Scorer(by, kind=kind, on_invalid=on_invalid, backend=backend)
         self._as_given: Callable[[torch.Tensor], Any] | None = None
 
+    @watching
     def update(
         self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
     ) -> None:

@@ -312,7 +312,7 @@ class _Shard:
         self.file.close()
 
     def _write_header(self) -> None:
-        dtype = _bits(torch.empty(0, dtype=getattr(torch, self.dtype))).numpy().dtype
+        dtype = _bits(torch.empty(0, dtype=getattr(torch, self.dtype), device="cpu")).numpy().dtype
         header = {"descr": dtype.str, "fortran_order": False, "shape": (self.n_rows, *self._shape)}
         np.lib.format.write_array_header_1_0(self.file, header)
 

@@ -41,7 +41,7 @@ class Slot:
     """A pinned buffer, its copy on a GPU, and when each may be written again."""
 
     def __init__(self, device: torch.device, copies: torch.cuda.Stream) -> None:
-        self._host = torch.empty(0, dtype=torch.uint8)
+        self._host = torch.empty(0, dtype=torch.uint8, device="cpu")
         self._copy = torch.empty(0, dtype=torch.uint8, device=device)
         self._copies = copies
         self._copied, self._used = torch.cuda.Event(), torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -71,7 +71,7 @@ class Slot:
     def _reserve(self, n_bytes: int) -> None:
         if n_bytes > len(self._copy):
             n_bytes = max(n_bytes, _PIECE_BYTES)
-            self._host = torch.empty(n_bytes, dtype=torch.uint8, pin_memory=True)
+            self._host = torch.empty(n_bytes, dtype=torch.uint8, device="cpu", pin_memory=True)
             self._copy = torch.empty(n_bytes, dtype=torch.uint8, device=self._copy.device)
             # The allocator gives what the current stream may still be using.
             self._copies.wait_stream(torch.cuda.current_stream(self._copy.device))

@@ -12,7 +12,7 @@ from fastal.errors import check_another, check_same, restoring
 from fastal.grouped_topk import GroupedTopK
 from fastal.groups import Groups, as_groups
 from fastal.noise import Noise
-from fastal.scorer import By, Chunk, Confirm, Scorer
+from fastal.scorer import By, Chunk, Confirm, Scorer, watching
 from fastal.selection import Picks
 from fastal.topk import checked_count
 
@@ -77,6 +77,7 @@ class StratifiedSelector:
         self._top = GroupedTopK(self._per_group, self._k)
         self._as_given: Callable[[torch.Tensor], Any] | None = None
 
+    @watching
     def update(
         self,
         chunk: Any,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from fastal import ops
-from fastal.arrays import as_tensor, kind_of
+from fastal.arrays import is_traced, kind_of, traceable
 from fastal.pipeline import run_resumable
 from fastal.scorer import By, Scorer, described, has_own_name
 from fastal.scores import MEASURES, Scores
@@ -41,12 +41,14 @@ def score(
             logits, since softmax gives back the distribution that they are the logarithm of.
         on_invalid: "raise", or "skip" to give invalid rows NaN and log their count. Invalid are
             rows with NaN, +inf or no finite value, and probabilities below 0 or not summing to 1
-            (within 1e-3, or what rounding to the dtype can do where that is more).
+            (within 1e-3, or what rounding to the dtype can do to the sum where that is more).
+            Values from -1e-3 to 0 count as 0.
         backend: "auto", "triton", "native" or "torch"; see `fastal.backend_reasons`.
 
     Returns:
         Scores of four [N] float32 arrays of the kind of `logits`, each in [0, 1], 1 = most
-        uncertain. Within `torch.compile`, also with fullgraph=True, it is one operator.
+        uncertain. Within `torch.compile`, also with fullgraph=True, or `torch.jit.trace`, it is
+        one operator.
 
     Raises:
         InvalidRows: with on_invalid="raise", naming the first invalid rows and their count.
@@ -54,8 +56,8 @@ def score(
 
     Source: Munro, Human-in-the-Loop Machine Learning, section 3.2.
     """
-    if torch.compiler.is_compiling():
-        return Scores(*ops.score(as_tensor(logits, kind), kind, on_invalid, backend))
+    if is_traced():
+        return Scores(*ops.score(traceable(logits, kind), kind, on_invalid, backend).unbind())
     scorer = Scorer(MEASURES, kind=kind, on_invalid=on_invalid, backend=backend)
     _, scores = scorer(logits, 0)
     if scorer.invalid:

@@ -95,7 +95,8 @@ INVALID = {
 INVALID_PROBS = {
     "nan": [0.5, math.nan, 0.5, 0.0],
     "negative": [-0.1, 0.6, 0.5, 0.0],
-    "negative, tiny": [-1e-6, 0.5, 0.5, 0.0],
+    "negative, beyond rounding": [-2e-3, 0.502, 0.5, 0.0],
+    "negative, the others sum to 1": [-0.1, 1.0, 0.0, 0.0],
     "sums to 0": [0.0] * 4,
     "sums to 0.9": [0.5, 0.2, 0.1, 0.1],
     "sums to 1.1": [0.5, 0.2, 0.2, 0.2],

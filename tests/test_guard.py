@@ -127,6 +127,60 @@ assert free_slots() == 64
     run(code, tmp_path)
 
 
+def test_arrays_of_the_caller_that_are_cut(tmp_path):
+    """Whatever is given the array itself, outside of the pipeline."""
+    code = """
+import fastal
+from fastal import diversity as D
+
+def cut(n_classes=100):
+    path, array, _ = mapped(4000, n_classes)
+    os.truncate(path, 100 * PAGE)
+    return array
+
+def updated(reducer, *args):
+    before = repr(reducer.state_dict())
+    try:
+        reducer.update(cut(), 0, *args)
+    finally:
+        assert repr(reducer.state_dict()) == before
+rows = np.ones((50, 100), np.float32)
+clusters = D.CosineClusters(centroids=rows[:2])
+groups = np.load(mapped(4000, 1000, "groups.npy")[0], mmap_mode="r").view(np.int32)[:, 0]
+os.truncate("groups.npy", PAGE)
+for call in (
+    lambda: fastal.score(cut()),
+    lambda: fastal.score(as_tensor(cut(), "")),
+    lambda: fastal.score(cut(), on_invalid="skip", backend="torch"),
+    lambda: fastal.score(cut()[:, ::-1]),
+    lambda: updated(fastal.Selector(5)),
+    lambda: updated(fastal.Selector(5, on_invalid="skip")),
+    lambda: updated(fastal.Selector(5, lambda x: x[:, 0])),
+    lambda: updated(fastal.StratifiedSelector(5), np.zeros(4000, int)),
+    lambda: fastal.StratifiedSelector(5).update(np.ones((4000, 100), np.float32), 0, groups),
+    lambda: updated(fastal.StratifiedSelector(5, predicted=True)),
+    lambda: D.CoreSet(5).update(cut()),
+    lambda: D.Deduplicator(rows[:1]).update(cut()),
+    lambda: clusters.reducer().update(cut()),
+    lambda: clusters.sampler().update(cut()),
+    lambda: D.nearest_centroid(cut(), rows[:2]),
+    lambda: D.similarities(cut(), rows[:2], on_invalid="skip"),
+    lambda: D.nearest_centroid(rows, cut()),
+    lambda: D.k_center(rows, 2, labelled=cut()),
+    lambda: fastal.select(cut(), 5),
+    lambda: fastal.select([cut()], 5),
+):
+    try:
+        call()
+    except OSError as error:
+        assert "vanished" in str(error), error
+    else:
+        raise AssertionError(f"taken, line {call.__code__.co_firstlineno}")
+assert free_slots() == 64
+"""
+    run(code, tmp_path)
+
+
 def test_cut_at_any_moment_by_another(tmp_path):
     code = """
 rng = np.random.default_rng(1)

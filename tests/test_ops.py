@@ -60,3 +60,13 @@ def test_a_wrong_fake_is_caught():
     score.register_fake(lambda x: x.new_empty(x.shape[0], 4))
     with pytest.raises(Exception, match="Shapes"):
         torch.library.opcheck(score, (logits(),))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_traced_model_scores_what_it_is_given():
+    model = Model().eval()
+    traced = torch.jit.trace(model, (torch.randn(6, 4),))
+    x = torch.randn(9, 4)
+    torch.testing.assert_close(traced(x), model(x).detach(), rtol=1e-6, atol=0)
+    with pytest.raises(TypeError, match="as a constant"):
+        torch.jit.trace(lambda x: fastal.select(x, 3).scores, (x,))

@@ -230,6 +230,33 @@ def test_rounded_probabilities_are_valid(backend):
         assert not scored(x.to(dtype), backend, kind="probs").entropy.isnan().any()
 
 
+@pytest.mark.parametrize("n_classes", [2, 3, 7, 10, 32, 33, 64, 65, 200, 257, 1000, 5000])
+def test_probabilities_within_rounding_of_0_and_1_are_valid(backend, n_classes):
+    """As float32 leaves of 1 - p, of a product, of a division: they count as 0, their sum as 1."""
+    rng = np.random.default_rng(n_classes)
+    p = rng.dirichlet(np.full(n_classes, 0.3), 40)
+    p[np.arange(40), rng.integers(n_classes, size=40)] = 0
+    p /= p.sum(1, keepdims=True)
+    p[:2] = 0
+    p[:2, 0] = 1
+    p = np.where((p == 0) & (rng.random(p.shape) < 0.7), -rng.random(p.shape) * 9e-4, p)
+    p *= 1 + rng.uniform(-5e-4, 5e-4, (40, 1))
+    p[0, :2] = 1.00001, -1e-5
+    for dtype in dtypes(backend[0]):
+        x = torch.tensor(p).to(dtype)
+        counted = x.double().clamp(min=0).numpy().astype(np.longdouble)
+        truth = of_probabilities(counted / counted.sum(1, keepdims=True), n_classes)
+        assert_scores(scored(x, backend, kind="probs"), truth)
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 33, 64, 65, 130, 257, 1000])
+def test_a_lone_negative_probability_is_seen_wherever_it_is(backend, n_classes):
+    x = torch.zeros(n_classes - 1, n_classes)
+    x[:, -1] = 1
+    x.fill_diagonal_(-2e-3)
+    assert scored(x, backend, kind="probs", on_invalid="skip").margin.isnan().all()
+
+
 @pytest.mark.parametrize("n_classes", [65_537, 128_256, 262_143])
 def test_subnormal_probabilities_are_valid(backend, n_classes):
     """In float16, each is off by up to 2^-25: together more than any spacing at 1."""

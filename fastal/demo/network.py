@@ -21,8 +21,8 @@ class Network:
     def __init__(self, x: Array, y: Array, seed: int) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._hidden = nn.Sequential(nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 24), nn.ReLU())
-            self._head = nn.Linear(24, 10)
+            self._hidden = nn.Sequential(_linear(64, 48), nn.ReLU(), _linear(48, 24), nn.ReLU())
+            self._head = _linear(24, 10)
         model = nn.Sequential(self._hidden, self._head)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=1e-4, fused=True)
         pixels, digits = _tensor(x), torch.from_numpy(y)
@@ -42,6 +42,10 @@ class Network:
         """The digits that it takes the pictures for."""
         found: Array = self._head(self._hidden(_tensor(x))).argmax(1).numpy()
         return found
+
+
+def _linear(n_in: int, n_out: int) -> nn.Linear:
+    return nn.Linear(n_in, n_out, device="cpu", dtype=torch.float32)
 
 
 def _tensor(x: Array) -> torch.Tensor:

@@ -10,7 +10,7 @@ from fastal.arrays import kind_of
 from fastal.diversity.centroids import digest
 from fastal.errors import check_another, check_same, restoring
 from fastal.reference import unit_sums
-from fastal.scorer import Confirm, Scorer
+from fastal.scorer import Confirm, Scorer, watching
 from fastal.selection import Picks
 
 _Best = tuple[float, int, Tensor]  # score, row, and what the row adds to a direction
@@ -53,6 +53,7 @@ class Adaptive:
         self._scorer = Scorer(self._measure(self._of_pool, self._of_training), **self._how)
         self._best: _Best | None = None
 
+    @watching
     def update(
         self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
     ) -> None:
@@ -133,8 +134,8 @@ class Adaptive:
 
     def result(self) -> Picks:
         """The picks so far, in their order, as arrays of the kind of the last chunk, else NumPy."""
-        rows = self._as_given(torch.tensor(self._rows, dtype=torch.int64))
-        scores = self._as_given(torch.tensor(self._scores, dtype=torch.float32))
+        rows = self._as_given(torch.tensor(self._rows, dtype=torch.int64, device="cpu"))
+        scores = self._as_given(torch.tensor(self._scores, dtype=torch.float32, device="cpu"))
         return Picks(rows, scores, None, self._scorer.invalid)
 
     @property

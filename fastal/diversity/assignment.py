@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fastal.arrays import kind_of
 from fastal.diversity.centroids import Centroids, Nearest
 from fastal.errors import check_another, restoring
-from fastal.scorer import Confirm, Scorer
+from fastal.scorer import Confirm, Scorer, watching
 
 
 class Assignment:
@@ -26,8 +27,9 @@ class Assignment:
         self._centroids = centroids
         self._scorer = Scorer(centroids, on_invalid=on_invalid, backend=backend)
         self._parts: dict[int, tuple[Tensor, Tensor]] = {}  # by first row
-        self._as_given = kind_of(torch.empty(0).numpy())
+        self._as_given = kind_of(np.empty(0))
 
+    @watching
     def update(
         self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
     ) -> None:
@@ -68,8 +70,8 @@ class Assignment:
     def result(self) -> Nearest:
         """What was found, by row; -1 and NaN for rows that did not come."""
         n_rows = max((row + len(part[0]) for row, part in self._parts.items()), default=0)
-        cluster = torch.full((n_rows,), -1)
-        similarity = torch.full((n_rows,), torch.nan)
+        cluster = torch.full((n_rows,), -1, dtype=torch.int64, device="cpu")
+        similarity = torch.full((n_rows,), torch.nan, dtype=torch.float32, device="cpu")
         for row, (of_part, similar) in self._parts.items():
             cluster[row : row + len(of_part)] = of_part
             similarity[row : row + len(of_part)] = similar

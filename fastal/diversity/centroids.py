@@ -12,7 +12,7 @@ from fastal import backend as backends
 from fastal.arrays import as_tensor, kind_of, memory_of
 from fastal.pipeline import gathered
 from fastal.reference import unit_rows
-from fastal.scorer import Chunk, Confirm, Scorer, check_dtype
+from fastal.scorer import Chunk, Confirm, Scorer, check_dtype, watching
 from fastal.sources import Source
 
 _log = logging.getLogger("fastal")
@@ -63,7 +63,7 @@ def nearest_centroid(
         ValueError, TypeError: a bad argument, named.
     """
     of = Centroids(centroids, fast=fast)
-    found = _of_array(x, of, of.nearest, on_invalid, backend)
+    found = _of_array(of, x, of.nearest, on_invalid, backend)
     return Nearest(*map(kind_of(x), found))
 
 
@@ -91,7 +91,7 @@ def similarities(
         InvalidRows, ValueError, TypeError: as `nearest_centroid`.
     """
     of = Centroids(centroids, fast=fast)
-    (found,) = _of_array(x, of, lambda *rows: (of.similarities(*rows),), on_invalid, backend)
+    (found,) = _of_array(of, x, lambda *rows: (of.similarities(*rows),), on_invalid, backend)
     return kind_of(x)(found)
 
 
@@ -181,7 +181,8 @@ def copied(x: Any, name: str) -> Tensor:
     """
     with backends.guarded(memory_of(x, name)) as guard:
         copy = as_tensor(x, name).to("cpu", copy=True)
-    _check_whole(guard, name)
+    if guard.broken:
+        raise OSError(f"{name}: the rows vanished: a mapped file that was cut short?")
     return copy
 
 
@@ -205,26 +206,22 @@ def digest(x: Tensor) -> str:
     return hashlib.sha256(x.contiguous().numpy().tobytes()).hexdigest()[:32]
 
 
+@watching
 def _of_array(
-    x: Any,
     of: Centroids,
+    x: Any,
     op: Callable[[Tensor, str], tuple[Tensor, ...]],
     on_invalid: str,
     backend: str,
+    *,
+    confirm: Confirm | None = None,
 ) -> tuple[Tensor, ...]:
     """What an op, which gives NaN for invalid rows in its last tensor, gives for an array."""
     scorer = Scorer(of, on_invalid=on_invalid, backend=backend)
-    with backends.guarded(memory_of(x, "x")) as guard:
-        rows = scorer.checked(x, 0)
-        found = op(rows.x, rows.backend)
-    _check_whole(guard, "x")
+    rows = scorer.checked(x, 0)
+    found = op(rows.x, rows.backend)
     of_rows = found[-1] if found[-1].ndim == 1 else found[-1][:, 0]
-    scorer.count(rows, int(of_rows.isnan().sum()), lambda: of_rows)
+    scorer.count(rows, int(of_rows.isnan().sum()), lambda: of_rows, confirm)
     if scorer.invalid:
         _log.warning("%d of %d rows are invalid: NaN", scorer.invalid, len(rows.x))
     return found
-
-
-def _check_whole(guard: Any, name: str) -> None:
-    if guard.broken:
-        raise OSError(f"{name}: rows vanished: a mapped file that was cut short?")

@@ -12,7 +12,7 @@ from fastal.errors import check_another, check_same, restoring
 from fastal.grouped_topk import GroupedTopK
 from fastal.groups import Groups
 from fastal.noise import gumbel
-from fastal.scorer import Confirm, Scorer
+from fastal.scorer import Confirm, Scorer, watching
 from fastal.selection import Picks
 
 
@@ -64,6 +64,7 @@ class ClusterSampler:
         self._tops = [GroupedTopK(1), GroupedTopK(2), GroupedTopK(self._n_random + 2)]
         self._as_given = kind_of(np.empty(0))
 
+    @watching
     def update(
         self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
     ) -> None:

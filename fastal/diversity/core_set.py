@@ -13,7 +13,7 @@ from fastal.diversity.distance import Distance
 from fastal.diversity.per_row import PerRow
 from fastal.errors import check_another, check_same, naming, restoring
 from fastal.pipeline import run_resumable
-from fastal.scorer import Confirm, Scorer
+from fastal.scorer import Confirm, Scorer, watching
 from fastal.selection import Picks
 from fastal.sources import PathLike, open_pool
 from fastal.sources.files import in_order_of
@@ -117,6 +117,7 @@ class CoreSet:
         self._scores: list[float] = []
         self._as_given = kind_of(np.empty(0))
 
+    @watching
     def update(
         self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
     ) -> None:
@@ -220,8 +221,8 @@ class CoreSet:
             scores[0] = scores[1] if len(scores) > 1 else 0.0
         n_out = int((self._distance.values == -math.inf).sum())
         return Picks(
-            self._as_given(torch.tensor(self._rows, dtype=torch.int64)),
-            self._as_given(torch.tensor(scores, dtype=torch.float32)),
+            self._as_given(torch.tensor(self._rows, dtype=torch.int64, device="cpu")),
+            self._as_given(torch.tensor(scores, dtype=torch.float32, device="cpu")),
             invalid=n_out - len(self._rows),
         )
 

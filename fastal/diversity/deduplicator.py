@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fastal.arrays import kind_of
 from fastal.diversity.centroids import Centroids
@@ -13,7 +14,7 @@ from fastal.diversity.earlier import like_earlier
 from fastal.diversity.per_row import PerRow
 from fastal.errors import check_same, restoring
 from fastal.reference import unit_rows
-from fastal.scorer import Confirm, Scorer
+from fastal.scorer import Confirm, Scorer, watching
 from fastal.topk import checked_count
 
 _UNSEEN, _ITEM_BYTES = -1, 4
@@ -61,10 +62,11 @@ class Deduplicator:
         # length 1; in the first pass there are none.
         self._span = (0, 0)
         self._members: NDArray[np.int64] = np.empty(0, np.int64)
-        self._units = torch.empty(0, self._centroids.units.shape[1])
+        self._units = self._room_for(0)
         self._found: list[tuple[NDArray[Any], ...]] = []
         self._as_given = kind_of(np.empty(0))
 
+    @watching
     def update(
         self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
     ) -> None:
@@ -102,9 +104,13 @@ class Deduplicator:
         self._cluster.trim()
         self._span = self._next_span()
         self._members = self._rows_of(self._span)
-        self._units = torch.zeros(len(self._members), self._units.shape[1])
+        self._units = self._room_for(len(self._members))
         self._scorer.next_row = 0
         return len(self._members) > 0
+
+    def _room_for(self, n_rows: int) -> Tensor:
+        width = self._centroids.units.shape[1]
+        return torch.zeros(n_rows, width, dtype=torch.float32, device="cpu")
 
     def _next_span(self) -> tuple[int, int]:
         """As many clusters as there is room for, from the last span on."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from fastal.diversity.centroids import Embeddings
 from fastal.errors import restoring
 from fastal.reference import unit_sums
-from fastal.scorer import Confirm, Scorer
+from fastal.scorer import Confirm, Scorer, watching
 
 
 class Direction:
@@ -25,6 +25,7 @@ class Direction:
         self.sums: Tensor | None = None
         self._scorer = Scorer(Embeddings(), on_invalid=on_invalid, backend="torch")
 
+    @watching
     def update(
         self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
     ) -> None:
@@ -60,4 +61,6 @@ class Direction:
 
     def result(self) -> Tensor:
         """The sum, [1, D] int64; [1, 0] where there were no rows."""
-        return torch.zeros(1, 0, dtype=torch.int64) if self.sums is None else self.sums
+        return (
+            torch.zeros(1, 0, dtype=torch.int64, device="cpu") if self.sums is None else self.sums
+        )

@@ -53,7 +53,8 @@ class Distance:
     def scores(self, x: Tensor, backend: str) -> Tensor:
         """The distances of rows [n, D], [n] float32; NaN for rows that are not finite."""
         if self._points is None:
-            return self._to(x, torch.zeros(1, x.shape[1], device=x.device), backend) + math.inf
+            anywhere = torch.zeros(1, x.shape[1], dtype=torch.float32, device=x.device)
+            return self._to(x, anywhere, backend) + math.inf
         return self._to(x, self._points.to(x.device), backend)
 
     def _to(self, x: Tensor, centres: Tensor, backend: str) -> Tensor:

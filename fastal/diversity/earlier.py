@@ -33,7 +33,7 @@ def like_earlier(units: Tensor, rows: Tensor, threshold: float) -> tuple[Tensor,
         of = earlier[near]
         near += start
         exact = _similarity(units[rows[near]], units[rows[of]])
-        keep = exact >= torch.tensor(threshold, dtype=torch.float32)
+        keep = exact >= torch.tensor(threshold, dtype=torch.float32, device="cpu")
         found.append((near[keep], of[keep], exact[keep]))
     which, earlier, similarity = map(torch.cat, zip(*found, strict=True))
     return which, earlier, similarity
@@ -42,7 +42,7 @@ def like_earlier(units: Tensor, rows: Tensor, threshold: float) -> tuple[Tensor,
 def _most_similar(units: Tensor, rows: Tensor, start: int) -> tuple[Tensor, Tensor]:
     """For a block from `start` on, the largest product with an earlier row, and which that is."""
     block = units[rows[start : start + _BLOCK_ROWS]]
-    largest = torch.full((len(block),), -math.inf, device=units.device)
+    largest = torch.full((len(block),), -math.inf, dtype=torch.float32, device=units.device)
     earlier = torch.zeros(len(block), dtype=torch.int64, device=units.device)
     for first in range(0, start + 1, _BLOCK_ROWS):
         products = block @ units[rows[first : first + _BLOCK_ROWS]].t()

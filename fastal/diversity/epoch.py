@@ -8,7 +8,7 @@ from torch import Tensor
 from fastal.diversity.centroids import Centroids
 from fastal.errors import check_another, check_same, restoring
 from fastal.reference import unit_rows, unit_sums
-from fastal.scorer import Confirm, Scorer
+from fastal.scorer import Confirm, Scorer, watching
 
 _SCALE = 2.0**30  # similarities are added as whole multiples of its inverse, exactly
 
@@ -45,8 +45,8 @@ class Epoch:
         self.centroids = centroids
         self._batch_rows = batch_rows
         shape = centroids.units.shape
-        self.sums = torch.zeros(shape, dtype=torch.int64) if sums is None else sums
-        self.counts = torch.zeros(len(centroids.units), dtype=torch.int64)
+        self.sums = torch.zeros(shape, dtype=torch.int64, device="cpu") if sums is None else sums
+        self.counts = torch.zeros(len(centroids.units), dtype=torch.int64, device="cpu")
         self._similarity = 0
         self.scorer = Scorer(centroids, on_invalid=on_invalid, backend=backend)
 
@@ -55,6 +55,7 @@ class Epoch:
         """The sum of squared distances of the rows, scaled to length 1, to their centroids."""
         return 2 * (int(self.counts.sum()) - self._similarity / _SCALE)
 
+    @watching
     def update(
         self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
     ) -> None:

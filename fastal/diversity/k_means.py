@@ -10,10 +10,11 @@ from fastal.diversity.epoch import Epoch
 from fastal.diversity.row_sample import RowSample
 from fastal.diversity.seeding import moved, seeds
 from fastal.errors import check_another, check_same, restoring
-from fastal.scorer import Confirm, Scorer
+from fastal.scorer import Confirm, Scorer, watching
 
 _SAMPLE_ROWS = 64  # a cluster; half as many cost an epoch more
 _MOST_SAMPLE_BYTES, _LEAST_SAMPLE_ROWS = 1 << 26, 1 << 12
+_NO_ROWS = torch.empty(0, 0, dtype=torch.float32, device="cpu")
 
 
 class Clustering(NamedTuple):
@@ -74,9 +75,10 @@ class KMeans:
         self._sample: RowSample | None = None
         self._epoch: Epoch | None = None
         # Centroids and sums that the epoch began with.
-        self._first: tuple[Tensor, Tensor | None] = torch.empty(0), None
+        self._first: tuple[Tensor, Tensor | None] = _NO_ROWS, None
         self._epochs = 0
 
+    @watching
     def update(
         self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
     ) -> None:
@@ -128,7 +130,7 @@ class KMeans:
         return seeds(sample, self._n_clusters, self._seed)
 
     def _units_of_sample(self) -> Tensor:
-        return torch.empty(0, 0) if self._sample is None else self._sample.units()
+        return _NO_ROWS if self._sample is None else self._sample.units()
 
     def _begin(self, units: Tensor, sums: Tensor | None = None) -> None:
         self._first = units, sums

@@ -17,7 +17,7 @@ class PerRow:
 
     def __init__(self, fill: float, dtype: torch.dtype) -> None:
         self._fill = fill
-        self._room = torch.empty(0, dtype=dtype)
+        self._room = torch.empty(0, dtype=dtype, device="cpu")
         self.n_rows = 0
 
     @property

@@ -18,6 +18,8 @@ from fastal.scores import FORMULAS, Statistics
 _BLOCK_BYTES, _MOST_BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 19, 1 << 24, 1 << 27
 # With fewer classes than this the block is turned, so that torch vectorises across rows.
 _TURN_BELOW = 32
+# What rounding, of whatever a probability was computed from, may leave of 0: it counts as 0.
+_LEAST_PROB = -1e-3
 # On CPUs, torch sums a column in another order beyond the last multiple of 32 or 64 columns, and a
 # lone row in another than one of many. Blocks are padded to these sizes, so that no row's score
 # depends on where its block ends.
@@ -40,8 +42,8 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
 
     Returns:
         A list of [N] float32 tensors in [0, 1], larger = more uncertain. Every score of an invalid
-        row is NaN: one with NaN, +inf or no finite value, or for "probs" one with a negative value
-        or a sum that is off 1 by more than `probs_tolerance`.
+        row is NaN: one with NaN, +inf or no finite value, or for "probs" one with a value below
+        -1e-3 or a sum that is off 1 by more than `probs_tolerance`; values from there to 0 are 0.
     """
     n_rows, n_classes = logits.shape
     scores = [torch.empty(n_rows, dtype=torch.float32, device=logits.device) for _ in measures]
@@ -99,8 +101,8 @@ def _statistics(block: Tensor, buffers: Tensor, kind: str, with_moment: bool) ->
     # whose maximum is NaN or infinite turns NaN throughout: inf − inf.
     floor = -800.0 if d.dtype == torch.float64 else -128.0
     if kind == "probs":
-        negative = block.amin(dim) < 0
-        torch.div(block, maximum, out=e)
+        negative = block.amin(dim) < _LEAST_PROB
+        torch.div(block, maximum, out=e).clamp_(min=0)
         if with_moment:
             torch.log(e, out=d).clamp_(min=floor)
     else:

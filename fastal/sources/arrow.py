@@ -290,7 +290,9 @@ class Layout:
     def _from_bytes(self, column: Any) -> Any:
         width, n = column.type.byte_width, len(column)
         if not n:
-            return torch.empty((0, *(self.row_shape or (0,))), dtype=self._item_dtype())
+            return torch.empty(
+                (0, *(self.row_shape or (0,))), dtype=self._item_dtype(), device="cpu"
+            )
         raw = np.frombuffer(column.buffers()[1], np.uint8, n * width, column.offset * width)
         matrix = as_tensor(raw, str(self._file)).view(self._item_dtype()).reshape(n, -1)
         if column.null_count:

@@ -55,9 +55,10 @@ def row_statistics(
         smallest, s, t = second, tl.zeros_like(a), tl.zeros_like(a)
         for c in tl.static_range(C - 1):
             smallest = tl.minimum(smallest, losers[c])
-            s += losers[c]
+            p = tl.maximum(losers[c], 0.0)
+            s += p
             if WITH_T:
-                t = tl.fma(losers[c], log2_of_prob(losers[c], PTX), t)
+                t = tl.fma(p, log2_of_prob(p, PTX), t)
         return statistics(a, second, smallest, s, t, tolerance, True)
     else:
         is_valid = tl.abs(a) < float("inf")

@@ -126,6 +126,7 @@ def sums_of(
     for i in tl.static_range(len(losers)):
         e = widen(losers[i], PTX)
         if IS_PROBS:
+            e = tl.maximum(e, 0.0)
             if WITH_T:
                 t = multiply_add(e, log2_of_prob(e, PTX), t, PAIRS)
         else:
@@ -215,7 +216,8 @@ def row_of_lanes(
     o_lane = tl.broadcast_to(tl.arange(0, G)[None, :], a.shape)
     owner = tl.min(tl.where(a == maximum[:, None], o_lane, G), axis=1)
     nothing: tl.constexpr = least(tl.float32, IS_PROBS)
-    loser = tl.where(o_lane == owner[:, None], nothing, tl.maximum(a, nothing))
+    loser = a if IS_PROBS else tl.maximum(a, nothing)
+    loser = tl.where(o_lane == owner[:, None], nothing, loser)
 
     second = loser
     smallest = loser

@@ -3,9 +3,11 @@
 import triton
 import triton.language as tl
 
+from fastal_kernels.measures import LEAST_PROB
 from fastal_kernels.online import LEAST_REFERENCE, LOG2_E, ROUNDER
 from fastal_kernels.registers import log2
 
+LEAST: tl.constexpr = tl.constexpr(LEAST_PROB)
 LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
 # log 2 in two parts; the first has so few bits that its products with the k below are exact.
 LN_2_HIGH: tl.constexpr = tl.constexpr(355 / 512)
@@ -19,7 +21,8 @@ TWO_TO_MINUS_64: tl.constexpr = tl.constexpr(2.0**-64)
 def statistics(a, r, m, s, t, tolerance, IS_PROBS: tl.constexpr):
     """Tail, runner-up and moment (see `scores.py`) of rows of that state; NaN of invalid rows."""
     if IS_PROBS:
-        is_valid = (tl.abs(a + s - 1.0) <= tolerance) & (m >= 0.0)
+        is_valid = (tl.abs(a + s - 1.0) <= tolerance) & (m >= LEAST)
+        r = tl.maximum(r, 0.0)
         s, r, t = s / a, r / a, (t * LN_2 - tl.log(a) * s) / a  # e^(x - a) is p / a
     else:
         is_valid = tl.abs(a) < float("inf")

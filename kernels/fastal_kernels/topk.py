@@ -78,7 +78,9 @@ class Candidates:
         self._n_kept: int | None = None  # None outside of one
         with torch.inference_mode(False):  # a tensor made in it could not be changed outside
             self._keys = torch.empty(0, dtype=torch.int64, device=device)
-            self._selection = torch.tensor([self._threshold(bar), 0, 0], device=device)
+            self._selection = torch.tensor(
+                [self._threshold(bar), 0, 0], dtype=torch.int64, device=device
+            )
         self._seen = [self._threshold(bar), 0, 0]  # the selection when last looked at
 
     @property
@@ -86,7 +88,7 @@ class Candidates:
         """The score of the threshold when last looked at; None: there was none."""
         if self._seen[0] < 0:
             return None
-        bits = torch.tensor(self._seen[0] >> _SEGMENT_BITS, dtype=torch.int32)
+        bits = torch.tensor(self._seen[0] >> _SEGMENT_BITS, dtype=torch.int32, device="cpu")
         return bits.view(torch.float32).item()
 
     @contextmanager
@@ -99,7 +101,7 @@ class Candidates:
         except BaseException:
             if self._kept is not None:
                 self._keys[: self._n_kept] = self._kept
-            self._selection.copy_(torch.tensor(before))
+            self._selection.copy_(torch.tensor(before, dtype=torch.int64, device="cpu"))
             self._look()
             raise
         finally:
@@ -139,7 +141,10 @@ class Candidates:
         if bar is None:
             return -1
         score, row = bar
-        key = int(torch.tensor(score).view(torch.int32)) << _SEGMENT_BITS
+        key = (
+            int(torch.tensor(score, dtype=torch.float32, device="cpu").view(torch.int32))
+            << _SEGMENT_BITS
+        )
         if row >> _SEGMENT_BITS == self._segment:
             return key | (_LOW - (row & _LOW))
         # A tie is won by all rows of a segment before that of the bar, and lost by all after it.

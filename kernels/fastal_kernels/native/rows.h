@@ -1,7 +1,8 @@
 /* Vectors of floats from rows of any type and strides. Probabilities are multiplied by 2^96, so
- * that none of them is subnormal; negative ones become NaN. */
+ * that none of them is subnormal; those below 0 become 0 within rounding, beyond it NaN. */
 
 #define PROBS_SCALE 0x1p96f
+#define LEAST_PROB -1e-3f /* as measures.py has it */
 
 /* The type of floats that are ready for use: what doubles are packed to. */
 enum { READY = FLOAT64 + 1 };
@@ -27,7 +28,8 @@ INLINE double get_double(struct strip from, int64_t i) {
 INLINE vf prepared(vf x, int dtype, int is_probs) {
     if (!is_probs || dtype == READY)
         return x;
-    return where_less(x, set(0), set(NAN), x * set(PROBS_SCALE) + set(0)); /* -0 + 0 is 0 */
+    vf scaled = larger(set(0), x * set(PROBS_SCALE)) + set(0); /* NaN stays; -0 + 0 is 0 */
+    return where_less(x, set(LEAST_PROB), set(NAN), scaled);
 }
 
 /* W neighbours without gaps, of any type but FLOAT64. */
@@ -56,7 +58,10 @@ INLINE void pack(struct strip from, int dtype, int is_probs, double base, char *
     for (int64_t i = 0; i < from.n; i++)
         if (dtype == FLOAT64) {
             double x = get_double(from, i);
-            float ready = is_probs ? (x < 0 ? NAN : x * PROBS_SCALE + 0.0) : x - base;
+            float ready = !is_probs        ? x - base
+                          : x < LEAST_PROB ? NAN
+                          : x < 0          ? 0
+                                           : x * PROBS_SCALE + 0.0;
             memcpy(to + i * sizeof ready, &ready, sizeof ready);
         } else
             memcpy(to + i * size_of(dtype), from.data + i * from.stride, size_of(dtype));
