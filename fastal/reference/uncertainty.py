@@ -24,6 +24,8 @@ _LEAST_PROB = -1e-3
 # lone row in another than one of many. Blocks are padded to these sizes, so that no row's score
 # depends on where its block ends.
 _TURNED_MULTIPLE, _FEWEST_ROWS = 128, 2
+# A smaller tail in float32 may have lost digits: its terms may be subnormal, each off by 2^-150.
+_FAR = 2.0**-90
 
 # Where torch calls MKL for these, the first call in a process must not come from several threads:
 # one of them may get a kernel of 1e-4 precision for its share (pytorch/pytorch#188792).
@@ -59,6 +61,8 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
     for start in range(0, n_rows, block_rows or 1):
         block = logits[start : start + block_rows]
         statistics = _statistics(block, buffers, kind, "entropy" in measures)
+        if dtype == torch.float32:
+            _sum_again(block, statistics, kind)
         for out, measure in zip(scores, measures, strict=True):
             out[start : start + block_rows] = FORMULAS[measure](statistics).clamp_(max=1)
     return scores
@@ -125,3 +129,35 @@ def _statistics(block: Tensor, buffers: Tensor, kind: str, with_moment: bool) ->
         total = (1 + tail) * maximum.squeeze(dim)
         tail[negative | ((total - 1).abs() > probs_tolerance(dtype, n_classes))] = math.nan
     return Statistics(tail, runner_up, moment, n_classes)
+
+
+def _sum_again(block: Tensor, s: Statistics, kind: str) -> None:
+    """Puts right the statistics of rows with a maximum so far up that terms beside it are subnormal.
+
+    Sums them relative to the runner-up, which is no maximum there. Its distance to the maximum
+    enters in two halves, so that no factor is subnormal either. Rows of tail 0 stay: the classes
+    that they have are ruled out, or their scores are below 1e-38.
+    """
+    if s.tail.amin() >= _FAR:  # as a rule; of NaN it is not
+        return
+    rows = ((s.tail > 0) & (s.tail < _FAR)).nonzero()[:, 0]
+    if not len(rows):
+        return
+    rows = torch.cat([rows, rows[:1]])  # never a lone one: see _FEWEST_ROWS
+    x = block[rows].to(s.tail.dtype)
+    maximum = x.amax(1, keepdim=True)
+    second = x.where(x < maximum, -math.inf).amax(1, keepdim=True)
+    x = x.minimum(second)  # the maximum's own term is 1 now, in the moment 0
+    if kind == "probs":
+        e = x.clamp_(min=0).div_(second)
+        d = e.log().clamp_(min=-128.0)
+        gap = (second.log() - maximum.log()).squeeze(1)
+    else:
+        d = x.sub_(second).clamp_(min=-128.0)
+        e = d.exp()
+        gap = (second - maximum).squeeze(1)
+    rest, half = e.sum(1) - 1, torch.exp(gap / 2)
+    s.tail[rows] = rest * half * half
+    s.runner_up[rows] = half * half
+    if s.moment is not None:
+        s.moment[rows] = (d.mul_(e).sum(1) + gap * rest) * half * half

@@ -65,7 +65,7 @@ def row_statistics(
         gap, e = exp_of_difference(second, a, False)
         runner_up = tl.where(is_valid, e * TWO_TO_MINUS_64, float("nan"))
         if C == 2:  # the commonest pool there is
-            return runner_up, runner_up, gap * runner_up
+            return runner_up, runner_up, gap * e * TWO_TO_MINUS_64
         else:
             s, t = tl.zeros_like(a), tl.zeros_like(a)
             for c in tl.static_range(C - 1):

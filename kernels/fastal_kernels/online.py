@@ -10,7 +10,7 @@ A state is five float32 values of a lane, a part of a row, or a row:
     m    logits: the reference of the sums, a whole number near r · log2 e
          probabilities: the smallest loser
     s    logits: Σ 2^(x log2 e − m) over the losers x; probabilities: Σ p
-    t    logits: Σ (x log2 e − m) 2^(x log2 e − m); probabilities: Σ p log2 p
+    t    logits: Σ (x log2 e − m) 2^(x log2 e − m); probabilities: 2^64 Σ p log2 p
 As references are whole numbers, a state moves to another one by an exact power of two. As they are
 near the largest loser, s is about 1 at least, and its terms have small exponents, which float32
 holds well, however far above them the row's maximum is.
@@ -144,8 +144,12 @@ def sums_of(
 
 @triton.jit
 def log2_of_prob(p, PTX: tl.constexpr):
-    """log2 p, to 2^-22 of p log2 p as a loser is no more than about 1/2; 0 at p = 0."""
-    return log2(tl.where(p > 0.0, p, 1.0), PTX)
+    """2^64 log2 p, to 2^-22 of itself as a loser is no more than about 1/2; of p = 0 some number.
+
+    Scaled, so that p log2 p is not subnormal where p is: many of them may be none in their sum.
+    """
+    smallest = tl.full(p.shape, 2.0**-149, tl.float32)  # as a plain number it would be a double
+    return log2(tl.maximum(p, smallest), PTX) * 2.0**64
 
 
 @triton.jit

@@ -102,14 +102,15 @@ def extreme_statistics(p_row, a, C: tl.constexpr, W: tl.constexpr, STRIDE_C: tl.
         x = tl.load(p, mask=start + o_c < C, other=float("-inf")).to(tl.float32)
         is_maximum = x == a[:, None]
         d, e = exp_of_difference(x, a[:, None], True)
-        e = tl.where(is_maximum, 0.0, e * TWO_TO_MINUS_64)
+        e = tl.where(is_maximum, 0.0, e)  # 2^64 of each, since their sum may be more than subnormal
         ties += tl.sum(is_maximum.to(tl.int32), axis=1)
         second = tl.maximum(second, tl.max(tl.where(is_maximum, float("-inf"), x), axis=1))
         tail += tl.sum(e.to(tl.float64), axis=1)
         moment += tl.sum((d * e).to(tl.float64), axis=1)
     _, runner_up = exp_of_difference(second, a, True)
     runner_up = tl.where(ties > 0, 1.0, runner_up * TWO_TO_MINUS_64)
-    return (tail + ties).to(tl.float32), runner_up, moment.to(tl.float32)
+    tail = tail * TWO_TO_MINUS_64 + ties
+    return tail.to(tl.float32), runner_up, (moment * TWO_TO_MINUS_64).to(tl.float32)
 
 
 @triton.jit

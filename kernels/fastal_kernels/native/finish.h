@@ -6,7 +6,9 @@ INLINE unsigned score(const struct job *job, const int *asked, const struct tile
                       float (*scores)[TILE]) {
     const float n = job->n_classes;
     vf rest = load(t->rest + i), runner_up = load(t->runner_up + i), top = load(t->top + i);
-    vf tail = runner_up * rest;
+    /* The products first: these are subnormal only where the scores are. */
+    const vf down = set(1 / FAR_SCALE);
+    vf tail = runner_up * rest * down;
     if (job->is_probs) {
         vf off = top * set(1 / PROBS_SCALE) * (set(1) + tail) - set(1);
         tail = where_less(set(job->tolerance), larger(off, -off), set(NAN), tail);
@@ -16,12 +18,12 @@ INLINE unsigned score(const struct job *job, const int *asked, const struct tile
     if (asked[LEAST_CONFIDENCE])
         store(scores[LEAST_CONFIDENCE] + i, smaller(set(1), tail * inverse * set(n / (n - 1))));
     if (asked[MARGIN])
-        store(scores[MARGIN] + i, smaller(set(1), (tail + runner_up) * inverse));
+        store(scores[MARGIN] + i, smaller(set(1), (tail + runner_up * down) * inverse));
     if (asked[RATIO])
-        store(scores[RATIO] + i, smaller(set(1), runner_up + set(0) * tail));
+        store(scores[RATIO] + i, smaller(set(1), runner_up * down + set(0) * tail));
     if (asked[ENTROPY]) {
         vf gap = larger(set(-1e4f), load(t->gap + i));
-        vf moment = runner_up * multiply_add(gap, rest, load(t->moment + i));
+        vf moment = runner_up * multiply_add(gap, rest, load(t->moment + i)) * down;
         /* ln(1 + tail), with the digits of the tail that the sum loses. */
         vf log_total = logarithm(total) + (tail - (total - set(1))) * inverse;
         store(scores[ENTROPY] + i,

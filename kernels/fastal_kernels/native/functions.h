@@ -19,16 +19,16 @@ INLINE vf exponential(vf d) {
     return scale(exp2_of_fraction(y - n), n);
 }
 
-/* e^(d + rest) for any d <= 0 and tiny rest, down to subnormal numbers and 0: the distance d may be
- * so large that rounding d log2 e would show. */
+/* 2^96 e^(d + rest) for any d <= 0 and tiny rest, never subnormal: the distance d may be so large
+ * that rounding d log2 e would show. Below -150, as at -150. */
+#define FAR_SCALE 0x1p96f
 INLINE vf exponential_of_distance(vf d, vf rest) {
-    d = larger(set(-120), d);
+    d = larger(set(-150), d);
     vf n = nearest_integer(d * set(LOG2_E));
     /* ln 2 in two parts: n times the first is exact. */
     vf r = multiply_add(n, set(-0x1.63p-1f), d);
     r = multiply_add(n, set(0x1.bd0106p-13f), r) + rest;
-    vf half = nearest_integer(n * set(0.5f));
-    return scale(scale(exp2_of_fraction(r * set(LOG2_E)), half), n - half);
+    return scale(exp2_of_fraction(r * set(LOG2_E)), n + set(96));
 }
 
 /* ln u for normal u > 0: relative error 2e-7, also near 1. Of NaN, some number. */

@@ -6,11 +6,12 @@
  *     rest      = sum of e^(x - r)            at least 1
  *     moment    = sum of (x - r) e^(x - r)    at most 0
  *     gap       = r - a                       at most 0
- *     runner_up = e^gap
+ *     runner_up = 2^96 e^gap
  *
  * No value but the maximum exceeds r, so that clamping at r turns the maximum's own term into
  * exactly 1, and its share of the moment into 0: it need not be found or masked. Nothing cancels,
- * however far above the others the maximum is; its distance enters once a row, at the end.
+ * however far above the others the maximum is; its distance enters once a row, at the end. There
+ * e^gap may be subnormal and its product with the sum of many terms not, hence the 2^96.
  *
  * Of probabilities, e^(x - r) is p / p2, and x - r the logarithm of that. */
 
@@ -42,7 +43,7 @@ INLINE void add_terms(vf x, vf ref, int is_probs, int with_moment, vf *rest, vf 
         *moment = multiply_add(distance, term, *moment);
 }
 
-/* e^(gap + error), where error is what a float lacks of the gap. */
+/* 2^96 e^(gap + error), where error is what a float lacks of the gap. */
 INLINE vf from_gap(vf gap, vf error) {
     /* Of an infinite gap it is NaN, and becomes a number here. */
     return exponential_of_distance(gap, larger(smaller(error, set(1e-4f)), set(-1e-4f)));
@@ -53,11 +54,12 @@ INLINE vf from_gap(vf gap, vf error) {
 INLINE vf refer(vf top, vf second, int is_probs, struct tile *t, int i) {
     vf gap, runner_up, ref;
     if (is_probs) {
-        runner_up = second / top;
-        /* Where that has lost digits, of a multiple. */
-        const float far = 0x1p-60f;
-        vf by = where_less(runner_up, set(far), set(far), set(1));
-        gap = logarithm(larger(set(FLT_MIN), second / (top * by))) + logarithm(by);
+        runner_up = second / (top * set(1 / FAR_SCALE));
+        /* Its logarithm is that of e^gap or, where this may be subnormal, of 2^60 e^gap. */
+        const float far = 0x1p36f;
+        vf ratio = runner_up * where_less(runner_up, set(far), set(1 / far), set(1 / FAR_SCALE));
+        gap = logarithm(larger(set(FLT_MIN), ratio)) +
+              where_less(runner_up, set(far), set(-0x1.4cb5ecp+5f), set(0)); /* -60 ln 2 */
         ref = smaller(set(FLT_MAX), set(1) / second);
     } else {
         gap = second - top;
