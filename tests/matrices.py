@@ -1,5 +1,6 @@
 """Backends to test, and matrices that have broken code like ours."""
 
+import itertools
 import math
 
 import torch
@@ -68,14 +69,16 @@ def layouts(matrix):
     wide[2:, 3 : 3 + n_classes] = matrix
     stepped = torch.full((2 * n_rows, 3 * n_classes), math.nan, dtype=matrix.dtype)
     stepped[::2, ::3] = matrix
-    room = torch.full((n_rows * n_classes**2,), math.nan, dtype=matrix.dtype)
-    apart = room.as_strided(matrix.shape, (n_classes, n_rows * n_classes)).copy_(matrix)
+    # No two elements share a place: multiples of the width below `step` of them are none of it.
+    step = next(step for step in itertools.count(2) if math.gcd(step, n_classes) == 1)
+    room = torch.full(((n_rows + step) * n_classes,), math.nan, dtype=matrix.dtype)
+    apart = room.as_strided(matrix.shape, (n_classes, step)).copy_(matrix)
     return {
         "contiguous": matrix,
         "transposed": matrix.t().contiguous().t(),
         "column slice": wide[2:, 3 : 3 + n_classes],
         "stepped": stepped[::2, ::3],
-        "rows a width apart, columns further": apart,
+        "rows a width apart, columns apart": apart,
         "equal rows": matrix[:1].expand(n_rows, n_classes),
         "equal columns": matrix[:, :1].nan_to_num(neginf=0.0).expand(n_rows, n_classes),
     }

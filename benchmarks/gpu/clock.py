@@ -1,4 +1,4 @@
-"""Times calls on a GPU.
+"""Times calls on a GPU, or by the host's clock where a CPU stands in for one.
 
 Every variant runs once a round, after a write that leaves nothing of the matrix in the caches and
 hides the cost of starting a kernel. Times are medians, between their 20th and 80th percentiles.
@@ -11,6 +11,8 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import torch
+
+from benchmarks.gpu.device import cache_bytes, on_gpu, synchronize
 
 ROUNDS, FEWEST_ROUNDS = 12, 3
 
@@ -26,22 +28,23 @@ class Stopwatch:
     """Times calls in milliseconds, by the GPU's clock or by the host's."""
 
     def __init__(self, device: str) -> None:
-        l2_bytes = torch.cuda.get_device_properties(device).L2_cache_size
-        self._other = torch.empty(max(4 * l2_bytes, 1 << 29), dtype=torch.int8, device=device)
+        n_bytes = max(4 * cache_bytes(device), 1 << 29 if on_gpu(device) else 0)
+        self._other = torch.empty(n_bytes, dtype=torch.int8, device=device)
+        self._device = device
 
     def __call__(self, call: Callable[[], Any], clock: str) -> float:
         self._other.zero_()
-        if clock == "gpu":
+        if clock == "gpu" and on_gpu(self._device):
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
             call()
             end.record()
             end.synchronize()
             return begin.elapsed_time(end)
-        torch.cuda.synchronize()
+        synchronize(self._device)
         begun = time.perf_counter()
         call()
-        torch.cuda.synchronize()
+        synchronize(self._device)
         return 1e3 * (time.perf_counter() - begun)
 
     def rounds(
@@ -52,9 +55,10 @@ class Stopwatch:
         A first round is left out, in which memory is allocated and kernels are compiled.
         """
         end = time.monotonic() + seconds
+        most, fewest = (ROUNDS, FEWEST_ROUNDS) if on_gpu(self._device) else (1, 1)
         times: dict[str, list[float]] = {name: [] for name in variants}
-        for done in range(-1, ROUNDS):
-            if done >= FEWEST_ROUNDS and time.monotonic() > end:
+        for done in range(-1, most):
+            if done >= fewest and time.monotonic() > end:
                 break
             for name, variant in variants.items():
                 times[name].append(self(*variant))
@@ -73,8 +77,3 @@ def summary(times: Sequence[float], n_bytes: int | None = None) -> dict[str, Any
     if n_bytes is not None:
         found["gb_per_s"] = n_bytes / found["ms"] / 1e6
     return {"n": len(ranked)} | {name: float(f"{x:.5g}") for name, x in found.items()}
-
-
-def usable_bytes() -> int:
-    """What a matrix may take of the GPU's memory that is free now."""
-    return int(0.6 * torch.cuda.mem_get_info()[0])

@@ -8,31 +8,36 @@ from typing import Any
 import torch
 
 import fastal
-from benchmarks.gpu.clock import Stopwatch, Variant, summary, usable_bytes
+from benchmarks.gpu.cases import Cases
+from benchmarks.gpu.clock import Stopwatch, Variant, summary
+from benchmarks.gpu.device import pinned, usable_bytes
 from benchmarks.gpu.picks import assert_picked
 from benchmarks.gpu.truth import Findings
 from fastal.scores import MEASURES
 
-CLASSES, BYTES, PICKED, SECONDS = 1000, 2_000_000_000, 1000, 5
+SECONDS = 5
 
 
-def host(device: str, quick: bool) -> Iterator[dict[str, Any]]:
+def host(device: str, cases: Cases) -> Iterator[dict[str, Any]]:
     """A record for each source and variant; the plain copy of pinned rows is the bus's rate."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    n_bytes = min(BYTES // (8 if quick else 1), free // 4, usable_bytes() // 2)
-    x = torch.empty(n_bytes // 2 // CLASSES, CLASSES, dtype=torch.bfloat16, device=device).normal_()
+    n_bytes, n_classes, picked = cases.host
+    n_bytes = min(n_bytes, free // 4, usable_bytes(device) // 2)
+    x = torch.empty(
+        n_bytes // 2 // n_classes, n_classes, dtype=torch.bfloat16, device=device
+    ).normal_()
     target = torch.empty_like(x)
     watch = Stopwatch(device)
     pageable = x.cpu()
     bus = None
-    for memory, pool in (("pinned", pageable.pin_memory()), ("pageable", pageable)):
-        yield {"memory": memory, "variant": "check", **_checked(pool, x)}
+    for memory, pool in (("pinned", pinned(pageable, device)), ("pageable", pageable)):
+        yield {"memory": memory, "variant": "check", **_checked(pool, x, picked)}
         score = partial(fastal.score, pool, backend="triton")
-        select = partial(fastal.select, pool, PICKED, backend="triton")
+        select = partial(fastal.select, pool, picked, backend="triton")
         variants = {
             "copy to the GPU": Variant(partial(target.copy_, pool, non_blocking=True), "host"),
             "fastal.score": Variant(score, "host"),
-            f"fastal.select, k={PICKED}": Variant(select, "host"),
+            f"fastal.select, k={picked}": Variant(select, "host"),
         }
         for name, times in watch.rounds(variants, SECONDS).items():
             found = summary(times, pool.nbytes)
@@ -41,11 +46,11 @@ def host(device: str, quick: bool) -> Iterator[dict[str, Any]]:
             yield {"memory": memory, "variant": name, "clock": "host", **found}
 
 
-def _checked(pool: torch.Tensor, on_gpu: torch.Tensor) -> dict[str, Any]:
+def _checked(pool: torch.Tensor, on_gpu: torch.Tensor, k: int) -> dict[str, Any]:
     """Scores and picks of rows on the host are, bit for bit, those of the same rows on the GPU."""
     findings = Findings()
     with findings.check("fastal.select"):
-        picks, want = (fastal.select(x, PICKED, backend="triton") for x in (pool, on_gpu))
+        picks, want = (fastal.select(x, k, backend="triton") for x in (pool, on_gpu))
         assert_picked(picks, want.rows.cpu(), want.scores.cpu())
     with findings.check("fastal.score"):
         scores, want = (fastal.score(x, backend="triton") for x in (pool, on_gpu))

@@ -1,50 +1,67 @@
 """The far ends of matrices of more than 2^31 elements, and of more than 2^31 rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import fastal
-from benchmarks.gpu.clock import usable_bytes
+from benchmarks.gpu.cases import Far
+from benchmarks.gpu.device import release, usable_bytes
+from benchmarks.gpu.embeddings import assert_near, assert_ranks, ranks_of, similarities_of, table_of
 from benchmarks.gpu.truth import Findings, definitions, name_of
-from fastal.backend import uncertainty
-
-MATRICES = (
-    (2**31 // 10 + 1000, 10, torch.float32, "by rows"),
-    (2**31 // 1001 + 1000, 1001, torch.bfloat16, "by rows"),
-    (2**31 // 131_072 + 100, 131_072, torch.bfloat16, "by rows"),
-    (2**31 // 1000 + 1000, 1000, torch.bfloat16, "by columns"),
-    (2**31 + 1000, 2, torch.bfloat16, "by rows"),
-)
+from fastal import backend as backends
 
 
-def check_large(device: str) -> Iterator[dict[str, Any]]:
+def check_large(device: str, matrices: Sequence[Far]) -> Iterator[dict[str, Any]]:
     """A record for each matrix."""
-    for n_rows, n_classes, dtype, order in MATRICES:
-        what = f"{n_rows} x {n_classes} {name_of(dtype)} {order}"
-        needed = n_rows * (n_classes * dtype.itemsize + 4 * 2)
-        if needed > usable_bytes():
-            yield {"matrix": what, "skipped": f"needs {needed / 1e9:.0f} GB"}
+    for case in matrices:
+        order = "by columns" if case.by_columns else "by rows"
+        what = f"{case.n_rows} x {case.n_classes} {name_of(case.dtype)} {order}"
+        if case.nbytes > usable_bytes(device):
+            yield {"matrix": what, "skipped": f"needs {case.nbytes / 1e9:.0f} GB"}
             continue
         findings = Findings()
         with findings.check(what):
-            shape = (n_classes, n_rows) if order == "by columns" else (n_rows, n_classes)
-            x = torch.empty(shape, dtype=dtype, device=device).normal_()
-            _check(findings, x.t() if order == "by columns" else x)
+            shape = case.n_rows, case.n_classes
+            x = torch.empty(
+                shape[::-1] if case.by_columns else shape, dtype=case.dtype, device=device
+            )
+            x.normal_()
+            _check(findings, what, x.t() if case.by_columns else x, case)
         x = None
-        torch.cuda.empty_cache()
+        release(device)
         yield findings.record(matrix=what)
 
 
-def _check(findings, x):
+def _check(findings: Findings, what: str, x: Tensor, case: Far) -> None:
     x[:, 0] += 20  # certain rows, but for three
-    beyond = 2**31 // x.shape[1] if x.shape[1] > 2 else 2**31
+    beyond = case.edge // (case.n_classes if case.n_classes > 2 else 1)
     uncertain = [1, beyond, len(x) - 2]
     x[uncertain] = 0
     looked_at = [row + step for row in uncertain for step in (-1, 0, 1)]
     measures = ("margin", "entropy")  # all four would not fit beside 2^31 rows everywhere
-    scores = [score[looked_at] for score in uncertainty(x, measures, backend="triton")]
-    findings.scores(x, scores, definitions(x[looked_at]), measures)
-    picks = fastal.select(x, 3, "margin", backend="triton")
-    assert picks.rows.tolist() == uncertain, f"picked {picks.rows.tolist()}"
+    with findings.check(f"{what}, scores"):
+        found = backends.uncertainty(x, measures, backend="triton")
+        scores = [score[looked_at] for score in found]
+        findings.scores(x, scores, definitions(x[looked_at]), measures)
+    with findings.check(f"{what}, picks"):
+        picks = fastal.select(x, 3, "margin", backend="triton")
+        assert picks.rows.tolist() == uncertain, f"picked {picks.rows.tolist()}"
+    if not case.embeddings:
+        return
+    some = x[looked_at].cpu()
+    units = torch.eye(2, x.shape[1], device=x.device)
+    with findings.check(f"{what}, nearest"):
+        cluster, similarity = backends.nearest(x, units, backend="triton")
+        want = similarities_of(some, units.cpu())
+        assert_near(similarity[looked_at], want.amax(1), x)
+        assert cluster[looked_at].tolist() == want.argmax(1).tolist(), "other clusters"
+    with findings.check(f"{what}, similarities"):
+        found = backends.similarities(x, units, backend="triton")[looked_at]
+        assert_near(found, similarities_of(some, units.cpu()), x)
+    with findings.check(f"{what}, mean ranks"):
+        table = table_of(x.shape[1], 100)
+        found = backends.mean_ranks(x, table, backend="triton")[looked_at]
+        assert_ranks(found, ranks_of(some, table))

@@ -12,10 +12,12 @@ import torch
 import triton
 
 import fastal
+from benchmarks.gpu.device import on_gpu
+from benchmarks.gpu.truth import sentence
 
 
 def environment(device: str) -> dict[str, Any]:
-    """One record; leaves with a message where there is no GPU."""
+    """One record; without a GPU on which a kernel runs it says so, and nothing else would."""
     found = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": _output("git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"),
@@ -27,16 +29,19 @@ def environment(device: str) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "device": "CPU",
     }
-    if device == "cpu":
-        return found
-    if not torch.cuda.is_available():
-        sys.exit("torch sees no CUDA or ROCm GPU on this machine")
-    return found | _gpu(device)
+    if on_gpu(device):
+        if not torch.cuda.is_available():
+            return found | {"failures": ["torch sees no CUDA or ROCm GPU on this machine"]}
+        found |= _gpu(device)
+    try:
+        fastal.score(torch.zeros(1, 2, device=device), backend="triton").entropy.tolist()
+    except Exception as error:  # of Triton, its compilers or the driver
+        found["failures"] = [f"no kernel runs here: {sentence(error)}"]
+    return found
 
 
 def _gpu(device: str) -> dict[str, Any]:
     properties = torch.cuda.get_device_properties(device)
-    reasons = fastal.backend_reasons(torch.empty(1, 2, device=device))["triton"]
     asked = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.limit")
     query = f"--query-gpu={','.join(asked)}"
     answer = _output("nvidia-smi", query, "--format=csv,noheader", "--id=0")
@@ -50,7 +55,6 @@ def _gpu(device: str) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "rocm": torch.version.hip,
         **dict(zip(asked, answer.split(", ") if answer else (), strict=False)),
-        "failures": [f"the kernels cannot be used: {reason}" for reason in reasons],
     }
 
 

@@ -1,5 +1,6 @@
 """Are the picks exact? Against the sorted scores of the same rows, whatever the chunks."""
 
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,31 +11,29 @@ import fastal
 from benchmarks.gpu.truth import Findings, name_of
 from fastal.scores import MEASURES
 
-POOLS = (
-    (2, torch.float32),
-    (10, torch.float32),
-    (33, torch.bfloat16),
-    (1000, torch.bfloat16),
-    (1001, torch.float16),
-)
+Pool = tuple[int, int, torch.dtype]
 
 
-def check_picks(device: str, backend: str = "triton") -> dict[str, Any]:
-    """Picks among random rows, with invalid ones among them, and among rows that mostly tie."""
-    n_rows, pools = (40, POOLS[:2]) if device == "cpu" else (1_000_000, POOLS)
-    findings = Findings()
+def check_picks(
+    device: str, pools: Sequence[Pool], backend: str = "triton"
+) -> Iterator[dict[str, Any]]:
+    """A record for each pool: random rows, some of them invalid, and rows that mostly tie."""
     generator = torch.Generator(device).manual_seed(0)
-    for turn, (n_classes, dtype) in enumerate(pools):
+    for turn, (n_rows, n_classes, dtype) in enumerate(pools):
+        findings = Findings()
         by = MEASURES[turn % len(MEASURES)]
         what = f"{n_classes} classes, {name_of(dtype)}, by {by}"
-        x = torch.empty(n_rows, n_classes, dtype=dtype, device=device).normal_(generator=generator)
-        _check(findings, what, x, by, backend)
-        x[::97, 0] = torch.nan
-        _check(findings, f"{what}, invalid rows", x, by, backend)
-        x.random_(0, 3, generator=generator)
-        x[:, 2:] = 0
-        _check(findings, f"{what}, ties", x, by, backend)
-    return findings.record(rows=n_rows, backend=backend)
+        with findings.check(what):
+            x = torch.empty(n_rows, n_classes, dtype=dtype, device=device)
+            x.normal_(generator=generator)
+            _check(findings, what, x, by, backend)
+            x[::97, 0] = torch.nan
+            _check(findings, f"{what}, invalid rows", x, by, backend)
+            x.random_(0, 3, generator=generator)
+            x[:, 2:] = 0
+            _check(findings, f"{what}, ties", x, by, backend)
+        x = None
+        yield findings.record(pool=what, rows=n_rows, backend=backend)
 
 
 def assert_picked(picks: fastal.Picks, rows: torch.Tensor, scores: torch.Tensor) -> None:

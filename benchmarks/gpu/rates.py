@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.clock import Stopwatch, Variant, summary, usable_bytes
+from benchmarks.gpu.clock import Stopwatch, Variant, summary
+from benchmarks.gpu.device import usable_bytes
 
 
 def rates(watch: Stopwatch, device: str) -> dict[str, dict[str, Any]]:
     """Summaries with the rates of a copy and of a read, of 4 GB where they fit."""
-    source = torch.empty(min(2**30, usable_bytes() // 8), device=device).normal_()
+    source = torch.empty(min(2**30, usable_bytes(device) // 8), device=device).normal_()
     target = torch.empty_like(source)
     times = watch.rounds(
         {

@@ -10,7 +10,9 @@ Record = dict[str, Any]
 
 def report(found: dict[str, Any]) -> str:
     """The machine, the checks, the timings, the verdict."""
-    (machine,) = found["environment"]
+    machine = {"date": "", "device": "unknown device"} | next(
+        iter(found.get("environment", [])), {}
+    )
     named = ("capability", "driver_version", "torch", "triton", "clocks.max.sm", "power.limit")
     facts = [f"{name} {machine[name]}" for name in named if machine.get(name)]
     failures = found["failures"]
@@ -29,8 +31,8 @@ def report(found: dict[str, Any]) -> str:
 
 def _checks(found: dict[str, Any]) -> list[str]:
     worst: dict[tuple[str, str], dict[str, float]] = {}
-    for record in found["correctness"]:
-        for dtype, errors in record["worst"].items():
+    for record in found.get("correctness", []):
+        for dtype, errors in record.get("worst", {}).items():
             row = worst.setdefault((record["backend"], dtype), dict.fromkeys(MEASURES, 0.0))
             for measure, error in errors.items():
                 row[measure] = max(row[measure], float(error))
@@ -38,10 +40,17 @@ def _checks(found: dict[str, Any]) -> list[str]:
     lines = ["", "Worst relative errors (1e-5 is allowed)"]
     lines += _table(("backend", "dtype", *MEASURES), rows)
     checks = {
-        step: sum(record.get("checks", 0) for record in found.get(step, []))
-        for step in ("correctness", "picks", "large", "host")
+        step: sum(record.get("checks", 0) for record in records)
+        for step, records in found.items()
+        if isinstance(records, list) and step != "failures"
     }
-    lines += ["", "Checks: " + ", ".join(f"{n} of {step}" for step, n in checks.items())]
+    lines += ["", "Checks: " + ", ".join(f"{n} of {step}" for step, n in checks.items() if n)]
+    for record in found.get("counts", []):
+        if "launches" in record:
+            lines.append(
+                f"Selection of {record['rows']:,} {record['order']} rows: "
+                f"{record['launches']} launches, {record['waits']} waits for the GPU"
+            )
     for record in found.get("large", []):
         if "skipped" in record:
             lines.append(f"{record['matrix']}: skipped, {record['skipped']}")

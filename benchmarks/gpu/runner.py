@@ -4,10 +4,10 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-FOUND = 3  # the exit code of a step that ran to its end and found failures
+FOUND = 3  # the exit code of a process that ran to its end and found failures
 
 
 class Outcome(NamedTuple):
@@ -22,10 +22,13 @@ def run(command: Sequence[str], seconds: int, **variables: str) -> Outcome:
     """Runs a command with more environment variables; a line that begins with { is a record."""
     if seconds < 1:
         return Outcome([], "not started, no time was left", "")
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | variables, start_new_session=True,
-    )  # fmt: skip
+    try:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+            env=os.environ | variables, start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        return Outcome([], f"not started, {error}", "")
     problem = None
     try:
         output, errors = process.communicate(timeout=seconds)
@@ -36,5 +39,13 @@ def run(command: Sequence[str], seconds: int, **variables: str) -> Outcome:
     if problem is None and process.returncode not in (0, FOUND):
         last = errors.strip().splitlines()[-1:] or ["no message"]
         problem = f"{last[0][:300]} (exit code {process.returncode})"
-    records = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    return Outcome(records, problem, output + errors)
+    return Outcome(list(_records(output)), problem, output + errors)
+
+
+def _records(output: str) -> Iterator[dict[str, Any]]:
+    for line in output.splitlines():
+        if line.startswith("{"):
+            try:
+                yield json.loads(line)
+            except ValueError:  # it was cut short
+                yield {"failures": [f"an unreadable record: {line[:100]}"]}

@@ -6,41 +6,35 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.clock import Stopwatch, summary, usable_bytes
+from benchmarks.gpu.cases import Cases
+from benchmarks.gpu.clock import Stopwatch, summary
+from benchmarks.gpu.device import release, usable_bytes
 from benchmarks.gpu.rates import rates
 from benchmarks.gpu.truth import name_of, sentence
 from benchmarks.gpu.variants import ours, problem, theirs
 
-CASES = (
-    (1_000_000, 1000, torch.bfloat16),
-    (65_536, 131_072, torch.bfloat16),
-    (100_000_000, 10, torch.float32),
-    (100_000_000, 2, torch.float32),
-    (1_000_000, 1001, torch.bfloat16),
-    (262_144, 32_000, torch.bfloat16),
-)
 COMPILE_SECONDS = 60
 Record = dict[str, Any]
 
 
-def timings(device: str, seconds: float, quick: bool) -> Iterator[Record]:
+def timings(device: str, seconds: float, cases: Cases) -> Iterator[Record]:
     """A record for each case and variant, the rates of the memory first."""
     end = time.monotonic() + seconds - 5
     watch = Stopwatch(device)
     memory = rates(watch, device)
     for name, found in memory.items():
         yield {"case": "memory", "variant": name, "clock": "gpu", **found}
-    cases = CASES[:3] if quick else CASES
-    for i, (n_rows, n_classes, dtype) in enumerate(cases):
+    for i, (n_rows, n_classes, dtype) in enumerate(cases.timed):
         left = end - time.monotonic()
-        torch.cuda.empty_cache()
-        n_rows //= 8 if quick else 1
-        while n_rows * n_classes * dtype.itemsize > usable_bytes():
-            n_rows //= 2
         case = f"{n_rows} x {n_classes} {name_of(dtype)}"
         try:
+            release(device)
+            while n_rows * n_classes * dtype.itemsize > usable_bytes(device):
+                n_rows //= 2
+            case = f"{n_rows} x {n_classes} {name_of(dtype)}"
             x = torch.empty(n_rows, n_classes, dtype=dtype, device=device).normal_(0, 2)
-            for record in _timed(watch, x, memory, left, left / (len(cases) - i)):
+            share = left / (len(cases.timed) - i)
+            for record in _timed(watch, x, memory, left, share, cases.timed_picks):
                 yield {"case": case, **record}
         except Exception as error:  # the other cases are still worth timing
             yield {"case": case, "variant": "all", "failures": [f"{case}: {sentence(error)}"]}
@@ -48,13 +42,14 @@ def timings(device: str, seconds: float, quick: bool) -> Iterator[Record]:
 
 
 def _timed(
-    watch: Stopwatch, x: torch.Tensor, memory: dict[str, Record], left: float, share: float
-) -> Iterator[Record]:
+    watch: Stopwatch, x: torch.Tensor, memory: dict[str, Record], left: float, share: float,
+    picked: tuple[int, ...],
+) -> Iterator[Record]:  # fmt: skip
     """A record for each variant; `left` seconds may pass at most, and about `share` should."""
     end = time.monotonic() + share
-    variants = ours(x) | theirs(x)
+    variants = ours(x, picked) | theirs(x)
     for name, variant in list(variants.items()):
-        if reason := problem(variant.call, min(COMPILE_SECONDS, max(1.0, left / 3))):
+        if reason := problem(variant.call, min(COMPILE_SECONDS, max(1.0, left / 3)), x.device.type):
             del variants[name]
             failures = [] if name.startswith("torch") else [f"{tuple(x.shape)}, {name}: {reason}"]
             yield {"variant": name, "skipped": reason, "failures": failures}

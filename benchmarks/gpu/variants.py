@@ -3,7 +3,7 @@
 import math
 import signal
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -11,34 +11,42 @@ from torch import Tensor
 
 import fastal
 from benchmarks.gpu.clock import Variant
+from benchmarks.gpu.device import on_gpu, synchronize, usable_bytes
 from benchmarks.gpu.truth import sentence
 from fastal.backend import uncertainty
 from fastal.scores import MEASURES
 
-PICKED = (1000, 1_000_000)
 
-
-def ours(x: Tensor) -> dict[str, Variant]:
+def ours(x: Tensor, picked: Sequence[int]) -> dict[str, Variant]:
     """fastal's kernels and functions, and torch's selection from scores that are there already."""
     (scores,) = uncertainty(x, ["entropy"], backend="triton")
     variants = {
         "kernel, 4 scores": Variant(partial(uncertainty, x, MEASURES, backend="triton"), "gpu"),
         "kernel, entropy": Variant(partial(uncertainty, x, ["entropy"], backend="triton"), "gpu"),
-        "fastal.score": Variant(partial(fastal.score, x), "host"),
+        "fastal.score": Variant(partial(fastal.score, x, backend="triton"), "host"),
     }
-    for k in PICKED:
+    for k in picked:
         if k <= len(x):
-            variants[f"fastal.select, k={k}"] = Variant(partial(fastal.select, x, k), "host")
+            variants[f"fastal.select, k={k}"] = Variant(
+                partial(fastal.select, x, k, backend="triton"), "host"
+            )
             variants[f"torch.topk of scores, k={k}"] = Variant(partial(scores.topk, k), "gpu")
     return variants
 
 
 def theirs(x: Tensor) -> dict[str, Variant]:
     """Chains of torch's operations, on equal chunks, for whose temporaries there is room."""
-    most = min(2**28, torch.cuda.mem_get_info()[0] // 32)
+    most = min(2**28, usable_bytes(x.device.type) // 20)
     chunks = x.chunk(2 ** max(0, math.ceil(math.log2(x.numel() / most))))
-    torch.compiler.reset()
-    chains = {"torch eager": eager, "torch.compile": torch.compile(eager, dynamic=False)}
+    compiler = "inductor" if on_gpu(x.device.type) else "eager"  # to compile for a CPU takes long
+
+    @cache
+    def compiled() -> Callable[[Tensor], Any]:
+        torch.compiler.reset()
+        return torch.compile(eager, dynamic=False, backend=compiler)
+
+    # The first call makes what is compiled: where that fails, the others are still worth timing.
+    chains = {"torch eager": eager, "torch.compile": lambda chunk: compiled()(chunk)}
     return {
         name: Variant(partial(_in_chunks, chain, chunks), "gpu") for name, chain in chains.items()
     }
@@ -58,7 +66,7 @@ def _in_chunks(chain: Callable[[Tensor], Any], chunks: Sequence[Tensor]) -> None
         chain(chunk)
 
 
-def problem(call: Callable[[], Any], seconds: float) -> str | None:
+def problem(call: Callable[[], Any], seconds: float, device: str) -> str | None:
     """What a first call runs into, be it that it compiles for over so many seconds."""
 
     def stop(*_: object) -> None:
@@ -68,7 +76,7 @@ def problem(call: Callable[[], Any], seconds: float) -> str | None:
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         call()
-        torch.cuda.synchronize()
+        synchronize(device)
     except Exception as error:  # the other variants are still worth timing
         return sentence(error)
     finally:

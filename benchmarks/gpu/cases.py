@@ -1,0 +1,206 @@
+"""What is checked and at what sizes: in full, quickly, or so little that it can be interpreted.
+
+Checks run side by side: each may hold `CASE_BYTES` of the GPU at most. Three steps ask how much
+memory is free and take a part of it: large matrices, timings, and rows sent from the host.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+CARD_BYTES = 24 << 30  # the smallest GPU that the checks are meant for
+CASE_BYTES = CARD_BYTES // 24
+FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
+
+
+@dataclass(frozen=True)
+class Far:
+    """A matrix whose far end is checked; `edge`: the first element or row beyond an int32."""
+
+    n_rows: int
+    n_classes: int
+    dtype: torch.dtype
+    edge: int = 2**31
+    by_columns: bool = False
+    embeddings: bool = False  # whether its rows are checked as embeddings too
+
+    @property
+    def nbytes(self) -> int:
+        """With room for scores, clusters and similarities."""
+        return self.n_rows * (self.n_classes * self.dtype.itemsize + (24 if self.embeddings else 8))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Embeddings, and how many centroids they are compared with."""
+
+    n_rows: int
+    n_columns: int
+    n_centroids: int
+    dtype: torch.dtype
+    fast: bool = False
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Activations, and how many validation values each column has."""
+
+    n_rows: int
+    n_columns: int
+    n_values: int
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The cases of each step.
+
+    Attributes:
+        classes: class counts for the correctness of the kernels.
+        reference_classes: of the torch backend on the same device.
+        few, many: how often the rows of the regimes are repeated, above 5000 classes and below.
+        pools: rows, classes and dtype of the pools that are picked from.
+        far: matrices with more elements or rows than an int32 can number.
+        sanitized: class and column counts under compute-sanitizer.
+        cosine, ranks: embeddings and activations.
+        core_set, duplicates: rows and columns.
+        counted: rows, rows of a chunk and k, of selections whose work on the host is counted.
+        timed: rows, classes and dtype of the matrices that are timed.
+        timed_picks: the k that are picked of them, where there are as many rows.
+        host: bytes and classes of the rows that are sent from the host, and how many are picked.
+    """
+
+    classes: tuple[int, ...]
+    reference_classes: tuple[int, ...]
+    few: int
+    many: int
+    pools: tuple[tuple[int, int, torch.dtype], ...]
+    far: tuple[Far, ...]
+    sanitized: tuple[int, ...]
+    cosine: tuple[Rows, ...]
+    ranks: tuple[Ranks, ...]
+    core_set: tuple[int, int]
+    duplicates: tuple[int, int]
+    counted: tuple[int, int, int]
+    timed: tuple[tuple[int, int, torch.dtype], ...]
+    timed_picks: tuple[int, ...]
+    host: tuple[int, int, int]
+
+
+FULL = Cases(
+    classes=(
+        2,
+        3,
+        7,
+        10,
+        16,
+        17,
+        31,
+        32,
+        33,
+        64,
+        100,
+        257,
+        1000,
+        1001,
+        1024,
+        1025,
+        4096,
+        4097,
+        32_000,
+        50_257,
+        131_072,
+        262_144,
+    ),
+    reference_classes=(2, 10, 33, 1000, 1001, 50_257),
+    few=17,
+    many=65,
+    pools=(
+        (1_000_000, 2, FLOAT32),
+        (1_000_000, 10, FLOAT32),
+        (1_000_000, 33, BFLOAT16),
+        (250_000, 1000, BFLOAT16),
+        (250_000, 1001, FLOAT16),
+    ),
+    far=(
+        Far(2**31 // 10 + 1000, 10, FLOAT32),
+        Far(2**31 // 1001 + 1000, 1001, BFLOAT16, embeddings=True),
+        Far(2**31 // 131_072 + 100, 131_072, BFLOAT16),
+        Far(2**31 // 1000 + 1000, 1000, BFLOAT16, by_columns=True, embeddings=True),
+        Far(2**31 + 1000, 2, BFLOAT16),
+    ),
+    sanitized=(2, 10, 33, 257, 1001, 32_000),
+    # By path through the launch table: one tile of columns with a tail, a full one, several with a
+    # tail and full; tiles of 16 to 128 centroids and several; centroids in one part and in two.
+    cosine=(
+        Rows(300, 1, 1, FLOAT16),
+        Rows(300, 3, 2, FLOAT32),
+        Rows(300, 64, 10, BFLOAT16),
+        Rows(300, 100, 17, FLOAT16),
+        Rows(300, 384, 130, FLOAT32),
+        Rows(300, 384, 130, FLOAT32, fast=True),
+        Rows(20_000, 768, 1000, BFLOAT16),
+        Rows(20_000, 768, 1000, BFLOAT16, fast=True),
+        Rows(300, 768, 1000, FLOAT16, fast=True),
+        Rows(300, 1001, 100, BFLOAT16),
+        Rows(300, 4096, 300, BFLOAT16),
+    ),
+    ranks=(
+        Ranks(300, 1, 1, FLOAT32),
+        Ranks(300, 3, 2, BFLOAT16),
+        Ranks(300, 10, 1000, FLOAT32),
+        Ranks(300, 33, 17, FLOAT16),
+        Ranks(2000, 384, 10_000, BFLOAT16),
+        Ranks(2000, 1000, 1000, FLOAT32),
+    ),
+    core_set=(50_000, 96),
+    duplicates=(50_000, 96),
+    counted=(1 << 24, 1 << 20, 1000),
+    timed=(
+        (1_000_000, 1000, BFLOAT16),
+        (65_536, 131_072, BFLOAT16),
+        (100_000_000, 10, FLOAT32),
+        (100_000_000, 2, FLOAT32),
+        (1_000_000, 1001, BFLOAT16),
+        (262_144, 32_000, BFLOAT16),
+    ),
+    timed_picks=(1000, 1_000_000),
+    host=(2_000_000_000, 1000, 1000),
+)
+QUICK = replace(
+    FULL,
+    classes=FULL.reference_classes,
+    far=(),
+    cosine=FULL.cosine[2:8],
+    ranks=FULL.ranks[2:5],
+    timed=tuple((n_rows // 8, n_classes, dtype) for n_rows, n_classes, dtype in FULL.timed[:3]),
+    host=(250_000_000, 1000, 1000),
+)
+INTERPRETED = Cases(
+    classes=(2, 10),
+    reference_classes=(2, 33),
+    few=3,
+    many=3,
+    pools=((40, 2, FLOAT32), (40, 10, FLOAT32)),
+    far=(
+        Far(230, 10, FLOAT32, edge=2000),
+        Far(40, 101, BFLOAT16, edge=2000, embeddings=True),
+        Far(40, 100, BFLOAT16, edge=2000, by_columns=True),
+    ),
+    sanitized=(10,),
+    cosine=(Rows(9, 3, 2, FLOAT32), Rows(70, 40, 17, BFLOAT16), Rows(9, 72, 10, FLOAT16, True)),
+    ranks=(Ranks(9, 1, 1, FLOAT32), Ranks(20, 10, 9, BFLOAT16)),
+    core_set=(60, 5),
+    duplicates=(60, 9),
+    counted=(200, 50, 5),
+    timed=((64, 10, BFLOAT16),),
+    timed_picks=(5,),
+    host=(640, 10, 3),
+)
+
+
+def cases_for(options: Any) -> Cases:
+    """The cases that the command's options ask for."""
+    cases = INTERPRETED if options.device == "cpu" else QUICK if options.quick else FULL
+    return replace(cases, classes=options.classes) if options.classes else cases
