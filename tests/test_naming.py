@@ -90,7 +90,9 @@ def test_names_beside_the_data_are_no_shards_and_that_is_said(tmp_path, said):
     assert not said()
     for name in ("data-0.arrow", "sub/data-1.arrow", "cache-1f.npy"):
         (tmp_path / name).unlink()
-    with pytest.raises(FileNotFoundError, match=r"or below it; .*_\w+ is no shard by its name"):
+    with pytest.raises(
+        FileNotFoundError, match=r"or below it; .*\.hidden\.arrow is no shard by its name"
+    ):
         held(tmp_path)
 
 
@@ -106,7 +108,7 @@ def test_wildcards_pass_over_names_beside_the_data(tmp_path, said):
     for pattern in ("_*.arrow", ".h*.arrow", "cache*.arrow"):
         assert held(tmp_path / pattern) == [90, 91, 92]
     (tmp_path / "data-0.arrow").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no file matches that is a shard .*_tmp\.arrow"):
+    with pytest.raises(FileNotFoundError, match=r"no file matches; .*_tmp\.arrow is no shard"):
         held(tmp_path / "*.arrow")
 
 
@@ -147,7 +149,19 @@ def test_a_data_set_of_several_splits_or_of_indices_is_refused(tmp_path):
         held(tmp_path / "indexed")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"_data_files": 3}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"_data_files": 3}',
+        '{"_data_files": [3], "splits": [3]}',
+        '{"_data_files": [{}], "splits": {}}',
+        '{"_data_files": [{"filename": "\\u0000"}]}',
+        "[" * 100_000,
+    ],
+)
 def test_a_state_that_is_not_of_hugging_face_says_nothing(tmp_path, text):
     shard(tmp_path / "a.npy")
     (tmp_path / "state.json").write_text(text)
@@ -311,3 +325,29 @@ def test_urls_that_exist_are_no_patterns():
             np.save(file, np.zeros((n, 4), np.float32))
     assert open_pool("memory://naming/run[1]/a.npy").n_rows == 2
     assert open_pool("memory://naming/run1/*.npy").n_rows == 3
+    for name in ("_temporary/0/b.npy", "_b.npy"):
+        memory.copy("/naming/run1/a.npy", f"/naming/run1/{name}")
+    assert open_pool("memory://naming/run1/**/*.npy").n_rows == 3
+    assert open_pool("memory://naming/run1/_*.npy").n_rows == 3
+    with pytest.raises(ValueError, match=r"or a glob: memory://naming/run1/\*\*/\*\.parquet"):
+        open_pool("memory://naming/run1")
+
+
+def test_what_a_pattern_matches_beside_files(tmp_path):
+    shard(tmp_path / "a.npy", 0)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/notes.txt").touch()
+    shard(tmp_path / "z/x.npy", 3)
+    shard(tmp_path / "z/ids.npy", 3)
+    (tmp_path / "z/manifest.json").write_text('{"files": [{"path": "x.npy", "rows": 3}]}')
+    assert held(tmp_path / "*") == list(range(6))
+    (tmp_path / "z/ids.npy").unlink()
+    (tmp_path / "logs/notes.txt").unlink()
+    assert held(tmp_path / "**/*") == list(range(6))
+    (tmp_path / "z/manifest.json").write_text('{"files": [{"path": "x.npy", "rows": 4}]}')
+    with pytest.raises(ValueError, match="3 rows, where the manifest says 4"):
+        held(tmp_path / "z/*")  # the manifest's word counts
+    with pytest.raises(FileNotFoundError, match="no file matches"):
+        held(tmp_path / "a.npy/**/*.npy")
+    with pytest.raises(FileNotFoundError, match="no file matches"):
+        held(tmp_path / "l*")

@@ -137,8 +137,7 @@ class Files:
         except OSError as error:
             self._give_up(file.file, start - self.starts[index], error)
             return False
-        if stamp != before:
-            raise ValueError(f"{file.file}: changed while it was being read")
+        self._check_same(file.file, stamp)
         return True
 
     def fingerprint(self) -> list[Any]:
@@ -189,15 +188,22 @@ class Files:
 
     def _check_stamp(self, index: int) -> None:
         file = self.files[index].file
-        if file.stamp() != self._stamps[file.key]:
-            raise ValueError(f"{file}: changed while it was being read")
+        self._check_same(file, file.stamp())
+
+    def _check_same(self, file: Location, stamp: list[Any]) -> None:
+        before = self._stamps[file.key]
+        if stamp != before:
+            has_its_time = stamp[:2] == before[:2]
+            or_else = ", or its mode, owner, name or hard links did" if has_its_time else ""
+            raise ValueError(f"{file}: changed while it was being read{or_else}")
 
     def _open(self, file: Location, n_rows: int | None) -> Reader | None:
         try:
             with naming(file):
                 file.check()
                 if file.suffix not in _READERS:
-                    raise ValueError(f"{file}: wanted a file of {', '.join(_READERS)}")
+                    of_url = f", or a glob: {file}/**/*.parquet" if file.is_remote else ""
+                    raise ValueError(f"{file}: wanted a file of {', '.join(_READERS)}{of_url}")
                 stamp = file.stamp()  # first: what changes later is noticed
                 columns = self.columns
                 if self._groups_in_path(file) is not None:

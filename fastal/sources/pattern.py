@@ -40,16 +40,17 @@ def _below(folder: Path, parts: Sequence[str], left_out: list[str]) -> Iterator[
         yield folder
         return
     part, rest = parts[0], parts[1:]
-    if os.path.lexists(folder / part):
+    if os.path.lexists(folder / part):  # which a folder named ** is, too
         yield from _below(folder / part, rest, left_out)
+    elif not folder.is_dir():
+        return
+    elif part == "**" and not rest:
+        yield folder  # which is searched with its subfolders
     elif part == "**":
-        if not rest:
-            yield folder  # which is searched with its subfolders
-            return
         for here, folders, _ in walk(folder):
             folders[:] = [name for name in folders if is_searched(name)]
             yield from _below(here, rest, left_out)
-    elif glob.has_magic(part) and folder.is_dir():
+    elif glob.has_magic(part):
         found = sorted(matching([path.name for path in folder.iterdir()], part))
         aside = {name for name in found if is_aside(name) and name[0] != part[0]}
         left_out += [str(folder / name) for name in sorted(aside) if name[0] != "."]
