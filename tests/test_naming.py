@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastal
+from fastal.convert import convert_pool
 from fastal.sources import open_pool
 from fastal.sources.walk import walk
 from tests.formats import data, write
@@ -64,14 +65,31 @@ def test_a_folder_is_searched_with_its_subfolders(tmp_path, said, suffix):
     assert not said()
 
 
-def test_a_zarr_folder_is_one_array_and_a_manifest_says_what_its_folder_holds(tmp_path):
-    pool = write("zarr", tmp_path / "a", data())
-    write("manifest", tmp_path / "b", data())
-    (tmp_path / "b/manifest.json").write_text('{"files": ["b.npy", "c.npy"]}')
+def test_a_zarr_folder_is_one_array(tmp_path):
+    pool = write("zarr", tmp_path / "b", data())
+    write("npy", tmp_path / "a", data())
     source = open_pool(tmp_path)
-    assert [file.file.path for file in source.files] == [
-        pool.path, tmp_path / "b/b.npy", tmp_path / "b/c.npy",
-    ]  # fmt: skip
+    assert [file.file.path for file in source.files] == [tmp_path / "a/a.npy", pool.path]
+
+
+def test_a_manifest_says_what_its_folder_holds(tmp_path):
+    for i, name in enumerate("ab"):
+        shard(tmp_path / name / "x.npy", 3 * i)
+        shard(tmp_path / name / "ids/x.npy", 90)
+        (tmp_path / name / "manifest.json").write_text('{"files": ["x.npy"]}')
+    assert held(tmp_path) == list(range(6))
+    shard(tmp_path / "c/y.npy", 6)
+    words = r"it holds .*c/y\.npy, and a pool of its own, .*a/manifest\.json: name what is meant"
+    with pytest.raises(ValueError, match=words):
+        held(tmp_path)
+
+
+def test_a_pool_that_was_converted_below_its_folder_does_not_count_twice(tmp_path):
+    shard(tmp_path / "country=de/x.npy")
+    convert_pool(open_pool(tmp_path), tmp_path / "fast", shard_bytes=1 << 20)
+    with pytest.raises(ValueError, match=r"and a pool of its own, .*fast/manifest\.json"):
+        held(tmp_path)
+    assert held(tmp_path / "fast") == held(tmp_path / "country=de") == [0, 1, 2]
 
 
 def test_names_beside_the_data_are_no_shards_and_that_is_said(tmp_path, said):

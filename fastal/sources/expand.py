@@ -36,9 +36,9 @@ def expand(
     named = joined([_expand(os.fsdecode(path), suffixes, left_out) for path in paths])
     if left_out:
         _log.warning(
-            "left out, since neither what begins with _ or . nor a cache is a shard (to read one, "
-            "name it): %s", some(left_out),
-        )  # fmt: skip
+            "left out, being no shards by their names or by state.json (to read one, name it): %s",
+            some(left_out),
+        )
     pairs = pairwise(named.files)
     return named.in_path_order(), next((p for p in pairs if p[0].key > p[1].key), None)
 

@@ -1,9 +1,10 @@
 """What a folder's pool consists of.
 
 A folder is searched with its subfolders for files of a known suffix. A manifest says what its
-folder holds; so does the `state.json` of a data set that Hugging Face's `datasets` saved. Names
-that begin with "." or "_" are no shards, nor are the caches that `datasets` leaves beside the data
-(`cache-*.arrow`), nor what is in folders of such names.
+folder holds, which is a pool of its own, not to be mixed with other files. The `state.json` of a
+data set that Hugging Face's `datasets` saved says so, too. Names that begin with "." or "_" are no
+shards, nor are the caches that `datasets` leaves beside the data (`cache-*.arrow`), nor what is in
+folders of such names.
 """
 
 import os
@@ -28,7 +29,8 @@ def read_folder(folder: Path, suffixes: Collection[str], left_out: list[str]) ->
         left_out: gets the names of what might be taken for a shard, and is none.
 
     Raises:
-        ValueError: a bad manifest; or the splits of a data set, of which one is to be named.
+        ValueError: a bad manifest, or one beside other files; or the splits of a data set, of
+            which one is to be named.
         OSError: a folder cannot be read.
     """
     found = []
@@ -48,7 +50,15 @@ def read_folder(folder: Path, suffixes: Collection[str], left_out: list[str]) ->
             folders.clear()
         left_out += [str(here / n) for n in sorted({*held} - {*shards})]
         found.append(Manifest.of([Location(str(here / n)) for n in shards]))
-    return found[0] if len(found) == 1 else joined(found).in_path_order()
+    if len(found) == 1:
+        return found[0]
+    pools = [part.read_from[0] for part in found if part.read_from]
+    others = [part.files[0] for part in found if part.files and not part.read_from]
+    if pools and others:  # such as what it was converted to
+        raise ValueError(
+            f"{folder}: it holds {others[0]}, and a pool of its own, {pools[0]}: name what is meant"
+        )
+    return joined(found).in_path_order()
 
 
 def is_aside(name: str) -> bool:
