@@ -12,6 +12,7 @@ import pytest
 import fastal
 from fastal.convert import convert_pool
 from fastal.sources import open_pool
+from fastal.sources.expand import expand
 from fastal.sources.walk import walk
 from tests.formats import data, write
 
@@ -148,6 +149,11 @@ def test_a_data_set_of_hugging_face_consists_of_what_it_lists(tmp_path, said):
     (line,) = said()
     assert "cache-1f.arrow" in line and "old.arrow" in line
     assert held(tmp_path / "other") == list(range(6))
+    found, _ = expand([tmp_path / "other"], [".arrow"])
+    assert found.read_from == (tmp_path / "other/train/state.json",)
+    shard(tmp_path / "other/more.arrow")
+    with pytest.raises(ValueError, match=r"and a pool of its own, .*train/state\.json"):
+        held(tmp_path / "other")
     (tmp_path / "ds/data-00001-of-00002.arrow").unlink()
     with pytest.raises(FileNotFoundError, match=r"data-00001-of-00002\.arrow: no such file"):
         held(tmp_path / "ds")
@@ -204,7 +210,10 @@ def test_a_path_that_exists_is_a_path(tmp_path, said):
     shard(tmp_path / "b1/x.npy", 7)
     assert held(tmp_path / "b[1]/*.npy") == [7, 8, 9]
     (line,) = said()
-    assert line == f"{tmp_path}/b[1]: nothing has this name, so it is a pattern, and matches b1"
+    says = "nothing has this name, so it is a pattern, and matches"
+    assert line == f"{tmp_path}/b[1]/*.npy: {says} {tmp_path}/b1"
+    assert held(tmp_path / "*/part[0-9].npy")[0] == 200
+    assert len(said()) == 1
     with pytest.raises(FileNotFoundError, match=r"c\[1\]/\*\.npy: no file matches"):
         held(tmp_path / "c[1]/*.npy")
 

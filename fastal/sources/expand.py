@@ -50,16 +50,18 @@ def _expand(name: str, suffixes: Collection[str], left_out: list[str]) -> Manife
         raise ValueError(f"pool: {name!r} is no path")
     if is_url(name):
         return Manifest.of(_remote(name, left_out)).in_path_order()
+    aside: list[str] = []
     if is_pattern(name):
-        parts = [_local(path, suffixes, left_out) for path in matches(name, left_out)]
+        parts = [_local(path, suffixes, aside) for path in matches(name, aside)]
         parts.sort(key=lambda part: not part.read_from)  # a manifest says more of its files
         found, missing = joined(parts).in_path_order().each_once(), "no file matches"
     else:
-        found = _local(Path(name), suffixes, left_out)
+        found = _local(Path(name), suffixes, aside)
         missing = f"no file of {', '.join(suffixes)} in this folder or below it"
     if not found.files:
-        aside = f"; {left_out[0]} is no shard by its name" if left_out else ""
-        raise FileNotFoundError(f"{name}: {missing}{aside}")
+        but = f"; {aside[0]} is no shard by its name" if aside else ""
+        raise FileNotFoundError(f"{name}: {missing}{but}")
+    left_out += aside
     return found
 
 

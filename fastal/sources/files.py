@@ -263,7 +263,7 @@ class Files:
     def _groups_in_path(self, file: Location) -> list[str | None] | None:
         """The group of all rows of a file where its folders say it (see `Location.partitions`)."""
         name = self.columns.groups
-        return [file.partitions[name]] if name in file.partitions else None
+        return [file.partitions[name]] if name and name in file.partitions else None
 
     def _index(self, row: int) -> int:
         return min(bisect_right(self.starts, row), len(self.files)) - 1

@@ -1,10 +1,10 @@
 """What a folder's pool consists of.
 
 A folder is searched with its subfolders for files of a known suffix. A manifest says what its
-folder holds, which is a pool of its own, not to be mixed with other files. The `state.json` of a
-data set that Hugging Face's `datasets` saved says so, too. Names that begin with "." or "_" are no
-shards, nor are the caches that `datasets` leaves beside the data (`cache-*.arrow`), nor what is in
-folders of such names.
+folder holds, as does the `state.json` of a data set that Hugging Face's `datasets` saved: such a
+folder is a pool of its own, not to be mixed with other files. Names that begin with "." or "_" are
+no shards, nor are the caches that `datasets` leaves beside the data (`cache-*.arrow`), nor what is
+in folders of such names.
 """
 
 import os
@@ -41,15 +41,17 @@ def read_folder(folder: Path, suffixes: Collection[str], left_out: list[str]) ->
             continue
         held = [n for n in files if _suffix(n) in suffixes]
         held += [n for n in folders if _suffix(n) == ZARR]
+        read_from: tuple[Path, ...] = ()
         if (saved := _saved_by_hugging_face(here, files)) is None:
             shards = [n for n in held if not is_aside(n)]
             held += [n for n in folders if n.startswith("_")]
             folders[:] = [n for n in folders if is_searched(n)]
         else:
-            shards = saved
+            shards, read_from = saved, (here / _STATE,)
             folders.clear()
         left_out += [str(here / n) for n in sorted({*held} - {*shards})]
-        found.append(Manifest.of([Location(str(here / n)) for n in shards]))
+        part = Manifest.of([Location(str(here / n)) for n in shards])
+        found.append(part._replace(read_from=read_from))
     if len(found) == 1:
         return found[0]
     pools = [part.read_from[0] for part in found if part.read_from]
