@@ -25,7 +25,7 @@ from fastal.version import __version__
 _NAME = "checkpoint"
 # A file beside it: the device and inode of what is written meanwhile, after this.
 _CLAIM, _CLAIMS = "checkpoint.output", b"fastal output 1 "
-_MAGIC = b"fastal checkpoint 1 "
+_MAGIC = b"fastal checkpoint 2 "  # the version of the form, and a space
 _SECONDS = 30.0  # between two, and at least so many times what the last one took:
 _PAUSE = 100
 
@@ -160,6 +160,8 @@ class Checkpoint:
 
     def _load(self) -> dict[str, Any]:
         head, _, payload = self._path.read_bytes().partition(b"\n")
+        if head.startswith(_MAGIC[:-2]) and not head.startswith(_MAGIC):
+            raise ValueError(f"checkpoint: {self._path} was saved by another version of fastal")
         if head != _MAGIC + hashlib.sha256(payload).hexdigest().encode():
             raise ValueError(f"checkpoint: {self._path} is damaged; remove it to start over")
         held = _unpacked(payload)

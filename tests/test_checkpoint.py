@@ -40,6 +40,9 @@ def test_damaged_checkpoints_are_refused(job):
                     *map(bytes, flipped)):  # fmt: skip
         job.checkpoint.write_bytes(damaged)
         refused(job, damaged, "--resume", words="checkpoint is damaged; remove it to start over")
+    other = b"fastal checkpoint 1 " + good[20:]
+    job.checkpoint.write_bytes(other)
+    refused(job, other, "--resume", words="checkpoint was saved by another version of fastal")
     job.checkpoint.unlink()
     job.checkpoint.mkdir()
     done = job.run("--resume")

@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastal
+from fastal.convert import convert_pool
 from fastal.sources import open_pool
+from fastal.sources.expand import expand
 from fastal.sources.walk import walk
 from tests.formats import data, write
 
@@ -64,14 +66,31 @@ def test_a_folder_is_searched_with_its_subfolders(tmp_path, said, suffix):
     assert not said()
 
 
-def test_a_zarr_folder_is_one_array_and_a_manifest_says_what_its_folder_holds(tmp_path):
-    pool = write("zarr", tmp_path / "a", data())
-    write("manifest", tmp_path / "b", data())
-    (tmp_path / "b/manifest.json").write_text('{"files": ["b.npy", "c.npy"]}')
+def test_a_zarr_folder_is_one_array(tmp_path):
+    pool = write("zarr", tmp_path / "b", data())
+    write("npy", tmp_path / "a", data())
     source = open_pool(tmp_path)
-    assert [file.file.path for file in source.files] == [
-        pool.path, tmp_path / "b/b.npy", tmp_path / "b/c.npy",
-    ]  # fmt: skip
+    assert [file.file.path for file in source.files] == [tmp_path / "a/a.npy", pool.path]
+
+
+def test_a_manifest_says_what_its_folder_holds(tmp_path):
+    for i, name in enumerate("ab"):
+        shard(tmp_path / name / "x.npy", 3 * i)
+        shard(tmp_path / name / "ids/x.npy", 90)
+        (tmp_path / name / "manifest.json").write_text('{"files": ["x.npy"]}')
+    assert held(tmp_path) == list(range(6))
+    shard(tmp_path / "c/y.npy", 6)
+    words = r"it holds .*c/y\.npy, and a pool of its own, .*a/manifest\.json: name what is meant"
+    with pytest.raises(ValueError, match=words):
+        held(tmp_path)
+
+
+def test_a_pool_that_was_converted_below_its_folder_does_not_count_twice(tmp_path):
+    shard(tmp_path / "country=de/x.npy")
+    convert_pool(open_pool(tmp_path), tmp_path / "fast", shard_bytes=1 << 20)
+    with pytest.raises(ValueError, match=r"and a pool of its own, .*fast/manifest\.json"):
+        held(tmp_path)
+    assert held(tmp_path / "fast") == held(tmp_path / "country=de") == [0, 1, 2]
 
 
 def test_names_beside_the_data_are_no_shards_and_that_is_said(tmp_path, said):
@@ -90,7 +109,9 @@ def test_names_beside_the_data_are_no_shards_and_that_is_said(tmp_path, said):
     assert not said()
     for name in ("data-0.arrow", "sub/data-1.arrow", "cache-1f.npy"):
         (tmp_path / name).unlink()
-    with pytest.raises(FileNotFoundError, match=r"or below it; .*_\w+ is no shard by its name"):
+    with pytest.raises(
+        FileNotFoundError, match=r"or below it; .*\.hidden\.arrow is no shard by its name"
+    ):
         held(tmp_path)
 
 
@@ -106,7 +127,7 @@ def test_wildcards_pass_over_names_beside_the_data(tmp_path, said):
     for pattern in ("_*.arrow", ".h*.arrow", "cache*.arrow"):
         assert held(tmp_path / pattern) == [90, 91, 92]
     (tmp_path / "data-0.arrow").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no file matches that is a shard .*_tmp\.arrow"):
+    with pytest.raises(FileNotFoundError, match=r"no file matches; .*_tmp\.arrow is no shard"):
         held(tmp_path / "*.arrow")
 
 
@@ -128,6 +149,11 @@ def test_a_data_set_of_hugging_face_consists_of_what_it_lists(tmp_path, said):
     (line,) = said()
     assert "cache-1f.arrow" in line and "old.arrow" in line
     assert held(tmp_path / "other") == list(range(6))
+    found, _ = expand([tmp_path / "other"], [".arrow"])
+    assert found.read_from == (tmp_path / "other/train/state.json",)
+    shard(tmp_path / "other/more.arrow")
+    with pytest.raises(ValueError, match=r"and a pool of its own, .*train/state\.json"):
+        held(tmp_path / "other")
     (tmp_path / "ds/data-00001-of-00002.arrow").unlink()
     with pytest.raises(FileNotFoundError, match=r"data-00001-of-00002\.arrow: no such file"):
         held(tmp_path / "ds")
@@ -147,7 +173,19 @@ def test_a_data_set_of_several_splits_or_of_indices_is_refused(tmp_path):
         held(tmp_path / "indexed")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"_data_files": 3}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"_data_files": 3}',
+        '{"_data_files": [3], "splits": [3]}',
+        '{"_data_files": [{}], "splits": {}}',
+        '{"_data_files": [{"filename": "\\u0000"}]}',
+        "[" * 100_000,
+    ],
+)
 def test_a_state_that_is_not_of_hugging_face_says_nothing(tmp_path, text):
     shard(tmp_path / "a.npy")
     (tmp_path / "state.json").write_text(text)
@@ -172,7 +210,10 @@ def test_a_path_that_exists_is_a_path(tmp_path, said):
     shard(tmp_path / "b1/x.npy", 7)
     assert held(tmp_path / "b[1]/*.npy") == [7, 8, 9]
     (line,) = said()
-    assert line == f"{tmp_path}/b[1]: nothing has this name, so it is a pattern, and matches b1"
+    says = "nothing has this name, so it is a pattern, and matches"
+    assert line == f"{tmp_path}/b[1]/*.npy: {says} {tmp_path}/b1"
+    assert held(tmp_path / "*/part[0-9].npy")[0] == 200
+    assert len(said()) == 1
     with pytest.raises(FileNotFoundError, match=r"c\[1\]/\*\.npy: no file matches"):
         held(tmp_path / "c[1]/*.npy")
 
@@ -311,3 +352,29 @@ def test_urls_that_exist_are_no_patterns():
             np.save(file, np.zeros((n, 4), np.float32))
     assert open_pool("memory://naming/run[1]/a.npy").n_rows == 2
     assert open_pool("memory://naming/run1/*.npy").n_rows == 3
+    for name in ("_temporary/0/b.npy", "_b.npy"):
+        memory.copy("/naming/run1/a.npy", f"/naming/run1/{name}")
+    assert open_pool("memory://naming/run1/**/*.npy").n_rows == 3
+    assert open_pool("memory://naming/run1/_*.npy").n_rows == 3
+    with pytest.raises(ValueError, match=r"or a glob: memory://naming/run1/\*\*/\*\.parquet"):
+        open_pool("memory://naming/run1")
+
+
+def test_what_a_pattern_matches_beside_files(tmp_path):
+    shard(tmp_path / "a.npy", 0)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/notes.txt").touch()
+    shard(tmp_path / "z/x.npy", 3)
+    shard(tmp_path / "z/ids.npy", 3)
+    (tmp_path / "z/manifest.json").write_text('{"files": [{"path": "x.npy", "rows": 3}]}')
+    assert held(tmp_path / "*") == list(range(6))
+    (tmp_path / "z/ids.npy").unlink()
+    (tmp_path / "logs/notes.txt").unlink()
+    assert held(tmp_path / "**/*") == list(range(6))
+    (tmp_path / "z/manifest.json").write_text('{"files": [{"path": "x.npy", "rows": 4}]}')
+    with pytest.raises(ValueError, match="3 rows, where the manifest says 4"):
+        held(tmp_path / "z/*")  # the manifest's word counts
+    with pytest.raises(FileNotFoundError, match="no file matches"):
+        held(tmp_path / "a.npy/**/*.npy")
+    with pytest.raises(FileNotFoundError, match="no file matches"):
+        held(tmp_path / "l*")

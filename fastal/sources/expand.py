@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from fastal.sources.folder import read_folder
+from fastal.sources.folder import is_aside, read_folder
 from fastal.sources.location import ZARR, Location, is_url
 from fastal.sources.manifest import Manifest, joined, read_manifest
 from fastal.sources.pattern import is_pattern, matches, some
@@ -36,9 +36,9 @@ def expand(
     named = joined([_expand(os.fsdecode(path), suffixes, left_out) for path in paths])
     if left_out:
         _log.warning(
-            "left out, since neither what begins with _ or . nor a cache is a shard (to read one, "
-            "name it): %s", some(left_out),
-        )  # fmt: skip
+            "left out, being no shards by their names or by state.json (to read one, name it): %s",
+            some(left_out),
+        )
     pairs = pairwise(named.files)
     return named.in_path_order(), next((p for p in pairs if p[0].key > p[1].key), None)
 
@@ -49,14 +49,20 @@ def _expand(name: str, suffixes: Collection[str], left_out: list[str]) -> Manife
     if "\0" in name:
         raise ValueError(f"pool: {name!r} is no path")
     if is_url(name):
-        return Manifest.of(_remote(name)).in_path_order()
-    if not is_pattern(name):
-        return _local(Path(name), suffixes, left_out)
-    found = [_local(path, suffixes, left_out) for path in matches(name, left_out)]
-    if not found:
-        aside = f" that is a shard by its name; {left_out[0]} is none" if left_out else ""
-        raise FileNotFoundError(f"{name}: no file matches{aside}")
-    return joined(found).in_path_order().each_once()
+        return Manifest.of(_remote(name, left_out)).in_path_order()
+    aside: list[str] = []
+    if is_pattern(name):
+        parts = [_local(path, suffixes, aside) for path in matches(name, aside)]
+        parts.sort(key=lambda part: not part.read_from)  # a manifest says more of its files
+        found, missing = joined(parts).in_path_order().each_once(), "no file matches"
+    else:
+        found = _local(Path(name), suffixes, aside)
+        missing = f"no file of {', '.join(suffixes)} in this folder or below it"
+    if not found.files:
+        but = f"; {aside[0]} is no shard by its name" if aside else ""
+        raise FileNotFoundError(f"{name}: {missing}{but}")
+    left_out += aside
+    return found
 
 
 def _local(path: Path, suffixes: Collection[str], left_out: list[str]) -> Manifest:
@@ -67,7 +73,7 @@ def _local(path: Path, suffixes: Collection[str], left_out: list[str]) -> Manife
     return Manifest.of([Location(str(path))])
 
 
-def _remote(name: str) -> list[Location]:
+def _remote(name: str, left_out: list[str]) -> list[Location]:
     if not glob.has_magic(name):
         return [Location(name)]
     with naming(Location(name)):
@@ -75,6 +81,14 @@ def _remote(name: str) -> list[Location]:
         if fs.exists(path):
             return [Location(name)]
         found = [fs.unstrip_protocol(p) for p in fs.glob(path)]
-    if not found:
+    aside = {url for url in found if _is_aside(url, name)}
+    left_out += sorted(aside)
+    if len(aside) == len(found):
         raise FileNotFoundError(f"{name}: no file matches")
-    return [Location(url) for url in found]
+    return [Location(url) for url in found if url not in aside]
+
+
+def _is_aside(url: str, pattern: str) -> bool:
+    """Whether a file or folder that a pattern of URLs matches lies beside the data."""
+    meant = {part[:1] for part in pattern.split("/")}
+    return any(is_aside(part) and part[0] not in meant for part in url.split("/"))

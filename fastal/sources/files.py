@@ -156,8 +156,7 @@ class Files:
         except OSError as error:
             self._give_up(file.file, start - self.starts[index], error)
             return False
-        if stamp != before:
-            raise ValueError(f"{file.file}: changed while it was being read")
+        self._check_same(file.file, stamp)
         return True
 
     def fingerprint(self) -> list[Any]:
@@ -233,8 +232,14 @@ class Files:
 
     def _check_stamp(self, index: int) -> None:
         file = self.files[index].file
-        if file.stamp() != self._stamps[file.key]:
-            raise ValueError(f"{file}: changed while it was being read")
+        self._check_same(file, file.stamp())
+
+    def _check_same(self, file: Location, stamp: list[Any]) -> None:
+        before = self._stamps[file.key]
+        if stamp != before:
+            has_its_time = stamp[:2] == before[:2]
+            or_else = ", or its mode, owner, name or hard links did" if has_its_time else ""
+            raise ValueError(f"{file}: changed while it was being read{or_else}")
 
     def _open(
         self, file: Location, n_rows: int | None, columns: Columns | None = None
@@ -243,7 +248,8 @@ class Files:
             with naming(file):
                 file.check()
                 if file.suffix not in _READERS:
-                    raise ValueError(f"{file}: wanted a file of {', '.join(_READERS)}")
+                    of_url = f", or a glob: {file}/**/*.parquet" if file.is_remote else ""
+                    raise ValueError(f"{file}: wanted a file of {', '.join(_READERS)}{of_url}")
                 stamp = file.stamp()  # first: what changes later is noticed
                 columns = columns or self.columns
                 if self._groups_in_path(file) is not None:
@@ -332,7 +338,7 @@ class Files:
     def _groups_in_path(self, file: Location) -> list[str | None] | None:
         """The group of all rows of a file where its folders say it (see `Location.partitions`)."""
         name = self.columns.groups
-        return [file.partitions[name]] if name in file.partitions else None
+        return [file.partitions[name]] if name and name in file.partitions else None
 
     def _index(self, row: int) -> int:
         return min(bisect_right(self.starts, row), len(self.files)) - 1

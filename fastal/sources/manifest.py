@@ -24,7 +24,7 @@ class Manifest(NamedTuple):
     """Files, the rows that each should have (None: not said), and the columns to take.
 
     Attributes:
-        read_from: the manifests themselves.
+        read_from: the manifests themselves, and what else says what a folder holds.
     """
 
     files: list[Location]

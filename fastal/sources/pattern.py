@@ -32,35 +32,42 @@ def matches(pattern: str, left_out: list[str]) -> list[Path]:
     Raises:
         OSError: a folder cannot be read.
     """
-    return list(_below(Path(), Path(pattern).parts, left_out))
+    in_brackets: list[str] = []
+    found = list(_below(Path(), Path(pattern).parts, left_out, in_brackets))
+    if in_brackets:
+        _log.warning(
+            "%s: nothing has this name, so it is a pattern, and matches %s", pattern,
+            some(in_brackets),
+        )  # fmt: skip
+    return found
 
 
-def _below(folder: Path, parts: Sequence[str], left_out: list[str]) -> Iterator[Path]:
+def _below(
+    folder: Path, parts: Sequence[str], left_out: list[str], in_brackets: list[str]
+) -> Iterator[Path]:
     if not parts:
         yield folder
         return
     part, rest = parts[0], parts[1:]
-    if os.path.lexists(folder / part):
-        yield from _below(folder / part, rest, left_out)
+    if os.path.lexists(folder / part):  # which a folder named ** is, too
+        yield from _below(folder / part, rest, left_out, in_brackets)
+    elif not folder.is_dir():
+        return
+    elif part == "**" and not rest:
+        yield folder  # which is searched with its subfolders
     elif part == "**":
-        if not rest:
-            yield folder  # which is searched with its subfolders
-            return
         for here, folders, _ in walk(folder):
             folders[:] = [name for name in folders if is_searched(name)]
-            yield from _below(here, rest, left_out)
-    elif glob.has_magic(part) and folder.is_dir():
+            yield from _below(here, rest, left_out, in_brackets)
+    elif glob.has_magic(part):
         found = sorted(matching([path.name for path in folder.iterdir()], part))
         aside = {name for name in found if is_aside(name) and name[0] != part[0]}
         left_out += [str(folder / name) for name in sorted(aside) if name[0] != "."]
         found = [name for name in found if name not in aside]
-        if "[" in part and found:
-            _log.warning(
-                "%s: nothing has this name, so it is a pattern, and matches %s",
-                folder / part, some(found),
-            )  # fmt: skip
+        if "[" in part:
+            in_brackets += [str(folder / name) for name in found]
         for name in found:
-            yield from _below(folder / name, rest, left_out)
+            yield from _below(folder / name, rest, left_out, in_brackets)
 
 
 def some(names: Sequence[str]) -> str:
