@@ -9,6 +9,7 @@ before a row is read.
 import math
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from fastal.sources.location import Location
 
 _MOST_LINKS = 16  # as libhdf5 has it
 _MOST_HELD = 16  # source files that are open at a time, where they are checked one by one
+_SPARE = 4  # descriptors: libhdf5 takes one at a time, other threads may take some
 _MOST_PIECES = 1 << 20  # of a virtual dataset; each takes memory when they are put together
 
 _Key = tuple[Path, int]  # a dataset: its file, and where in it
@@ -223,6 +225,12 @@ class HeldFiles:
                 raise ValueError(f"{path}: not a regular file")
             self.files[path] = h5py.File(path, "r", locking=False)
         return self.files[path]
+
+    def check_room(self) -> None:
+        """OSError where libhdf5 may not open them once more, which it does for a moment."""
+        with ExitStack() as stack:
+            for _ in range(_SPARE):
+                stack.enter_context(Path(os.devnull).open())
 
     def close(self) -> None:
         """Closes all of them."""
