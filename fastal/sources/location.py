@@ -8,6 +8,8 @@ from typing import Any, BinaryIO, cast
 
 ZARR = ".zarr"  # the suffix of a folder that is one array
 
+_MANY = 100  # files that take longer to look at than a chunk to read
+
 
 class Location:
     """One file, or a folder that is one array (zarr).
@@ -90,7 +92,7 @@ class Location:
     @property
     def is_slow_to_stamp(self) -> bool:
         """Whether `stamp` asks another machine, or looks at many files."""
-        return self.is_remote or self.suffix == ZARR
+        return self.is_remote or self.suffix == ZARR or len(self.parts) > _MANY
 
     def stamp(self) -> list[Any]:
         """What changes when the file does, or what belongs to it: sizes and times.
