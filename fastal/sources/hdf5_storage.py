@@ -9,6 +9,7 @@ before a row is read.
 import math
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from fastal.sources.location import Location
 
 _MOST_LINKS = 16  # as libhdf5 has it
-_MOST_HELD = 64  # source files that are open at a time, where they are checked one by one
+_MOST_HELD = 16  # source files that are open at a time, where they are checked one by one
+_SPARE = 4  # descriptors: libhdf5 takes one at a time, other threads may take some
 _MOST_PIECES = 1 << 20  # of a virtual dataset; each takes memory when they are put together
 
 _Key = tuple[Path, int]  # a dataset: its file, and where in it
@@ -103,12 +105,11 @@ class Storage:
 
         name, file_name = (n.replace("%%", "%") for n in (source.dset_name, source.file_name))
         says = f"{self._named(dataset, path)}: its source {name} in {file_name}"
-        file, held = dataset.file, None
+        file, held, files = dataset.file, None, {path}
         if file_name != ".":
-            found = self._find(file_name, path, "HDF5_VDS_PREFIX")
-            file, path = (None, path) if found is None else (self._held.open(found), found)
+            file, path = self._open(file_name, path, "HDF5_VDS_PREFIX", files)
         if file is not None:
-            held, path = self._follow(file, path, name)
+            held, path = self._follow(file, path, name, files)
         if not isinstance(held, Dataset):
             if _is_nan(dataset.fillvalue):
                 return None
@@ -121,19 +122,19 @@ class Storage:
             is_there = len(held.shape) == len(box[0]) and (box[1] < held.shape).all()
         if not is_there:
             raise ValueError(f"{says}: it has shape {held.shape}, which is not what is taken of it")
-        files = frozenset({path} - {self._path})
+        files.discard(self._path)
         self.files |= files
         if not held.is_virtual:
             self._check_stored(held, path, box)
-            return files
+            return frozenset(files)
         if (key := _key(held, path)) not in self._virtual:
             self._check_virtual(held, path, above)
-        return files | self._virtual[key]
+        return self._virtual[key] | files
 
     def _follow(
-        self, node: Any, path: Path, name: str, links: int = _MOST_LINKS
+        self, node: Any, path: Path, name: str, files: set[Path], links: int = _MOST_LINKS
     ) -> tuple[Any, Path]:
-        """The object of this name and its file, through links; None: there is none."""
+        """The object of this name and its file, through links and `files`; None: there is none."""
         import h5py
 
         for part in name.split("/"):
@@ -148,21 +149,21 @@ class Storage:
             if not links:
                 raise ValueError(f"{path}: {name} is a link that leads to itself")
             if isinstance(link, h5py.ExternalLink):
-                found = self._find(link.filename, path, "HDF5_EXT_PREFIX")
-                if found is None:
-                    return None, path
-                node, path = self._held.open(found), found
-                self.files.add(path)
+                node, path = self._open(link.filename, path, "HDF5_EXT_PREFIX", files)
             elif link.path.startswith("/"):
                 node = node.file
-            node, path = self._follow(node, path, link.path, links - 1)
+            node, path = self._follow(node, path, link.path, files, links - 1)
         return node, path
 
-    def _find(self, name: str, of: Path, variable: str) -> Path | None:
-        """The file that another one names, where libhdf5 finds it; None: there is none."""
+    def _open(self, name: str, of: Path, variable: str, files: set[Path]) -> tuple[Any, Path]:
+        """The file that another one names, found as libhdf5 does; None: there is none."""
         if self._file.is_remote:
             raise ValueError(f"{self._file}: a part of it is in {name}, which is not read of URLs")
-        return next((path for path in _candidates(name, of, variable) if path.exists()), None)
+        for path in _candidates(name, of, variable):
+            if path.exists():
+                files.add(path)
+                return self._held.open(path), path
+        return None, of
 
     def _named(self, dataset: Any, path: Path) -> str:
         return f"{self._file if path == self._path else path}: {dataset.name}"
@@ -225,6 +226,12 @@ class HeldFiles:
             self.files[path] = h5py.File(path, "r", locking=False)
         return self.files[path]
 
+    def check_room(self) -> None:
+        """OSError where libhdf5 may not open them once more, which it does for a moment."""
+        with ExitStack() as stack:
+            for _ in range(_SPARE):
+                stack.enter_context(Path(os.devnull).open())
+
     def close(self) -> None:
         """Closes all of them."""
         while self.files:
@@ -243,7 +250,9 @@ def _is_nan(fill: Any) -> bool:
 
 def _candidates(name: str, of: Path, variable: str) -> Iterator[Path]:
     """Where libhdf5 looks for a file that another one names, in this order."""
-    prefixes = os.environ.get(variable, "").replace("${ORIGIN}", str(of.parent))
+    prefixes = os.environ.get(variable, "")
+    if "${ORIGIN}" in prefixes:  # libhdf5 takes this from the environment that it started in
+        raise ValueError(f"{variable}: wanted folders, got {prefixes!r}")
     path = Path(name)
     if path.is_absolute():
         yield path

@@ -13,6 +13,7 @@ from fastal.sources.walk import walk
 
 ZARR = ".zarr"  # the suffix of a folder that is one array
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+_MANY = 100  # files that take longer to look at than a chunk to read
 
 
 class Location:
@@ -110,7 +111,8 @@ class Location:
     @property
     def is_slow_to_stamp(self) -> bool:
         """Whether `stamp` asks another machine, or looks at many files."""
-        return self.suffix == ZARR or any(file.is_remote for file in (self, *self.columns.values()))
+        is_remote = any(file.is_remote for file in (self, *self.columns.values()))
+        return is_remote or self.suffix == ZARR or len(self.parts) > _MANY
 
     def stamp(self) -> list[Any]:
         """What changes when the file does, or what belongs to it: bytes, newest time, a digest.

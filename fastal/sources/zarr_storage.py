@@ -107,8 +107,8 @@ class Storage:
         name = f" of {array.path!r}" if array.path else ""
         return ValueError(
             f"{self._file}: {lost:,} of {wanted:,} chunks{name} are missing (the first: {first}). "
-            f"If they hold {array.fill_value} alone, write them too: "
-            "zarr.config.set({'array.write_empty_chunks': True}) before the array is created"
+            f"Those of {array.fill_value} alone are left out by zarr: to have them written, set "
+            "array.write_empty_chunks in zarr.config, open the array and assign a[:] = a[:]"
         )
 
     def _indices(
