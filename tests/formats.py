@@ -78,7 +78,7 @@ def _pt_dict(path, d):
 def _hdf5(**options):
     def write(path, d):
         with h5py.File(path / "a.h5", "w") as file:
-            file.create_dataset("val/logits", data=d.x, **options)
+            file.create_dataset("x", data=d.x, **options)
             file["val/id"] = d.ids.tolist()
             file["group"] = np.char.encode(d.groups.astype(str), "utf-8")
             file["nothing"] = h5py.Empty("f4")
@@ -147,7 +147,7 @@ def table(d: Data, kind: str) -> tuple[Any, dict[str, Any]]:
     columns = {"id": ids, "other": np.arange(len(d.x)) / 3}
     if kind not in ("wide", "named"):
         options = {"dtype": str(d.x.dtype)} if kind == "binary" else {}
-        return pa.table({**columns, "p": vectors(d.x, kind), "group": groups}), {**options, **BOTH}
+        return pa.table({**columns, "x": vectors(d.x, kind), "group": groups}), {**options, **BOTH}
     columns |= {f"logit_{i}": d.x[:, i] for i in range(C)}
     column = "logit_*" if kind == "wide" else [f"logit_{i}" for i in range(C)]
     return pa.table({**columns, "group": groups}), {"column": column, **BOTH}
