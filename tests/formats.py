@@ -78,7 +78,7 @@ def _pt_dict(path, d):
 def _hdf5(**options):
     def write(path, d):
         with h5py.File(path / "a.h5", "w") as file:
-            file.create_dataset("val/logits", data=d.x, **options)
+            file.create_dataset("x", data=d.x, **options)
             file["val/id"] = d.ids.tolist()
             file["group"] = np.char.encode(d.groups.astype(str), "utf-8")
             file["nothing"] = h5py.Empty("f4")
@@ -125,29 +125,34 @@ def vectors(x: Any, kind: str) -> Any:
     if kind == "binary":
         return pa.array([row.tobytes() for row in x], pa.binary(x.itemsize * C))
     if kind in ("list", "large_list"):
-        return pa.array(x.tolist(), {"list": pa.list_, "large_list": pa.large_list}[kind](item))
+        of = {"list": pa.ListArray, "large_list": pa.LargeListArray}[kind]
+        starts = np.arange(0, x.size + 1, C, "i4" if kind == "list" else "i8")
+        return of.from_arrays(pa.array(starts), pa.array(x.ravel()))
     rows = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), C)
     if kind == "fixed":
         return rows
     return pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(item, [C]), rows)
 
 
+VIEW = pa.string_view()
+# Older versions read such columns, but do not write them.
+PARQUET_VIEW = VIEW if int(pa.__version__.split(".")[0]) >= 21 else pa.string()
 VECTORS = ["fixed", "list", "large_list", "tensor", "binary", "wide", "named"]
 
 
-def table(d: Data, kind: str) -> tuple[Any, dict[str, Any]]:
+def table(d: Data, kind: str, view: Any = VIEW) -> tuple[Any, dict[str, Any]]:
     """A table of the data, and the arguments of `open_pool` for it."""
     ids, groups = pa.array(d.ids.tolist()), pa.array(d.groups.tolist())
     if kind == "list":
         ids, groups = ids.cast(pa.large_string()), groups.dictionary_encode()
     elif kind == "large_list":
-        ids, groups = ids.cast(pa.string_view()), groups.cast(pa.large_string())
+        ids, groups = ids.cast(view), groups.cast(pa.large_string())
     elif kind == "tensor":
-        ids, groups = ids.dictionary_encode(), groups.cast(pa.string_view())
+        ids, groups = ids.dictionary_encode(), groups.cast(view)
     columns = {"id": ids, "other": np.arange(len(d.x)) / 3}
     if kind not in ("wide", "named"):
         options = {"dtype": str(d.x.dtype)} if kind == "binary" else {}
-        return pa.table({**columns, "p": vectors(d.x, kind), "group": groups}), {**options, **BOTH}
+        return pa.table({**columns, "x": vectors(d.x, kind), "group": groups}), {**options, **BOTH}
     columns |= {f"logit_{i}": d.x[:, i] for i in range(C)}
     column = "logit_*" if kind == "wide" else [f"logit_{i}" for i in range(C)]
     return pa.table({**columns, "group": groups}), {"column": column, **BOTH}
@@ -155,7 +160,7 @@ def table(d: Data, kind: str) -> tuple[Any, dict[str, Any]]:
 
 def _parquet(kind, **options):
     def write(path, d):
-        held, given = table(d, kind)
+        held, given = table(d, kind, PARQUET_VIEW)
         pq.write_table(held, path / "a.parquet", row_group_size=STEP, **options)
         return Pool(path / "a.parquet", given)
 

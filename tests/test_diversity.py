@@ -235,7 +235,7 @@ def test_selectors_of_other_measures_do_not_merge():
         (lambda: model_outliers(POOL, POOL[:0], 2), ValueError, "validation: wanted at least one"),
         (lambda: model_outliers(POOL, POOL[0], 2), ValueError, "validation: wanted .rows, neurons"),
         (lambda: model_outliers(POOL, None, 2), TypeError, "validation: wanted an array, a path"),
-        (lambda: model_outliers(POOL, POOL * 1j, 2), ValueError, "validation: .* torch.complex64"),
+        (lambda: model_outliers(POOL, POOL * 1j, 2), TypeError, "validation: .* torch.complex64"),
         (lambda: cluster_outliers(POOL, CENTROIDS, 2, backend="native"), ValueError, "backend: "),
     ],
 )  # fmt: skip

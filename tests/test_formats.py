@@ -172,7 +172,7 @@ def test_formats_mixed(tmp_path):
         path = write(name, tmp_path / name, part).path
         path.rename(tmp_path / f"{i}{path.suffix}")
     np.save(tmp_path / "3a.npy", DATA.x[:0])
-    empty = pa.table({"p": pa.array([], pa.list_(pa.float32()))})
+    empty = pa.table({"x": pa.array([], pa.list_(pa.float32()))})
     pq.write_table(empty, tmp_path / "4a.parquet")
     source = open_pool(tmp_path)
     for rows, start in ((1, 0), (9, 100), (1000, 5)):

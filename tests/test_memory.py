@@ -137,6 +137,10 @@ assert selector.result().rows[0] >= 24_000_000
 FORMATS = {
     "a.parquet": "pq.write_table(table, path, row_group_size=2**30, use_dictionary=False)",
     "lists.parquet": "pq.write_table(table.set_column(0, 'p', lists), path, row_group_size=2**30)",
+    "long.parquet": """
+rows = pa.ListArray.from_arrays(pa.array(np.arange(0, x.size + 1, 250_000), pa.int32()), flat)
+pq.write_table(pa.table({'p': rows}), path, use_dictionary=False)
+""",
     "a.arrow": """
 with pa.ipc.new_file(path, table.schema) as file:
     file.write_table(table)
@@ -177,3 +181,15 @@ def work():
 measure(work)
 """
     assert peak(code, path) < 200e6
+
+
+def test_a_parquet_file_of_a_thousand_columns_takes_little_of_each(tmp_path):
+    """A page of each, and a buffer of 32 kB."""
+    path = tmp_path / "wide.parquet"
+    write = """
+wide = pa.table({f'p{i}': x[:, i].copy() for i in range(1000)})
+pq.write_table(wide, path, use_dictionary=False, compression='none')
+"""
+    subprocess.run([sys.executable, "-c", WRITE + write, path], check=True)
+    code = "measure(lambda: fastal.select(fastal.open_pool(sys.argv[1], column='p*'), 100))"
+    assert peak(code, path) < 300e6

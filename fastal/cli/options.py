@@ -59,7 +59,11 @@ def with_options(*options: _Command) -> _Command:
 POOL = with_options(
     click.argument("pool", nargs=-1, required=True, metavar="POOL..."),
     click.option("--column", help="The array or column to read, where a file has several."),
-    click.option("--columns", help="Columns to read, one a class: names or patterns, with commas."),
+    click.option(
+        "--columns",
+        help="Columns to read, one a class: names or patterns, with commas. Those that match a "
+        "pattern come by number where they differ in numbers alone, else as in the first file.",
+    ),
     click.option("--id-column", help="The array or column of ids, which travel to the picks."),
     click.option(
         "--dtype",
@@ -71,8 +75,8 @@ POOL = with_options(
         type=click.Choice(["raise", "skip"]),
         default="raise",
         show_default=True,
-        help="Files that are unreadable, cut short or of another shape: stop, or leave them out, "
-        "name them, and exit with status 3.",
+        help="Files that are unreadable, cut short, of another shape or of other columns: stop, or "
+        "leave them out, name them, and exit with status 3.",
     ),
 )
 K = click.option("--k", type=int, help="How many rows to pick. Without it, --per-group says so.")

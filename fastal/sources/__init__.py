@@ -37,14 +37,18 @@ def open_pool(
             or Hugging Face's state.json says which files its folder has. A name that exists is
             never taken for a glob.
         column: the array or column that holds the predictions, where there are several; or several
-            columns, one a class, in this order; a pattern such as "logit_*" stands for all that
-            match, in the order of the file.
+            columns, one a class, in this order. A pattern such as "logit_*" stands for all columns
+            that match: by number where their names differ in numbers alone (logit_2 before
+            logit_10), else in the order of the first file. All files are read in that order,
+            whatever their own. A file with other names is refused; without `column` too, where each
+            file has one array or column that can be meant. Formats without names are exempt.
         id_column: the array or column of ids; the picks then have them.
         group_column: the array or column of groups, for quotas; or the name before "=" in the
             names of folders, as in country=de/part-0.parquet.
         dtype: what a column of plain bytes (Arrow's fixed-size binary) holds, "float32" and so on.
         on_bad_file: "raise", or "skip" to leave out files that cannot be read, are cut short, or
-            have rows of another shape than most of the files; the pool's `skipped` lists them.
+            have rows of another shape or columns of other names than most of the files; the pool's
+            `skipped` lists them.
 
     Raises:
         TypeError: none of these.

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -14,6 +15,7 @@ from fastal.sources.reader import Columns, naming, watched
 
 _MARK = b"\xff\xff\xff\xff"  # that a message begins with
 _END = _MARK + bytes(4)  # of a stream
+_FILE_MARK = 8  # bytes that a file begins with, and a stream does not
 _RECORD_BATCH, _COMPRESSION = 3, 3  # the type of a message, and a field of it
 
 
@@ -43,14 +45,15 @@ class ArrowFile:
         """See `Reader.chunks`."""
         with self._opened() as (schema, batches, stands):
             layout = Layout(self.file, schema, self._columns, self.row_shape)
+            grouped = [] if layout.groups is None else [layout.groups]
             row = 0
             for batch in batches:
-                matrix, beside = batch.select(layout.matrix or []), batch
-                if layout.groups is not None and start < row + len(batch):
-                    beside = copied(batch.select([layout.groups]))
+                if start < row + len(batch):
+                    matrix = _checked(batch.select(layout.matrix or []))
+                    beside = copied(batch.select(grouped)) if grouped else batch
                 for first in range(max(0, start - row), len(batch), rows):
-                    x = layout.matrix_of(_checked(matrix.slice(first, rows)))
-                    groups = layout.groups_of(beside.slice(first, rows))
+                    x = layout.matrix_of(matrix.slice(first, rows))
+                    groups = layout.groups_of(beside.slice(first, rows)) if grouped else None
                     stands()
                     yield row + first, x, groups
                 row += len(batch)
@@ -84,14 +87,15 @@ class ArrowFile:
 
         with naming(self.file), self._source() as (source, stands):
             try:
-                file = pa.ipc.open_file(source)
+                n_batches = pa.ipc.open_file(source).num_record_batches
             except pa.ArrowInvalid:  # a stream, then
                 source.seek(0)
                 stream = pa.ipc.open_stream(source)
                 yield stream.schema, _to_its_end(stream, source), stands
-            else:
-                batches = (file.get_batch(i) for i in range(file.num_record_batches))
-                yield file.schema, batches, stands
+            else:  # which is a stream between two marks
+                source.seek(_FILE_MARK)
+                stream = pa.ipc.open_stream(source)
+                yield stream.schema, _as_many(stream, n_batches), stands
 
     @contextmanager
     def _source(self) -> Iterator[tuple[Any, Callable[[], None]]]:
@@ -130,9 +134,8 @@ class _PartlyMapped:
             if n == n_body:
                 if not is_plain:
                     return self._file.read(n)
-                start = self._file.tell()
-                self._file.seek(start + n)
-                return self._memory[start : start + n]
+                end = self._file.seek(n, 1)
+                return self._memory[end - n : end]
             message = b""
         found = self._file.read(n)
         message += found
@@ -195,6 +198,16 @@ def _to_its_end(stream: Any, source: Any) -> Iterator[Any]:
     source.seek(max(0, source.tell() - len(_END)))
     if source.read(len(_END)) != _END:
         raise ValueError("the stream ends without its end mark")
+
+
+def _as_many(stream: Any, n_batches: int) -> Iterator[Any]:
+    """The batches; a ValueError where they are fewer than the end of the file says."""
+    found = 0
+    for batch in islice(stream, n_batches):
+        found += 1
+        yield batch
+    if found < n_batches:
+        raise ValueError(f"{found} record batches, where it says {n_batches}")
 
 
 def _checked(batch: Any) -> Any:
