@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -31,6 +32,13 @@ class Pool(NamedTuple):
     path: Any
     options: Any = MappingProxyType({})
     has_labels: bool = True
+
+
+def parts(pool):
+    """The files that a pool is made of."""
+    path = Path(pool.path)
+    folder = path if path.is_dir() else path.parent
+    return sorted(p for p in folder.rglob("*") if p.is_file())
 
 
 def data(dtype: str = "float32", n: int = N) -> Data:

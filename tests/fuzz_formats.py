@@ -2,32 +2,31 @@
 
     python -m tests.fuzz_formats FOLDER SEED CASES NAME ...
 
-A process of its own, whose memory is limited: crashes and growth show. It says which file it reads
-before it does.
+A name is that of a format, whose files are damaged, or of a kind of wrong pool in
+`tests.fuzz_kinds`. A process of its own, whose memory is limited: crashes and growth show. It says
+which case it reads before it does.
 """
 
 import faulthandler
+import logging
 import random
 import resource
 import shutil
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from fastal.arrays import as_tensor
 from fastal.sources import open_pool
-from tests.formats import data, write
+from tests import fuzz_kinds
+from tests.formats import data, parts, write
 
 MOST = 1 << 30  # more than the libraries have mapped when they are loaded
-
-
-def parts(pool):
-    """The files that a pool is made of."""
-    path = Path(pool.path)
-    folder = path if path.is_dir() else path.parent
-    return sorted(p for p in folder.rglob("*") if p.is_file())
+MOST_SECONDS = 20  # of a case
+LIBRARIES = ["parquet zstd", "arrow zstd", "zarr group", "hdf5 in chunks"]
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:
@@ -82,33 +81,52 @@ def read(pool):
     return ""
 
 
+def damaging(name, root):
+    """A case of files of a format, each of which is damaged, read and mended."""
+    pool = write(name, root, data())
+    assert read(pool) == ""
+    whole = {path: path.read_bytes() for path in parts(pool)}
+
+    def case(rng):
+        path = rng.choice(list(whole))
+        path.write_bytes(damaged(whole[path], rng))
+        try:
+            wrong = read(pool)
+        finally:
+            path.write_bytes(whole[path])
+        return wrong and f"{path.name}: {wrong}"
+
+    return case
+
+
+def of_kind(name, root):
+    """A case of a kind of wrong pools, of any format, whose libraries have begun their threads."""
+    for library in LIBRARIES:
+        assert read(write(library, root, data())) == ""
+    return partial(fuzz_kinds.case, name, root)
+
+
 def main():
     folder, seed, cases, *names = sys.argv[1:]
     warnings.simplefilter("ignore")  # data that happen to be infinite, and the like
+    logging.disable(logging.WARNING)
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     for name in names:
         root = Path(folder) / name.replace(" ", "-")
         shutil.rmtree(root, ignore_errors=True)
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-        pool = write(name, root, data())
-        assert read(pool) == ""
-        whole = {path: path.read_bytes() for path in parts(pool)}
+        of = of_kind(name, root) if name in fuzz_kinds.KINDS else damaging(name, root)
         resource.setrlimit(resource.RLIMIT_AS, (at_most(), hard))
         for case in range(int(cases)):
-            rng = random.Random(f"{name} {seed} {case}")
-            path = rng.choice(list(whole))
-            path.write_bytes(damaged(whole[path], rng))
             sys.stderr.write(f"{name}: case {case}\n")
-            faulthandler.dump_traceback_later(10, exit=True)
+            faulthandler.dump_traceback_later(MOST_SECONDS, exit=True)
             try:
-                wrong = read(pool)
+                wrong = of(random.Random(f"{name} {seed} {case}"))
             except BaseException as error:
                 wrong = f"escaped: {type(error).__name__}: {error}"
             faulthandler.cancel_dump_traceback_later()
             if wrong:
-                sys.stdout.write(f"{name}: case {case}: {path.name}: {wrong}\n")
-            path.write_bytes(whole[path])
-        assert read(pool) == ""
+                sys.stdout.write(f"{name}: case {case}: {wrong}\n")
 
 
 def at_most() -> int:

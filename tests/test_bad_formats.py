@@ -21,6 +21,7 @@ import fastal
 from fastal.convert import convert_pool
 from fastal.sources import open_pool
 from tests.formats import C, data, write
+from tests.fuzz_kinds import KINDS
 
 DATA = data()
 ROOT = Path(__file__).parents[1]
@@ -114,6 +115,17 @@ def fuzz(folder, seed, cases, names):
 @pytest.mark.parametrize("part", [0, 1])
 def test_damaged_files(tmp_path, part):
     fuzz(tmp_path, 1, 60, FUZZED[part::2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrong_pools(tmp_path, kind):
+    fuzz(tmp_path, 1, 8, [kind])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_wrong_pools(tmp_path, kind):
+    fuzz(tmp_path, 2, 400, [kind])
 
 
 class Bomb:

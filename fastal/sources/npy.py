@@ -151,14 +151,14 @@ class StreamedArray:
         """Rows as an array of their own; ValueError where the file ends before them."""
         start, stop, _ = rows.indices(self.shape[0])
         if self._is_apart and start < stop:
-            apart: NDArray[Any] = self._whole[start:stop]
-            return apart
+            return self._whole[start:stop]
         return self._read(self._offset + start * self._row_bytes, (stop - start, *self.shape[1:]))
 
     @cached_property
     def _whole(self) -> NDArray[Any]:
         if self._mapped is None:
-            return self._read(self._offset, self.shape[::-1]).T
+            whole: NDArray[Any] = self._read(self._offset, self.shape[::-1]).T
+            return whole
         self.file.seek(self.end)  # a file with a checksum is read until there
         return self._mapped()
 
