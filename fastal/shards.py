@@ -272,12 +272,16 @@ class _Shard:
         shard = cls.__new__(cls)
         shard.dtype, shard._shape = state["dtype"], tuple(state["shape"])
         shard._spans, shard.groups = [list(span) for span in state["spans"]], list(state["groups"])
-        if not path.is_file():
-            raise ValueError(f"{path}: is gone")
+        if not path.is_file() or path.is_symlink() or path.stat().st_nlink > 1:
+            raise ValueError(f"{path}: is gone, or a link to another file")
         shard.file = path.open("r+b")
-        shard._written = Beginning(shard.file, "rows")
-        shard._written.check(state["bytes"], state["sha256"])
-        shard.file.truncate()
+        try:
+            shard._written = Beginning(shard.file, "rows")
+            shard._written.check(state["bytes"], state["sha256"])
+            shard.file.truncate()
+        except BaseException:
+            shard.file.close()
+            raise
         return shard
 
     @property

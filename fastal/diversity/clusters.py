@@ -203,7 +203,7 @@ class CosineClusters:
             "seed": self._seed,
         }  # fmt: skip
         counts = np.full(len(centroids), -1) if self.counts is None else self.counts
-        np.savez(file, centroids=centroids, counts=counts, about=json.dumps(about))
+        np.savez(file, centroids=centroids, counts=counts, about=as_json(about))
 
     @classmethod
     def load(cls, path: PathLike, **options: Any) -> "CosineClusters":

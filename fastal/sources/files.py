@@ -189,7 +189,7 @@ class Files:
 
     def _is_mixed(self, name: str) -> bool:
         """Whether files differ in what a column holds, which is said."""
-        kinds = {file.kinds[name]: file.file for file in reversed(self.files)}
+        kinds = {file.kinds.get(name): file.file for file in reversed(self.files)}
         if not labels.differ(kinds):
             return False
         held = " and ".join(f"{kind} in {file}" for kind, file in kinds.items() if kind is not None)
