@@ -358,9 +358,11 @@ def _storable(held: Any, column: str) -> NDArray[Any]:
         return integers
     if all(type(value) is bool for value in plain):
         return np.array(plain)
+    if None in plain:
+        raise ValueError(f"{column}: some are missing, which .npy cannot say; fill them first")
     for value in plain:
         if not isinstance(value, str):
-            raise ValueError(f"{column}: wanted integers or texts, got {value!r} among them")
+            raise ValueError(f"{column}: wanted integers of 64 bits or text, got {value!r}")
         if value.endswith("\0"):  # which NumPy takes for padding
             raise ValueError(f"{column}: {value!r} ends in a null character: .npy cannot keep it")
     return np.asarray(np.char.encode(np.array(plain, np.str_), "utf-8"))

@@ -248,6 +248,8 @@ def test_a_record_that_is_none_is_not_replaced(tmp_path, pool):
         (["cluster", "pool.npy", "--clusters", 3, "--save", "o.npz"], "mkdir o.npz", "not a regul"),
         (["cluster", "pool.npy", "--clusters", 3, "--save", "pool.npz"], "link-pool pool.npz",
          "--save: pool.npz is a file of the pool"),
+        (["cluster", "pool.npy", "--clusters", 3, "--save", "o.npz", "--out", "link.csv"],
+         "link-save link.csv", "--save: o.npz is where the picks go"),
         (["select", "pool.npy", "--k", 5, "--out", "o.parquet"], "no pyarrow", "pyarrow"),
         (["select", "pool.npy", "--k", 5, "--out", "link.csv"], "link-run link.csv",
          "another name than run.json"),
@@ -260,7 +262,12 @@ def test_what_can_be_told_at_the_start(tmp_path, pool, monkeypatch, command, pre
     if what == "mkdir":
         (tmp_path / name).mkdir()
     elif what.startswith("link"):
-        to = {"link": "nowhere", "link-pool": pool.name, "link-run": "run.json"}[what]
+        to = {
+            "link": "nowhere",
+            "link-pool": pool.name,
+            "link-run": "run.json",
+            "link-save": "o.npz",
+        }[what]
         (tmp_path / name).symlink_to(to)
     elif what == "no":
         monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)

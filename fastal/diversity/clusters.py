@@ -16,6 +16,7 @@ from fastal.outputs import written_whole
 from fastal.pipeline import run, run_resumable
 from fastal.sources import PathLike, open_pool
 from fastal.sources.files import Files
+from fastal.text import as_json
 from fastal.topk import checked_count
 from fastal.uncertainty import with_ids
 
