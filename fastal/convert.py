@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fastal.job import How, Job
+from fastal.outputs import naming
 from fastal.picks_files import PICKS_SUFFIXES, read_picks, write_picks
 from fastal.shards import Shards, ShardWriter, published
 from fastal.sources.files import Files
@@ -41,7 +42,8 @@ def convert_pool(pool: Files, out: Path, *, shard_bytes: int, how: How | None = 
             target.check()
             writer.begin(job.checkpoint, run, target.check, go_on=job.goes_on())
             try:
-                shards = job.run(writer)
+                with naming(out):  # a full disk
+                    shards = job.run(writer)
             except BaseException:
                 writer.abandon(keep=job.keeps())
                 raise

@@ -1,5 +1,6 @@
 """The commands of diversity sampling: from embeddings to files of picks."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -61,6 +62,8 @@ def cluster_to_file(
     saved = None
     if save is not None:
         saved = Target(save, (".npz",), pool, held, name="save", has_record=False)
+        if out is not None and os.path.realpath(save) == os.path.realpath(out):
+            raise ValueError(f"save: {save} is where the picks go")
     given = None if held is None else rows_of(held, "centroids")
     clusters = CosineClusters(n_clusters, centroids=given, **options)
     sampler = partial(clusters.sampler, n_random)

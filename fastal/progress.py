@@ -1,6 +1,7 @@
 """Progress on stderr: a bar on a terminal, elsewhere a line every 10 seconds, or JSON."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -158,9 +159,9 @@ class Reporter:
         meter.stop()
 
     @contextmanager
-    def warnings(self) -> Iterator[None]:
-        """Says what is logged meanwhile."""
-        log, handler = logging.getLogger("fastal"), _Handler(self)
+    def warnings(self, spelled: Callable[[str], str] = str) -> Iterator[None]:
+        """Says what is logged meanwhile, in the spelling of those who read it."""
+        log, handler = logging.getLogger("fastal"), _Handler(self, spelled)
         log.addHandler(handler)
         try:
             yield
@@ -183,17 +184,30 @@ class Reporter:
     def _write(self, line: str, event: str, values: dict[str, Any]) -> None:
         if self._as_json:
             line = as_json({"event": event, **(values or {"message": line})})
-        if sys.stderr is not None:
-            print(shown(line), file=sys.stderr, flush=True)  # noqa: T201
+        to_stderr(line)
 
 
 class _Handler(logging.Handler):
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, spelled: Callable[[str], str]) -> None:
         super().__init__(logging.WARNING)
         self._reporter = reporter
+        self._spelled = spelled
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._reporter.warn(record.getMessage())
+        self._reporter.warn(self._spelled(record.getMessage()))
+
+
+def to_stderr(line: str) -> None:
+    """Prints a line for people, whatever names are in it; where it cannot be, the work goes on."""
+    if sys.stderr is None:
+        return
+    try:
+        print(shown(line), file=sys.stderr, flush=True)  # noqa: T201
+    except (
+        OSError
+    ):  # a full disk, or nobody reads it: so for what follows, at the process's end too
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 (a device)
+            os.dup2(nowhere.fileno(), 2)
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -272,12 +272,16 @@ class _Shard:
         shard = cls.__new__(cls)
         shard.dtype, shard._shape = state["dtype"], tuple(state["shape"])
         shard._spans, shard.groups = [list(span) for span in state["spans"]], list(state["groups"])
-        if not path.is_file():
-            raise ValueError(f"{path}: is gone")
+        if not path.is_file() or path.is_symlink() or path.stat().st_nlink > 1:
+            raise ValueError(f"{path}: is gone, or a link to another file")
         shard.file = path.open("r+b")
-        shard._written = Beginning(shard.file, "rows")
-        shard._written.check(state["bytes"], state["sha256"])
-        shard.file.truncate()
+        try:
+            shard._written = Beginning(shard.file, "rows")
+            shard._written.check(state["bytes"], state["sha256"])
+            shard.file.truncate()
+        except BaseException:
+            shard.file.close()
+            raise
         return shard
 
     @property
@@ -354,9 +358,11 @@ def _storable(held: Any, column: str) -> NDArray[Any]:
         return integers
     if all(type(value) is bool for value in plain):
         return np.array(plain)
+    if None in plain:
+        raise ValueError(f"{column}: some are missing, which .npy cannot say; fill them first")
     for value in plain:
         if not isinstance(value, str):
-            raise ValueError(f"{column}: wanted integers or texts, got {value!r} among them")
+            raise ValueError(f"{column}: wanted integers of 64 bits or text, got {value!r}")
         if value.endswith("\0"):  # which NumPy takes for padding
             raise ValueError(f"{column}: {value!r} ends in a null character: .npy cannot keep it")
     return np.asarray(np.char.encode(np.array(plain, np.str_), "utf-8"))

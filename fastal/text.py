@@ -5,21 +5,22 @@ import math
 import unicodedata
 from typing import Any
 
-_RAW = "\t"  # which moves the cursor, and nothing else
-# Control characters (escape sequences, newlines), what reorders text that is shown, separators of
-# lines, and what cannot be printed at all.
-_HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn")
+# Control characters (escape sequences, newlines), invisible ones (some reorder what is shown),
+# separators of lines, and what no encoding has.
+_HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs")
 
 
 def shown(text: str) -> str:
-    """Text that may hold names from a pool, for a terminal or a log: in one line, and as it is.
+    """Text that may hold names from a pool, for a terminal or a log: in one line, nothing hidden.
 
-    Characters that would act on a terminal, or stand for nothing, are escaped as Python has them.
+    Characters that would act on a terminal, or cannot be seen, are escaped as Python has them.
     """
     if text.isascii() and text.isprintable():
         return text
     return "".join(
-        character if character in _RAW or not _is_hidden(character) else _escaped(character)
+        character.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(character) in _HIDDEN
+        else character
         for character in text
     )
 
@@ -43,11 +44,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
-
-
-def _is_hidden(character: str) -> bool:
-    return unicodedata.category(character) in _HIDDEN
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")

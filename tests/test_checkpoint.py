@@ -57,13 +57,13 @@ def test_damaged_checkpoints_are_refused(job):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--k", 501], "k 500 there, 501 here"),
-        (["--by", "margin"], "by 'entropy' there, 'margin' here"),
-        (["--kind", "log_probs"], "kind 'logits' there, 'log_probs' here"),
-        (["--on-invalid", "skip"], "on_invalid 'raise' there, 'skip' here"),
-        (["--noise", "power"], "noise None there, 'power' here"),
-        (["--per-group", 9, "--group-by-prediction"], "per_group None there, 9 here"),
-        (["--backend", "torch"], "backend 'auto' there, 'torch' here"),
+        (["--k", 501], "--k 500 there, 501 here"),
+        (["--by", "margin"], "--by 'entropy' there, 'margin' here"),
+        (["--kind", "log_probs"], "--kind 'logits' there, 'log_probs' here"),
+        (["--on-invalid", "skip"], "--on-invalid 'raise' there, 'skip' here"),
+        (["--noise", "power"], "--noise None there, 'power' here"),
+        (["--per-group", 9, "--group-by-prediction"], "--per-group None there, 9 here"),
+        (["--backend", "torch"], "--backend 'auto' there, 'torch' here"),
         (["--column", "x"], r"columns \[\[\], .* there, \[\['x'\]"),
         (["--id-column", "x"], r"columns .*None, .* there, .*'x'"),
     ],
@@ -84,8 +84,8 @@ def test_a_checkpoint_with_other_arguments_is_refused(job, tmp_path, more, words
 def test_a_checkpoint_of_another_command_seed_or_out_is_refused(job, tmp_path):
     noisy = job("noise")
     before = noisy.killed_after(20)
-    refused(noisy, before, "--resume", "--seed", 4, words="seed 3 there, 4 here")
-    refused(noisy, before, "--resume", "--beta", 2, words="beta 1.0 there, 2.0 here")
+    refused(noisy, before, "--resume", "--seed", 4, words="--seed 3 there, 4 here")
+    refused(noisy, before, "--resume", "--beta", 2, words="--beta 1.0 there, 2.0 here")
     command = ["score", noisy.command[1]]
     refused(
         noisy, before, "--resume", words="command 'select' there, 'score' here", command=command
@@ -96,7 +96,7 @@ def test_a_checkpoint_of_another_command_seed_or_out_is_refused(job, tmp_path):
     scores = job("scores")
     before = scores.killed_after(20)
     scores.out = tmp_path / "elsewhere.npy"
-    refused(scores, before, "--resume", words="out '.*out.npy' there, '.*elsewhere.npy' here")
+    refused(scores, before, "--resume", words="--out '.*out.npy' there, '.*elsewhere.npy' here")
 
 
 def renamed(folder):

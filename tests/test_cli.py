@@ -449,11 +449,14 @@ def test_more_bad_usage(pool, tmp_path):
     for arguments, words in (
         (["select", pool], "Missing option '--k' or '--per-group'"),
         (["select", pool, "--k", 5, "--group-by-prediction"], "Groups are for --per-group"),
-        (["select", pool, "--per-group", 5], "groups: wanted a label a row"),
-        (["select", pool, "--k", 5, "--resume"], "resume: wanted checkpoint"),
-        (["select", pool, "--k", 5, "--column", "a", "--columns", "b"], "not together"),
+        (["select", pool, "--per-group", 5], "--group-column: wanted a label a row"),
+        (["select", pool, "--k", 5, "--resume"], "--resume: wanted --checkpoint"),
+        (
+            ["select", pool, "--k", 5, "--column", "a", "--columns", "b"],
+            "--columns is not for use with --column",
+        ),
         (["select", pool, "--k", 5, "--id-column", "id"], "no array 'id'"),
-        (["score", pool, "--checkpoint", tmp_path / "state"], "checkpoint: wanted out"),
+        (["score", pool, "--checkpoint", tmp_path / "state"], "--checkpoint: wanted --out"),
         (["convert", pool, pool, "--out", "a.csv"], "picks: wanted one file"),
         (["select", pool, "--k", 5, "--beta", "nan"], "beta: wanted"),
     ):

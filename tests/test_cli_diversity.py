@@ -254,9 +254,9 @@ def test_what_does_not_fit_is_one_line_and_status_2(tmp_path, pool, other, x):
     narrow, broken = tmp_path / "narrow.npy", tmp_path / "nan.npy"
     np.savez(tmp_path / "no.npz", x=x)
     for arguments, words in (
-        (["cluster", pool, "--clusters", 0], "n_clusters: wanted at least 1, got 0"),
-        (["cluster", pool, "--clusters", 641], "n_clusters: wanted at most the 640 valid rows"),
-        (["cluster", pool, "--clusters", 3, "--max-epochs", 0], "max_epochs: wanted at least 1"),
+        (["cluster", pool, "--clusters", 0], "--clusters: wanted at least 1, got 0"),
+        (["cluster", pool, "--clusters", 641], "--clusters: wanted at most the 640 valid rows"),
+        (["cluster", pool, "--clusters", 3, "--max-epochs", 0], "--max-epochs: wanted at least 1"),
         (["cluster", pool, "--centroids", narrow], "columns, wanted 4"),
         (["cluster", pool, "--centroids", broken], "centroids: row 0 has NaN"),
         (["cluster", pool, "--centroids", tmp_path / "no.npz"], "no array 'centroids'"),
@@ -265,7 +265,10 @@ def test_what_does_not_fit_is_one_line_and_status_2(tmp_path, pool, other, x):
         (["outliers", pool, "--k", 5, "--validation", narrow], "columns, wanted 4"),
         (["outliers", pool, "--k", 5, "--validation", broken], f"{broken} row 0 has NaN"),
         (["outliers", pool, "--k", 0, "--clusters", 3], "k: wanted at least 1, got 0"),
-        (["outliers", pool, "--per-group", 2, "--clusters", 3], "groups: wanted a label a row"),
+        (
+            ["outliers", pool, "--per-group", 2, "--clusters", 3],
+            "--group-column: wanted a label a row",
+        ),
         (["represent", pool, "--k", 0, "--training", other], "k: wanted at least 1, got 0"),
         (["represent", pool, "--k", 5, "--training", narrow], "training: wanted rows of 6"),
         (

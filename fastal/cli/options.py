@@ -1,6 +1,7 @@
 """What commands have in common: options, how a pool is opened and run over, what is bad input."""
 
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -12,15 +13,19 @@ from fastal.backend import BACKENDS
 from fastal.errors import Interrupted, naming
 from fastal.interrupts import raising
 from fastal.job import How
-from fastal.progress import Reporter
+from fastal.progress import Reporter, to_stderr
 from fastal.sources import Source, open_pool
 from fastal.sources.files import Files, in_order_of
 
 _Command = Callable[..., Any]
+_NO_THREADS = "can't start new thread"  # of Python's RuntimeError
 
 
 class _BadInput(click.ClickException):
     exit_code = 2
+
+    def show(self, file: Any = None) -> None:  # noqa: ARG002
+        to_stderr(f"Error: {self.message}")
 
 
 def reports_bad_input(command: _Command) -> _Command:
@@ -35,14 +40,50 @@ def reports_bad_input(command: _Command) -> _Command:
                 except Interrupted as interrupted:
                     end()
                     saved = "; --resume goes on" if kwargs.get("checkpoint") else ""
-                    click.echo(f"{interrupted}{saved}", err=True)
+                    to_stderr(f"{interrupted}{saved}")
                     click.get_current_context().exit(128 + interrupted.signal)
         except BrokenPipeError:
             raise  # whoever read the output has seen enough: click ends quietly
-        except (ValueError, TypeError, OSError, ImportError) as error:
-            raise _BadInput(" ".join(str(error).split())) from error
+        except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+            reason = str(error).strip() or type(error).__name__
+            raise _BadInput(spelled(reason)) from error
+        except RuntimeError as error:
+            if str(error) != _NO_THREADS:
+                raise
+            raise _BadInput(f"{error}: the system has no more") from error
 
     return wrapped
+
+
+def spelled(message: str) -> str:
+    """A message that names arguments as Python has them, in the spelling of the current command.
+
+    "on_invalid='skip' leaves them out" is "--on-invalid skip leaves them out", and
+    "column: wanted ..." is "--column: wanted ...".
+    """
+    options = {
+        option.name: max(option.opts, key=len)
+        for option in click.get_current_context().command.params
+        if isinstance(option, click.Option) and option.name is not None
+    }
+    if "group_column" in options:
+        options["groups"] = options["group_column"]
+    if not options:
+        return message
+    names = "|".join(sorted(options, key=len, reverse=True))
+
+    def with_value(found: re.Match[str]) -> str:
+        return f"{options[found[1]]} {found[3]}"
+
+    def alone(found: re.Match[str]) -> str:
+        return options[found[1]]
+
+    message = re.sub(rf"(?<!\S)({names})=(['\"])([^'\"]*)\2", with_value, message)
+    message = re.sub(rf"(?<!\S)({names})=True\b", alone, message)
+    message = re.sub(rf"(?<=of another run: )({names})(?= )", alone, message)
+    # What a message begins with, at once or after a file; what it asks for.
+    before, after = r"(?:^|(?<=: )|(?<=wanted )|(?<= or ))", "(?=: |, | as well|$)"
+    return re.sub(rf"{before}({names}){after}", alone, message)
 
 
 def with_options(*options: _Command) -> _Command:
@@ -157,9 +198,9 @@ def run_over(
     )
     column, columns = options.pop("column"), options.pop("columns")
     if column and columns:
-        raise ValueError("columns: not together with column")
+        raise click.UsageError("--columns is not for use with --column.")
     read = {"column": columns.split(",") if columns else column, "dtype": options.pop("dtype")}
-    with reporter.warnings():
+    with reporter.warnings(spelled):
         source = open_pool(
             list(pool),
             group_column=group_column,

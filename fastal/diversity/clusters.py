@@ -16,6 +16,7 @@ from fastal.outputs import written_whole
 from fastal.pipeline import run, run_resumable
 from fastal.sources import PathLike, open_pool
 from fastal.sources.files import Files
+from fastal.text import as_json
 from fastal.topk import checked_count
 from fastal.uncertainty import with_ids
 
@@ -203,7 +204,7 @@ class CosineClusters:
             "seed": self._seed,
         }  # fmt: skip
         counts = np.full(len(centroids), -1) if self.counts is None else self.counts
-        np.savez(file, centroids=centroids, counts=counts, about=json.dumps(about))
+        np.savez(file, centroids=centroids, counts=counts, about=as_json(about))
 
     @classmethod
     def load(cls, path: PathLike, **options: Any) -> "CosineClusters":
