@@ -59,10 +59,10 @@ def logits_of(output: Any, name: str) -> Any:
         elif isinstance(output, tuple) and output:
             found = output[0]
         if not is_array(found):
-            held = f" with {', '.join(map(repr, output))}" if isinstance(output, Mapping) else ""
+            held = ", ".join(map(repr, output)) if isinstance(output, Mapping) else ""
             raise TypeError(
-                f"{name} is a {type(output).__name__}{held}, wanted an array [rows, ...], "
-                "an output with `logits`, or a tuple that begins with an array"
+                f"{name} is a {type(output).__name__}{held and f' with {held}'}, wanted an array "
+                "[rows, ...], an output with `logits`, or a tuple that begins with an array"
             )
     return found
 
