@@ -12,7 +12,7 @@ from fastal.outputs import written_whole
 from fastal.picks_files import PICKS_SUFFIXES, write_picks
 from fastal.progress import is_terminal
 from fastal.score_writer import CsvSink, NpySink, ScoreWriter, Written
-from fastal.selection import Picks
+from fastal.selection import Picks, warn_of
 from fastal.sources.files import Files
 from fastal.uncertainty import selector_for, with_ids
 
@@ -68,6 +68,7 @@ def picks_to_file(
     with Job(command, pool, out, arguments, how or How()) as job:
         picks = with_ids(job.run(reducer, passes=passes), pool)
         put_picks(out, picks)
+        warn_of(picks, reducer)
         job.finish(invalid=picks.invalid, backend=reducer.backend_used)
     return picks
 
