@@ -1,5 +1,6 @@
 """Arrays of any library in, torch tensors inside, the caller's kind of array out; zero-copy."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -56,7 +57,7 @@ def traceable(x: Any, name: str) -> Tensor:
         except (BufferError, RuntimeError, TypeError) as error:
             raise TypeError(f"{name}: torch cannot take it: {error}") from error
     if hasattr(x, "__array__"):
-        return _from_numpy(np.asarray(x), name)
+        return _from_numpy(_produced(x, name), name)
     raise TypeError(f"{name}: wanted an array (torch, NumPy, DLPack), got {type(x).__name__}")
 
 
@@ -101,7 +102,7 @@ def as_sliceable(x: Any, name: str) -> Any:
     """`x` itself if it has a shape and slices, else the tensor or NumPy array that it produces."""
     if isinstance(x, (Tensor, np.ndarray)) or hasattr(x, "__array_namespace__"):
         return x
-    return as_tensor(x, name) if hasattr(x, "__dlpack__") else np.asarray(x)
+    return as_tensor(x, name) if hasattr(x, "__dlpack__") else _produced(x, name)
 
 
 def kind_of(x: Any) -> Callable[[Tensor], Any]:
@@ -152,6 +153,33 @@ class _Memory:
             "data": (first, False), "shape": (n_bytes,), "typestr": "|u1", "version": 3
         }  # fmt: skip
         self._owner = x
+
+
+def _produced(x: Any, name: str) -> NDArray[Any]:
+    """The NumPy array of a table or the like.
+
+    Raises:
+        TypeError: a table that has integers beside other numbers: ids would count as a class.
+    """
+    # pandas and Polars; pyarrow.
+    dtypes = getattr(x, "dtypes", None) if hasattr(x, "columns") else None
+    if dtypes is None and hasattr(x, "column_names"):
+        dtypes = x.schema.types
+    if dtypes is not None:
+        names = x.column_names if hasattr(x, "column_names") else list(x.columns)
+        is_whole = [_is_whole(dtype) for dtype in dtypes]
+        if any(is_whole) and not all(is_whole):
+            whole = [repr(of) for of, is_one in zip(names, is_whole, strict=True) if is_one]
+            raise TypeError(
+                f"{name}: a table of scores that has integers too, in {', '.join(whole[:5])}"
+                f"{', ...' if len(whole) > 5 else ''}; wanted the columns of scores alone"
+            )
+    return np.asarray(x)
+
+
+def _is_whole(dtype: Any) -> bool:
+    """Whether numbers of a table's dtype are integers or bools, whatever library it is of."""
+    return re.match("u?int|bool", str(dtype).lower()) is not None
 
 
 def _from_numpy(x: NDArray[Any], name: str) -> Tensor:

@@ -16,30 +16,40 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
         span: the chunk examined, as (first row, last row + 1).
         reason: what makes such a row invalid.
         where: file and row of the first invalid row, empty where the pool has no files.
+        looks: what they look like instead, where most rows of the chunk are invalid; else empty.
     """
 
     def __init__(
-        self, rows: Sequence[int], count: int, span: tuple[int, int], reason: str, where: str = ""
+        self,
+        rows: Sequence[int],
+        count: int,
+        span: tuple[int, int],
+        reason: str,
+        where: str = "",
+        looks: str = "",
     ) -> None:
         self.rows = list(rows)
         self.count = count
         self.span = span
         self.reason = reason
         self.where = where
+        self.looks = looks
         place = f" ({where})" if where else ""
         others = ", ".join(map(str, self.rows)) + (", ..." if count > len(self.rows) else "")
         super().__init__(
             f"row {self.rows[0]}{place} {reason}; {count} such among rows {span[0]} to "
-            f"{span[1] - 1}: {others}. on_invalid='skip' leaves them out"
+            f"{span[1] - 1}: {others}{looks and f'; {looks}'}. on_invalid='skip' leaves them out"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuilt from its arguments, in the process that a worker's error travels to."""
-        return type(self), (self.rows, self.count, self.span, self.reason, self.where)
+        return type(self), (
+            self.rows, self.count, self.span, self.reason, self.where, self.looks
+        )  # fmt: skip
 
     def located(self, where: str) -> "InvalidRows":
         """The same finding, with the file and row of the first invalid row."""
-        return InvalidRows(self.rows, self.count, self.span, self.reason, where)
+        return InvalidRows(self.rows, self.count, self.span, self.reason, where, self.looks)
 
 
 class Interrupted(BaseException):

@@ -1,8 +1,16 @@
 """What scores rows by more than themselves: embeddings by centroids, activations by others."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
+
+
+class Blank(NamedTuple):
+    """The scores, from least to most, that rows have which hold nothing, and what such rows are."""
+
+    least: float
+    most: float
+    rows: str
 
 
 @runtime_checkable
@@ -14,6 +22,8 @@ class Measure(Protocol):
         invalid: what is wrong with a row of score NaN, for messages: "has NaN".
         offers: the backends that compute it.
         width: how many columns rows have; None: any number, the same for all.
+
+    One may have an attribute `blank` as well, a `Blank`.
     """
 
     kind: str

@@ -1,5 +1,6 @@
 """Scores chunks: what every reducer over uncertainty does first, in one place."""
 
+import logging
 import operator
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -12,9 +13,11 @@ from torch import Tensor
 from fastal import backend as backends
 from fastal.arrays import as_tensor, is_array, memory_of
 from fastal.errors import NAMED_ROWS, InvalidRows, check_same
-from fastal.measure import Measure
+from fastal.looks import LOOKED_AT, are_probabilities, looks_of
+from fastal.measure import Blank, Measure
 from fastal.scores import KINDS, MEASURES
 
+_log = logging.getLogger("fastal")
 ByCallable = Callable[[Tensor], Any]
 By = str | ByCallable | Measure
 # Called when a chunk has been looked at and none of it is taken: what it raises leaves it at that.
@@ -23,6 +26,8 @@ Confirm = Callable[[], None]
 _Update = TypeVar("_Update", bound=Callable[..., Any])
 _MAX_ROW = 2**63 - 1
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# Of rows whose values are all equal, by each named measure: 1 within rounding.
+_EQUAL = Blank(1 - 5e-7, 1.0, "equal values")
 _INVALID = {
     "logits": "has NaN, +inf or no finite logit",
     "log_probs": "has NaN, +inf or no finite log-probability",
@@ -111,6 +116,7 @@ class Scorer:
         self.backend_used: str | None = None
         self.width: int | None = by.width if isinstance(by, Measure) else None
         self.next_row = 0
+        self._has_looked = False
 
     def checked(self, chunk: Any, start: int | None) -> Chunk:
         """A chunk as rows to score.
@@ -162,9 +168,13 @@ class Scorer:
         if confirm is not None:
             confirm()
         if n_invalid and self.on_invalid == "raise":
-            rows = (scores().isnan().nonzero()[:NAMED_ROWS, 0] + chunk.start).tolist()
+            invalid = scores().isnan().nonzero()[:, 0]
+            rows = (invalid[:NAMED_ROWS] + chunk.start).tolist()
             span = chunk.start, chunk.start + len(chunk.x)
-            raise InvalidRows(rows, n_invalid, span, self._invalid)
+            looks = self._looks_of(chunk, invalid)
+            raise InvalidRows(rows, n_invalid, span, self._invalid, looks=looks)
+        if self.names and not self._has_looked and len(chunk.x):
+            self._look(chunk, n_invalid, scores)
         self.invalid += n_invalid
         self.backend_used = chunk.backend
         self.width = chunk.width
@@ -179,6 +189,34 @@ class Scorer:
         scores, n_invalid = self.scores(checked)
         self.count(checked, n_invalid, lambda: scores[0], confirm)
         return checked.start, scores
+
+    def _look(self, chunk: Chunk, n_invalid: int, scores: Callable[[], Tensor]) -> None:
+        """Warns where the first rows are seen not to be what they were said to be."""
+        self._has_looked = True
+        if n_invalid == len(chunk.x):
+            looks = self._looks_of(chunk, scores().isnan().nonzero()[:, 0])
+            _log.warning(
+                "the first %d rows are all invalid and left out: each %s%s",
+                n_invalid, self._invalid, looks and f"; {looks}",
+            )  # fmt: skip
+        elif self.kind == "logits" and are_probabilities(chunk.x[:LOOKED_AT]):
+            _log.warning(
+                "logits: the first rows have values from 0 to 1 that sum to 1, as probabilities "
+                "have: kind='probs'?"
+            )
+
+    def _looks_of(self, chunk: Chunk, invalid: Tensor) -> str:
+        """What the invalid rows look like, if they are most of the chunk."""
+        if not self.names or 2 * len(invalid) <= len(chunk.x):
+            return ""
+        return looks_of(chunk.x[invalid[:LOOKED_AT].to(chunk.x.device)], self.kind)
+
+    @property
+    def blank(self) -> Blank | None:
+        """The scores of rows that hold nothing; None where these have no score of their own."""
+        if self.names:
+            return _EQUAL
+        return getattr(self.by, "blank", None)
 
     @property
     def _invalid(self) -> str:

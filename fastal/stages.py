@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastal.errors import restoring
+from fastal.measure import Blank
 from fastal.reducer import Reducer
 from fastal.scorer import Confirm
 
@@ -91,6 +92,11 @@ class Stages:
         """The k-th best score of the stage under way."""
         found: float | None = getattr(self.current, "bar", None)
         return found
+
+    @property
+    def blank(self) -> Blank | None:
+        """The scores of rows that hold nothing, in the stage under way."""
+        return getattr(self.current, "blank", None)
 
     @property
     def backend_used(self) -> str | None:

@@ -11,6 +11,7 @@ from fastal.arrays import kind_of
 from fastal.errors import check_another, check_same, restoring
 from fastal.grouped_topk import GroupedTopK
 from fastal.groups import Groups, as_groups
+from fastal.measure import Blank
 from fastal.noise import Noise
 from fastal.scorer import By, Chunk, Confirm, Scorer, watching
 from fastal.selection import Picks
@@ -198,6 +199,11 @@ class StratifiedSelector:
     def bar(self) -> None:
         """None: there is one for every group."""
         return None
+
+    @property
+    def blank(self) -> Blank | None:
+        """The scores of rows that hold nothing."""
+        return self._scorer.blank
 
     @property
     def backend_used(self) -> str | None:

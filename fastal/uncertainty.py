@@ -11,7 +11,7 @@ from fastal.arrays import is_traced, kind_of, traceable
 from fastal.pipeline import run_resumable
 from fastal.scorer import By, Scorer, described, has_own_name
 from fastal.scores import MEASURES, Scores
-from fastal.selection import Picks, Selector
+from fastal.selection import Picks, Selector, warn_of
 from fastal.sources import PathLike, Source, open_pool
 from fastal.sources.files import Files
 from fastal.sources.grouped import Grouped
@@ -141,6 +141,7 @@ def select(
         selector, source, arguments, chunk_bytes=chunk_bytes or chunk_bytes_for(pool),
         checkpoint=checkpoint, resume=resume, finish=lambda picks: with_ids(picks, opened),
     )  # fmt: skip
+    warn_of(picks, selector)
     return picks
 
 

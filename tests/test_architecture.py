@@ -23,6 +23,7 @@ LAYERS = [
     [
         "fastal.errors",
         "fastal.arrays",
+        "fastal.looks",
         "fastal.measure",
         "fastal.reducer",
         "fastal.outputs",

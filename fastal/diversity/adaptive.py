@@ -9,6 +9,7 @@ from torch import Tensor
 from fastal.arrays import kind_of
 from fastal.diversity.centroids import digest
 from fastal.errors import check_another, check_same, restoring
+from fastal.measure import Blank
 from fastal.reference import unit_sums
 from fastal.scorer import Confirm, Scorer, watching
 from fastal.selection import Picks
@@ -142,6 +143,11 @@ class Adaptive:
     def bar(self) -> float | None:
         """The score of the last pick; None before there is one."""
         return self._scores[-1] if self._scores else None
+
+    @property
+    def blank(self) -> Blank | None:
+        """The scores of rows that hold nothing."""
+        return self._scorer.blank
 
     @property
     def backend_used(self) -> str | None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fastal import backend as backends
 from fastal.arrays import as_tensor, kind_of, memory_of
+from fastal.measure import Blank
 from fastal.pipeline import gathered
 from fastal.reference import unit_rows
 from fastal.scorer import Chunk, Confirm, Scorer, check_dtype, watching
@@ -129,6 +130,7 @@ class Centroids(Embeddings):
         self.units = units_of(centroids, name)
         self.width = self.units.shape[1]
         self.fast = fast
+        self.blank = Blank(1.0, 1.0, "zeros")
 
     def nearest(self, x: Tensor, backend: str) -> tuple[Tensor, Tensor]:
         """`fastal.reference.nearest` by a backend that `fastal.backend.choose` gave."""

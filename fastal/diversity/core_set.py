@@ -12,9 +12,10 @@ from fastal.diversity.centroids import checked_rows, copied, rows_of
 from fastal.diversity.distance import Distance
 from fastal.diversity.per_row import PerRow
 from fastal.errors import check_another, check_same, naming, restoring
+from fastal.measure import Blank
 from fastal.pipeline import run_resumable
 from fastal.scorer import Confirm, Scorer, watching
-from fastal.selection import Picks
+from fastal.selection import Picks, warn_of
 from fastal.sources import PathLike, open_pool
 from fastal.sources.files import in_order_of
 from fastal.topk import checked_count
@@ -77,6 +78,7 @@ def k_center(
         reducer, source, arguments, chunk_bytes=chunk_bytes or chunk_bytes_for(pool),
         checkpoint=checkpoint, resume=resume, finish=lambda picks: with_ids(picks, source),
     )  # fmt: skip
+    warn_of(picks, reducer)
     return picks
 
 
@@ -234,6 +236,11 @@ class CoreSet:
     def bar(self) -> float | None:
         """The distance of the last pick."""
         return self._scores[-1] if self._scores else None
+
+    @property
+    def blank(self) -> Blank | None:
+        """The scores of rows that hold nothing."""
+        return self._scorer.blank
 
     @property
     def backend_used(self) -> str | None:

@@ -1,7 +1,7 @@
 """Pools of every form to chunks, one format a file."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from fastal.arrays import is_array
@@ -30,12 +30,13 @@ def open_pool(
         pool: an array in memory [rows, ...] (torch, NumPy, any DLPack producer); a file (.npy,
             .npz, .safetensors, .pt, .parquet, .arrow, .feather, .h5, .hdf5, .zarr; formats may be
             mixed), a URL of one that fsspec knows, a folder of them, a glob, a manifest
-            ({"files": [...]}, .json), or a list of these; or an iterable of arrays. Row numbers are
-            global: across files in the order of their paths, however they were named. A folder is
-            searched with its subfolders. Names that begin with "." or "_", and the caches of
-            Hugging Face (cache-*.arrow), are no shards of a folder or of a glob. A manifest.json
-            or Hugging Face's state.json says which files its folder has. A name that exists is
-            never taken for a glob.
+            ({"files": [...]}, .json), or a list of these; or an iterable of arrays, chunk by chunk:
+            a list, a generator, `fastal.predictions`; of an output with `logits`, these; of a tuple
+            such as (logits, embedding), its first. Row numbers are global: across files in the
+            order of their paths, however they were named. A folder is searched with its subfolders.
+            Names that begin with "." or "_", and the caches of Hugging Face (cache-*.arrow), are no
+            shards of a folder or of a glob. A manifest.json or Hugging Face's state.json says which
+            files its folder has. A name that exists is never taken for a glob.
         column: the array or column that holds the predictions, where there are several; or several
             columns, one a class, in this order. A pattern such as "logit_*" stands for all columns
             that match: by number where their names differ in numbers alone (logit_2 before
@@ -51,7 +52,8 @@ def open_pool(
             `skipped` lists them.
 
     Raises:
-        TypeError: none of these.
+        TypeError: none of these; a tuple of arrays, a dictionary and a table whose columns are of
+            several kinds are refused, since what is meant of them cannot be told.
         ValueError, OSError: what `pool` names cannot be read; the message says which file and why.
         ModuleNotFoundError: a format needs a package that is not installed; it says which.
     """
@@ -78,6 +80,16 @@ def open_pool(
         return pool
     if is_array(pool):
         return ArraySource(pool)
+    if isinstance(pool, (Mapping, Set)):
+        raise TypeError(
+            f"pool: wanted an array, a path or an iterable of arrays, got {type(pool).__name__}; "
+            "give what of it holds the predictions"
+        )
+    if isinstance(pool, tuple):
+        raise TypeError(
+            f"pool: a tuple of {len(pool)} may be (logits, something else); wanted its item that "
+            "holds the predictions, or a list of chunks [rows, ...] of one pool"
+        )
     if isinstance(pool, Iterable):
         return IterableSource(pool)
     raise TypeError(f"pool: wanted an array, a path or an iterable, got {type(pool).__name__}")

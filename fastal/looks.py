@@ -1,0 +1,49 @@
+"""What rows look like that are not what they were said to be: for messages, from a few of them."""
+
+from torch import Tensor
+
+LOOKED_AT = 64  # rows
+_OFF = 0.01  # how far from 1 sums may be that are meant to be 1
+
+
+def looks_of(x: Tensor, kind: str) -> str:
+    """What invalid rows look like, with the `kind` that they may be; empty where nothing tells.
+
+    Args:
+        x: [n, C], a few invalid rows.
+        kind: what they were said to be, "logits", "probs" or "log_probs".
+    """
+    x = x.detach().double().cpu()
+    finite = x[x.isfinite()]
+    if not len(finite):
+        return "they have no finite value"
+    least, most = float(finite.min()), float(finite.max())
+    if kind != "probs" or len(finite) < x.numel():
+        return ""
+    if least == most == 0:
+        return "they are all zeros"
+    sums = x.sum(1)
+    span = f"values from {least:.3g} to {most:.3g}"
+    if least < 0:
+        if _is_1(x.exp().sum(1)):
+            return f"they have {span}, as log-probabilities have: kind='log_probs'?"
+        return f"they have {span}, as logits have: kind='logits'?"
+    found = f"they have {span} and sums from {float(sums.min()):.3g} to {float(sums.max()):.3g}"
+    if most <= 1:
+        return f"{found}, as independent probabilities have, one for each label: sigmoids?"
+    if _is_1(sums / sums[0]):
+        return f"{found}: parts of a whole? divide them by it"
+    return f"{found}, as logits have: kind='logits'?"
+
+
+def are_probabilities(x: Tensor) -> bool:
+    """Whether rows [n, C] all have values from 0 to 1 that sum to 1."""
+    first = x[:1].double()
+    if not len(x) or not bool(((first >= 0) & (first <= 1)).all()):  # most end here
+        return False
+    x = x.detach().double()
+    return bool(((x >= 0) & (x <= 1)).all()) and _is_1(x.sum(1))
+
+
+def _is_1(x: Tensor) -> bool:
+    return bool(((x - 1).abs() <= _OFF).all())

@@ -1,0 +1,150 @@
+"""What is said of rows that are not what they were said to be, and of selections of such."""
+
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import fastal
+from fastal import diversity
+from fastal.cli import main
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.standard_normal((300, 5)).astype(np.float32) * 3
+PROBS = RNG.dirichlet(np.ones(5), 300).astype(np.float32)
+SIGMOIDS = RNG.random((300, 5)).astype(np.float32)
+
+
+def messages(caplog):
+    found = [record.getMessage() for record in caplog.records]
+    caplog.clear()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("x", "kind", "says"),
+    [
+        (LOGITS, "probs", "as logits have: kind='logits'?"),
+        (np.abs(LOGITS), "probs", "as logits have: kind='logits'?"),
+        (np.log(PROBS), "probs", "as log-probabilities have: kind='log_probs'?"),
+        (SIGMOIDS, "probs", "as independent probabilities have, one for each label: sigmoids?"),
+        (100 * PROBS, "probs", "sums from 100 to 100: parts of a whole? divide them by it"),
+        (0 * PROBS, "probs", "they are all zeros"),
+        (0 * PROBS + np.nan, "probs", "they have no finite value"),
+        (0 * PROBS + np.nan, "logits", "they have no finite value"),
+        (0 * PROBS - np.inf, "log_probs", "they have no finite value"),
+    ],
+)
+def test_rows_that_are_all_invalid_are_said_to_look_like_something(backend, caplog, x, kind, says):
+    x = torch.tensor(x, device=backend[1])
+    for take in (
+        lambda how: fastal.score(x, kind=kind, backend=backend[0], on_invalid=how),
+        lambda how: fastal.select(x, 3, kind=kind, backend=backend[0], on_invalid=how),
+    ):
+        with pytest.raises(fastal.InvalidRows, match=re.escape(says)) as e:
+            take("raise")
+        assert says in str(pickle.loads(pickle.dumps(e.value.located("there"))))
+        caplog.clear()
+        take("skip")
+        first, *others = messages(caplog)
+        assert first.startswith("the first 300 rows are all invalid and left out")
+        assert says in first
+        assert others == ["300 of 300 rows are invalid: NaN"] or others == [
+            "nothing was picked: all 300 rows are invalid"
+        ]
+
+
+def test_a_few_invalid_rows_look_like_nothing():
+    x = PROBS.copy()
+    x[7] = LOGITS[7]
+    with pytest.raises(fastal.InvalidRows, match="row 7 has") as error:
+        fastal.score(x, kind="probs")
+    assert error.value.looks == ""
+
+
+def test_logits_that_are_probabilities_are_told(backend, caplog):
+    for x, is_told in (
+        (PROBS, True), (np.eye(5, dtype=np.float32), True), (PROBS.astype(np.float16), True),
+        (LOGITS, False), (SIGMOIDS, False), (np.log(PROBS), False), (PROBS[:0], False),
+        (np.r_[PROBS[:1], LOGITS], False),
+    ):  # fmt: skip
+        found = torch.tensor(x, device=backend[1])
+        fastal.select([found, found], 3, backend=backend[0])
+        said = [message for message in messages(caplog) if "kind='probs'" in message]
+        assert len(said) == is_told
+    fastal.score(PROBS, kind="probs", backend=backend[0])
+    assert not messages(caplog)
+
+
+def test_selections_that_come_out_empty_say_so(caplog, tmp_path):
+    nothing = np.empty((0, 5), np.float32)
+    for pool in (nothing, [nothing], iter([]), iter([nothing])):
+        assert len(fastal.select(pool, 3).rows) == 0
+        assert messages(caplog) == ["nothing was picked: there are no rows"]
+    invalid = np.full((20, 5), np.nan, np.float32)
+    for call in (
+        lambda: fastal.select(invalid, 3, on_invalid="skip"),
+        lambda: fastal.select(invalid, per_group=3, groups="predicted", on_invalid="skip"),
+        lambda: fastal.select(invalid, 3, lambda x: x[:, 0], on_invalid="skip"),
+        lambda: diversity.k_center(invalid, 3, on_invalid="skip"),
+        lambda: diversity.cluster_outliers(invalid, LOGITS[:3], 3, on_invalid="skip"),
+        lambda: diversity.representative(invalid, LOGITS[:3], 3, on_invalid="skip"),
+        lambda: diversity.adaptive_representative(invalid, LOGITS[:3], 3, on_invalid="skip"),
+    ):
+        assert len(call().rows) == 0
+        assert messages(caplog)[-1] == "nothing was picked: all 20 rows are invalid"
+    np.save(tmp_path / "pool.npy", invalid)
+    pool, out = str(tmp_path / "pool.npy"), str(tmp_path / "picks.csv")
+    main(["select", pool, "--k", "3", "--on-invalid", "skip", "--out", out], standalone_mode=False)
+    assert "nothing was picked: all 20 rows are invalid" in messages(caplog)
+
+
+@pytest.mark.parametrize("by", ["least_confidence", "margin", "ratio", "entropy"])
+@pytest.mark.parametrize("n_classes", [2, 5, 49, 300, 1000])
+def test_picks_of_rows_of_equal_values_are_told(backend, caplog, by, n_classes):
+    x = torch.randn(200, n_classes, generator=torch.Generator().manual_seed(0)) * 3
+    x[[3, 60, 190]] = torch.tensor([-100.0, 0.0, 7.5])[:, None]
+    picks = fastal.select(x, 5, by, backend=backend[0])
+    assert set(picks.rows.tolist()) >= {3, 60, 190}
+    (said,) = messages(caplog)
+    assert said.startswith("3 of 5 picks have the score of a row of equal values")
+    assert set(map(int, re.search(r"rows ([\d, ]+)\.", said)[1].split(", "))) == {3, 60, 190}
+    x[[3, 60, 190]] = torch.nan
+    fastal.select(x, 5, by, backend=backend[0], on_invalid="skip")
+    assert not messages(caplog)
+
+
+def test_equal_probabilities_quotas_and_noise(caplog):
+    x = PROBS.copy()
+    x[9] = 0.2
+    fastal.select(x, 5, kind="probs")
+    fastal.select(np.log(x), 5, kind="log_probs", per_group=2, groups="predicted")
+    fastal.select(iter([x]), 5, kind="probs", noise="softrank", beta=100)
+    said = messages(caplog)
+    assert len(said) == 3
+    assert all("of 5 picks have the score of a row of equal values" in each for each in said)
+
+
+def test_picks_of_rows_of_zeros_are_told(caplog):
+    x = RNG.standard_normal((200, 16)).astype(np.float32)
+    x[:, 0] = np.abs(x[:, 0]) + 3  # all of one direction, so that zeros are farthest
+    training = x[:5].copy()
+    x[[20, 30]] = 0
+    for call in (
+        lambda: diversity.cluster_outliers(x, training, 5),
+        lambda: diversity.k_center(x, 5, labelled=training),
+        lambda: diversity.k_center(x, 5),
+    ):
+        assert {20, 30} <= set(call().rows.tolist())
+        (said,) = messages(caplog)
+        assert said.startswith("2 of 5 picks have the score of a row of zeros")
+    diversity.representative(x, training, 200)
+    diversity.adaptive_representative(x[:40], training, 40)
+    assert [message.split(" have")[0] for message in messages(caplog)] == [
+        "2 of 200 picks", "2 of 40 picks",
+    ]  # fmt: skip
+    diversity.k_center(x, 5, metric="euclidean")
+    diversity.model_outliers(x, training, 5)
+    assert not messages(caplog)
