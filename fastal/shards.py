@@ -263,8 +263,9 @@ class _Shard:
         self._spans: list[list[int]] = []  # first row and row after the last, of the pool
         self.groups: list[Any] = []
         self.file = _new(path)
-        self._written = Beginning(self.file, "rows")
         self._write_header()
+        self._first = self.file.tell()
+        self._written = Beginning(self.file, "rows", self._first)
 
     @classmethod
     def restored(cls, path: Path, state: dict[str, Any]) -> "_Shard":
@@ -276,7 +277,8 @@ class _Shard:
             raise ValueError(f"{path}: is gone, or a link to another file")
         shard.file = path.open("r+b")
         try:
-            shard._written = Beginning(shard.file, "rows")
+            shard._first = state["first"]
+            shard._written = Beginning(shard.file, "rows", shard._first)
             shard._written.check(state["bytes"], state["sha256"])
             shard.file.truncate()
         except BaseException:
@@ -306,7 +308,8 @@ class _Shard:
         n_bytes = self.file.tell()
         return {
             "dtype": self.dtype, "shape": self._shape, "spans": self._spans,
-            "groups": self.groups, "bytes": n_bytes, "sha256": self._written.to_disk(n_bytes),
+            "groups": self.groups, "first": self._first, "bytes": n_bytes,
+            "sha256": self._written.to_disk(n_bytes),
         }  # fmt: skip
 
     def close(self) -> None:

@@ -309,7 +309,8 @@ def test_a_conversion_knows_its_rows(tmp_path, pool, monkeypatch):
         path.write_bytes(flipped)
         refused(run(*command), f"{path}: not the rows that the checkpoint goes on from")
         path.write_bytes(good)
-    assert run(*command).exit_code == 0
+    done = run(*command)
+    assert done.exit_code == 0, done.stderr
     assert not list(tmp_path.glob(".*"))
     parts = [np.load(tmp_path / "o" / f"part-0000{i}.npy") for i in range(3)]
     with h5py.File(tmp_path / "pool.h5") as file:
