@@ -50,7 +50,10 @@ def versions() -> dict[str, str]:
 
 
 class Job:
-    """A command under way: checks its output, resumes, reports, and leaves a record.
+    """A command under way: resumes, reports, and leaves a record.
+
+    A context: a signal that comes in it ends `run`, and nothing after that, which is short; a
+    second ends it at once.
 
     Args:
         command: what it is called.
@@ -61,9 +64,6 @@ class Job:
 
     Attributes:
         checkpoint: None where the state is not saved.
-
-    A context: a signal that comes in it ends `run`, and nothing after that, which is short; a
-    second ends it at once.
     """
 
     def __init__(

@@ -299,11 +299,13 @@ class Beginning:
     Args:
         file: the file.
         what: it holds, for messages.
+        first: the byte that counts first, after a header that changes.
     """
 
-    def __init__(self, file: BinaryIO, what: str) -> None:
+    def __init__(self, file: BinaryIO, what: str, first: int = 0) -> None:
         self._file = file
         self._what = what
+        self._first = first
         self._start_over()
 
     def changes(self, byte: int) -> None:
@@ -312,7 +314,7 @@ class Beginning:
             self._start_over()
 
     def to_disk(self, n_bytes: int) -> str:
-        """Has the file on disk; the checksum of its first bytes, where it then stands."""
+        """Has the file on disk; the checksum of its bytes up to here, where it then stands."""
         to_disk(self._file)
         self._file.seek(self._bytes)
         while self._bytes < n_bytes:
@@ -324,7 +326,7 @@ class Beginning:
         return self._sum.hexdigest()
 
     def check(self, n_bytes: int, checksum: str) -> None:
-        """ValueError where the checksum of the first bytes is another."""
+        """ValueError where the checksum of these bytes is another."""
         if self.to_disk(n_bytes) != checksum:
             raise ValueError(
                 f"{self._file.name}: not the {self._what} that the checkpoint goes on from; remove "
@@ -332,4 +334,4 @@ class Beginning:
             )
 
     def _start_over(self) -> None:
-        self._sum, self._bytes = hashlib.sha256(), 0
+        self._sum, self._bytes = hashlib.sha256(), self._first

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +16,7 @@ from fastal.sources.labels import as_integers
 from fastal.text import as_json
 
 _LONGEST_FIELD = 2**31 - 1  # of CSV: as much as the reader takes
+_QUOTED = re.compile(r'[,"\r\n]').search
 _LARGEST = 2**53  # integer that float64 tells from its neighbours
 _Columns = dict[str, NDArray[Any]]
 
@@ -138,7 +140,7 @@ def _field(value: Any) -> str:
     if value is None:
         return ""
     text = str(value)
-    if any(character in text for character in ',"\r\n'):
+    if isinstance(value, str) and _QUOTED(text):
         return '"' + text.replace('"', '""') + '"'
     return text
 

@@ -203,9 +203,7 @@ def to_stderr(line: str) -> None:
         return
     try:
         print(shown(line), file=sys.stderr, flush=True)  # noqa: T201
-    except (
-        OSError
-    ):  # a full disk, or nobody reads it: so for what follows, at the process's end too
+    except OSError:  # a full disk, or nobody reads: from now on, nothing is said
         with open(os.devnull, "w") as nowhere:  # noqa: PTH123 (a device)
             os.dup2(nowhere.fileno(), 2)
 

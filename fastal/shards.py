@@ -233,7 +233,7 @@ class ShardWriter:
         self._open = None
 
     def _save(self, path: str, values: Any, column: str) -> None:
-        with (self._aside / path).open("wb") as file:
+        with _new(self._aside / path) as file:
             np.save(file, _storable(values, column))
             to_disk(file)
 
@@ -245,7 +245,7 @@ def published(folder: Path, run: str) -> Shards | None:
         folder: where it is.
         run: tells it from others.
     """
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         manifest = json.loads((folder / NAME).read_bytes())
         if isinstance(manifest, dict) and manifest.get("run") == run:
             files = [(folder / file["path"], file["rows"]) for file in manifest["files"]]
@@ -262,9 +262,10 @@ class _Shard:
         self._shape = tuple(x.shape[1:])
         self._spans: list[list[int]] = []  # first row and row after the last, of the pool
         self.groups: list[Any] = []
-        self.file: BinaryIO = path.open("x+b")
-        self._written = Beginning(self.file, "rows")
+        self.file = _new(path)
         self._write_header()
+        self._first = self.file.tell()
+        self._written = Beginning(self.file, "rows", self._first)
 
     @classmethod
     def restored(cls, path: Path, state: dict[str, Any]) -> "_Shard":
@@ -276,7 +277,8 @@ class _Shard:
             raise ValueError(f"{path}: is gone, or a link to another file")
         shard.file = path.open("r+b")
         try:
-            shard._written = Beginning(shard.file, "rows")
+            shard._first = state["first"]
+            shard._written = Beginning(shard.file, "rows", shard._first)
             shard._written.check(state["bytes"], state["sha256"])
             shard.file.truncate()
         except BaseException:
@@ -306,7 +308,8 @@ class _Shard:
         n_bytes = self.file.tell()
         return {
             "dtype": self.dtype, "shape": self._shape, "spans": self._spans,
-            "groups": self.groups, "bytes": n_bytes, "sha256": self._written.to_disk(n_bytes),
+            "groups": self.groups, "first": self._first, "bytes": n_bytes,
+            "sha256": self._written.to_disk(n_bytes),
         }  # fmt: skip
 
     def close(self) -> None:
@@ -319,6 +322,12 @@ class _Shard:
         dtype = _bits(torch.empty(0, dtype=getattr(torch, self.dtype), device="cpu")).numpy().dtype
         header = {"descr": dtype.str, "fortran_order": False, "shape": (self.n_rows, *self._shape)}
         np.lib.format.write_array_header_1_0(self.file, header)
+
+
+def _new(path: Path) -> BinaryIO:
+    """A new file; what a killed run had written there, after it saved its state, goes."""
+    path.unlink(missing_ok=True)
+    return path.open("x+b")
 
 
 def _empty(folder: Path) -> None:

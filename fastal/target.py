@@ -93,8 +93,8 @@ class Target:
             with record.open("rb") as file:
                 if file.read(len(_BEGINNING)) != _BEGINNING:
                     raise ValueError(
-                        f"{self._name}: {record} is in the place of the record, and no record; "
-                        "move it away, or write to another folder"
+                        f"{self._name}: {record} is there, and no record of fastal, which would "
+                        "take its place; move it away, or write to another folder"
                     )
 
 

@@ -143,7 +143,7 @@ def test_without_a_checkpoint_a_signal_leaves_nothing_behind(server, job, name, 
     for module, function, at in (
         ("fastal.pipeline", "_feed", 20),
         ("fastal.cli.options", "open_pool", 1),
-        ("fastal.job", "checked", 1),
+        ("fastal.target", "checked", 1),
     ):
         for more in (["--out", job.out], []):
             if not more and job.command[0] == "score" and at > 1:

@@ -78,8 +78,8 @@ def spelled(message: str) -> str:
     def alone(found: re.Match[str]) -> str:
         return options[found[1]]
 
-    message = re.sub(rf"(?<!\S)({names})=(['\"])([^'\"]*)\2", with_value, message)
-    message = re.sub(rf"(?<!\S)({names})=True\b", alone, message)
+    message = re.sub(rf"(?<![^\s(])({names})=(['\"])([^'\"]*)\2", with_value, message)
+    message = re.sub(rf"(?<![^\s(])({names})=True\b", alone, message)
     message = re.sub(rf"(?<=of another run: )({names})(?= )", alone, message)
     # What a message begins with, at once or after a file; what it asks for.
     before, after = r"(?:^|(?<=: )|(?<=wanted )|(?<= or ))", "(?=: |, | as well|$)"

@@ -121,8 +121,7 @@ def _character(dtype: Any) -> str:
     if isinstance(dtype, torch.dtype):
         is_number = dtype.is_floating_point or dtype.is_complex
         return "?" if is_number else "b" if dtype == torch.bool else "i"
-    dtype = np.dtype(dtype) if not hasattr(dtype, "kind") else dtype
-    metadata = getattr(dtype, "metadata", None) or {}
+    metadata = dtype.metadata or {}
     if "stands for" in metadata:  # bits of floats
         return "?"
     if dtype.kind == "O" and metadata and metadata.get("vlen") not in (str, bytes):
