@@ -4,12 +4,13 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from fastal.sources import readahead
+from fastal.sources import prefetch, readahead
 from fastal.sources.prefetch import prefetched
 from fastal.sources.readahead import ReadAhead
 
@@ -136,7 +137,7 @@ def test_signals_while_it_waits_are_what_is_raised():
             goes_on.wait()
             yield "chunk"
         finally:
-            closed.append(threading.current_thread().name)
+            closed.append(threading.get_ident())
 
     def stop(number, frame):
         raise KeyboardInterrupt
@@ -159,4 +160,58 @@ def test_signals_while_it_waits_are_what_is_raised():
         signal.signal(signal.SIGUSR1, before)
     while not closed:
         time.sleep(0.01)
-    assert closed == ["fastal-reader"]
+    assert closed != [threading.get_ident()]
+
+
+def test_a_signal_at_any_moment():
+    """Nothing but what it raises comes of it, and every reader ends."""
+    begun, closed = [], []
+
+    def chunks():
+        begun.append(1)
+        try:
+            yield from range(3)
+        finally:
+            closed.append(1)
+
+    def stop(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        for trial in range(1000):
+            with suppress(KeyboardInterrupt):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 1e-5 + trial * 1e-6)
+                    for _ in range(20):
+                        assert list(prefetched(chunks())) == [0, 1, 2]
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    for _ in range(500):
+        if len(begun) == len(closed):
+            break
+        time.sleep(0.01)
+    assert len(begun) == len(closed)
+
+
+def test_where_no_thread_is_left_they_are_read_all_the_same(monkeypatch):
+    def refused(function, arguments):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(prefetch, "start_new_thread", refused)
+    closed = []
+
+    def chunks():
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append(1)
+
+    assert list(prefetched(chunks())) == [1, 2]
+    ahead = prefetched(chunks())
+    assert next(ahead) == 1
+    ahead.close()
+    assert len(closed) == 2

@@ -1,8 +1,8 @@
 """Reads the next chunk while this one is worked on."""
 
+from _thread import start_new_thread
 from collections.abc import Generator
 from queue import SimpleQueue
-from threading import Thread
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -13,25 +13,30 @@ def prefetched(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
 
     Where the system has no thread left, they are read when they are asked for.
     """
-    # A signal may raise between any two steps of this function. So the generator is only ever
-    # touched by one thread, which ends when it is told to, whether this one waits for it or not.
+    # A signal may raise between any two steps of this function, and did within those of `threading`
+    # and `concurrent.futures`, which are in Python: what is called here is not. So it is always
+    # known whether the thread began. It alone touches the generator, and ends when it is told to.
     asked: SimpleQueue[bool] = SimpleQueue()
     found: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+    ended: SimpleQueue[None] = SimpleQueue()
 
     def read() -> None:
-        while asked.get():
-            found.put(_next(chunks))
-        chunks.close()
+        try:
+            while asked.get():
+                found.put(_next(chunks))
+            chunks.close()
+        finally:
+            ended.put(None)
 
-    # A daemon: one that was never told to end would keep the process from ending.
-    reader = Thread(target=read, name="fastal-reader", daemon=True)
+    began = False
     try:
         asked.put(True)
         try:
-            reader.start()
-        except RuntimeError:
+            start_new_thread(read, ())
+        except RuntimeError:  # there is none left
             yield from chunks
             return
+        began = True
         while True:
             chunk, error = found.get()
             if error is not None:
@@ -42,8 +47,8 @@ def prefetched(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
             yield chunk
     finally:
         asked.put(False)
-        if reader.is_alive():
-            reader.join()
+        if began:
+            ended.get()
 
 
 def _next(chunks: Generator[T, None, None]) -> tuple[T | None, BaseException | None]:
