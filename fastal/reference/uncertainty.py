@@ -132,9 +132,9 @@ def _statistics(block: Tensor, buffers: Tensor, kind: str, with_moment: bool) ->
 
 
 def _sum_again(block: Tensor, s: Statistics, kind: str) -> None:
-    """Puts right the statistics of rows with a maximum so far up that terms beside it are subnormal.
+    """Corrects the statistics of rows whose maximum is so far up that other terms are subnormal.
 
-    Sums them relative to the runner-up, which is no maximum there. Its distance to the maximum
+    Sums the terms relative to the runner-up, which is no maximum there. Its distance to the maximum
     enters in two halves, so that no factor is subnormal either. Rows of tail 0 stay: the classes
     that they have are ruled out, or their scores are below 1e-38.
     """

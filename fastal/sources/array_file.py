@@ -80,9 +80,10 @@ class ArrayFile(ABC):
                         f"for each of {self.n_rows} rows"
                     )
                 self._check(arrays[name])
-                self.kinds[name] = labels.kind_of_array(
-                    f"{file}: {name!r}", arrays[name].dtype, are_groups=name != columns.ids
-                )
+                if self.n_rows:  # of no labels, the dtype says nothing
+                    self.kinds[name] = labels.kind_of_array(
+                        f"{file}: {name!r}", arrays[name].dtype, are_groups=name != columns.ids
+                    )
 
     @abstractmethod
     def _arrays(self) -> AbstractContextManager[Mapping[str, Any]]:
