@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -245,6 +246,18 @@ def test_links_to_folders_are_followed_once(tmp_path):
     assert held(tmp_path / "pool/**/*.npy") == list(range(6))
     assert held(tmp_path / "**/b.npy") == [3, 4, 5]
     assert [here.name for here, _, _ in walk(tmp_path / "pool")] == ["pool", "z"]
+
+
+def test_loops_of_links_under_several_wildcards(tmp_path):
+    for i in range(40):
+        (tmp_path / f"{i}/{i}").mkdir(parents=True)
+        (tmp_path / f"{i}/up").symlink_to("..")
+        (tmp_path / f"{i}/{i}/up").symlink_to("../..")
+    shard(tmp_path / "7/x.npy")
+    for pattern in ("**/**/**/*.npy", "**/7/**/x.npy", "**/*/**/*.npy", "7/**/up/**/*.npy"):
+        began = time.monotonic()
+        assert held(tmp_path / pattern) == [0, 1, 2]
+        assert time.monotonic() - began < 5
 
 
 def test_deep_folders(tmp_path):
