@@ -67,11 +67,15 @@ def test_a_folder_is_searched_with_its_subfolders(tmp_path, said, suffix):
     assert not said()
 
 
-def test_a_zarr_folder_is_one_array(tmp_path):
-    pool = write("zarr", tmp_path / "b", data())
-    write("npy", tmp_path / "a", data())
+def test_a_zarr_folder_is_one_array(tmp_path, said):
+    pool = write("zarr", tmp_path, data())
+    np.save(tmp_path / "b.npy", data().x)
+    write("npy", tmp_path / "c", data())
     source = open_pool(tmp_path)
-    assert [file.file.path for file in source.files] == [tmp_path / "a/a.npy", pool.path]
+    assert [file.file.path for file in source.files] == [
+        pool.path, tmp_path / "b.npy", tmp_path / "c/a.npy",
+    ]  # fmt: skip
+    assert not said()
 
 
 def test_a_manifest_says_what_its_folder_holds(tmp_path):
