@@ -43,7 +43,7 @@ def test_letters_of_all_languages_stay():
 def test_names_are_escaped_where_they_are_shown_and_true_elsewhere(tmp_path):
     name = f"{EVIL.replace('/', '')}.npy"
     (tmp_path / name).write_bytes(b"junk")
-    np.save(tmp_path / "ok.npy", np.ones((9, 3), np.float32))
+    np.save(tmp_path / "ok.npy", np.arange(27, dtype=np.float32).reshape(9, 3) ** 2)
     done = run("select", tmp_path, "--k", 3)
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert not {"\x1b", "\x9b", "\u202e"} & {*done.stderr}
@@ -58,7 +58,7 @@ def test_names_are_escaped_where_they_are_shown_and_true_elsewhere(tmp_path):
 
 
 def test_log_messages_are_escaped_and_spelled(tmp_path, monkeypatch):
-    np.save(tmp_path / "ok.npy", np.ones((9, 3), np.float32))
+    np.save(tmp_path / "ok.npy", np.arange(27, dtype=np.float32).reshape(9, 3) ** 2)
     log = logging.getLogger("fastal")
     monkeypatch.setattr(
         "fastal.jobs.selector_for",

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar, cast
@@ -89,10 +89,11 @@ class Files:
             ids=columns.ids or found.id_column, groups=columns.groups or found.group_column
         )
         self._named = found
+        _check_once(found.files)
         self._stamps: dict[str, list[Any]] = {}  # by the files' keys
         readers = [self._open(*pair) for pair in zip(found.files, found.rows, strict=True)]
         opened = [reader for reader in readers if reader is not None]
-        _check_once(opened)
+        _check_links(opened)
         self.files = self._alike(self._named_alike(opened))
         self.names = next((reader.names for reader in self.files if reader.names), ())
         self._as_text = set(filter(self._is_mixed, self.columns.beside))
@@ -344,16 +345,19 @@ class Files:
         return min(bisect_right(self.starts, row), len(self.files)) - 1
 
 
-def _check_once(readers: Sequence[Reader]) -> None:
-    """ValueError where the rows of one file would count twice."""
+def _check_once(files: Sequence[Location]) -> None:
+    """ValueError where a file is named twice; they are in path order."""
+    for file, other in pairwise(files):
+        if file.key == other.key:
+            raise ValueError(f"pool: {file} is named twice")
+
+
+def _check_links(readers: Sequence[Reader]) -> None:
+    """ValueError where the rows of one file would count twice, under two names."""
     seen: dict[str, Reader] = {}
     for reader in readers:
         first = seen.setdefault(real := reader.file.real(), reader)
-        if first is reader:
-            continue
-        if first.file.key == reader.file.key:
-            raise ValueError(f"pool: {reader.file} is named twice")
-        if reader.n_rows:
+        if first is not reader and reader.n_rows:
             raise ValueError(
                 f"pool: {first.file} and {reader.file} are two names of one file, by links to "
                 f"{real}: name one of them"

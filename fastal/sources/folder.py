@@ -37,6 +37,8 @@ def read_folder(folder: Path, suffixes: Collection[str], left_out: list[str]) ->
     for here, folders, files in walk(folder):
         if NAME in files or NAME in folders:
             found.append(read_manifest(here / NAME))
+            if here == folder:
+                return found[0]
             folders.clear()
             continue
         held = [n for n in files if _suffix(n) in suffixes]
@@ -52,8 +54,6 @@ def read_folder(folder: Path, suffixes: Collection[str], left_out: list[str]) ->
         left_out += [str(here / n) for n in sorted({*held} - {*shards})]
         part = Manifest.of([Location(str(here / n)) for n in shards])
         found.append(part._replace(read_from=read_from))
-    if len(found) == 1:
-        return found[0]
     pools = [part.read_from[0] for part in found if part.read_from]
     others = [part.files[0] for part in found if part.files and not part.read_from]
     if pools and others:  # such as what it was converted to

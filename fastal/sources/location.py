@@ -130,7 +130,12 @@ class Location:
         n_bytes, newest = 0, 0
         digest = hashlib.sha256()
         for path in self.paths():
-            stat = path.stat()
+            try:
+                stat = path.stat()
+            except FileNotFoundError:
+                if path.is_symlink() and path != self.path:
+                    continue  # to nothing, in a folder
+                raise
             if not S_ISREG(stat.st_mode) and path != self.path:
                 raise ValueError(f"{self}: {path}: not a regular file")
             n_bytes += stat.st_size

@@ -3,6 +3,7 @@
 import glob
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from fnmatch import filter as matching
 from pathlib import Path
@@ -33,41 +34,40 @@ def matches(pattern: str, left_out: list[str]) -> list[Path]:
         OSError: a folder cannot be read.
     """
     in_brackets: list[str] = []
-    found = list(_below(Path(), Path(pattern).parts, left_out, in_brackets))
+    seen: dict[int, set[tuple[int, int]]] = defaultdict(set)  # by each ** of the pattern
+
+    def below(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+        if not parts:
+            yield folder
+            return
+        part, rest = parts[0], parts[1:]
+        if os.path.lexists(folder / part):  # which a folder named ** is, too
+            yield from below(folder / part, rest)
+        elif not folder.is_dir():
+            return
+        elif part == "**" and not rest:
+            yield folder  # which is searched with its subfolders
+        elif part == "**":
+            for here, folders, _ in walk(folder, seen[len(rest)]):
+                folders[:] = [name for name in folders if is_searched(name)]
+                yield from below(here, rest)
+        elif glob.has_magic(part):
+            found = sorted(matching([path.name for path in folder.iterdir()], part))
+            aside = {name for name in found if is_aside(name) and name[0] != part[0]}
+            left_out.extend(str(folder / name) for name in sorted(aside) if name[0] != ".")
+            found = [name for name in found if name not in aside]
+            if "[" in part:
+                in_brackets.extend(str(folder / name) for name in found)
+            for name in found:
+                yield from below(folder / name, rest)
+
+    found = list(below(Path(), Path(pattern).parts))
     if in_brackets:
         _log.warning(
-            "%s: nothing has this name, so it is a pattern, and matches %s", pattern,
-            some(in_brackets),
+            "%s: nothing has this name, so it is a pattern, and matches %s",
+            pattern, some(in_brackets),
         )  # fmt: skip
     return found
-
-
-def _below(
-    folder: Path, parts: Sequence[str], left_out: list[str], in_brackets: list[str]
-) -> Iterator[Path]:
-    if not parts:
-        yield folder
-        return
-    part, rest = parts[0], parts[1:]
-    if os.path.lexists(folder / part):  # which a folder named ** is, too
-        yield from _below(folder / part, rest, left_out, in_brackets)
-    elif not folder.is_dir():
-        return
-    elif part == "**" and not rest:
-        yield folder  # which is searched with its subfolders
-    elif part == "**":
-        for here, folders, _ in walk(folder):
-            folders[:] = [name for name in folders if is_searched(name)]
-            yield from _below(here, rest, left_out, in_brackets)
-    elif glob.has_magic(part):
-        found = sorted(matching([path.name for path in folder.iterdir()], part))
-        aside = {name for name in found if is_aside(name) and name[0] != part[0]}
-        left_out += [str(folder / name) for name in sorted(aside) if name[0] != "."]
-        found = [name for name in found if name not in aside]
-        if "[" in part:
-            in_brackets += [str(folder / name) for name in found]
-        for name in found:
-            yield from _below(folder / name, rest, left_out, in_brackets)
 
 
 def some(names: Sequence[str]) -> str:

@@ -5,17 +5,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+def walk(
+    root: Path, seen: set[tuple[int, int]] | None = None
+) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Each folder under `root`, itself first, with the names of its subfolders and of its files.
 
     As `os.walk`, from the top: what the caller removes from the list of subfolders is not entered.
     But links are followed, each folder is visited once, by the name that comes first, names are
     sorted, and depth is not limited.
 
+    Args:
+        root: where to begin.
+        seen: folders that were visited already; those of this walk are added.
+
     Raises:
         OSError: a folder cannot be read.
     """
-    seen = set()
+    seen = set() if seen is None else seen
     ahead = [root]
     while ahead:
         here = ahead.pop()
