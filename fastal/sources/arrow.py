@@ -96,7 +96,9 @@ class Layout:
             return self._from_lists(columns[0], shape)
         rows = self._from_lists(columns[0], (math.prod(shape),))
         order = self._kind.permutation or range(len(shape))
-        return rows.reshape(-1, *self._kind.shape).transpose(0, *(1 + axis for axis in order))
+        return rows.reshape(len(rows), *self._kind.shape).transpose(
+            0, *(1 + axis for axis in order)
+        )
 
     def groups_of(self, batch: Any) -> Groups | None:
         """The groups of the rows of a record batch, None if they were not asked for."""
