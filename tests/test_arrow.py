@@ -62,7 +62,7 @@ def nested(x, kind):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    shape=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    shape=st.lists(st.integers(1, 4), max_size=3),
     data=st.data(),
     dtype=st.sampled_from(["f2", "f4", "f8"]),
 )

@@ -97,7 +97,7 @@ def test_a_stream_that_ends_between_two_batches(tmp_path):
 FUZZED = [
     "npy", "npz", "npz compressed", "safetensors", "pt of a dictionary", "zarr group", "manifest",
     "parquet list", "parquet zstd", "hdf5", "hdf5 in chunks", "arrow list",
-    "arrow zstd", "stream wide", "stream lz4",
+    "arrow zstd", "stream wide", "stream lz4", "arrow tensor", "parquet tensor",
 ]  # fmt: skip
 
 

@@ -42,7 +42,9 @@ def open_pool(
             that match: by number where their names differ in numbers alone (logit_2 before
             logit_10), else in the order of the first file. All files are read in that order,
             whatever their own. A file with other names is refused; without `column` too, where each
-            file has one array or column that can be meant. Formats without names are exempt.
+            file has one array or column that can be meant. Formats without names are exempt. Beside
+            such a pool, several columns of training, labelled or validation data are read in the
+            pool's order; other names are refused.
         id_column: the array or column of ids; the picks then have them.
         group_column: the array or column of groups, for quotas; or the name before "=" in the
             names of folders, as in country=de/part-0.parquet.

@@ -93,9 +93,9 @@ class Layout:
         """The predictions [n, ...] of a record batch; a missing value is NaN."""
         columns = [_stored(self._column(batch, name)) for name in self.matrix or []]
         if self._is_wide:
-            by_class = np.stack([self._numbers(column) for column in columns])
+            by_class = np.stack([_numbers(column) for column in columns])
             return torch.from_numpy(by_class).T.contiguous().numpy()  # in tiles, unlike NumPy
-        shape = self.row_shape or (0,)
+        shape = (0,) if self.row_shape is None else self.row_shape
         if not columns or self._pa.types.is_null(columns[0].type):
             dtype = getattr(torch, self._dtype or "float32")
             return _plain(torch.full((len(batch), *shape), torch.nan, dtype=dtype))
@@ -105,7 +105,9 @@ class Layout:
             return self._from_lists(columns[0], shape)
         rows = self._from_lists(columns[0], (math.prod(shape),))
         order = self._kind.permutation or range(len(shape))
-        return rows.reshape(-1, *self._kind.shape).transpose(0, *(1 + axis for axis in order))
+        return rows.reshape(len(rows), *self._kind.shape).transpose(
+            0, *(1 + axis for axis in order)
+        )
 
     def groups_of(self, batch: Any) -> Groups | None:
         """The groups of the rows of a record batch, None if they were not asked for."""
@@ -180,6 +182,8 @@ class Layout:
     def _check(self, field: Any) -> None:
         """TypeError unless a column is, or has lists of, floating-point numbers, or nulls."""
         types = self._pa.types
+        if types.is_floating(field.type):
+            return
         if types.is_fixed_size_binary(_storage(field.type)) and not self._is_wide:
             if self._dtype is None:
                 raise ValueError(
@@ -237,8 +241,10 @@ class Layout:
 
     def _from_lists(self, column: Any, shape: Shape) -> NDArray[Any]:
         """The rows [n, *shape] of a column of lists, of lists or not; missing ones are NaN."""
-        if not shape or self._pa.types.is_null(column.type):
-            return self._numbers(column, shape)
+        if not shape:
+            return _numbers(column)
+        if self._pa.types.is_null(column.type):
+            return np.full((len(column), *shape), np.nan, np.float32)
         n, (width, *inner) = len(column), shape
 
         def rows_from(first: int, n_rows: int) -> NDArray[Any]:
@@ -282,23 +288,22 @@ class Layout:
             raise ValueError(f"{self._file}: lists that reach beyond the {n_values} values there")
         return bounds
 
-    def _numbers(self, column: Any, shape: Shape = ()) -> NDArray[Any]:
-        if self._pa.types.is_null(column.type):
-            return np.full((len(column), *shape), np.nan, np.float32)
-        return np.asarray(column.to_numpy(zero_copy_only=False))
-
     def _from_bytes(self, column: Any) -> Any:
         width, n = column.type.byte_width, len(column)
         if not n:
-            return torch.empty(
-                (0, *(self.row_shape or (0,))), dtype=self._item_dtype(), device="cpu"
-            )
+            return torch.empty((0, *(self.row_shape or ())), dtype=self._item_dtype(), device="cpu")
         raw = np.frombuffer(column.buffers()[1], np.uint8, n * width, column.offset * width)
         matrix = as_tensor(raw, str(self._file)).view(self._item_dtype()).reshape(n, -1)
         if column.null_count:
             matrix = matrix.clone()
             matrix[torch.from_numpy(column.is_null().to_numpy(zero_copy_only=False))] = torch.nan
         return _plain(matrix)
+
+
+def _numbers(column: Any) -> NDArray[Any]:
+    """The values of a column of floating-point numbers, or of nulls."""
+    found = np.asarray(column.to_numpy(zero_copy_only=False))
+    return found if found.dtype.kind == "f" else np.full(len(found), np.nan, np.float32)
 
 
 def _has_row(column: Any) -> NDArray[np.bool_]:
