@@ -128,24 +128,24 @@ def run_resumable(
     return result
 
 
-def gathered(source: Source, taken: Callable[[Any, int], Tensor]) -> list[Tensor]:
-    """What a function takes of each chunk of a pool that fits into memory.
+def gathered(source: Source, taken: Callable[[Any], Tensor]) -> list[tuple[int, Tensor]]:
+    """What a function takes of each chunk of a pool that fits into memory, by its first row.
 
     Read under the same guard, and checked in the same way, as the pool that `run` reads.
 
     Args:
         source: the pool.
-        taken: gives what is to be kept of a chunk, a copy, for its rows and its first row's number.
+        taken: gives what is to be kept of the rows of a chunk, a copy.
 
     Raises:
         ValueError, TypeError, OSError: as `run`.
     """
-    found: list[Tensor] = []
+    found: list[tuple[int, Tensor]] = []
 
     def update(x: Any, start: int, *, confirm: Callable[[], None]) -> None:
-        part = taken(x, start)
+        part = taken(x)
         confirm()
-        found.append(part)
+        found.append((start, part))
 
     for chunk in source.chunks(min(_KEPT_ROWS, _chunk_rows(source, _CHUNK_BYTES))):
         _feed(partial(update, chunk.x, chunk.start), source, chunk)

@@ -117,9 +117,8 @@ def test_damaged_files(tmp_path, part):
     fuzz(tmp_path, 1, 60, FUZZED[part::2])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_wrong_pools(tmp_path, kind):
-    fuzz(tmp_path, 1, 8, [kind])
+def test_wrong_pools(tmp_path):
+    fuzz(tmp_path, 1, 8, KINDS)
 
 
 @pytest.mark.slow
@@ -156,6 +155,35 @@ def test_code_in_files_is_never_run(tmp_path):
     (tmp_path / "a.zarr/0.0").write_bytes(pickle.dumps(Bomb(fired)))
     refused(tmp_path / "a.zarr", "pickles")
     assert not fired.exists()
+
+
+def test_torch_files_that_hold_more_than_tensors(tmp_path):
+    """Torch's own messages advise to run the code in them."""
+    path = tmp_path / "a.pt"
+    torch.save({"x": torch.zeros(3, 2), "code": Bomb(tmp_path)}, path)
+    refused(path, r"a\.pt: wanted tensors .* holds .*, and code in a file is never run")
+    torch.save(torch.nn.Linear(3, 2), path)
+    refused(path, r"a\.pt: wanted tensors .* torch\.nn\.modules\.linear\.Linear, and code")
+    torch.save(torch.zeros(3, 2), path, _use_new_zipfile_serialization=False)
+    refused(path, "wanted what torch.save writes in today's format")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/constants.pkl", b"")
+    refused(path, "TorchScript, which is code")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(1 << 24))
+    refused(path, "compressed: torch.save stores")
+    torch.save({1: torch.zeros(3, 2), "1": torch.ones(3, 2)}, path)
+    refused(path, "it holds '1' 2 times", column="1")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".pt", ".safetensors"])
+def test_names_that_are_not_utf8(tmp_path, suffix):
+    path = write(suffix[1:], tmp_path, DATA).path
+    other = Path(os.fsdecode(bytes(tmp_path) + b"/\xff\xe9" + suffix.encode()))
+    path.rename(other)
+    column = "x" if suffix == ".npz" else None
+    picks = fastal.select(open_pool(other, column=column), 9)
+    assert picks.rows.tolist() == fastal.select(DATA.x, 9).rows.tolist()
 
 
 def header(tensors, data=bytes(56)):

@@ -372,9 +372,11 @@ def test_a_skipped_file_stays_skipped_in_a_run_that_is_resumed(broken, server, t
 
 
 @guarded
-@pytest.mark.parametrize("form", ["npz", "manifest"])
+@pytest.mark.parametrize("form", ["npz", "npz of bytes", "manifest"])
 def test_groups_that_are_cut_short(server, tmp_path, form):
     logits, groups = logits_of(5, ROWS), np.arange(ROWS) % 3
+    if form == "npz of bytes":
+        form, groups = "npz", groups.astype("S9")
     if form == "npz":
         pool = file = tmp_path / "pool.npz"
         np.savez(file, x=logits, g=groups)

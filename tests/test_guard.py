@@ -423,6 +423,87 @@ assert action() == before
     run(code, tmp_path)
 
 
+def test_what_is_read_beside_the_pool(tmp_path):
+    """Files, which are read in chunks, and arrays; cut short, or written to meanwhile."""
+    code = """
+import fastal
+from fastal import diversity
+from fastal.sources.files import Files
+
+pool, side = np.random.default_rng(0).standard_normal((50, 20), np.float32), "side.npy"
+original, damages = Files.chunks, []
+
+def chunks(self, rows, start=0):
+    for chunk in original(self, rows, start):
+        yield chunk
+        while damages:
+            damages.pop()()
+
+def written_to():
+    with open(side, "r+b") as file:
+        file.seek(12_000_000)
+        file.write(bytes(64))
+
+def refusal(function, words):
+    try:
+        function()
+    except (OSError, ValueError) as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError("it was taken")
+
+Files.chunks = chunks
+for reads in (
+    lambda: diversity.model_outliers(pool, side, 2),
+    lambda: diversity.k_center(pool, 2, labelled=side),
+):
+    for damage, words in ((lambda: os.truncate(side, 2_000_000), "cut short"),
+                          (written_to, "changed while")):
+        mapped(200_000, 20, side)
+        damages.append(damage)
+        refusal(reads, "side.npy: " + words)
+
+for reads in (
+    lambda side: diversity.k_center(pool, 2, labelled=side),
+    lambda side: diversity.CosineClusters(centroids=side),
+    lambda side: diversity.nearest_centroid(pool, side),
+    lambda side: diversity.nearest_centroid(side, pool),
+    lambda side: diversity.similarities(side, pool),
+    lambda side: diversity.cluster_outliers(pool, side, 2),
+    lambda side: diversity.model_outliers(pool, side, 2),
+):
+    _, array, _ = mapped(3000, 20, side)
+    os.truncate(side, 4096)
+    refusal(lambda: reads(array), "a mapped file that was cut short")
+"""
+    run(code, tmp_path)
+
+
+def test_numbers_of_16_bits_that_are_not_aligned(tmp_path):
+    """They are copied on the reader's thread."""
+    code = """
+import json
+import fastal
+from fastal.pipeline import run
+
+x = torch.randn(20_000, 20).bfloat16()
+head = {"x": {"dtype": "BF16", "shape": list(x.shape), "data_offsets": [0, 2 * x.numel()]}}
+text = json.dumps(head).encode()
+text += b" " * (1 - len(text) % 2)
+with open("a.safetensors", "wb") as file:
+    file.write(len(text).to_bytes(8, "little") + text + x.view(torch.int16).numpy().tobytes())
+pool = fastal.open_pool("a.safetensors")
+try:
+    for chunk in pool.chunks(1000):
+        os.truncate("a.safetensors", 4096)
+except ValueError as error:
+    assert "a.safetensors: " in str(error) and "cut short" in str(error), error
+else:
+    raise AssertionError("it was taken")
+"""
+    run(code, tmp_path)
+
+
 def test_without_a_free_slot_nothing_is_watched():
     x = torch.zeros(3, 4)
     taken = []

@@ -171,7 +171,8 @@ def units_of(centroids: Any, name: str) -> Tensor:
 
 def rows_of(pool: Source, name: str) -> Tensor:
     """All rows of a pool that is small enough for memory, [L, D], on the host."""
-    return torch.cat(gathered(pool, lambda x, _: as_tensor(x, name).cpu().clone()))
+    parts = gathered(pool, lambda x: as_tensor(x, name).cpu().clone())
+    return torch.cat([part for _, part in parts])
 
 
 def copied(x: Any, name: str) -> Tensor:

@@ -95,19 +95,20 @@ def _parts(validation: Any) -> list[Tensor]:
     source = open_pool(validation)
     width: int | None = None
 
-    def checked(chunk: Any, start: int) -> Tensor:
+    def taken(chunk: Any) -> Tensor:
         nonlocal width
         x = as_tensor(chunk, "validation")
         if x.ndim != 2 or width not in (None, x.shape[1]):
-            raise ValueError(f"validation: wanted [rows, neurons], got {tuple(x.shape)} {x.dtype}")
+            raise ValueError(f"wanted [rows, neurons], got {tuple(x.shape)} {x.dtype}")
         width = x.shape[1]
         check_dtype(x, "validation")
-        part = x.to("cpu", torch.float32, copy=True)  # a file's chunk is the reader's
+        return x.to("cpu", torch.float32, copy=True)
+
+    parts = gathered(source, taken)
+    for start, part in parts:
         broken = (part.isnan() | (part == torch.inf)).any(1).nonzero()[:, 0]
         if len(broken):
             row = start + int(broken[0])
             where = source.locate(row) or f"row {row}"
             raise ValueError(f"validation: {where} has NaN, or +inf in float32")
-        return part
-
-    return gathered(source, checked)
+    return [part for _, part in parts]
