@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from fastal.sources.hdf5_storage import HeldFiles, Mapped, Storage
 from fastal.sources.location import Location
 from fastal.sources.reader import Columns, optional
 
+_MOST_HELD = 64  # sources that are open at a time
 _DEEPEST = 1000  # groups within groups: names grow with them
 
 
@@ -72,13 +74,17 @@ class _Array:
         start, stop, _ = rows.indices(self.shape[0])
         if start >= stop:  # libhdf5 2.0 fails to read no row of a dataset of many sources
             return np.empty((0, *self.shape[1:]), self.dtype)
+        files = set[Path]().union(
+            *(m.files for m in self._mapped if m.first < stop and m.last >= start)
+        )
+        if len(files) > _MOST_HELD and stop - start > 1:
+            middle = (start + stop) // 2
+            return np.concatenate([self[start:middle], self[middle:stop]])
         with HeldFiles() as held:
             # A source that libhdf5 cannot open, for want of descriptors for one, is read as zeros.
-            for mapped in self._mapped:
-                if mapped.first < stop and mapped.last >= start:
-                    for path in mapped.files:
-                        held.open(path)
-            if held.files:
+            for path in files:
+                held.open(path)
+            if files:
                 held.check_room()
             dataset = self.dataset
             found: NDArray[Any] = (dataset.asstr("utf-8") if self._is_text else dataset)[rows]

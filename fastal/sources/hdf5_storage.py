@@ -21,7 +21,7 @@ from fastal.sources.location import Location
 _MOST_LINKS = 16  # as libhdf5 has it
 _MOST_HELD = 16  # source files that are open at a time, where they are checked one by one
 _SPARE = 4  # descriptors: libhdf5 takes one at a time, other threads may take some
-_MOST_PIECES = 1 << 20  # of a virtual dataset; each takes memory when they are put together
+_MOST_PIECES = 1 << 13  # of a virtual dataset; libhdf5 takes time that grows with their square
 
 _Key = tuple[Path, int]  # a dataset: its file, and where in it
 
@@ -266,23 +266,17 @@ def _n_mapped(dataset: Any, sources: list[Any]) -> int:
     """How many values of a virtual dataset have a source, whether that is there or not."""
     from h5py import h5s
 
-    n_pieces, union = 0, None
+    n_pieces = sum(
+        _n_pieces(space) for source in sources for space in (source.vspace, source.src_space)
+    )
+    if n_pieces > 2 * _MOST_PIECES:
+        raise ValueError(
+            f"this virtual dataset has over {_MOST_PIECES:,} pieces, too many for libhdf5"
+        )
+    union = None
     for space in (source.vspace for source in sources):
         if space.get_select_type() == h5s.SEL_ALL:
             return int(dataset.size)
-        if space.is_regular_hyperslab():
-            _, strides, counts, blocks = space.get_regular_hyperslab()
-            if h5s.UNLIMITED in (*counts, *blocks):
-                raise ValueError(
-                    "this virtual dataset grows with its sources, so a missing one cannot be told; "
-                    "give it a fixed size, or name its sources as the pool"
-                )
-            sizes = zip(strides, counts, blocks, strict=True)
-            n_pieces += math.prod(count for stride, count, block in sizes if stride != block)
-        else:
-            n_pieces += space.get_select_hyper_nblocks()
-        if n_pieces > _MOST_PIECES:
-            raise ValueError(f"this virtual dataset has more than {_MOST_PIECES:,} pieces")
         if union is None:
             union = space.copy()
         else:
@@ -292,6 +286,24 @@ def _n_mapped(dataset: Any, sources: list[Any]) -> int:
     if any(last >= n for last, n in zip(union.get_select_bounds()[1], dataset.shape, strict=True)):
         raise ValueError("this virtual dataset has sources beyond its end")
     return int(union.get_select_npoints())
+
+
+def _n_pieces(space: Any) -> int:
+    """How many boxes a selection consists of, apart from its first one."""
+    from h5py import h5s
+
+    if space.get_select_type() != h5s.SEL_HYPERSLABS:
+        return 0
+    if not space.is_regular_hyperslab():
+        return int(space.get_select_hyper_nblocks()) - 1
+    _, strides, counts, blocks = space.get_regular_hyperslab()
+    if h5s.UNLIMITED in (*counts, *blocks):
+        raise ValueError(
+            "this virtual dataset grows with its sources, so a missing one cannot be told; "
+            "give it a fixed size, or name its sources as the pool"
+        )
+    sizes = zip(strides, counts, blocks, strict=True)
+    return int(math.prod(count for stride, count, block in sizes if stride != block)) - 1
 
 
 def _chunks(dataset: Any) -> NDArray[np.int64]:
