@@ -67,9 +67,10 @@ class ArrayFile(ABC):
                         f"{file}: {name!r} has shape {tuple(arrays[name].shape)}, wanted one value "
                         f"for each of {self.n_rows} rows"
                     )
-                self.kinds[name] = labels.kind_of_array(
-                    f"{file}: {name!r}", arrays[name].dtype, are_groups=name != columns.ids
-                )
+                if self.n_rows:  # without rows, libraries choose a dtype
+                    self.kinds[name] = labels.kind_of_array(
+                        f"{file}: {name!r}", arrays[name].dtype, are_groups=name != columns.ids
+                    )
 
     @abstractmethod
     def _arrays(self) -> AbstractContextManager[Mapping[str, Any]]:
