@@ -238,7 +238,7 @@ def test_folders_that_cannot_be(job, tmp_path):
         pytest.skip("mounting is not permitted")
     try:
         done = job.run()  # says so at the beginning, and not when there is something to save
-        assert done == (2, "", f"Error: checkpoint: {job.saved} cannot be written to\n")
+        assert done == (2, "", f"Error: --checkpoint: {job.saved} cannot be written to\n")
         job.out = job.saved / "out.csv"
         job.saved = tmp_path / "saved"
         assert job.run() == (2, "", f"Error: {job.out.parent}: cannot be written to\n")

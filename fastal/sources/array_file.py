@@ -80,7 +80,7 @@ class ArrayFile(ABC):
                         f"for each of {self.n_rows} rows"
                     )
                 self._check(arrays[name])
-                if self.n_rows:  # of no labels, the dtype says nothing
+                if self.n_rows:  # without rows, libraries choose a dtype
                     self.kinds[name] = labels.kind_of_array(
                         f"{file}: {name!r}", arrays[name].dtype, are_groups=name != columns.ids
                     )

@@ -62,6 +62,8 @@ def of_array(name: str, stored: Any) -> NDArray[Any]:
         ValueError: what is stored as text is none; the message begins with `name`.
     """
     values: NDArray[Any] = np.asarray(stored)
+    if not values.size:  # of a dtype that a library chose
+        return np.empty(values.shape, np.int64)
     if values.dtype.kind == "S":
         try:
             return np.char.decode(values, "utf-8")
