@@ -57,8 +57,8 @@ def warn_of(picks: Picks, reducer: Any) -> None:
     if len(found):
         named = ", ".join(map(str, found[:NAMED_ROWS].tolist()))
         _log.warning(
-            "%d of %d picks have the score of a row of %s, as padding and failed items are: rows "
-            "%s%s. Rows of NaN are left out with on_invalid='skip'",
+            "%d of %d picks have the score of a row of %s, such as padding or a failed item: rows "
+            "%s%s. Make such rows NaN, and on_invalid='skip' leaves them out",
             len(found), len(rows), blank.rows, named, ", ..." if len(found) > NAMED_ROWS else "",
         )  # fmt: skip
 

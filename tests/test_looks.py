@@ -26,11 +26,11 @@ def messages(caplog):
 @pytest.mark.parametrize(
     ("x", "kind", "says"),
     [
-        (LOGITS, "probs", "as logits have: kind='logits'?"),
-        (np.abs(LOGITS), "probs", "as logits have: kind='logits'?"),
-        (np.log(PROBS), "probs", "as log-probabilities have: kind='log_probs'?"),
-        (SIGMOIDS, "probs", "as independent probabilities have, one for each label: sigmoids?"),
-        (100 * PROBS, "probs", "sums from 100 to 100: parts of a whole? divide them by it"),
+        (LOGITS, "probs", "as logits have (kind='logits')"),
+        (np.abs(LOGITS), "probs", "as logits have (kind='logits')"),
+        (np.log(PROBS), "probs", "as log-probabilities have (kind='log_probs')"),
+        (SIGMOIDS, "probs", "as sigmoids of several labels have"),
+        (100 * PROBS, "probs", "sums from 100 to 100, as parts of a whole have: divide"),
         (0 * PROBS, "probs", "they are all zeros"),
         (0 * PROBS + np.nan, "probs", "they have no finite value"),
         (0 * PROBS + np.nan, "logits", "they have no finite value"),
@@ -72,7 +72,7 @@ def test_logits_that_are_probabilities_are_told(backend, caplog):
     ):  # fmt: skip
         found = torch.tensor(x, device=backend[1])
         fastal.select([found, found], 3, backend=backend[0])
-        said = [message for message in messages(caplog) if "kind='probs'" in message]
+        said = [message for message in messages(caplog) if "(kind='probs')" in message]
         assert len(said) == is_told
     fastal.score(PROBS, kind="probs", backend=backend[0])
     assert not messages(caplog)
