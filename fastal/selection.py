@@ -82,7 +82,8 @@ class Selector:
         kind: what the chunks hold: "logits", "probs" or "log_probs". Never guessed.
         on_invalid: "raise" stops at the first chunk with an invalid row, with the state as it was
             before the chunk; "skip" leaves such rows out and counts them. Invalid are rows with
-            NaN, +inf or no finite value, and probabilities below 0 or not summing to 1.
+            NaN, +inf or no finite value, and probabilities below 0 or not summing to 1 (within
+            rounding, see `score`).
         backend: "auto", "triton", "native" or "torch"; see `fastal.backend_reasons`.
         noise: None picks the k best. "power", "softmax" and "softrank" draw k rows, better ones
             more likely, so that a batch is less of one sort (see `fastal.noise`). The picks have

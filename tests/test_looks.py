@@ -102,16 +102,16 @@ def test_selections_that_come_out_empty_say_so(caplog, tmp_path):
 
 
 @pytest.mark.parametrize("by", ["least_confidence", "margin", "ratio", "entropy"])
-@pytest.mark.parametrize("n_classes", [2, 5, 49, 300, 1000])
+@pytest.mark.parametrize("n_classes", [2, 49, 300])
 def test_picks_of_rows_of_equal_values_are_told(backend, caplog, by, n_classes):
-    x = torch.randn(200, n_classes, generator=torch.Generator().manual_seed(0)) * 3
-    x[[3, 60, 190]] = torch.tensor([-100.0, 0.0, 7.5])[:, None]
+    x = torch.randn(40, n_classes, generator=torch.Generator().manual_seed(0)) * 3
+    x[[3, 20, 39]] = torch.tensor([-100.0, 0.0, 7.5])[:, None]
     picks = fastal.select(x, 5, by, backend=backend[0])
-    assert set(picks.rows.tolist()) >= {3, 60, 190}
+    assert set(picks.rows.tolist()) >= {3, 20, 39}
     (said,) = messages(caplog)
     assert said.startswith("3 of 5 picks have the score of a row of equal values")
-    assert set(map(int, re.search(r"rows ([\d, ]+)\.", said)[1].split(", "))) == {3, 60, 190}
-    x[[3, 60, 190]] = torch.nan
+    assert set(map(int, re.search(r"rows ([\d, ]+)\.", said)[1].split(", "))) == {3, 20, 39}
+    x[[3, 20, 39]] = torch.nan
     fastal.select(x, 5, by, backend=backend[0], on_invalid="skip")
     assert not messages(caplog)
 
