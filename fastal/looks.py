@@ -26,14 +26,14 @@ def looks_of(x: Tensor, kind: str) -> str:
     span = f"values from {least:.3g} to {most:.3g}"
     if least < 0:
         if _is_1(x.exp().sum(1)):
-            return f"they have {span}, as log-probabilities have: kind='log_probs'?"
-        return f"they have {span}, as logits have: kind='logits'?"
+            return f"they have {span}, as log-probabilities have (kind='log_probs')"
+        return f"they have {span}, as logits have (kind='logits')"
     found = f"they have {span} and sums from {float(sums.min()):.3g} to {float(sums.max()):.3g}"
     if most <= 1:
-        return f"{found}, as independent probabilities have, one for each label: sigmoids?"
+        return f"{found}, as sigmoids of several labels have"
     if _is_1(sums / sums[0]):
-        return f"{found}: parts of a whole? divide them by it"
-    return f"{found}, as logits have: kind='logits'?"
+        return f"{found}, as parts of a whole have: divide them by it"
+    return f"{found}, as logits have (kind='logits')"
 
 
 def are_probabilities(x: Tensor) -> bool:

@@ -202,7 +202,7 @@ class Scorer:
         elif self.kind == "logits" and are_probabilities(chunk.x[:LOOKED_AT]):
             _log.warning(
                 "logits: the first rows have values from 0 to 1 that sum to 1, as probabilities "
-                "have: kind='probs'?"
+                "have (kind='probs')"
             )
 
     def _looks_of(self, chunk: Chunk, invalid: Tensor) -> str:

@@ -57,8 +57,8 @@ def warn_of(picks: Picks, reducer: Any) -> None:
     if len(found):
         named = ", ".join(map(str, found[:NAMED_ROWS].tolist()))
         _log.warning(
-            "%d of %d picks have the score of a row of %s, as padding and failed items are: rows "
-            "%s%s. Rows of NaN are left out with on_invalid='skip'",
+            "%d of %d picks have the score of a row of %s, such as padding or a failed item: rows "
+            "%s%s. Make such rows NaN, and on_invalid='skip' leaves them out",
             len(found), len(rows), blank.rows, named, ", ..." if len(found) > NAMED_ROWS else "",
         )  # fmt: skip
 
@@ -82,7 +82,8 @@ class Selector:
         kind: what the chunks hold: "logits", "probs" or "log_probs". Never guessed.
         on_invalid: "raise" stops at the first chunk with an invalid row, with the state as it was
             before the chunk; "skip" leaves such rows out and counts them. Invalid are rows with
-            NaN, +inf or no finite value, and probabilities below 0 or not summing to 1.
+            NaN, +inf or no finite value, and probabilities below 0 or not summing to 1 (within
+            rounding, see `score`).
         backend: "auto", "triton", "native" or "torch"; see `fastal.backend_reasons`.
         noise: None picks the k best. "power", "softmax" and "softrank" draw k rows, better ones
             more likely, so that a batch is less of one sort (see `fastal.noise`). The picks have

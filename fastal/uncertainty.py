@@ -86,8 +86,9 @@ def select(
 
     Args:
         pool: [N, C] array in memory; a file, a folder, a glob or a list of these (rows are numbered
-            across files in path order); an iterable of [n, C] arrays; or what `open_pool` returned,
-            which says which arrays of files are meant, and where their ids are.
+            across files in path order); an iterable of [n, C] arrays, such as `predictions`; or
+            what `open_pool` returned, which says which arrays of files are meant, and where their
+            ids are.
         k: how many rows to pick, at least 1; k >= N picks every valid row. None: as many as
             `per_group` says.
         by: "least_confidence", "margin", "ratio" or "entropy" (see `score`); a measure of
@@ -112,7 +113,8 @@ def select(
 
     Returns:
         Picks, best first, ties to the lower row number; arrays of the kind of the pool, NumPy for
-        files.
+        files. A warning is logged if nothing was picked, if picks have the score of a row of equal
+        values (padding, failed items), and if logits look like probabilities.
 
     Raises:
         InvalidRows: with on_invalid="raise", naming rows by their numbers in the pool and, for

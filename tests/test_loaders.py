@@ -236,9 +236,11 @@ def test_pools_of_which_it_cannot_be_told_what_is_meant():
         ({logits}, "got set"),
         ((logits, onehot), "pool: a tuple of 2 "),
         (Output(logits, onehot), "pool: a tuple of 2 "),
-        ([logits, onehot], "chunk 0 is torch.float32, chunk 1 torch.int64"),
-        ([logits, onehot.double()], "chunk 1 torch.float64"),
+        ([logits, onehot], "chunk 0 is float32, chunk 1 int64"),
+        ([logits, onehot.double()], "chunk 1 float64"),
     ):
         with pytest.raises(TypeError, match=says):
             fastal.select(pool, 3)
     assert fastal.select([logits[:20], logits[20:]], 5, "margin").rows.tolist() == WANT
+    other = logits[20:].numpy().astype(">f4")
+    assert fastal.select([logits[:20], other], 5, "margin").rows.tolist() == WANT

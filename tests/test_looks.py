@@ -26,11 +26,11 @@ def messages(caplog):
 @pytest.mark.parametrize(
     ("x", "kind", "says"),
     [
-        (LOGITS, "probs", "as logits have: kind='logits'?"),
-        (np.abs(LOGITS), "probs", "as logits have: kind='logits'?"),
-        (np.log(PROBS), "probs", "as log-probabilities have: kind='log_probs'?"),
-        (SIGMOIDS, "probs", "as independent probabilities have, one for each label: sigmoids?"),
-        (100 * PROBS, "probs", "sums from 100 to 100: parts of a whole? divide them by it"),
+        (LOGITS, "probs", "as logits have (kind='logits')"),
+        (np.abs(LOGITS), "probs", "as logits have (kind='logits')"),
+        (np.log(PROBS), "probs", "as log-probabilities have (kind='log_probs')"),
+        (SIGMOIDS, "probs", "as sigmoids of several labels have"),
+        (100 * PROBS, "probs", "sums from 100 to 100, as parts of a whole have: divide"),
         (0 * PROBS, "probs", "they are all zeros"),
         (0 * PROBS + np.nan, "probs", "they have no finite value"),
         (0 * PROBS + np.nan, "logits", "they have no finite value"),
@@ -72,7 +72,7 @@ def test_logits_that_are_probabilities_are_told(backend, caplog):
     ):  # fmt: skip
         found = torch.tensor(x, device=backend[1])
         fastal.select([found, found], 3, backend=backend[0])
-        said = [message for message in messages(caplog) if "kind='probs'" in message]
+        said = [message for message in messages(caplog) if "(kind='probs')" in message]
         assert len(said) == is_told
     fastal.score(PROBS, kind="probs", backend=backend[0])
     assert not messages(caplog)
@@ -102,16 +102,16 @@ def test_selections_that_come_out_empty_say_so(caplog, tmp_path):
 
 
 @pytest.mark.parametrize("by", ["least_confidence", "margin", "ratio", "entropy"])
-@pytest.mark.parametrize("n_classes", [2, 5, 49, 300, 1000])
+@pytest.mark.parametrize("n_classes", [2, 49, 300])
 def test_picks_of_rows_of_equal_values_are_told(backend, caplog, by, n_classes):
-    x = torch.randn(200, n_classes, generator=torch.Generator().manual_seed(0)) * 3
-    x[[3, 60, 190]] = torch.tensor([-100.0, 0.0, 7.5])[:, None]
+    x = torch.randn(40, n_classes, generator=torch.Generator().manual_seed(0)) * 3
+    x[[3, 20, 39]] = torch.tensor([-100.0, 0.0, 7.5])[:, None]
     picks = fastal.select(x, 5, by, backend=backend[0])
-    assert set(picks.rows.tolist()) >= {3, 60, 190}
+    assert set(picks.rows.tolist()) >= {3, 20, 39}
     (said,) = messages(caplog)
     assert said.startswith("3 of 5 picks have the score of a row of equal values")
-    assert set(map(int, re.search(r"rows ([\d, ]+)\.", said)[1].split(", "))) == {3, 60, 190}
-    x[[3, 60, 190]] = torch.nan
+    assert set(map(int, re.search(r"rows ([\d, ]+)\.", said)[1].split(", "))) == {3, 20, 39}
+    x[[3, 20, 39]] = torch.nan
     fastal.select(x, 5, by, backend=backend[0], on_invalid="skip")
     assert not messages(caplog)
 

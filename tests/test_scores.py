@@ -230,7 +230,7 @@ def test_rounded_probabilities_are_valid(backend):
         assert not scored(x.to(dtype), backend, kind="probs").entropy.isnan().any()
 
 
-@pytest.mark.parametrize("n_classes", [2, 3, 7, 10, 32, 33, 64, 65, 200, 257, 1000, 5000])
+@pytest.mark.parametrize("n_classes", [2, 3, 10, 33, 64, 65, 257, 5000])
 def test_probabilities_within_rounding_of_0_and_1_are_valid(backend, n_classes):
     """As float32 leaves of 1 - p, of a product, of a division: they count as 0, their sum as 1."""
     rng = np.random.default_rng(n_classes)
@@ -249,7 +249,7 @@ def test_probabilities_within_rounding_of_0_and_1_are_valid(backend, n_classes):
         assert_scores(scored(x, backend, kind="probs"), truth)
 
 
-@pytest.mark.parametrize("n_classes", [2, 10, 33, 64, 65, 130, 257, 1000])
+@pytest.mark.parametrize("n_classes", [2, 10, 33, 65, 257])
 def test_a_lone_negative_probability_is_seen_wherever_it_is(backend, n_classes):
     x = torch.zeros(n_classes - 1, n_classes)
     x[:, -1] = 1

@@ -68,7 +68,9 @@ def logits_of(output: Any, name: str) -> Any:
 
 
 def _check_alike(chunks: list[Any]) -> None:
-    dtypes = [str(x.dtype) if hasattr(x, "dtype") else "" for x in chunks]
+    # "float32", whether NumPy, torch or another library says it.
+    of = [getattr(x, "dtype", "") for x in chunks]
+    dtypes = [getattr(dtype, "name", str(dtype).removeprefix("torch.")) for dtype in of]
     for number, dtype in enumerate(dtypes):
         if dtype != dtypes[0]:
             raise TypeError(

@@ -61,7 +61,7 @@ def _called(model: Any, batch: Any) -> Any:
     def moved(x: Any) -> Any:
         return x.to(device, non_blocking=True) if isinstance(x, Tensor) and device else x
 
-    given = batch[0] if isinstance(batch, (tuple, list)) else batch
+    given = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
     try:
         if isinstance(given, Mapping):
             return model(**{name: moved(x) for name, x in given.items()})
