@@ -62,6 +62,18 @@ def regimes(n_classes, dtype):
     return torch.stack(rows).to(dtype)
 
 
+def far_apart(n_classes, dtype, kind="logits"):
+    """Rows with a maximum 80 to 104 above all else: terms are subnormal, the scores mostly not."""
+    generator = torch.Generator().manual_seed(n_classes)
+    gaps = torch.arange(80, 105, 1 if n_classes < 100 else 3) if n_classes < 10_000 else [98, 90]
+    gaps = torch.as_tensor(gaps, dtype=torch.float64)
+    below = torch.rand(len(gaps), 12, generator=generator, dtype=torch.float64)
+    below *= torch.arange(len(gaps))[:, None] % 3  # a third of the rows tie but for the maximum
+    x = -gaps[:, None] - below[:, torch.randint(12, (n_classes,), generator=generator)]
+    x[:, n_classes // 2] = 0
+    return (x.exp() if kind == "probs" else x).to(dtype)
+
+
 def layouts(matrix):
     """The same matrix under every kind of stride, by name."""
     n_rows, n_classes = matrix.shape

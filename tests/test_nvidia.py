@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.matrices import INVALID, INVALID_PROBS, KERNEL_DTYPES, ON_GPU, regimes
+from tests.matrices import INVALID, INVALID_PROBS, KERNEL_DTYPES, ON_GPU, far_apart, regimes
 from tests.oracle import assert_scores, definitions, definitions_to_any_digit
 
 pytestmark = pytest.mark.skipif(ON_GPU, reason="imitates what is there")
@@ -57,6 +57,15 @@ def test_gaps(scored, n_classes, dtype):
     x[:, 0] = gaps
     x[:, 1] -= torch.rand(len(gaps), generator=torch.Generator().manual_seed(0))
     assert_scores(scored(x.to(dtype)), definitions_to_any_digit(x.to(dtype)))
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 40, 1000])
+@pytest.mark.parametrize("kind", ["logits", "probs"])
+def test_many_terms_too_small_for_float32(scored, n_classes, kind):
+    for dtype in KERNEL_DTYPES if kind == "logits" else KERNEL_DTYPES[1:]:
+        x = far_apart(n_classes, dtype, kind)
+        truth = definitions_to_any_digit(x if kind == "logits" else x.double().log())
+        assert_scores(scored(x, kind, pairs=n_classes > 32), truth)
 
 
 @pytest.mark.parametrize("n_classes", [2, 10, 40, 1000])

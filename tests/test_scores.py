@@ -1,5 +1,6 @@
 """The accuracy contract: every score, backend, dtype, regime and layout against the definitions."""
 
+import functools
 import importlib
 import math
 
@@ -8,7 +9,17 @@ import pytest
 import torch
 
 import fastal
-from tests.matrices import CLASSES, DTYPES, INVALID, INVALID_PROBS, KERNEL_DTYPES, layouts, regimes
+from fastal.scores import FORMULAS, Statistics
+from tests.matrices import (
+    CLASSES,
+    DTYPES,
+    INVALID,
+    INVALID_PROBS,
+    KERNEL_DTYPES,
+    far_apart,
+    layouts,
+    regimes,
+)
 from tests.oracle import assert_scores, definitions, definitions_to_any_digit, of_probabilities
 
 MUNRO = [0.0321, 0.6439, 0.0871, 0.2369]
@@ -50,6 +61,38 @@ def test_confidence_beyond_float64(backend):
         for dtype in dtypes(backend[0]):
             truth = definitions_to_any_digit(x.to(dtype))
             assert_scores(scored(x.to(dtype), backend), truth)
+
+
+@functools.cache
+def far(n_classes, dtype, kind):
+    x = far_apart(n_classes, dtype, "probs" if kind == "probs" else "logits")
+    if kind == "huge logits":  # which the kernels for GPUs sum apart
+        x = (x.double() + (40_000 if dtype == torch.float16 else 1.5 * 2**19)).to(dtype)
+    return x, exactly(x, kind)
+
+
+@pytest.mark.parametrize("kind", ["logits", "huge logits", "probs"])
+@pytest.mark.parametrize("n_classes", [2, 3, 31, 33, 257, 1001, 262_144])
+def test_many_terms_too_small_for_float32(backend, n_classes, kind):
+    """Each is below 1.2e-38, where float32 has few digits or none, and their sum is not."""
+    if backend[0] == "triton" and n_classes > 10_000 and kind == "huge logits":
+        pytest.skip("its second look takes the interpreter long, and knows no number of classes")
+    for dtype in dtypes(backend[0]):
+        if dtype != torch.float16 or kind != "probs":  # whose smallest number is 6e-8
+            x, truth = far(n_classes, dtype, kind)
+            assert_scores(scored(x, backend, kind=kind.removeprefix("huge ")), truth)
+
+
+@pytest.mark.parametrize("n_classes", [2, 5, 300])
+def test_scores_fall_as_the_maximum_rises(backend, n_classes):
+    """Down to 0, however small they are."""
+    gaps = torch.cat([torch.arange(60, 130), torch.tensor([200, 1e4, 1e30, math.inf])])
+    for dtype in dtypes(backend[0]):
+        x = -gaps[:, None].expand(-1, n_classes).to(dtype)
+        x = torch.cat([torch.zeros_like(x[:, :1]), x[:, 1:]], 1)
+        for values in scored(x, backend):
+            assert (values.diff() <= 0).all()
+            assert values[-1] == 0
 
 
 def hexadecimal(*values):
@@ -302,6 +345,25 @@ def test_wrong_formulas_are_caught(index):
     scores[index] = textbook_in_float32(x)[index].clamp(0, 1)
     with pytest.raises(AssertionError):
         assert_scores(scores, truth)
+
+
+@pytest.mark.parametrize("n_classes", [1001, 262_144])
+def test_a_subnormal_factor_is_caught(n_classes):
+    """Sums relative to the runner-up, times e^(its distance to the maximum)."""
+
+    def in_two_steps(dtype):
+        maximum, second = x.topk(2).values.unbind(1)
+        d = (x.minimum(second[:, None]) - second[:, None]).double()
+        factor = torch.exp((second - maximum).to(dtype)).double()
+        rest, moment = d.exp().sum(1) - 1, (d * d.exp()).sum(1)
+        moment += (second - maximum) * rest
+        s = Statistics(rest * factor, factor, moment * factor, n_classes)
+        return [formula(s) for formula in FORMULAS.values()]
+
+    x, truth = far(n_classes, torch.float32, "logits")
+    assert_scores(in_two_steps(torch.float64), truth)
+    with pytest.raises(AssertionError):
+        assert_scores(in_two_steps(torch.float32), truth)
 
 
 def test_a_float16_sum_is_caught():

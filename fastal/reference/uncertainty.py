@@ -24,7 +24,7 @@ _LEAST_PROB = -1e-3
 # lone row in another than one of many. Blocks are padded to these sizes, so that no row's score
 # depends on where its block ends.
 _TURNED_MULTIPLE, _FEWEST_ROWS = 128, 2
-# A smaller tail in float32 may have lost digits: its terms may be subnormal, each off by 2^-150.
+# A float32 tail below this may have lost digits: its terms may be subnormal, each off by 2^-150.
 _FAR = 2.0**-90
 
 # Where torch calls MKL for these, the first call in a process must not come from several threads:
@@ -132,13 +132,13 @@ def _statistics(block: Tensor, buffers: Tensor, kind: str, with_moment: bool) ->
 
 
 def _sum_again(block: Tensor, s: Statistics, kind: str) -> None:
-    """Corrects the statistics of rows whose maximum is so far up that other terms are subnormal.
+    """Replaces the statistics of rows whose terms are subnormal beside that of the maximum.
 
-    Sums the terms relative to the runner-up, which is no maximum there. Its distance to the maximum
-    enters in two halves, so that no factor is subnormal either. Rows of tail 0 stay: the classes
-    that they have are ruled out, or their scores are below 1e-38.
+    Their sums are taken relative to the runner-up, which is below the maximum there. The distance
+    between the two enters as two factors, so that neither is subnormal. Rows of tail 0 are left
+    alone: all other classes are ruled out, or the scores are below 1e-38.
     """
-    if s.tail.amin() >= _FAR:  # as a rule; of NaN it is not
+    if s.tail.amin() >= _FAR:  # the usual case; NaN goes on
         return
     rows = ((s.tail > 0) & (s.tail < _FAR)).nonzero()[:, 0]
     if not len(rows):
@@ -147,7 +147,7 @@ def _sum_again(block: Tensor, s: Statistics, kind: str) -> None:
     x = block[rows].to(s.tail.dtype)
     maximum = x.amax(1, keepdim=True)
     second = x.where(x < maximum, -math.inf).amax(1, keepdim=True)
-    x = x.minimum(second)  # the maximum's own term is 1 now, in the moment 0
+    x = x.minimum(second)  # the maximum's own term becomes 1, and 0 in the moment
     if kind == "probs":
         e = x.clamp_(min=0).div_(second)
         d = e.log().clamp_(min=-128.0)

@@ -23,6 +23,7 @@ def statistics(a, r, m, s, t, tolerance, IS_PROBS: tl.constexpr):
     if IS_PROBS:
         is_valid = (tl.abs(a + s - 1.0) <= tolerance) & (m >= LEAST)
         r = tl.maximum(r, 0.0)
+        # e^(x - a) is p / a; t is 2^64 times what it stands for.
         s, r, t = s / a, r / a, (t * (LN_2 * TWO_TO_MINUS_64) - tl.log(a) * s) / a
     else:
         is_valid = tl.abs(a) < float("inf")
