@@ -34,9 +34,11 @@ def main() -> int:
     from benchmarks.gpu.report import report
 
     found = check_everything(options)
-    if options.out:
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
-    print(report(found))
+    try:
+        if options.out:
+            options.out.write_text(json.dumps(found, indent=1) + "\n")
+    finally:
+        print(report(found))
     return 0 if found["passed"] else 1
 
 
@@ -48,15 +50,21 @@ def arguments() -> argparse.Namespace:
         "--limit", type=float, metavar="SECONDS", help="end by then: 290, or 120 with --quick"
     )
     parser.add_argument("--step", metavar="STEPS", help="only these, in this process: picks,large")
-    parser.add_argument("--classes", help="numbers of classes for the correctness step: 2,10,1000")
+    parser.add_argument(
+        "--classes", type=numbers, help="class counts for the correctness step: 2,10,1000"
+    )
     parser.add_argument("--backend", default="triton", choices=("triton", "torch"))
     parser.add_argument("--device", default="cuda", help="cpu: for developers; interprets")
     parser.add_argument("--seconds", type=float, default=600, help="the time that a step has")
     options = parser.parse_args()
     if options.out and not options.out.absolute().parent.is_dir():
         parser.error(f"--out: there is no folder {options.out.absolute().parent}")
-    options.classes = tuple(map(int, options.classes.split(","))) if options.classes else None
     return options
+
+
+def numbers(given: str) -> tuple[int, ...]:
+    """Numbers with commas."""
+    return tuple(map(int, given.split(",")))
 
 
 if __name__ == "__main__":
