@@ -16,10 +16,14 @@ def members_of(file: BinaryIO) -> zipfile.ZipFile:
     """The archive in a file. It may hold several members of one name.
 
     Raises:
-        ValueError: its directory is too long.
+        ValueError: its directory is too long; or it is not all of the file.
         zipfile.BadZipFile: it is no archive.
     """
-    return zipfile.ZipFile(cast("BinaryIO", _Bounded(file)))
+    archive = zipfile.ZipFile(cast("BinaryIO", _Bounded(file)))
+    first = min((member.header_offset for member in archive.infolist()), default=0)
+    if first:
+        raise ValueError(f"{first:,} bytes come before its members: several archives in one file?")
+    return archive
 
 
 def check_once(file: Location, names: Iterable[str]) -> None:

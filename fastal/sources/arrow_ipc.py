@@ -198,6 +198,8 @@ def _to_its_end(stream: Any, source: Any) -> Iterator[Any]:
     source.seek(max(0, source.tell() - len(_END)))
     if source.read(len(_END)) != _END:
         raise ValueError("the stream ends without its end mark")
+    if source.read(1):
+        raise ValueError("something follows the stream: several in one file?")
 
 
 def _as_many(stream: Any, n_batches: int) -> Iterator[Any]:

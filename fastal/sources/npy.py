@@ -87,9 +87,10 @@ def mapped(location: Location, first: int = 0, n_bytes: int | None = None) -> ND
     with location.path.open("rb") as file:
         file.seek(first)
         header = header_of(file, location.dtype)
+        size = math.prod(header.shape) * header.dtype.itemsize
         if n_bytes is None:
             n_bytes = file.seek(0, 2) - first
-        size = math.prod(header.shape) * header.dtype.itemsize
+            _check_last(header.offset + size, n_bytes)
         if header.offset + size > n_bytes:
             raise ValueError(
                 f"the header says {size:,} bytes of {header.dtype} {header.shape}, "
@@ -128,6 +129,7 @@ class StreamedArray:
         mapped: Callable[[], NDArray[Any]] | None = None,
     ) -> None:
         self.file = file
+        is_last = n_bytes is None
         if n_bytes is None:
             n_bytes = file.seek(0, 2) - first
         file.seek(first)
@@ -140,6 +142,8 @@ class StreamedArray:
         self.end = header.offset + size
         if self.end > n_bytes:
             raise ValueError(f"the header says {self.end:,} bytes, {n_bytes:,} are there")
+        if is_last:
+            _check_last(self.end, n_bytes)
         if self._is_apart and mapped is None and size > _MOST_IN_MEMORY:
             raise ValueError(
                 f"an array in Fortran order that is compressed or behind a URL is read into "
@@ -168,3 +172,12 @@ class StreamedArray:
         if self.file.readinto(found.reshape(-1).view(np.uint8)) != found.nbytes:  # type: ignore[attr-defined]
             raise ValueError(f"it ends before byte {first + found.nbytes:,}")
         return found
+
+
+def _check_last(end: int, n_bytes: int) -> None:
+    """ValueError where something follows an array: np.save called twice on one open file, say."""
+    if end < n_bytes:
+        raise ValueError(
+            f"{n_bytes - end:,} bytes follow its array: wanted one array a file; np.savez stores "
+            "several"
+        )
