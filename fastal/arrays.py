@@ -44,8 +44,9 @@ def as_tensor(x: Any, name: str) -> Tensor:
 def traceable(x: Any, name: str) -> Tensor:
     """As `as_tensor`, also where there is no memory yet: for operators that are recorded."""
     if isinstance(x, Tensor):
-        if x.layout != torch.strided or x.device.type == "meta":
-            raise TypeError(f"{name}: wanted a dense tensor, got {x.layout} on {x.device}")
+        if x.layout != torch.strided or x.device.type == "meta" or x.is_nested:
+            kind = "nested" if x.is_nested else x.layout
+            raise TypeError(f"{name}: wanted a dense tensor, got {kind} on {x.device}")
         return x.detach().resolve_conj().resolve_neg()  # bits that raw memory does not show
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name}: masked arrays are ambiguous here; fill them with NaN first")

@@ -8,10 +8,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fastal.job import How, Job
+from fastal.picked import warn_of
 from fastal.picks_files import PICKS_SUFFIXES, write_picks
 from fastal.progress import is_terminal
 from fastal.score_writer import CsvSink, NpySink, ScoreWriter, Written
-from fastal.selection import Picks, warn_of
+from fastal.selection import Picks
 from fastal.sources.files import Files
 from fastal.target import Target
 from fastal.uncertainty import selector_for, with_ids
@@ -68,7 +69,7 @@ def picks_to_file(
     with Job(command, pool, target, arguments, how or How()) as job:
         picks = with_ids(job.run(reducer, passes=passes), pool)
         put_picks(target, picks)
-        warn_of(picks, reducer)
+        warn_of(picks, reducer, pool)
         job.finish(invalid=picks.invalid, backend=reducer.backend_used)
     return picks
 

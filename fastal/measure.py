@@ -6,11 +6,17 @@ from torch import Tensor
 
 
 class Blank(NamedTuple):
-    """The scores, from least to most, that rows have which hold nothing, and what such rows are."""
+    """How rows that hold nothing, as padding and failed items do, are known.
+
+    Attributes:
+        least: the least score that they have.
+        most: the largest.
+        value: what all of their values are; None: any, but all the same.
+    """
 
     least: float
     most: float
-    rows: str
+    value: float | None
 
 
 @runtime_checkable

@@ -153,6 +153,8 @@ def gathered(source: Source, taken: Callable[[Any], Tensor]) -> list[tuple[int, 
 
 
 def _chunk_rows(source: Source, chunk_bytes: int | None) -> int:
+    if chunk_bytes is not None and chunk_bytes < 1:
+        raise ValueError(f"chunk_bytes: wanted at least 1, got {chunk_bytes}")
     n_bytes = chunk_bytes or (_IN_PLACE_BYTES if source.in_place else _CHUNK_BYTES)
     rows = min(_MOST_ROWS, max(1, n_bytes // max(source.row_bytes or 0, _LEAST_ROW_BYTES)))
     return rows if rows < ALIKE else rows - rows % ALIKE

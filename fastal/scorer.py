@@ -27,7 +27,7 @@ _Update = TypeVar("_Update", bound=Callable[..., Any])
 _MAX_ROW = 2**63 - 1
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Of rows whose values are all equal, by each named measure: 1 within rounding.
-_EQUAL = Blank(1 - 5e-7, 1.0, "equal values")
+_EQUAL = Blank(1 - 5e-7, 1.0, None)
 _INVALID = {
     "logits": "has NaN, +inf or no finite logit",
     "log_probs": "has NaN, +inf or no finite log-probability",

@@ -1,21 +1,19 @@
 """Selection as a reducer: scores in, the k rows most worth labelling out."""
 
-import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from fastal.arrays import as_tensor, kind_of
-from fastal.errors import NAMED_ROWS, check_another, check_same, restoring
+from fastal.arrays import kind_of
+from fastal.errors import check_another, check_same, restoring
 from fastal.fused_topk import FusedTopK
 from fastal.measure import Blank
 from fastal.noise import Noise
 from fastal.scorer import By, Chunk, Confirm, Scorer, watching
 from fastal.topk import TopK, checked_count
 
-_log = logging.getLogger("fastal")
 _ALL = 2**63 - 1
 
 
@@ -37,30 +35,6 @@ class Picks(NamedTuple):
     ids: Any = None
     invalid: int = 0
     groups: Any = None
-
-
-def warn_of(picks: Picks, reducer: Any) -> None:
-    """Logs what the caller of a selection may not expect: that it is empty, or of blank rows.
-
-    Args:
-        picks: what a reducer ended in.
-        reducer: may have an attribute `blank`, see `fastal.measure.Blank`.
-    """
-    rows, scores = (as_tensor(x, "picks").cpu().numpy() for x in (picks.rows, picks.scores))
-    if not len(rows):
-        why = f"all {picks.invalid:,} rows are invalid" if picks.invalid else "there are no rows"
-        _log.warning("nothing was picked: %s", why)
-    blank = getattr(reducer, "blank", None)
-    if blank is None:
-        return
-    found = rows[(scores >= np.float32(blank.least)) & (scores <= np.float32(blank.most))]
-    if len(found):
-        named = ", ".join(map(str, found[:NAMED_ROWS].tolist()))
-        _log.warning(
-            "%d of %d picks have the score of a row of %s, such as padding or a failed item: rows "
-            "%s%s. Make such rows NaN, and on_invalid='skip' leaves them out",
-            len(found), len(rows), blank.rows, named, ", ..." if len(found) > NAMED_ROWS else "",
-        )  # fmt: skip
 
 
 class Selector:

@@ -8,10 +8,11 @@ import torch
 
 from fastal import ops
 from fastal.arrays import is_traced, kind_of, traceable
+from fastal.picked import warn_of
 from fastal.pipeline import run_resumable
 from fastal.scorer import By, Scorer, described, has_own_name
 from fastal.scores import MEASURES, Scores
-from fastal.selection import Picks, Selector, warn_of
+from fastal.selection import Picks, Selector
 from fastal.sources import PathLike, Source, open_pool
 from fastal.sources.files import Files
 from fastal.sources.grouped import Grouped
@@ -143,7 +144,7 @@ def select(
         selector, source, arguments, chunk_bytes=chunk_bytes or chunk_bytes_for(pool),
         checkpoint=checkpoint, resume=resume, finish=lambda picks: with_ids(picks, opened),
     )  # fmt: skip
-    warn_of(picks, selector)
+    warn_of(picks, selector, opened)
     return picks
 
 

@@ -38,7 +38,7 @@ LAYERS = [
     ["fastal.fused_topk", "fastal.grouped_topk", "fastal.noise", "fastal.ops"],
     ["fastal.selection", "fastal.score_writer", "fastal.sources"],
     ["fastal.checkpoint", "fastal.picks_files", "fastal.shards", "fastal.stratified"],
-    ["fastal.pipeline", "fastal.stages", "fastal.target"],
+    ["fastal.picked", "fastal.pipeline", "fastal.stages", "fastal.target"],
     ["fastal.uncertainty"],
     ["fastal.diversity"],
     ["fastal"],

@@ -109,7 +109,7 @@ def test_picks_of_rows_of_equal_values_are_told(backend, caplog, by, n_classes):
     picks = fastal.select(x, 5, by, backend=backend[0])
     assert set(picks.rows.tolist()) >= {3, 20, 39}
     (said,) = messages(caplog)
-    assert said.startswith("3 of 5 picks have the score of a row of equal values")
+    assert said.startswith("3 of 5 picks are rows of equal values")
     assert set(map(int, re.search(r"rows ([\d, ]+)\.", said)[1].split(", "))) == {3, 20, 39}
     x[[3, 20, 39]] = torch.nan
     fastal.select(x, 5, by, backend=backend[0], on_invalid="skip")
@@ -122,9 +122,23 @@ def test_equal_probabilities_quotas_and_noise(caplog):
     fastal.select(x, 5, kind="probs")
     fastal.select(np.log(x), 5, kind="log_probs", per_group=2, groups="predicted")
     fastal.select(iter([x]), 5, kind="probs", noise="softrank", beta=100)
-    said = messages(caplog)
-    assert len(said) == 3
-    assert all("of 5 picks have the score of a row of equal values" in each for each in said)
+    *read, by_score = messages(caplog)
+    assert len(read) == 2
+    assert all("1 of 5 picks are rows of equal values" in each for each in read)
+    assert "of 5 picks have the score of a row of equal values" in by_score  # which is read once
+
+
+def test_rows_that_score_like_blank_ones_are_none(caplog, tmp_path):
+    tied = np.array([[5, 5, 0, 0], [4, 4, -1, 0], [9, 0, 0, 0]], np.float32)
+    np.save(tmp_path / "tied.npy", tied)
+    nearly = np.array([[1e-4, 0, 0, 0], [9, 0, 0, 0]], np.float32)
+    for pool in (tied, tmp_path / "tied.npy"):
+        for by in ("margin", "ratio"):
+            assert fastal.select(pool, 2, by).scores.tolist() == [1, 1]
+    assert fastal.select(nearly, 1, "entropy").scores[0] > 1 - 1e-6
+    orthogonal = np.array([[0, 5], [5, 1]], np.float32)
+    assert diversity.cluster_outliers(orthogonal, [[1.0, 0.0]] * np.ones((1, 1)), 1).scores[0] == 1
+    assert not messages(caplog)
 
 
 def test_picks_of_rows_of_zeros_are_told(caplog):
@@ -139,10 +153,10 @@ def test_picks_of_rows_of_zeros_are_told(caplog):
     ):
         assert {20, 30} <= set(call().rows.tolist())
         (said,) = messages(caplog)
-        assert said.startswith("2 of 5 picks have the score of a row of zeros")
+        assert said.startswith("2 of 5 picks are rows of zeros")
     diversity.representative(x, training, 200)
     diversity.adaptive_representative(x[:40], training, 40)
-    assert [message.split(" have")[0] for message in messages(caplog)] == [
+    assert [message.split(" are")[0] for message in messages(caplog)] == [
         "2 of 200 picks", "2 of 40 picks",
     ]  # fmt: skip
     diversity.k_center(x, 5, metric="euclidean")

@@ -248,7 +248,7 @@ def test_bad_arguments(arguments, error, words):
         (np.zeros(5), ValueError, r"logits: wanted \[rows, classes\], got shape \(5,\)"),
         (np.zeros((5, 2, 2)), ValueError, r"wanted \[rows, classes\], got shape \(5, 2, 2\)"),
         (np.zeros((5, 1)), ValueError, r"wanted at least 2 classes, got shape \(5, 1\)"),
-        (np.zeros((5, 0)), ValueError, r"wanted at least 2 classes"),
+        (np.zeros((5, 0)), ValueError, r"hold no values|wanted at least 2 classes"),
         (
             np.zeros((5, 2), int),
             TypeError,

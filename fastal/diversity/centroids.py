@@ -130,7 +130,7 @@ class Centroids(Embeddings):
         self.units = units_of(centroids, name)
         self.width = self.units.shape[1]
         self.fast = fast
-        self.blank = Blank(1.0, 1.0, "zeros")
+        self.blank = Blank(1.0, 1.0, 0.0)
 
     def nearest(self, x: Tensor, backend: str) -> tuple[Tensor, Tensor]:
         """`fastal.reference.nearest` by a backend that `fastal.backend.choose` gave."""

@@ -13,9 +13,10 @@ from fastal.diversity.distance import Distance
 from fastal.diversity.per_row import PerRow
 from fastal.errors import check_another, check_same, naming, restoring
 from fastal.measure import Blank
+from fastal.picked import warn_of
 from fastal.pipeline import run_resumable
 from fastal.scorer import Confirm, Scorer, watching
-from fastal.selection import Picks, warn_of
+from fastal.selection import Picks
 from fastal.sources import PathLike, open_pool
 from fastal.sources.files import in_order_of
 from fastal.topk import checked_count
@@ -78,7 +79,7 @@ def k_center(
         reducer, source, arguments, chunk_bytes=chunk_bytes or chunk_bytes_for(pool),
         checkpoint=checkpoint, resume=resume, finish=lambda picks: with_ids(picks, source),
     )  # fmt: skip
-    warn_of(picks, reducer)
+    warn_of(picks, reducer, source)
     return picks
 
 

@@ -35,7 +35,7 @@ class Distance:
         check_choice("metric", metric, METRICS)
         self.offers: tuple[str, ...] = Centroids.offers if metric == "cosine" else ("torch",)
         self.width: int | None = None if centres is None else centres.shape[1]
-        self.blank = Blank(1.0, 1.0, "zeros") if metric == "cosine" else None
+        self.blank = Blank(1.0, 1.0, 0.0) if metric == "cosine" else None
         self._metric = metric
         self._fast = fast
         self.began_from = None if centres is None else digest(centres)

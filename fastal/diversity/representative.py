@@ -11,10 +11,11 @@ from fastal.diversity.centroids import Centroids, digest
 from fastal.diversity.direction import Direction
 from fastal.errors import naming
 from fastal.measure import Blank
+from fastal.picked import warn_of
 from fastal.pipeline import run, run_resumable
 from fastal.reducer import Reducer
 from fastal.reference import unit_rows
-from fastal.selection import Picks, Selector, warn_of
+from fastal.selection import Picks, Selector
 from fastal.sources import PathLike, open_pool
 from fastal.sources.files import in_order_of
 from fastal.stages import Stages
@@ -43,7 +44,7 @@ class Representativeness(Centroids):
                 f"got {training.shape[1]}"
             )
         super().__init__(unit_rows(torch.cat((pool, training))), fast=fast)
-        self.blank = Blank(0.0, 0.0, "zeros")
+        self.blank = Blank(0.0, 0.0, 0.0)
 
     def scores(self, x: Tensor, backend: str) -> Tensor:
         """The scores of rows [n, D], [n] float32; NaN for rows that are not finite."""
@@ -123,7 +124,7 @@ def _select(
         reducer, source, arguments, chunk_bytes=chunk_bytes, checkpoint=checkpoint, resume=resume,
         finish=lambda picks: with_ids(picks, source),
     )  # fmt: skip
-    warn_of(picks, reducer)
+    warn_of(picks, reducer, source)
     return picks
 
 

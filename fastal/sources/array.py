@@ -22,6 +22,8 @@ class ArraySource(Unnamed):
         tensor = as_tensor(array[:0, ...] if is_sliceable else array, "pool")
         if tensor.ndim == 0:
             raise ValueError("pool: wanted [rows, ...], got a single number")
+        if 0 in array.shape[1:]:
+            raise ValueError(f"pool: rows of shape {tuple(array.shape[1:])} hold no values")
         super().__init__()
         self._array = array
         self.n_rows: int = array.shape[0]

@@ -1,6 +1,7 @@
 """Whether a loader's batches come in the order of its items, which is what row numbers count."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from torch.utils.data import (
@@ -33,6 +34,11 @@ def check_order(loader: Any, name: str) -> None:
                 f"{name}: its {kind} shuffles, so that row numbers mean nothing; wanted "
                 "shuffle=False and no such sampler"
             )
+        if isinstance(sampler, (list, tuple, range)) and not _counts(sampler):
+            raise ValueError(
+                f"{name}: its {kind} of items is not 0, 1, 2, ..., so that row numbers are none of "
+                "theirs; wanted a Subset of these items, whose places in it the rows then count"
+            )
         if isinstance(sampler, DistributedSampler) and sampler.num_replicas > 1:
             raise ValueError(
                 f"{name}: its {kind} gives each rank items from all over the data, so that row "
@@ -51,6 +57,13 @@ def check_order(loader: Any, name: str) -> None:
         )
     if any(getattr(of, "drop_last", False) for of in (loader, loader.batch_sampler)):
         raise ValueError(f"{name}: drop_last=True leaves out rows; wanted drop_last=False")
+
+
+def _counts(items: Sequence[Any]) -> bool:
+    """Whether items, or batches of them, are 0, 1, 2, ..."""
+    is_batches = all(isinstance(item, (list, tuple, range)) for item in items)
+    flat = chain.from_iterable(items) if is_batches else items
+    return all(item == place for place, item in enumerate(flat))
 
 
 def _samplers(loader: Any) -> Iterator[Any]:
