@@ -282,8 +282,8 @@ def test_a_virtual_dataset_that_grows(tmp_path, name):
 
 
 def test_a_virtual_dataset_of_too_many_pieces(tmp_path):
-    """libhdf5 would take hours."""
-    n = 1 << 20
+    """libhdf5 takes time that grows with their square."""
+    n = 20_000
     file(tmp_path / "a.h5", a=np.ones((n // 2, 2), "f4"), b=np.ones((2 * n, 2), "f4"))
     odd = VDS("a.h5", "a", (n // 2, 2))
     virtual(tmp_path / "x.h5", (np.s_[::2], odd), (np.s_[1::2], odd), shape=(n, 2))
