@@ -60,7 +60,6 @@ class Storage:
             first = _place(next(i for i in count() if i not in keys), grid)
             first_key = array.metadata.encode_chunk_key(first)
             raise self._missing(array, wanted - len(keys), wanted, first_key)
-        codec = _sharding(array.metadata)
         if codec is not None:
             self._check_shards(array, codec, {key: _place(i, grid) for i, key in keys.items()})
 
