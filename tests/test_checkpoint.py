@@ -189,7 +189,11 @@ def test_a_pool_behind_a_link(job, pools, tmp_path):
 
 def test_pools_that_are_no_larger_than_the_picks(job, tmp_path):
     job = job("select")
-    for n in (0, 1, 1000):
+    np.save(tmp_path / "small.npy", logits_of(0, 0))
+    job.command = ["select", tmp_path / "small.npy", "--k", 5000]
+    assert job.run() == (0, "", "nothing was picked: there are no rows\n")
+    assert (job.out.read_bytes(), list(job.saved.iterdir())) == (b"rank,row,score\n", [])
+    for n in (1, 1000):
         np.save(tmp_path / "small.npy", logits_of(0, n))
         job.command = ["select", tmp_path / "small.npy", "--k", 5000]
         want, _ = job.undisturbed()

@@ -98,7 +98,8 @@ class Layout:
         shape = (0,) if self.row_shape is None else self.row_shape
         if not columns or self._pa.types.is_null(columns[0].type):
             dtype = getattr(torch, self._dtype or "float32")
-            return _plain(torch.full((len(batch), *shape), torch.nan, dtype=dtype))
+            missing = torch.full((len(batch), *shape), torch.nan, dtype=dtype, device="cpu")
+            return _plain(missing)
         if self._pa.types.is_fixed_size_binary(columns[0].type):
             return self._from_bytes(columns[0])
         if not self._is_tensor(self._kind):
