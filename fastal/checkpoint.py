@@ -227,7 +227,9 @@ def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator[str]:
     before, now = ({key: stamp for key, *stamp in held} for held in (their_files, files))
     for key in {**before, **now}:
         was, is_now = before.get(key), now.get(key)
-        if was and is_now and was[:2] == is_now[:2] and was != is_now:
+        if was and is_now and was[:2] == is_now[:2] == [0, 0] and was != is_now:  # behind a URL
+            yield f"the file {key} has changed"
+        elif was and is_now and was[:2] == is_now[:2] and was != is_now:
             yield (
                 f"the file {key} was replaced since, or touched (its mode, owner, name or hard "
                 "links), though it has the size and time that it had"

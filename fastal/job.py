@@ -1,6 +1,5 @@
 """What every command does around its work: progress, resuming, whole outputs, run.json."""
 
-import functools
 import logging
 import os
 import platform
@@ -112,7 +111,7 @@ class Job:
         else:
             go_on = self.goes_on()
             with written_in_parts(
-                target.out, checkpoint, target.check, go_on=go_on, keeps=self.keeps
+                target.out, checkpoint, target.confirm, go_on=go_on, keeps=self.keeps
             ) as file:
                 yield file
 
@@ -166,10 +165,12 @@ class Job:
         """Leaves run.json beside (or in) the output, says how it went, forgets the checkpoint."""
         reporter, meter, skipped = self._how.reporter, self._meter, self._source.skipped
         if (path := self._target.record) is not None:
-            confirm = functools.partial(self._target.spare, path)
-            with written_whole(path, confirm) as record:
-                text = as_json(self._record(outcome), indent=2, default=str)
-                record.write(text.encode() + b"\n")
+            text = as_json(self._record(outcome), indent=2, default=str)
+            try:
+                with written_whole(path, self._target.check_record) as record:
+                    record.write(text.encode() + b"\n")
+            except ValueError as error:  # what came meanwhile; the result is there, and stays
+                _log.warning("no record was written: %s", error)
         if self.checkpoint is not None:
             self.checkpoint.remove()
         how = f" ({outcome['backend']})" if outcome.get("backend") else ""  # none: all was done

@@ -1,5 +1,6 @@
 """Output files that appear whole or not at all, and the form of numbers in them."""
 
+import errno
 import hashlib
 import os
 import secrets
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 _BLOCK = 1 << 20  # read in one go of what is written
 _CSV_ROWS = 1 << 14  # text is some twenty times the size of the numbers: a little at a time
 _PREFIX, _SUFFIX = ".fastal-", ".tmp"  # of a name that `_marked` gives
+_OF_ANOTHER_KIND = (errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO)  # a link is a loop
 _OPEN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -49,8 +51,7 @@ def written_whole(path: Path, confirm: Callable[[], None] = lambda: None) -> Ite
         try:
             with os.fdopen(opened, "wb") as file:
                 yield file
-                confirm()
-                _put(file, aside, path)
+                _put(file, aside, path, confirm)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
@@ -73,6 +74,8 @@ def written_in_parts(
             it is empty.
         confirm: as for `written_whole`.
         go_on: open what an earlier block left, which must be there (`partial`), at its beginning.
+            Whoever writes it proves by what is in it that it is his own: on another machine, or
+            after a restart, files may have other numbers.
         keeps: whether it is to stay.
 
     Raises:
@@ -81,13 +84,13 @@ def written_in_parts(
     """
     path = checked(path)
     aside = partial(path)
-    with naming(path), os.fdopen(_own_file(aside, claims), "r+b") as file:
+    opened = _own_file(aside, claims, go_on=go_on)
+    with naming(path), open(aside, "r+b", opener=lambda *_: opened) as file:
         try:
             if not go_on:
                 file.truncate()
             yield file
-            confirm()
-            _put(file, aside, path)
+            _put(file, aside, path, confirm)
         except BaseException:
             if not keeps():
                 aside.unlink(missing_ok=True)
@@ -105,15 +108,23 @@ def new_folder(path: Path) -> tuple[Path, int]:
     return _made(Path(os.path.realpath(path)), _new_folder)
 
 
-def own_folder(path: Path, claims: Claims) -> int:
+def own_folder(path: Path, claims: Claims, *, go_on: bool) -> int:
     """Makes a folder, or takes the one that the run made before; its descriptor, locked.
+
+    With `go_on`, what is in it is to prove that; see `written_in_parts`.
 
     Raises:
         ValueError: another process uses it; or it is there, not empty, and not the run's own.
     """
     with suppress(FileExistsError):
         path.mkdir()
-    return _own(path, os.O_RDONLY, claims, stat.S_ISDIR, lambda _: not os.listdir(path))  # noqa: PTH208
+    return _own(
+        path,
+        os.O_RDONLY,
+        claims,
+        stat.S_ISDIR,
+        lambda _: go_on or not os.listdir(path),  # noqa: PTH208
+    )
 
 
 def clear_left(path: Path) -> None:
@@ -222,9 +233,9 @@ def _remove_left(path: Path) -> None:
             os.close(opened)
 
 
-def _own_file(path: Path, claims: Claims) -> int:
+def _own_file(path: Path, claims: Claims, *, go_on: bool) -> int:
     flags = os.O_RDWR | os.O_CREAT
-    return _own(path, flags, claims, stat.S_ISREG, lambda found: not found.st_size)
+    return _own(path, flags, claims, stat.S_ISREG, lambda found: go_on or not found.st_size)
 
 
 def _own(
@@ -232,14 +243,14 @@ def _own(
     flags: int,
     claims: Claims,
     is_kind: Callable[[int], bool],
-    is_empty: Callable[[os.stat_result], bool],
+    is_free: Callable[[os.stat_result], bool],
 ) -> int:
-    """Opens and locks what the run made, or what is empty: nothing in it can be lost."""
+    """Opens and locks what the run made, or what may be taken: nothing in it can be lost."""
     not_ours = f"{path}: is there already, and not made by this run; move it away to start"
     try:
         opened = os.open(path, flags | _OPEN, 0o666)
     except OSError as error:
-        if os.path.lexists(path):  # a link, or of another kind
+        if error.errno in _OF_ANOTHER_KIND:
             raise ValueError(not_ours) from error
         raise
     try:
@@ -251,7 +262,7 @@ def _own(
         if not is_kind(found.st_mode) or not has_one_name:
             raise ValueError(not_ours)
         if not claims.claimed(found):
-            if not is_empty(found):
+            if not is_free(found):
                 raise ValueError(not_ours)
             claims.claim(found)
     except BaseException:
@@ -267,9 +278,10 @@ def _is_at(path: Path, found: os.stat_result) -> bool:
         return False
 
 
-def _put(file: BinaryIO, aside: Path, path: Path) -> None:
+def _put(file: BinaryIO, aside: Path, path: Path, confirm: Callable[[], None]) -> None:
     """Gives a file that is open under the name `aside` its name, on disk."""
     to_disk(file)
+    confirm()
     aside.replace(path)
     to_disk_folder(path.parent)
 

@@ -1,7 +1,7 @@
 """What is said of picks that the caller may not expect: that there are none, or blank ones."""
 
 import logging
-from contextlib import closing
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from fastal.selection import Picks
 from fastal.sources import Source
 
 _log = logging.getLogger("fastal")
-_LOOKED_AT = 1000  # picks, each of which is read again
+_LOOKED_AT = 50  # picks, each of which is read again
 
 
 def warn_of(picks: Picks, reducer: Any, pool: Source) -> None:
@@ -37,26 +37,29 @@ def warn_of(picks: Picks, reducer: Any, pool: Source) -> None:
     if blank is None:
         return
     found = rows[(scores >= np.float32(blank.least)) & (scores <= np.float32(blank.most))]
-    are = "have the score of a row"
+    what, n_looked, but = "have the score of a row", len(rows), "; other rows may have it too"
     if pool.in_place:
-        are = "are rows"
+        n_looked -= max(0, len(found) - _LOOKED_AT)
+        what, but = "are rows" if n_looked == len(rows) else "that were read again are rows", ""
         found = np.array([row for row in found[:_LOOKED_AT] if _is_blank(pool, int(row), blank)])
     if len(found):
         named = ", ".join(map(str, found[:NAMED_ROWS].tolist()))
         of = "equal values" if blank.value is None else "zeros"
         _log.warning(
-            "%d of %d picks %s of %s, as padding and failed items are: rows %s%s. Rows of NaN are "
-            "left out with on_invalid='skip'",
-            len(found), len(rows), are, of, named, ", ..." if len(found) > NAMED_ROWS else "",
+            "%d of %d picks %s of %s, as padding and failed items are%s: rows %s%s. Rows of NaN "
+            "are left out with on_invalid='skip'",
+            len(found), n_looked, what, of, but, named,
+            ", ..." if len(found) > NAMED_ROWS else "",
         )  # fmt: skip
 
 
 def _is_blank(pool: Source, row: int, blank: Blank) -> bool:
-    """Whether a row of a pool holds nothing; not if it has vanished meanwhile."""
-    with closing(pool.chunks(1, row)) as chunks:  # type: ignore[type-var]
-        x = next(chunks).x
+    """Whether a row of a pool holds nothing; not if it cannot be read any more."""
+    with suppress(Exception):  # the picks are made: nothing that is said of them may lose them
+        x = next(iter(pool.chunks(1, row))).x
         with backends.guarded(memory_of(x, "pool")) as guard:
             values = as_tensor(x, "pool").cpu()
             least, most = values.min(), values.max()
-            is_blank = least == most and blank.value in (None, float(least))
-    return bool(is_blank) and not guard.broken
+            is_blank = bool(least == most) and blank.value in (None, float(least))
+        return is_blank and not guard.broken
+    return False

@@ -1,5 +1,6 @@
 """All scores of a pool as a reducer: its result is a file."""
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -111,17 +112,26 @@ def table_dtype(measures: Sequence[str]) -> np.dtype[Any]:
 
 
 class _FileSink(ABC):
-    """A file of scores; rows that were passed over are NaN."""
+    """A file of scores; rows that were passed over are NaN.
 
-    def __init__(self, file: BinaryIO, n_rows: int, measures: Sequence[str]) -> None:
+    Nothing is written before the first scores: the file may hold those of an earlier run, which
+    `load_state_dict` is still to look at.
+    """
+
+    def __init__(self, file: BinaryIO, n_rows: int, measures: Sequence[str], header: bytes) -> None:
         self._file = file
         self._n_rows = n_rows
         self._dtype = table_dtype(measures)
+        self._header = header
+        self._has_header = False
         self._next = 0  # everything before this row is in the file
         self._written = Beginning(file, "scores")
 
     def write(self, start: int, table: Table) -> None:
         """Takes the scores of rows from `start` on."""
+        if not self._has_header:
+            self._file.write(self._header)
+            self._has_header = True
         for first in range(self._next, start, _FILL_ROWS):
             self._put(first, _missing(min(_FILL_ROWS, start - first), self._dtype))
         self._put(start, table)
@@ -140,7 +150,7 @@ class _FileSink(ABC):
         """Goes on from what the file held; ValueError if it does not."""
         self._written.check(state["bytes"], state["sha256"])
         self._file.truncate()
-        self._next = state["next"]
+        self._next, self._has_header = state["next"], True
 
     @abstractmethod
     def _put(self, start: int, table: Table) -> None:
@@ -158,10 +168,11 @@ class NpySink(_FileSink):
     """
 
     def __init__(self, file: BinaryIO, n_rows: int, measures: Sequence[str]) -> None:
-        super().__init__(file, n_rows, measures)
-        header = {"descr": self._dtype.descr, "fortran_order": False, "shape": (n_rows,)}
-        np.lib.format.write_array_header_1_0(file, header)
-        self._first_byte = file.tell()
+        header = io.BytesIO()
+        of = {"descr": table_dtype(measures).descr, "fortran_order": False, "shape": (n_rows,)}
+        np.lib.format.write_array_header_1_0(header, of)
+        super().__init__(file, n_rows, measures, header.getvalue())
+        self._first_byte = header.tell()
 
     def _put(self, start: int, table: Table) -> None:
         first_byte = self._first_byte + start * table.itemsize
@@ -180,8 +191,7 @@ class CsvSink(_FileSink):
     """
 
     def __init__(self, file: BinaryIO, n_rows: int, measures: Sequence[str]) -> None:
-        super().__init__(file, n_rows, measures)
-        file.write(",".join(("row", *measures)).encode() + b"\n")
+        super().__init__(file, n_rows, measures, ",".join(("row", *measures)).encode() + b"\n")
 
     def _put(self, start: int, table: Table) -> None:
         rows = np.arange(start, start + len(table))

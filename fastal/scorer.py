@@ -173,7 +173,7 @@ class Scorer:
             span = chunk.start, chunk.start + len(chunk.x)
             looks = self._looks_of(chunk, invalid)
             raise InvalidRows(rows, n_invalid, span, self._invalid, looks=looks)
-        if self.names and not self._has_looked and len(chunk.x):
+        if self.names and not self._has_looked and chunk.start == 0 and len(chunk.x):
             self._look(chunk, n_invalid, scores)
         self.invalid += n_invalid
         self.backend_used = chunk.backend

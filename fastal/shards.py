@@ -42,7 +42,7 @@ class ShardWriter:
     """Writes rows as they come to .npy shards in a folder, as a reducer; O(chunk) memory.
 
     Shards are part-00000.npy and so on, beside them a folder for each column, and manifest.json.
-    bfloat16 is kept as its bits, which the manifest says. The folder is hidden until `publish`.
+    bfloat16 is kept as its bits, which the manifest says. The folder is hidden until `result`.
 
     Args:
         folder: the folder to be.
@@ -66,7 +66,7 @@ class ShardWriter:
         self._group_column = group_column
         self._ids_of = ids_of
         self._files: list[dict[str, Any]] = []  # of the manifest
-        self._sums: dict[str, str] = {}  # of what is written, by path
+        self._stamps: dict[str, list[int]] = {}  # of files that are whole, by path
         self._open: _Shard | None = None
         self._next_row = 0
         self._lock = -1
@@ -96,7 +96,7 @@ class ShardWriter:
         if claims is None:
             self._aside, self._lock = new_folder(self._folder)
         else:
-            self._lock = own_folder(self._aside, claims)
+            self._lock = own_folder(self._aside, claims, go_on=go_on)
         if go_on:
             return
         _empty(self._aside)
@@ -146,20 +146,24 @@ class ShardWriter:
         """What is in the hidden folder, on disk by then."""
         shard = None if self._open is None else self._open.state_dict()
         for path in self._paths():
-            if path not in self._sums:
-                self._sums[path] = _checksum(self._aside / path)
+            if path not in self._stamps:
+                self._stamps[path] = _stamp(self._aside / path)
         return {
-            "files": self._files, "open": shard, "next": self._next_row, "sha256": self._sums,
+            "files": self._files, "open": shard, "next": self._next_row, "stamps": self._stamps,
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from what the hidden folder holds; ValueError where that is not it."""
         self._files, self._next_row = list(state["files"]), state["next"]
-        self._sums = dict(state["sha256"])
+        self._stamps = dict(state["stamps"])
         for path in self._paths():
             if not (self._aside / path).is_file():
                 raise ValueError(f"{self._aside / path}: is gone")
-            _checksum(self._aside / path, self._sums[path])
+            if _stamp(self._aside / path) != list(self._stamps[path]):
+                raise ValueError(
+                    f"{self._aside / path}: changed since the checkpoint was saved; remove both to "
+                    "start over"
+                )
         self._open = None
         if state["open"] is not None:
             self._open = _Shard.restored(self._aside / self._name(), state["open"])
@@ -339,14 +343,10 @@ def _empty(folder: Path) -> None:
             left.unlink()
 
 
-def _checksum(path: Path, known: str | None = None) -> str:
-    """Of a whole file; ValueError where it is known to be another."""
-    with path.open("rb") as file:
-        written = Beginning(file, "rows")
-        n_bytes = os.fstat(file.fileno()).st_size
-        if known is not None:
-            written.check(n_bytes, known)
-        return written.to_disk(n_bytes)
+def _stamp(path: Path) -> list[int]:
+    """What changes when a file does. A checksum of all shards at each save would take too long."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
 
 
 def _kind(x: torch.Tensor) -> str:

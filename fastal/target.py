@@ -66,8 +66,13 @@ class Target:
         self.spare(self.out)
         checked(self.out)
         check_writable(self._name, self.out.suffix)
-        if self.record is not None:
-            self._check_record(self.out, self.record)
+        self.check_record()
+
+    def confirm(self) -> None:
+        """Raises where the file cannot take its place any more: it is read, or is no file."""
+        if self.out is not None:
+            self.spare(self.out)
+            checked(self.out)
 
     def spare(self, path: Path, name: str | None = None) -> None:
         """ValueError, naming the option, where a path is read, or in a folder that is."""
@@ -80,16 +85,24 @@ class Target:
             with standard_output() as file:
                 yield file
         else:
-            with written_whole(self.out, self.check) as file:
+            with written_whole(self.out, self.confirm) as file:
                 yield file
 
-    def _check_record(self, out: Path, record: Path) -> None:
+    def check_record(self) -> None:
+        """ValueError where the record cannot be written, is read, or is another tool's file."""
+        out, record = self.out, self.record
+        if out is None or record is None:
+            return
         self.spare(record)
         if os.path.realpath(out) == os.path.realpath(record):
             raise ValueError(
                 f"{self._name}: wanted another name than {RECORD}, which is that of the record"
             )
-        if checked(record).exists():
+        try:
+            is_there = checked(record).exists()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self._name}: its record, {record}: {error}") from error
+        if is_there:
             with record.open("rb") as file:
                 if file.read(len(_BEGINNING)) != _BEGINNING:
                     raise ValueError(
@@ -125,6 +138,11 @@ class FolderTarget(Target):
             raise ValueError(f"{self._name}: {self.out} {what}")
         self.spare(self.out)
         checked(self.out)
+
+    confirm = check
+
+    def check_record(self) -> None:
+        """The folder is new, and so is its record."""
 
 
 def spare(name: str, path: Path, *reads: Files | None) -> None:

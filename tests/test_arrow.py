@@ -18,6 +18,7 @@ from fastal.convert import convert_pool
 from fastal.sources import open_pool
 
 ROOT = Path(__file__).parents[1]
+DATA = Path(__file__).parent / "data"  # written by Polars 2.1 and by arrow-rs
 SUFFIXES = [".parquet", ".arrow", ".feather"]
 RNG = np.random.default_rng(5)
 
@@ -345,3 +346,11 @@ def test_bfloat16_nulls(tmp_path):
     chunks = [chunk.x for chunk in open_pool(tmp_path, dtype="bfloat16").chunks(99)]
     assert {chunk.dtype for chunk in chunks} == {torch.bfloat16}
     assert chunks[-1].isnan().all() and chunks[-1].shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["polars", "arrow-rs"])
+def test_files_of_other_writers(name):
+    """Without a schema before the batches, dictionaries after them, or of another first mark."""
+    pool = fastal.open_pool(DATA / f"{name}.arrow", column="p", id_column="id")
+    picks = fastal.select(pool, 2, "margin")
+    assert (picks.rows.tolist(), picks.ids.tolist()) == ([1, 3], ["b", "d"])

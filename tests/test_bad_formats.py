@@ -315,6 +315,7 @@ def test_arrays_that_are_no_predictions(tmp_path):
     refused(file(x=x, y=np.arange(5)), "'y' has shape \\(5,\\)", id_column="y")
     refused(file(x=x, y=np.zeros((len(x), 2), int)), "'y' has shape", group_column="y")
     refused(file(x=x, y=x), "name one", column=["x", "y"])
+    assert open_pool(file(x=x, y=np.array(["a"] * len(x), object))).n_rows == len(x)
     with pytest.raises(TypeError, match=r"a\.npz: 'y': wanted integers, bools or text"):
         fastal.select(open_pool(file(x=x, y=x[:, 0]), group_column="y"), per_group=1)
     np.save(tmp_path / "a.npy", x)

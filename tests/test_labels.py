@@ -272,3 +272,16 @@ def test_infinite_scores_round_trip(tmp_path, suffix, score):
         json.loads(path.read_text().splitlines()[-1 if suffix == ".jsonl" else 1],
                    parse_constant=lambda _: pytest.fail("no JSON"))  # fmt: skip
     assert read_picks(path)[0].scores.tolist() == [score]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_files_without_rows_have_labels_of_any_kind(tmp_path, x, suffix, caplog):
+    for name, n in (("0", 0), ("1", N)):
+        path = tmp_path / f"{name}{suffix}"
+        if suffix == ".npz":
+            np.savez(path, x=x[:n], id=np.arange(n) if n else np.array([], str))
+        else:
+            pq.write_table(table(x[:n], pa.array(range(n), pa.int64() if n else pa.string())), path)
+    pool = fastal.open_pool(tmp_path, column="x", id_column="id")
+    assert fastal.select(pool, N).ids.dtype == np.int64
+    assert not caplog.messages

@@ -105,7 +105,8 @@ def test_loaders_in_order_are_taken():
         DataLoader(DATA, 7, sampler=ranks(0, 1, shuffle=False)), DataLoader(DATA, None),
         DataLoader(Subset(DATA, range(50)), 7), DataLoader(Stream(), 7), Shown(DataLoader(DATA, 7)),
         DataLoader(DATA, batch_sampler=BatchSampler(range(50), 7, drop_last=False)),
-        DataLoader(DATA, 7, sampler=list(range(50))), [(X[:20],), (X[20:],)], [X],
+        DataLoader(DATA, 7, sampler=list(range(50))), DataLoader(DATA, 7, sampler=range(50)),
+        DataLoader(DATA, 10, drop_last=True), [(X[:20],), (X[20:],)], [X],
     ):  # fmt: skip
         flat = (
             (lambda x: MODEL(x).reshape(-1, 3)) if getattr(loader, "batch_size", 1) is None else 0

@@ -10,6 +10,7 @@ import torch
 import fastal
 from fastal import diversity
 from fastal.cli import main
+from fastal.sources.array import ArraySource
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.standard_normal((300, 5)).astype(np.float32) * 3
@@ -162,3 +163,18 @@ def test_picks_of_rows_of_zeros_are_told(caplog):
     diversity.k_center(x, 5, metric="euclidean")
     diversity.model_outliers(x, training, 5)
     assert not messages(caplog)
+
+
+def test_of_many_blank_picks_a_few_are_read_again(caplog):
+    fastal.select(np.zeros((5000, 3), np.float32), 3000)
+    (said,) = messages(caplog)
+    assert said.startswith("50 of 50 picks that were read again are rows of equal values")
+
+
+def test_sources_of_others_need_no_close(caplog):
+    class Own(ArraySource):
+        def chunks(self, rows, start=0):
+            return iter(list(super().chunks(rows, start)))
+
+    assert len(fastal.select(Own(np.zeros((9, 3), np.float32)), 3).rows) == 3
+    assert "3 of 3 picks are rows of equal values" in messages(caplog)[0]

@@ -395,3 +395,28 @@ def test_what_a_pattern_matches_beside_files(tmp_path):
         held(tmp_path / "a.npy/**/*.npy")
     with pytest.raises(FileNotFoundError, match="no file matches"):
         held(tmp_path / "l*")
+
+
+def test_json_of_other_tools_is_no_pool(tmp_path, said):
+    shard(tmp_path / "web" / "a.npy")
+    (tmp_path / "web" / "manifest.json").write_text('{"name": "an app"}')
+    (tmp_path / "web" / "dataset_info.json").write_text("{}")
+    assert held(tmp_path) == [0, 1, 2]
+    assert "manifest.json" in said()[0]
+    assert held(tmp_path / "web" / "*.npy") == [0, 1, 2]
+    shard(tmp_path / "b" / "b.npy", 3)
+    (tmp_path / "b" / "dataset_info.json").write_text("{}")
+    said()
+    assert held(tmp_path / "b" / "*") == [3, 4, 5]
+    assert "dataset_info.json" in said()[0]
+    with pytest.raises(ValueError, match="wanted a manifest"):
+        open_pool(tmp_path / "web")
+
+
+def test_patterns_of_urls_pass_over_names_beside_the_data(tmp_path, said):
+    for name in ("c/_runs/a.npy", "c/_runs/_temporary/b.npy", "c/_runs/.c.npy"):
+        shard(tmp_path / name)
+    shard(tmp_path / "c" / "_runs" / "cache-1.arrow")
+    assert held(f"file://{tmp_path}/c/_runs/**/*.npy") == [0, 1, 2]
+    with pytest.raises(FileNotFoundError):
+        open_pool(f"file://{tmp_path}/c/_runs/*.arrow")

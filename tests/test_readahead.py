@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,8 @@ import pytest
 from fastal.sources import prefetch, readahead
 from fastal.sources.prefetch import prefetched
 from fastal.sources.readahead import ReadAhead
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -215,3 +220,27 @@ def test_where_no_thread_is_left_they_are_read_all_the_same(monkeypatch):
     assert next(ahead) == 1
     ahead.close()
     assert len(closed) == 2
+
+
+def test_the_process_ends_while_chunks_are_read(file):
+    """At its end the interpreter stops the thread; in a fork, the thread is not there."""
+    code = f"""
+import os
+import numpy as np
+from fastal.sources import open_pool
+np.save({str(file) + ".npy"!r}, np.zeros((100, 4), np.float32))
+chunks = open_pool({str(file) + ".npy"!r}).chunks(10)
+next(chunks)
+if pid := os.fork():
+    os.waitpid(pid, 0)
+else:
+    del chunks
+    print("forked", flush=True)
+    os._exit(0)
+"""
+    path = f"{ROOT}:{ROOT / 'kernels'}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "forked\n"), done.stderr

@@ -176,7 +176,7 @@ def test_what_stands_where_a_run_writes_is_left_alone(tmp_path, pool, command, h
 
 
 def test_what_a_checkpoint_did_not_make_is_left_alone(tmp_path, pool, monkeypatch):
-    """The file that an interrupted run left was replaced by somebody's, of the same bytes."""
+    """The file that an interrupted run left was replaced by somebody's; or by a copy of itself."""
     monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "_PAUSE", 0)
     command = ("score", pool, "--out", tmp_path / "o.npy", "--checkpoint", tmp_path / "saved")
@@ -192,13 +192,28 @@ def test_what_a_checkpoint_did_not_make_is_left_alone(tmp_path, pool, monkeypatc
     assert run(*command).exit_code == 143
     monkeypatch.setattr(ScoreWriter, "update", update)
     partial = tmp_path / ".o.npy.partial"
-    shutil.copy(partial, tmp_path / "copy")
-    (tmp_path / "copy").replace(partial)
     before = partial.read_bytes()
-    refused(run(*command, "--resume"), "not made by this run")
-    assert partial.read_bytes() == before
-    partial.unlink()
+    (tmp_path / "other").write_bytes(bytes(len(before)))
+    (tmp_path / "other").replace(partial)
+    refused(run(*command, "--resume", "--quiet"), f"{partial}: not the scores that the checkpoint")
+    assert partial.read_bytes() == bytes(len(before))
+    (tmp_path / "copy").write_bytes(before)  # as on another machine, where it has another inode
+    (tmp_path / "copy").replace(partial)
     assert run(*command, "--resume").exit_code == 0
+
+
+def test_a_record_of_others_that_comes_meanwhile_costs_no_result(tmp_path, pool, monkeypatch):
+    runs = Job.run
+
+    def beside(self, *args, **kwargs):
+        (tmp_path / "run.json").write_text("{}")
+        return runs(self, *args, **kwargs)
+
+    monkeypatch.setattr(Job, "run", beside)
+    done = run("select", pool, "--k", 5, "--out", tmp_path / "picks.csv")
+    assert (done.exit_code, "no record was written: --out: " in done.stderr) == (0, True)
+    assert (tmp_path / "picks.csv").read_bytes().count(b"\n") == 6
+    assert (tmp_path / "run.json").read_text() == "{}"
 
 
 def test_what_killed_runs_left_is_cleared_away(tmp_path):
@@ -304,11 +319,13 @@ def test_a_conversion_knows_its_rows(tmp_path, pool, monkeypatch):
     for name in names:
         path = tmp_path / ".o.partial" / name
         good = path.read_bytes()
+        times = path.stat()
         flipped = bytearray(good)
         flipped[len(good) // 2] ^= 1
         path.write_bytes(flipped)
-        refused(run(*command), f"{path}: not the rows that the checkpoint goes on from")
+        refused(run(*command), f"{path}: ", "the checkpoint ")
         path.write_bytes(good)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     done = run(*command)
     assert done.exit_code == 0, done.stderr
     assert not list(tmp_path.glob(".*"))

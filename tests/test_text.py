@@ -114,3 +114,9 @@ def test_a_full_standard_error_changes_no_status(tmp_path, pool, status):
         done = subprocess.run(command, cwd=tmp_path, stderr=full, check=False)
     assert done.returncode == status
     assert (tmp_path / "o.csv").exists() == (status == 0)
+
+
+@pytest.mark.parametrize("name", ["out", "k", "labelled"])
+def test_the_names_of_files_are_not_taken_for_options(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert run("select", name, "--k", 3).stderr == f"Error: {name}: no such file\n"

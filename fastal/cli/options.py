@@ -66,6 +66,10 @@ def spelled(message: str) -> str:
         for option in click.get_current_context().command.params
         if isinstance(option, click.Option) and option.name is not None
     }
+    # Names of the user's own files stay.
+    for value in click.get_current_context().params.values():
+        for given in value if isinstance(value, tuple) else (value,):
+            options.pop(str(given), None)
     if "group_column" in options:
         options["groups"] = options["group_column"]
     if not options:

@@ -163,11 +163,18 @@ class ArrayFile(ABC):
             return _held(arrays, self._columns.matrix[0], self.file)
         names = [name for name in arrays if name not in self._columns.beside]
         if len(names) > 1:  # the one of vectors
-            names = [name for name in names if len(arrays[name].shape) > 1]
+            names = [name for name in names if _is_of_vectors(arrays, name)]
         if len(names) != 1:
             held = ", ".join(arrays) or "no array"
             raise ValueError(f"{self.file}: column: wanted the name of one array; it holds {held}")
         return names[0]
+
+
+def _is_of_vectors(arrays: Mapping[str, Any], name: str) -> bool:
+    try:
+        return len(arrays[name].shape) > 1
+    except TypeError:  # Python objects, which are never loaded
+        return False
 
 
 def _held(arrays: Mapping[str, Any], name: str, file: Location) -> str:

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -141,17 +142,18 @@ class Layout:
                 f"{self._file}: column: wanted the name of the column of predictions, or columns, "
                 f"one a class; it has {_some(schema.names)}"
             )
-        found: list[str] = []
+        found: dict[str, None] = {}  # in order
+        held = {*names}
         for wanted in columns.matrix:
-            matching = [n for n in names if n == wanted] or _by_number(
-                [n for n in names if fnmatchcase(n, wanted)]
-            )
+            matching: Sequence[str] = [wanted]
+            if wanted not in held:
+                matching = _by_number(tuple(n for n in names if fnmatchcase(n, wanted)))
             if not matching:
                 raise ValueError(
                     f"{self._file}: no column {wanted!r}; it has {_some(schema.names)}"
                 )
-            found += [name for name in matching if name not in found]
-        return found
+            found |= dict.fromkeys(matching)
+        return list(found)
 
     def _is_vector(self, kind: Any) -> bool:
         types, stored = self._pa.types, _storage(kind)
@@ -353,11 +355,12 @@ def empty_batch(schema: Any) -> Any:
     return pa.RecordBatch.from_pylist([], schema=schema)
 
 
-def _by_number(names: list[str]) -> list[str]:
+@lru_cache(maxsize=8)  # of many files, with the same columns
+def _by_number(names: tuple[str, ...]) -> tuple[str, ...]:
     """Names that differ in numbers alone, by these; others as they are."""
     if len({re.sub(r"\d+", "0", name) for name in names}) != 1:
         return names
-    return sorted(names, key=lambda name: ([int(n) for n in re.findall(r"\d+", name)], name))
+    return tuple(sorted(names, key=lambda name: ([*map(int, re.findall(r"\d+", name))], name)))
 
 
 def _is_ragged(field: Any) -> bool:

@@ -87,15 +87,20 @@ class ArrowFile:
 
         with naming(self.file), self._source() as (source, stands):
             try:
-                n_batches = pa.ipc.open_file(source).num_record_batches
+                file = pa.ipc.open_file(source)
             except pa.ArrowInvalid:  # a stream, then
                 source.seek(0)
                 stream = pa.ipc.open_stream(source)
                 yield stream.schema, _to_its_end(stream, source), stands
-            else:  # which is a stream between two marks
-                source.seek(_FILE_MARK)
-                stream = pa.ipc.open_stream(source)
-                yield stream.schema, _as_many(stream, n_batches), stands
+            else:
+                n_batches = file.num_record_batches
+                try:  # as a rule, it is a stream between two marks
+                    source.seek(_FILE_MARK)
+                    stream = pa.ipc.open_stream(source)
+                except (OSError, pa.ArrowInvalid):  # Polars, arrow-rs: only the footer tells
+                    yield file.schema, map(file.get_batch, range(n_batches)), stands
+                else:
+                    yield stream.schema, _as_many(stream, n_batches), stands
 
     @contextmanager
     def _source(self) -> Iterator[tuple[Any, Callable[[], None]]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastal.sources.folder import is_aside, read_folder
 from fastal.sources.location import ZARR, Location, is_url
-from fastal.sources.manifest import Manifest, joined, read_manifest
+from fastal.sources.manifest import NAME, Manifest, joined, read_manifest
 from fastal.sources.pattern import is_pattern, matches, some
 from fastal.sources.reader import naming
 
@@ -52,7 +52,12 @@ def _expand(name: str, suffixes: Collection[str], left_out: list[str]) -> Manife
         return Manifest.of(_remote(name, left_out)).in_path_order()
     aside: list[str] = []
     if is_pattern(name):
-        parts = [_local(path, suffixes, aside) for path in matches(name, aside)]
+        matching = matches(name, aside)
+        if Path(name).suffix.lower() != ".json":  # other JSON describes the data, as a rule
+            described = [p for p in matching if p.suffix.lower() == ".json" and p.name != NAME]
+            aside += map(str, described)
+            matching = [path for path in matching if path not in described]
+        parts = [_local(path, suffixes, aside) for path in matching]
         parts.sort(key=lambda part: not part.read_from)  # a manifest says more of its files
         found, missing = joined(parts).in_path_order().each_once(), "no file matches"
     else:
@@ -90,5 +95,7 @@ def _remote(name: str, left_out: list[str]) -> list[Location]:
 
 def _is_aside(url: str, pattern: str) -> bool:
     """Whether a file or folder that a pattern of URLs matches lies beside the data."""
-    meant = {part[:1] for part in pattern.split("/")}
-    return any(is_aside(part) and part[0] not in meant for part in url.split("/"))
+    parts = pattern.split("/")
+    head = next(i for i, part in enumerate(parts) if glob.has_magic(part))  # meant as it stands
+    meant = {part[:1] for part in parts[head:]} - {"*", "?", "["}
+    return any(is_aside(part) and part[0] not in meant for part in url.split("/")[head:])

@@ -91,6 +91,7 @@ class Files:
         self._named = found
         _check_once(found.files)
         self._stamps: dict[str, list[Any]] = {}  # by the files' keys
+        self._same_names: dict[Any, Any] = {}  # of many columns, held once for all files
         readers = [self._open(*pair) for pair in zip(found.files, found.rows, strict=True)]
         opened = [reader for reader in readers if reader is not None]
         _check_links(opened)
@@ -224,11 +225,12 @@ class Files:
 
     def _is_mixed(self, name: str) -> bool:
         """Whether files differ in what a column holds, which is said."""
-        kinds = {file.kinds.get(name, labels.TEXT): file.file for file in reversed(self.files)}
+        held = [file for file in reversed(self.files) if file.n_rows]
+        kinds = {file.kinds.get(name, labels.TEXT): file.file for file in held}
         if not labels.differ(kinds):
             return False
-        held = " and ".join(f"{kind} in {file}" for kind, file in kinds.items() if kind is not None)
-        _log.warning("%r holds %s: taken as text in all files", name, held)
+        of = " and ".join(f"{kind} in {file}" for kind, file in kinds.items() if kind is not None)
+        _log.warning("%r holds %s: taken as text in all files", name, of)
         return True
 
     def _check_stamp(self, index: int) -> None:
@@ -256,6 +258,7 @@ class Files:
                 if self._groups_in_path(file) is not None:
                     columns = columns._replace(groups=None)
                 reader = _READERS[file.suffix](file, columns)
+                reader.names = self._same_names.setdefault(reader.names, reader.names)
                 self._stamps[file.key] = file.stamp() if file.parts else stamp
                 if 0 in (reader.row_shape or ()):  # any number of rows may be claimed
                     raise ValueError(f"{file}: its rows of shape {reader.row_shape} hold no values")
@@ -276,7 +279,8 @@ class Files:
         names = Counter(frozenset(reader.names) for reader in readers if reader.names)
         if not names:
             return readers
-        model = next(r for r in readers if frozenset(r.names or ()) == self._wanted(names))
+        wanted = self._wanted(names)
+        model = next(r for r in readers if frozenset(r.names or ()) == wanted)
         of_model = self.columns._replace(matrix=model.names or ())
         alike: list[Reader] = []
         for reader in readers:
@@ -303,7 +307,7 @@ class Files:
             if missing is not None:
                 of = repr(missing.names[0]) if missing.names else "its columns"
                 raise ValueError(f"{missing.file}: no row of {of} has values")
-            return readers
+            raise ValueError(f"{readers[0].file}: no rows, and nothing that tells their shape")
         shape = self._wanted(shapes)
         model = next(r for r in readers if r.row_shape == shape)
         alike = []

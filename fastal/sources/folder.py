@@ -35,7 +35,9 @@ def read_folder(folder: Path, suffixes: Collection[str], left_out: list[str]) ->
     """
     found = []
     for here, folders, files in walk(folder):
-        if NAME in files or NAME in folders:
+        if here != folder and NAME in files and _held(here / NAME, "files") is None:
+            left_out.append(str(here / NAME))  # of another tool
+        elif NAME in files or NAME in folders:
             found.append(read_manifest(here / NAME))
             if here == folder:
                 return found[0]

@@ -55,12 +55,24 @@ def check_order(loader: Any, name: str) -> None:
             f"{name}: {loader.num_workers} workers iterate over one IterableDataset, each over all "
             "of it or in turns, so that row numbers mean nothing; wanted num_workers of 0 or 1"
         )
-    if any(getattr(of, "drop_last", False) for of in (loader, loader.batch_sampler)):
+    if any(map(_drops, (loader, loader.batch_sampler))):
         raise ValueError(f"{name}: drop_last=True leaves out rows; wanted drop_last=False")
+
+
+def _drops(batches: Any) -> bool:
+    """Whether the last items are left out, as far as it is known."""
+    if not getattr(batches, "drop_last", False):
+        return False
+    try:
+        return bool(len(batches.sampler) % batches.batch_size)
+    except TypeError:  # of no known length
+        return True
 
 
 def _counts(items: Sequence[Any]) -> bool:
     """Whether items, or batches of them, are 0, 1, 2, ..."""
+    if isinstance(items, range):
+        return items == range(len(items))
     is_batches = all(isinstance(item, (list, tuple, range)) for item in items)
     flat = chain.from_iterable(items) if is_batches else items
     return all(item == place for place, item in enumerate(flat))

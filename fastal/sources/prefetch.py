@@ -1,11 +1,16 @@
 """Reads the next chunk while this one is worked on."""
 
+import atexit
+import os
 from _thread import start_new_thread
 from collections.abc import Generator
 from queue import SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
+_running: dict[
+    SimpleQueue[None], SimpleQueue[bool]
+] = {}  # threads: what says it ended, and ends it
 
 
 def prefetched(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
@@ -28,7 +33,6 @@ def prefetched(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
         finally:
             ended.put(None)
 
-    began = False
     try:
         asked.put(True)
         try:
@@ -36,7 +40,7 @@ def prefetched(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
         except RuntimeError:  # there is none left
             yield from chunks
             return
-        began = True
+        _running[ended] = asked
         while True:
             chunk, error = found.get()
             if error is not None:
@@ -47,7 +51,7 @@ def prefetched(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
             yield chunk
     finally:
         asked.put(False)
-        if began:
+        if _running.pop(ended, None) is not None:
             ended.get()
 
 
@@ -57,3 +61,16 @@ def _next(chunks: Generator[T, None, None]) -> tuple[T | None, BaseException | N
         return next(chunks, None), None
     except BaseException as error:
         return None, error
+
+
+@atexit.register
+def _end_all() -> None:
+    """Ends the threads while they can still run: later, one that returns to Python is torn down."""
+    while _running:
+        ended, asked = _running.popitem()
+        asked.put(False)
+        ended.get()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_running.clear)  # where they are not
