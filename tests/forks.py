@@ -229,7 +229,7 @@ def _child(arguments, code, cwd, file_bytes, streams):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    status = 1
+    status, has_begun = 1, False
     try:
         os.chdir(cwd)
         fastal.checkpoint._SECONDS = fastal.checkpoint._PAUSE = 0
@@ -238,11 +238,13 @@ def _child(arguments, code, cwd, file_bytes, streams):
         exec(PAUSE + code, {"fastal": fastal})
         if file_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+        has_begun = True
         fastal.cli.main(arguments, standalone_mode=True)
     except SystemExit as ended:
         status = ended.code or 0
     except BaseException:
-        sys.excepthook(*sys.exc_info())
+        if has_begun:  # a signal before that says nothing of the command
+            sys.excepthook(*sys.exc_info())
     finally:
         with suppress(BaseException):
             sys.stdout.flush()
