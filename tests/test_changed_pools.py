@@ -169,7 +169,7 @@ def test_what_differs_of_a_remote_file_is_said(tmp_path, interrupting):
         fastal.select("memory://changed/x.npy", 9, **options)
     time.sleep(TICK)
     put(logits_of()[::-1])
-    with pytest.raises(ValueError, match=r"the file memory://changed/x\.npy was replaced since"):
+    with pytest.raises(ValueError, match=r"the file memory://changed/x\.npy has changed"):
         fastal.select("memory://changed/x.npy", 9, **options, resume=True)
 
 
