@@ -131,7 +131,9 @@ class ArrayFile(ABC):
         """See `Reader.take`."""
         with naming(self.file), self._arrays() as arrays:
             values = arrays[name]
-            if isinstance(values, (np.ndarray, torch.Tensor)):  # mapped, as it may be
+            if isinstance(values, torch.Tensor):  # whose unsigned integers cannot all be picked
+                values = values.numpy()
+            if isinstance(values, np.ndarray):  # mapped, as it may be
                 with watched(values, name) as stands:
                     found = self._labels(name, values[rows])
                     stands()

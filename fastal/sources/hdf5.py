@@ -14,6 +14,7 @@ from fastal.sources.location import Location
 from fastal.sources.reader import Columns, optional
 
 _MOST_HELD = 64  # sources that are open at a time
+_LEAST_VERSION = (3, 12)  # before it, what is in other files may be read as zeros
 _DEEPEST = 1000  # groups within groups: names grow with them
 
 
@@ -30,6 +31,11 @@ class Hdf5File(ArrayFile):
     @contextmanager
     def _arrays(self) -> Iterator[Mapping[str, Any]]:
         h5py = optional(self.file, "h5py", "hdf5")
+        if h5py.version.version_tuple[:2] < _LEAST_VERSION:
+            raise ImportError(
+                f"{self.file}: reading it takes h5py 3.12, this is {h5py.__version__}: "
+                "pip install --upgrade 'fastal[hdf5]'"
+            )
         with ExitStack() as stack:
             is_remote = self.file.is_remote
             binary = stack.enter_context(self.file.open()) if is_remote else self.file.path

@@ -280,12 +280,23 @@ def _n_mapped(dataset: Any, sources: list[Any]) -> int:
         if union is None:
             union = space.copy()
         else:
-            union.modify_select(space, h5s.SELECT_OR)
+            for start, stride, count, block in _boxes(space):
+                union.select_hyperslab(start, count, stride, block, h5s.SELECT_OR)
     if union is None:
         return 0
     if any(last >= n for last, n in zip(union.get_select_bounds()[1], dataset.shape, strict=True)):
         raise ValueError("this virtual dataset has sources beyond its end")
     return int(union.get_select_npoints())
+
+
+def _boxes(space: Any) -> Iterator[tuple[tuple[int, ...], ...]]:
+    """What a selection consists of, each of one start, stride, count and block along the axes."""
+    if space.is_regular_hyperslab():
+        yield space.get_regular_hyperslab()
+        return
+    for low, high in space.get_select_hyper_blocklist():
+        ones = (1,) * len(low)
+        yield tuple(map(int, low)), ones, ones, tuple(map(int, high - low + 1))
 
 
 def _n_pieces(space: Any) -> int:
