@@ -75,8 +75,14 @@ class Target:
             checked(self.out)
 
     def spare(self, path: Path, name: str | None = None) -> None:
-        """ValueError, naming the option, where a path is read, or in a folder that is."""
-        spare(name or self._name, path, *self._reads)
+        """ValueError, naming the option, where a path is read, or is in a folder that is."""
+        real = Path(os.path.realpath(path))
+        for number, files in enumerate(self._reads):
+            # What is not there yet can only be in a folder.
+            found = () if files is None else files.inputs() if real.exists() else files.folders()
+            if is_among(real, found):
+                what = "a file of the pool" if number == 0 else "one of the files to read"
+                raise ValueError(f"{name or self._name}: {path} is {what}, or in one")
 
     @contextmanager
     def written(self) -> Iterator[BinaryIO]:
@@ -143,23 +149,6 @@ class FolderTarget(Target):
 
     def check_record(self) -> None:
         """The folder is new, and so is its record."""
-
-
-def spare(name: str, path: Path, *reads: Files | None) -> None:
-    """ValueError where a file to be written is one that is read, or is in a folder that is.
-
-    Args:
-        name: of the option, for messages.
-        path: the file.
-        reads: the pool, and what else is read.
-    """
-    real = Path(os.path.realpath(path))
-    for number, files in enumerate(reads):
-        # What is not there yet can only be in a folder.
-        found = () if files is None else files.inputs() if real.exists() else files.folders()
-        if is_among(real, found):
-            what = "a file of the pool" if number == 0 else "one of the files to read"
-            raise ValueError(f"{name}: {path} is {what}, or in one")
 
 
 def is_among(path: Path, others: Iterable[Path]) -> bool:
