@@ -1,4 +1,4 @@
-"""Zip archives, which .npz and .pt files are: what is ambiguous or a bomb is refused."""
+"""Zip archives, which .npz and .pt files are, and JSON: what is ambiguous or a bomb is refused."""
 
 import zipfile
 from collections import Counter
@@ -31,6 +31,15 @@ def check_once(file: Location, names: Iterable[str]) -> None:
     name, count = max(Counter(names).items(), key=lambda item: item[1], default=("", 0))
     if count > 1:
         raise ValueError(f"{file}: it holds {name!r} {count} times: which is meant is not clear")
+
+
+def keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, for `json.loads`; ValueError where it has a key twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"it has the key {twice!r} twice")
+    return found
 
 
 class _Bounded:

@@ -9,11 +9,11 @@ array each, so ids and groups are files of their own, and bfloat16 is kept as it
 """
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastal.sources.archive import keys_once
 from fastal.sources.location import Location, is_url
 
 NAME = "manifest.json"  # a folder that has one is read by it
@@ -113,17 +113,9 @@ def read_json(path: Path) -> Any:
     if len(text) > _MOST_BYTES:
         raise ValueError(f"wanted at most {_MOST_BYTES >> 20} MB of JSON")
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        return json.loads(text, object_pairs_hook=keys_once)
     except (RecursionError, MemoryError) as error:
         raise ValueError("its JSON is too deep, or too much for this memory") from error
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
-        raise ValueError(f"it has the key {twice!r} twice")
-    return found
 
 
 def _location(folder: Path, entry: dict[str, Any], dtype: str | None) -> Location:

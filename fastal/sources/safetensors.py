@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.sources.archive import LONGEST_LIST
+from fastal.sources.archive import LONGEST_LIST, keys_once
 from fastal.sources.array_file import BFLOAT16, ArrayFile, LazyArrays
 from fastal.sources.location import Location
 
@@ -41,7 +41,7 @@ class SafetensorsFile(ArrayFile):
                     f"{self.file}: its header has {n_header:,} bytes, at most {LONGEST_LIST:,} "
                     "are read"
                 )
-            header = json.loads(file.read(n_header), object_pairs_hook=_once)
+            header = json.loads(file.read(n_header), object_pairs_hook=keys_once)
         if not isinstance(header, dict):
             raise ValueError("its header is no JSON object")
         header.pop("__metadata__", None)
@@ -51,13 +51,6 @@ class SafetensorsFile(ArrayFile):
             name: partial(_mapped, self.file, data, **tensor) for name, tensor in header.items()
         }
         yield LazyArrays(tensors)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("its header has a name twice")
-    return found
 
 
 def _check_spans(spans: Sequence[tuple[int, int]], n_bytes: int) -> None:
