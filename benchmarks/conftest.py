@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.providers import NAIVE
-from fastal.backend import instruction_set
+from fastal.ops import instruction_set
 
 
 def pytest_addoption(parser):

@@ -26,7 +26,7 @@ import torch
 
 import fastal
 from benchmarks.turns import means, seconds, turns
-from fastal import checkpoint
+from fastal.pipeline import checkpoint
 from fastal.sources.files import Files
 
 CLASSES = 1000

@@ -13,7 +13,7 @@ import torch
 
 import fastal
 from benchmarks.providers import NAIVE, PROVIDERS
-from fastal.backend import instruction_set, uncertainty
+from fastal.ops import instruction_set, uncertainty
 
 ELEMENTS = 64_000_000  # of each case: well beyond the caches in any type
 CLASSES = [2, 10, 100, 1000, 32_000, 131_072]

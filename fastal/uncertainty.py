@@ -6,17 +6,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastal import ops
-from fastal.arrays import is_traced, kind_of, traceable
-from fastal.picked import warn_of
-from fastal.pipeline import run_resumable
-from fastal.scorer import By, Scorer, described, has_own_name
-from fastal.scores import MEASURES, Scores
-from fastal.selection import Picks, Selector
+from fastal.base.arrays import is_traced, kind_of, traceable
+from fastal.ops.formulas import MEASURES, Scores
+from fastal.pipeline.drive import run_resumable
+from fastal.scoring import compiled
+from fastal.scoring.scorer import By, Scorer, described, has_own_name
+from fastal.selection.pick_warnings import warn_of
+from fastal.selection.picks import Picks
+from fastal.selection.selector import Selector
+from fastal.selection.stratified import StratifiedSelector
 from fastal.sources import PathLike, Source, open_pool
 from fastal.sources.files import Files
 from fastal.sources.grouped import Grouped
-from fastal.stratified import StratifiedSelector
 
 _log = logging.getLogger("fastal")
 # What to look at in one go of a pool on a GPU, where starting kernels takes its time; and of any
@@ -58,7 +59,7 @@ def score(
     Source: Munro, Human-in-the-Loop Machine Learning, section 3.2.
     """
     if is_traced():
-        return Scores(*ops.score(traceable(logits, kind), kind, on_invalid, backend).unbind())
+        return Scores(*compiled.score(traceable(logits, kind), kind, on_invalid, backend).unbind())
     scorer = Scorer(MEASURES, kind=kind, on_invalid=on_invalid, backend=backend)
     _, scores = scorer(logits, 0)
     if scorer.invalid:

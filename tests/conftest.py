@@ -11,10 +11,10 @@ if not torch.cuda.is_available():
 
 import numpy as np
 
-from fastal.checkpoint import Checkpoint
+from fastal.pipeline.checkpoint import Checkpoint
 from fastal_kernels import native
-from tests.forks import CLASSES, Job, N, Server, logits_of
-from tests.matrices import BACKENDS
+from tests.support.forks import CLASSES, Job, N, Server, logits_of
+from tests.support.matrices import BACKENDS
 
 if not torch.cuda.is_available():
     import triton.language as tl

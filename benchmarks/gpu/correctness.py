@@ -8,8 +8,8 @@ import torch
 
 import fastal
 from benchmarks.gpu.truth import Findings, definitions, name_of
-from fastal.scores import KINDS
-from tests.matrices import INVALID, INVALID_PROBS, KERNEL_DTYPES, layouts, regimes
+from fastal.ops.formulas import KINDS
+from tests.support.matrices import INVALID, INVALID_PROBS, KERNEL_DTYPES, layouts, regimes
 
 
 def check_correctness(

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from benchmarks.gpu.cases import Ranks, Rows
 from benchmarks.gpu.truth import Findings, name_of
-from fastal import backend as backends
-from tests.matrices import KERNEL_DTYPES, layouts
+from fastal import ops
+from tests.support.matrices import KERNEL_DTYPES, layouts
 
 RANKS_OFF = 2.3e-7
 # Of centroids in two parts, and where rounding is allowed in one; of float32, to TF32.
@@ -78,14 +78,14 @@ def _check_cosine(findings, what, x, given, units, fast):
     units = units.to(given.device)
     with findings.check(f"{what}, nearest"):
         cluster, similarity = (
-            found.cpu() for found in backends.nearest(given, units, fast, backend="triton")
+            found.cpu() for found in ops.nearest(given, units, fast, backend="triton")
         )
         chosen = want.gather(1, cluster[:, None])[:, 0]
         assert_near(similarity, chosen, x, fast)
         behind = float((want.amax(1) - chosen).max())
         assert behind <= 2 * _most_off(x, fast), f"a nearer centroid is passed over by {behind:.1e}"
     with findings.check(f"{what}, similarities"):
-        found = backends.similarities(given, units, fast, backend="triton")
+        found = ops.similarities(given, units, fast, backend="triton")
         assert_near(found, want, x, fast)
 
 
@@ -94,7 +94,7 @@ def _check_strange(device, dtype):
     largest = torch.finfo(dtype).max
     rows = [[0.0] * 4, [1, math.nan, 0, 0], [math.inf, 1, 0, 0], [largest] * 4]
     x = torch.tensor(rows, dtype=dtype, device=device)
-    cluster, similarity = backends.nearest(x, torch.eye(4, device=device), backend="triton")
+    cluster, similarity = ops.nearest(x, torch.eye(4, device=device), backend="triton")
     assert cluster.tolist() == [0, -1, -1, 0], f"clusters {cluster.tolist()}"
     want = torch.tensor([0, math.nan, math.nan, 0.5])
     assert_near(similarity, want.double(), x)
@@ -102,7 +102,7 @@ def _check_strange(device, dtype):
 
 def _check_ranks(findings, what, x, given, table):
     with findings.check(f"{what}, mean ranks"):
-        assert_ranks(backends.mean_ranks(given, table, backend="triton"), ranks_of(x, table))
+        assert_ranks(ops.mean_ranks(given, table, backend="triton"), ranks_of(x, table))
 
 
 def _check_parts(findings, what, x, table):

@@ -13,7 +13,7 @@ from benchmarks.gpu.clock import Stopwatch, Variant, summary
 from benchmarks.gpu.device import pinned, usable_bytes
 from benchmarks.gpu.picks import assert_picked
 from benchmarks.gpu.truth import Findings
-from fastal.scores import MEASURES
+from fastal.ops.formulas import MEASURES
 
 SECONDS = 5
 

@@ -11,7 +11,7 @@ from benchmarks.gpu.cases import Far
 from benchmarks.gpu.device import release, usable_bytes
 from benchmarks.gpu.embeddings import assert_near, assert_ranks, ranks_of, similarities_of, table_of
 from benchmarks.gpu.truth import Findings, definitions, name_of
-from fastal import backend as backends
+from fastal import ops
 
 
 def check_large(device: str, matrices: Sequence[Far]) -> Iterator[dict[str, Any]]:
@@ -43,7 +43,7 @@ def _check(findings: Findings, what: str, x: Tensor, case: Far) -> None:
     looked_at = [row + step for row in uncertain for step in (-1, 0, 1)]
     measures = ("margin", "entropy")  # all four would not fit beside 2^31 rows everywhere
     with findings.check(f"{what}, scores"):
-        found = backends.uncertainty(x, measures, backend="triton")
+        found = ops.uncertainty(x, measures, backend="triton")
         scores = [score[looked_at] for score in found]
         findings.scores(x, scores, definitions(x[looked_at]), measures)
     with findings.check(f"{what}, picks"):
@@ -54,14 +54,14 @@ def _check(findings: Findings, what: str, x: Tensor, case: Far) -> None:
     some = x[looked_at].cpu()
     units = torch.eye(2, x.shape[1], device=x.device)
     with findings.check(f"{what}, nearest"):
-        cluster, similarity = backends.nearest(x, units, backend="triton")
+        cluster, similarity = ops.nearest(x, units, backend="triton")
         want = similarities_of(some, units.cpu())
         assert_near(similarity[looked_at], want.amax(1), x)
         assert cluster[looked_at].tolist() == want.argmax(1).tolist(), "other clusters"
     with findings.check(f"{what}, similarities"):
-        found = backends.similarities(x, units, backend="triton")[looked_at]
+        found = ops.similarities(x, units, backend="triton")[looked_at]
         assert_near(found, similarities_of(some, units.cpu()), x)
     with findings.check(f"{what}, mean ranks"):
         table = table_of(x.shape[1], 100)
-        found = backends.mean_ranks(x, table, backend="triton")[looked_at]
+        found = ops.mean_ranks(x, table, backend="triton")[looked_at]
         assert_ranks(found, ranks_of(some, table))

@@ -9,7 +9,7 @@ import torch
 
 import fastal
 from benchmarks.gpu.truth import Findings, name_of
-from fastal.scores import MEASURES
+from fastal.ops.formulas import MEASURES
 
 Pool = tuple[int, int, torch.dtype]
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fastal.scores import MEASURES
+from fastal.ops.formulas import MEASURES
 
 Record = dict[str, Any]
 

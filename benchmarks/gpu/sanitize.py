@@ -8,7 +8,7 @@ import torch
 import fastal
 from benchmarks.gpu.embeddings import table_of
 from benchmarks.gpu.truth import Findings, definitions, name_of
-from fastal import backend as backends
+from fastal import ops
 
 
 def check_tiny(device: str, classes: Sequence[int]) -> dict[str, Any]:
@@ -27,9 +27,9 @@ def check_tiny(device: str, classes: Sequence[int]) -> dict[str, Any]:
         with findings.check(f"{n_classes} columns"):
             rows = _with_room(torch.randn(5, n_classes).to(device, torch.bfloat16))
             units = torch.eye(3, n_classes, device=device)
-            for op in (backends.nearest, backends.similarities):
+            for op in (ops.nearest, ops.similarities):
                 op(rows, units, backend="triton")
-            backends.mean_ranks(rows, table_of(n_classes, 5), backend="triton")
+            ops.mean_ranks(rows, table_of(n_classes, 5), backend="triton")
     return findings.record()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastal.scores import MEASURES
+from fastal.ops.formulas import MEASURES
 
 RELATIVE = 1e-5
 ABSOLUTE = float(np.finfo(np.float32).tiny)  # below it, float32 has no relative precision

@@ -13,8 +13,8 @@ import fastal
 from benchmarks.gpu.clock import Variant
 from benchmarks.gpu.device import on_gpu, synchronize, usable_bytes
 from benchmarks.gpu.truth import sentence
-from fastal.backend import uncertainty
-from fastal.scores import MEASURES
+from fastal.ops import uncertainty
+from fastal.ops.formulas import MEASURES
 
 
 def ours(x: Tensor, picked: Sequence[int]) -> dict[str, Variant]:

@@ -17,7 +17,7 @@ from fastal.cli.options import (
     run_over,
     with_options,
 )
-from fastal.diversity_jobs import (
+from fastal.commands.diversity import (
     cluster_to_file,
     core_set_to_file,
     outliers_to_file,

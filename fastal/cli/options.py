@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from fastal.backend import BACKENDS
-from fastal.errors import Interrupted, naming
-from fastal.interrupts import raising
-from fastal.job import How
-from fastal.progress import Reporter, to_stderr
+from fastal.base.errors import Interrupted, naming
+from fastal.commands.command import How
+from fastal.ops import BACKENDS
+from fastal.pipeline.interrupts import raising
+from fastal.pipeline.progress import Reporter, to_stderr
 from fastal.sources import Source, open_pool
 from fastal.sources.files import Files, in_order_of
 

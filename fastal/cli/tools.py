@@ -6,11 +6,11 @@ from typing import Any
 import click
 import torch
 
-from fastal.backend import backend_reasons, instruction_set
 from fastal.cli.options import POOL, RUNNING, reports_bad_input, run_over
-from fastal.convert import convert_picks, convert_pool
-from fastal.job import versions
-from fastal.picks_files import PICKS_SUFFIXES
+from fastal.commands.command import versions
+from fastal.commands.convert import convert_picks, convert_pool
+from fastal.ops import backend_reasons, instruction_set
+from fastal.output.picks_files import PICKS_SUFFIXES
 
 
 @click.command()
@@ -86,7 +86,7 @@ def info() -> None:
 def demo(out: Path, strategy: str, seeds: int) -> None:
     """Pick rows from a real pool, and measure what labelling them is worth."""
     try:
-        from fastal.demo import run_demo
+        from fastal.report.demo import run_demo
     except ModuleNotFoundError as error:
         raise click.UsageError(f"{error}; the demo needs: pip install 'fastal[demo]'") from error
     run_demo(out, seeds, strategy)

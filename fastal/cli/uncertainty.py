@@ -16,9 +16,9 @@ from fastal.cli.options import (
     reports_bad_input,
     run_over,
 )
-from fastal.jobs import score_to_file, select_to_file
-from fastal.noise import NOISES
-from fastal.scores import KINDS, MEASURES
+from fastal.commands.uncertainty import score_to_file, select_to_file
+from fastal.ops.formulas import KINDS, MEASURES
+from fastal.selection.noise import NOISES
 
 _KIND = click.option(
     "--kind",

@@ -2,8 +2,8 @@
 
 from fastal.diversity.centroids import Centroids, Nearest, nearest_centroid, similarities
 from fastal.diversity.cluster_outliers import cluster_outliers
-from fastal.diversity.cluster_sample import ClusterSample
-from fastal.diversity.clusters import CosineClusters
+from fastal.diversity.clustering.cluster_sample import ClusterSample
+from fastal.diversity.clustering.clusters import CosineClusters
 from fastal.diversity.core_set import CoreSet, k_center
 from fastal.diversity.deduplicator import Deduplicator, Duplicates
 from fastal.diversity.duplicates import deduplicate

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastal.arrays import kind_of
+from fastal.base.arrays import kind_of
+from fastal.base.errors import check_another, check_same, restoring
 from fastal.diversity.centroids import digest
-from fastal.errors import check_another, check_same, restoring
-from fastal.measure import Blank
-from fastal.reference import unit_sums
-from fastal.scorer import Confirm, Scorer, watching
-from fastal.selection import Picks
+from fastal.ops.reference import unit_sums
+from fastal.scoring.measure import Blank
+from fastal.scoring.scorer import Confirm, Scorer, watching
+from fastal.selection.picks import Picks
 
 _Best = tuple[float, int, Tensor]  # score, row, and what the row adds to a direction
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fastal import backend as backends
-from fastal.arrays import as_tensor, kind_of, memory_of
-from fastal.measure import Blank
-from fastal.pipeline import gathered
-from fastal.reference import unit_rows
-from fastal.scorer import Chunk, Confirm, Scorer, check_dtype, watching
+from fastal import ops
+from fastal.base.arrays import as_tensor, kind_of, memory_of
+from fastal.ops.reference import unit_rows
+from fastal.pipeline.drive import gathered
+from fastal.scoring.measure import Blank
+from fastal.scoring.scorer import Chunk, Confirm, Scorer, check_dtype, watching
 from fastal.sources import Source
 
 _log = logging.getLogger("fastal")
@@ -133,12 +133,12 @@ class Centroids(Embeddings):
         self.blank = Blank(1.0, 1.0, 0.0)
 
     def nearest(self, x: Tensor, backend: str) -> tuple[Tensor, Tensor]:
-        """`fastal.reference.nearest` by a backend that `fastal.backend.choose` gave."""
-        return backends.nearest(x, self.units.to(x.device), self.fast, backend=backend)
+        """`fastal.ops.reference.nearest` by a backend that `fastal.ops.choose` gave."""
+        return ops.nearest(x, self.units.to(x.device), self.fast, backend=backend)
 
     def similarities(self, x: Tensor, backend: str) -> Tensor:
-        """`fastal.reference.similarities` by such a backend."""
-        return backends.similarities(x, self.units.to(x.device), self.fast, backend=backend)
+        """`fastal.ops.reference.similarities` by such a backend."""
+        return ops.similarities(x, self.units.to(x.device), self.fast, backend=backend)
 
     def assigned(
         self, rows: Chunk, scorer: Scorer, confirm: Confirm | None
@@ -182,7 +182,7 @@ def copied(x: Any, name: str) -> Tensor:
         TypeError: it is no array; the message names `name`.
         OSError: it is mapped, and its file was cut short.
     """
-    with backends.guarded(memory_of(x, name)) as guard:
+    with ops.guarded(memory_of(x, name)) as guard:
         copy = as_tensor(x, name).to("cpu", copy=True)
     if guard.broken:
         raise OSError(f"{name}: the rows vanished: a mapped file that was cut short?")

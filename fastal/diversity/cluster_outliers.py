@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastal.diversity.centroids import Centroids
-from fastal.selection import Picks
+from fastal.selection.picks import Picks
 from fastal.uncertainty import select
 
 

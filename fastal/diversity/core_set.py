@@ -7,19 +7,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastal.arrays import is_array, kind_of
+from fastal.base.arrays import is_array, kind_of
+from fastal.base.errors import check_another, check_same, naming, restoring
 from fastal.diversity.centroids import checked_rows, copied, rows_of
 from fastal.diversity.distance import Distance
-from fastal.diversity.per_row import PerRow
-from fastal.errors import check_another, check_same, naming, restoring
-from fastal.measure import Blank
-from fastal.picked import warn_of
-from fastal.pipeline import run_resumable
-from fastal.scorer import Confirm, Scorer, watching
-from fastal.selection import Picks
+from fastal.diversity.row_values import PerRow
+from fastal.pipeline.drive import run_resumable
+from fastal.scoring.measure import Blank
+from fastal.scoring.scorer import Confirm, Scorer, watching
+from fastal.selection.pick_warnings import warn_of
+from fastal.selection.picks import Picks
+from fastal.selection.topk import checked_count
 from fastal.sources import PathLike, open_pool
 from fastal.sources.files import in_order_of
-from fastal.topk import checked_count
 from fastal.uncertainty import chunk_bytes_for, with_ids
 
 

@@ -8,14 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastal.arrays import kind_of
+from fastal.base.arrays import kind_of
+from fastal.base.errors import check_same, restoring
 from fastal.diversity.centroids import Centroids
-from fastal.diversity.earlier import like_earlier
-from fastal.diversity.per_row import PerRow
-from fastal.errors import check_same, restoring
-from fastal.reference import unit_rows
-from fastal.scorer import Confirm, Scorer, watching
-from fastal.topk import checked_count
+from fastal.diversity.near_duplicates import like_earlier
+from fastal.diversity.row_values import PerRow
+from fastal.ops.reference import unit_rows
+from fastal.scoring.scorer import Confirm, Scorer, watching
+from fastal.selection.topk import checked_count
 
 _UNSEEN, _ITEM_BYTES = -1, 4
 _BLOCK = 4096  # rows whose float64 is in memory at once

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastal import backend as backends
-from fastal import reference
+from fastal import ops
 from fastal.diversity.centroids import Centroids, digest
-from fastal.measure import Blank
-from fastal.scorer import check_choice
+from fastal.ops import reference
+from fastal.scoring.measure import Blank
+from fastal.scoring.scorer import check_choice
 
 METRICS = ("cosine", "euclidean")
 
@@ -63,8 +63,8 @@ class Distance:
         if self._metric == "euclidean":
             return reference.euclidean(x, centres)
         if len(centres) == 1:
-            return 1 - backends.similarities(x, centres, self._fast, backend=backend)[:, 0]
-        return 1 - backends.nearest(x, centres, self._fast, backend=backend)[1]
+            return 1 - ops.similarities(x, centres, self._fast, backend=backend)[:, 0]
+        return 1 - ops.nearest(x, centres, self._fast, backend=backend)[1]
 
     def arguments(self) -> dict[str, Any]:
         """The metric, the digest of the centres it began with, and `fast`."""

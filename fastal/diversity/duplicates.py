@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastal.diversity.deduplicator import Deduplicator, Duplicates
-from fastal.pipeline import run_resumable
+from fastal.pipeline.drive import run_resumable
 from fastal.sources import PathLike, open_pool
 from fastal.sources.files import Files
 from fastal.uncertainty import chunk_bytes_for

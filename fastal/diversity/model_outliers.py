@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastal import backend as backends
-from fastal.arrays import as_tensor
+from fastal import ops
+from fastal.base.arrays import as_tensor
+from fastal.base.errors import naming
 from fastal.diversity.centroids import digest
-from fastal.errors import naming
-from fastal.pipeline import gathered
-from fastal.scorer import check_dtype
-from fastal.selection import Picks
+from fastal.pipeline.drive import gathered
+from fastal.scoring.scorer import check_dtype
+from fastal.selection.picks import Picks
 from fastal.sources import open_pool
 from fastal.sources.files import in_order_of
 from fastal.uncertainty import select
@@ -40,7 +40,7 @@ class Activations:
     def scores(self, x: Tensor, backend: str) -> Tensor:
         """The scores of rows [n, D], [n] float32 from 0 to 1; NaN for invalid rows."""
         table = self._table if backend == "triton" else self._table.to(x.device)
-        return 1 - backends.mean_ranks(x, table, backend=backend)
+        return 1 - ops.mean_ranks(x, table, backend=backend)
 
     def arguments(self) -> dict[str, Any]:
         """The validation data's digest."""

@@ -6,20 +6,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastal.base.errors import naming
+from fastal.base.reducer import Reducer
 from fastal.diversity.adaptive import Adaptive
 from fastal.diversity.centroids import Centroids, digest
-from fastal.diversity.direction import Direction
-from fastal.errors import naming
-from fastal.measure import Blank
-from fastal.picked import warn_of
-from fastal.pipeline import run, run_resumable
-from fastal.reducer import Reducer
-from fastal.reference import unit_rows
-from fastal.selection import Picks, Selector
+from fastal.diversity.mean_direction import Direction
+from fastal.ops.reference import unit_rows
+from fastal.pipeline.drive import run, run_resumable
+from fastal.pipeline.sequential import Stages
+from fastal.scoring.measure import Blank
+from fastal.selection.pick_warnings import warn_of
+from fastal.selection.picks import Picks
+from fastal.selection.selector import Selector
+from fastal.selection.topk import checked_count
 from fastal.sources import PathLike, open_pool
 from fastal.sources.files import in_order_of
-from fastal.stages import Stages
-from fastal.topk import checked_count
 from fastal.uncertainty import with_ids
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
-from fastal.arrays import is_array
+from fastal.base.arrays import is_array
 from fastal.sources.array import ArraySource
 from fastal.sources.expand import PathLike
 from fastal.sources.files import Files

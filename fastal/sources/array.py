@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fastal.arrays import as_sliceable, as_tensor
+from fastal.base.arrays import as_sliceable, as_tensor
 from fastal.sources.source import Chunk, Unnamed
 
 

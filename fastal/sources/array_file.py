@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastal.arrays import as_tensor
+from fastal.base.arrays import as_tensor
 from fastal.sources import labels
 from fastal.sources.location import Location
 from fastal.sources.readahead import ReadAhead

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastal.arrays import as_tensor
-from fastal.groups import Groups
+from fastal.base.arrays import as_tensor
+from fastal.base.groups import Groups
 from fastal.sources import labels
 from fastal.sources.location import Location
 from fastal.sources.reader import Columns, optional

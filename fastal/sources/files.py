@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.groups import Groups
+from fastal.base.groups import Groups
 from fastal.sources import labels
 from fastal.sources.arrow_ipc import ArrowFile
 from fastal.sources.expand import PathLike, expand

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastal.groups import as_groups
+from fastal.base.groups import as_groups
 from fastal.sources.source import Chunk, Skipped, Source
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from fastal.arrays import as_sliceable, is_array
+from fastal.base.arrays import as_sliceable, is_array
 from fastal.sources.order import check_order
 from fastal.sources.source import Chunk, Unnamed
 

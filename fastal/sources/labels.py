@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastal.groups import Groups
+from fastal.base.groups import Groups
 
 INTEGERS, TEXT, BOOLS = "integers", "text", "bools"
 _KINDS = {"i": INTEGERS, "u": INTEGERS, "b": BOOLS, "U": TEXT, "S": TEXT, "T": TEXT, "O": TEXT}

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal import backend as backends
-from fastal.arrays import memory_of
+from fastal import ops
+from fastal.base.arrays import memory_of
 from fastal.sources.location import Location
 
 
@@ -101,7 +101,7 @@ def optional(file: Location, package: str, extra: str) -> Any:
 @contextmanager
 def watched(memory: Any, name: str) -> Iterator[Callable[[], None]]:
     """A guard over mapped memory: the function raises a ValueError if a page of it was lost."""
-    with backends.guarded(memory_of(memory, name)) as guard:
+    with ops.guarded(memory_of(memory, name)) as guard:
 
         def stands() -> None:
             if guard.broken:

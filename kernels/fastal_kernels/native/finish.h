@@ -1,6 +1,6 @@
 /* From a tile's sums to scores, and from these to a selection. */
 
-/* Scores of W rows from lane i on, all NaN for invalid ones; fastal/scores.py has the formulas.
+/* Scores of W rows from lane i on, all NaN for invalid ones; fastal/ops/formulas.py has the formulas.
  * Which rows are valid, a bit each. */
 INLINE unsigned score(const struct job *job, const int *asked, const struct tile *t, int i,
                       float (*scores)[TILE]) {

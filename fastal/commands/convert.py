@@ -1,0 +1,64 @@
+"""`fastal convert`: pools to shards that are read at the speed of memory, picks to other files."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from fastal.commands.command import How, Job
+from fastal.output.atomic import naming
+from fastal.output.picks_files import PICKS_SUFFIXES, read_picks, write_picks
+from fastal.output.shards import Shards, ShardWriter, published
+from fastal.output.target import FolderTarget, Target, is_among
+from fastal.sources.files import Files
+
+_CHUNK_BYTES = 32 << 20  # of which a copy is made
+
+
+def convert_pool(pool: Files, out: Path, *, shard_bytes: int, how: How | None = None) -> Shards:
+    """Writes a pool as a folder of .npy shards with a manifest, its rows in their order.
+
+    Args:
+        pool: the files; ids and groups go along where columns of them were named.
+        out: the folder to be, which must not be there.
+        shard_bytes: how large a shard may get.
+        how: see `How`.
+
+    Raises:
+        ValueError: `out` exists.
+    """
+    columns = pool.columns
+    writer = ShardWriter(
+        out, shard_bytes, columns.ids, pool.ids if columns.ids else None, columns.groups
+    )
+    how = how or How()
+    how = replace(how, chunk_bytes=how.chunk_bytes or _CHUNK_BYTES)
+    target = FolderTarget(out, pool)
+    if not out.exists():
+        target.check()
+    with Job("convert", pool, target, {"shard_bytes": shard_bytes}, how) as job:
+        run = None if job.checkpoint is None else job.checkpoint.run
+        # It is there, whole, where a run was killed after that.
+        shards = published(out, run) if run is not None and how.resume else None
+        if shards is None:
+            target.check()
+            writer.begin(job.checkpoint, run, target.check, go_on=job.goes_on())
+            try:
+                with naming(out):  # a full disk
+                    shards = job.run(writer)
+            except BaseException:
+                writer.abandon(keep=job.keeps())
+                raise
+        job.finish(rows=shards.rows, shards=shards.shards)
+    return shards
+
+
+def convert_picks(picks: Path, out: Path) -> None:
+    """Writes a file of picks in another format; see `write_picks`."""
+    for name, path in (("picks", picks), ("out", out)):
+        if path.suffix not in PICKS_SUFFIXES:
+            raise ValueError(f"{name}: wanted a {' or '.join(PICKS_SUFFIXES)} file, got {path}")
+    target = Target(out, PICKS_SUFFIXES, has_record=False)
+    if is_among(out, [picks]):
+        raise ValueError(f"out: {out} is the file to read")
+    found, beside = read_picks(picks)
+    with target.written() as file:
+        write_picks(file, found, out.suffix, **beside)

@@ -1,0 +1,81 @@
+"""The ops over embeddings and activations, by the backend that was chosen."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from fastal.ops import reference
+from fastal.ops.choice import device_for
+from fastal.ops.transfer import staged
+
+_GPU_TABLE_BYTES = 4 << 30  # of a table that a GPU is given at once
+
+
+def nearest(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) -> tuple[Tensor, Tensor]:
+    """`fastal.ops.reference.nearest`, computed by `backend`, "torch" or "triton"."""
+    if backend == "torch":
+        return reference.nearest(x, units, fast)
+    from fastal_kernels import cosine
+
+    device = device_for(x)
+    units = units.to(device)
+    found = []
+    for _, piece in _on(device, x):
+        cluster, similarity = cosine.nearest(piece, units, fast)
+        reference.look_again(piece, units, similarity, cluster)
+        found.append((cluster, similarity))
+    clusters, similarities = zip(*found, strict=True)
+    return torch.cat(clusters), torch.cat(similarities)
+
+
+def similarities(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) -> Tensor:
+    """`fastal.ops.reference.similarities`, computed by `backend`, "torch" or "triton"."""
+    if backend == "torch":
+        return reference.similarities(x, units, fast)
+    from fastal_kernels import cosine
+
+    device = device_for(x)
+    units = units.to(device)
+    found = []
+    for _, piece in _on(device, x):
+        similarity = cosine.similarities(piece, units, fast)
+        reference.look_again(piece, units, similarity)
+        found.append(similarity)
+    return torch.cat(found)
+
+
+def mean_ranks(x: Tensor, table: Tensor, *, backend: str) -> Tensor:
+    """`fastal.ops.reference.mean_ranks`, computed by `backend`, a name that `choose` gave.
+
+    For "triton" the table may be on the host, as the rows may, and larger than a GPU's memory.
+    """
+    if backend == "torch":
+        return reference.mean_ranks(x, table)
+    if backend == "native":
+        from fastal_kernels import native
+
+        return native.mean_ranks(x, table)
+    from fastal_kernels import ranks
+
+    device = device_for(x)
+    n_columns = max(1, _GPU_TABLE_BYTES // (table.shape[1] * table.element_size()))
+    if n_columns >= len(table):
+        table = table.to(device)
+        return torch.cat([ranks.mean_ranks(piece, table) for _, piece in _on(device, x)])
+    sums = torch.zeros(len(x), dtype=torch.int64, device=device)
+    tops = torch.full((len(x),), -math.inf, dtype=torch.float32, device=device)
+    for columns, part in zip(
+        torch.split(x, n_columns, 1), torch.split(table, n_columns), strict=True
+    ):
+        part = part.to(device)
+        for start, piece in _on(device, columns):
+            rows = slice(start, start + len(piece))
+            ranks.add_ranks(piece, part, sums[rows], tops[rows])
+    return ranks.means_of(sums, tops, table.numel())
+
+
+def _on(device: torch.device, x: Tensor) -> Iterable[tuple[int, Tensor]]:
+    """Pairs of first row and rows on a device: all of them at once if they are there."""
+    return [(0, x)] if x.device == device else staged(x, device)

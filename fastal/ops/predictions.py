@@ -1,0 +1,71 @@
+"""The ops over predictions, by the backend that was chosen."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastal.ops import reference
+from fastal.ops.choice import device_for
+from fastal.ops.transfer import staged
+
+
+def uncertainty(
+    logits: Tensor, measures: Sequence[str], kind: str = "logits", *, backend: str
+) -> list[Tensor]:
+    """`fastal.ops.reference.uncertainty`, computed by `backend`, a name that `choose` gave."""
+    if backend == "torch":
+        return reference.uncertainty(logits, measures, kind)
+    if backend == "native":
+        from fastal_kernels import native
+
+        return native.uncertainty(logits, measures, kind)
+    from fastal_kernels.uncertainty import uncertainty
+
+    device = device_for(logits)
+    if device == logits.device:
+        return uncertainty(logits, measures, kind)
+    pieces = [uncertainty(piece, measures, kind) for _, piece in staged(logits, device)]
+    return [torch.cat(scores) for scores in zip(*pieces, strict=True)]
+
+
+def counted(
+    logits: Tensor, measures: Sequence[str], kind: str, *, backend: str
+) -> tuple[list[Tensor], int]:
+    """What `uncertainty` returns, of one measure at least, and how many rows are invalid."""
+    if backend == "native":
+        from fastal_kernels import native
+
+        return native.counted(logits, measures, kind)
+    scores = uncertainty(logits, measures, kind, backend=backend)
+    return scores, int(scores[0].isnan().sum())
+
+
+def candidates(k: int, device: torch.device, segment: int, bar: tuple[float, int] | None) -> Any:
+    """`fastal_kernels.topk.Candidates`: what `select` lets through on a device."""
+    from fastal_kernels.topk import Candidates
+
+    return Candidates(k, device, segment, bar)
+
+
+def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Any) -> int:
+    """`fastal_kernels.uncertainty.select`: scores and selects at once; the invalid rows' count."""
+    from fastal_kernels.uncertainty import select
+
+    device = device_for(logits)
+    if device == logits.device:
+        return select(logits, measure, kind, first_row, into)
+    return sum(
+        select(piece, measure, kind, first_row + start, into)
+        for start, piece in staged(logits, device)
+    )
+
+
+def above(
+    logits: Tensor, measure: str, kind: str, first_row: int, bar: tuple[float, int] | None
+) -> tuple[Tensor, Tensor, int]:
+    """`fastal_kernels.native.above`: scores and rows above a bar, and how many rows are invalid."""
+    from fastal_kernels import native
+
+    return native.above(logits, measure, kind, first_row, bar)

@@ -1,0 +1,1 @@
+"""Files that fastal writes: picks, scores, shards; whole or not at all."""

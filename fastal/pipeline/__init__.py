@@ -1,0 +1,1 @@
+"""Drives reducers over pools: chunks, checkpoints, progress, signals."""

@@ -1,0 +1,1 @@
+"""What a score is: measures, and the scorer that applies them to chunks."""

@@ -1,0 +1,1 @@
+"""Which rows are picked: streaming selections of the best scores."""

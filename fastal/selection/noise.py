@@ -1,0 +1,138 @@
+"""Seeded noise on the scores: batches that are drawn instead of the very best rows.
+
+With g a Gumbel variable of its own for each row, the k rows with the largest keys are k draws
+without replacement, each in proportion to the weight of the rows that are left:
+
+    power     beta log s + g   weight s^beta: for scores that are 0 or more, 0 = worth nothing
+    softmax   beta s + g       weight e^(beta s)
+    softrank  g − beta log r   weight r^(−beta), r the row's rank, 1 = best
+
+Source: Kirsch et al., Stochastic Batch Acquisition: A Simple Baseline for Deep Active Learning
+(TMLR, 2023), section 3. The paper draws g / beta, which orders rows alike.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastal.scoring.scorer import check_choice
+from fastal.selection.topk import TopK
+
+NOISES = ("power", "softmax", "softrank")
+
+_BLOCK = 1 << 16  # rows in one go: bounds the memory beside the keys
+_WORDS = 4  # of a step of Philox's counter
+
+
+class Noise:
+    """Gumbel noise that is a function of seed and row number, whatever the chunks.
+
+    Its bits are those of NumPy's logarithm, which may differ in the last place between processors.
+
+    Args:
+        name: "power", "softmax", "softrank" or None, for none.
+        seed: an integer from 0 to 2^64 - 1.
+        beta: how much the scores weigh against the noise, finite and above 0.
+
+    Raises:
+        ValueError, TypeError: a bad argument, named.
+    """
+
+    def __init__(self, name: str | None, seed: int = 0, beta: float = 1.0) -> None:
+        if name is not None:
+            check_choice("noise", name, NOISES, " or None")
+        if isinstance(beta, bool) or not isinstance(beta, (int, float, np.integer, np.floating)):
+            raise TypeError(f"beta: wanted a number, got {beta!r}")
+        if not 0 < beta < math.inf:
+            raise ValueError(f"beta: wanted a finite number above 0, got {beta}")
+        self.name = name
+        self.seed = checked_seed(seed)
+        self.beta = float(beta)
+
+    @property
+    def on_rows(self) -> bool:
+        """Whether there is noise for each row, as there is with power and softmax."""
+        return self.name in ("power", "softmax")
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that make a difference, by name, as plain values."""
+        if self.name is None:
+            return {"noise": None}
+        return {"noise": self.name, "seed": self.seed, "beta": self.beta}
+
+    def keys(self, scores: Tensor, start: int) -> Tensor:
+        """What to order rows start, start + 1, ... by; the scores where noise is not on rows.
+
+        Args:
+            scores: [n] float32, larger = more worth labelling.
+            start: the row number of the first, from 0 to 2^63 - 1.
+
+        Returns:
+            [n] float32 on the scores' device, from keys in float64. NaN stays NaN; with power,
+            score 0 has key -inf.
+
+        Raises:
+            ValueError: power, and a score below 0; it names the row.
+        """
+        if not self.on_rows:
+            return scores
+        keys = np.empty(len(scores), np.float32)
+        for first in range(0, len(scores), _BLOCK):
+            block = scores[first : first + _BLOCK].cpu().numpy().astype(np.float64)
+            noise = gumbel(self.seed, start + first, len(block))
+            with np.errstate(over="ignore"):  # to infinity, as is right
+                keys[first : first + _BLOCK] = self._weighed(block, start + first) + noise
+        return torch.from_numpy(keys).to(scores.device)
+
+    def ranks(self, k: int, n: int) -> NDArray[np.int64]:
+        """The ranks that softrank draws of n, [min(k, n)], the largest key first; O(k) memory.
+
+        The noise is that of the rank, with rank 1 in the place of row 0: it knows nothing of the
+        scores, so the draws are distributed as with noise of the row.
+        """
+        top = TopK(k)
+        for first in range(0, n, _BLOCK):
+            size = min(_BLOCK, n - first)
+            weights = -self.beta * np.log(np.arange(first + 1, first + size + 1, dtype=np.float64))
+            with np.errstate(over="ignore"):
+                keys = (weights + gumbel(self.seed, first, size)).astype(np.float32)
+            top.update(torch.from_numpy(keys), first)
+        places, _ = top.best()
+        return places + 1
+
+    def _weighed(self, scores: NDArray[np.float64], start: int) -> NDArray[np.float64]:
+        if self.name == "softmax":
+            return self.beta * scores
+        negative = np.flatnonzero(scores < 0)
+        if len(negative):
+            raise ValueError(
+                f"by: noise 'power' wants scores of 0 or more, row {start + negative[0]} has "
+                f"{scores[negative[0]]:g}; 'softmax' and 'softrank' take any"
+            )
+        with np.errstate(divide="ignore"):  # log 0 = -inf, as is right
+            return self.beta * np.log(scores)
+
+
+def checked_seed(seed: Any) -> int:
+    """`seed` as a plain int; TypeError, ValueError where it is none from 0 to 2^64 - 1."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise TypeError(f"seed: wanted an integer, got {seed!r}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed: wanted 0 to 2^64 - 1, got {seed}")
+    return int(seed)
+
+
+def gumbel(seed: int, start: int, n: int) -> NDArray[np.float64]:
+    """Standard Gumbel variables of rows start, start + 1, ..., [n], each a function of its row.
+
+    Row r has word r % 4 of step r // 4 of Philox with that seed, whose upper 52 bits become the
+    middle of one of 2^52 equal parts of (0, 1).
+    """
+    step, skipped = divmod(start, _WORDS)
+    words = np.random.Philox(key=seed, counter=step).random_raw(skipped + n)[skipped:]
+    uniform = ((words >> np.uint64(12)) + 0.5) * 2.0**-52
+    return np.asarray(-np.log(-np.log(uniform)))

@@ -1,0 +1,195 @@
+"""Clusters in files, and fits that are interrupted and go on."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from fastal import InvalidRows
+from fastal.diversity import CosineClusters
+from fastal.diversity.centroids import Centroids
+from fastal.diversity.clustering.k_means import KMeans
+from fastal.diversity.clustering.lloyd_pass import Epoch
+from fastal.pipeline import checkpoint
+from tests.diversity.clustering.test_clusters import blobs
+
+ABOUT = {"inertia": 1.5, "epochs": 2, "converged": True, "seed": 0}
+
+
+def test_a_round_trip(tmp_path):
+    x = blobs(0, 500)
+    found = CosineClusters(6, seed=2**64 - 1).fit(x)
+    found.save(tmp_path / "clusters.npz")
+    loaded = CosineClusters.load(tmp_path / "clusters.npz")
+    for name in ("centroids", "counts"):
+        assert getattr(loaded, name).tobytes() == getattr(found, name).tobytes()
+    for name in ("inertia", "epochs", "converged"):
+        assert getattr(loaded, name) == getattr(found, name)
+    for ours, theirs in zip(loaded.sample(x), found.sample(x), strict=True):
+        assert ours.rows.tolist() == theirs.rows.tolist()
+    loaded.save(tmp_path / "again.npz")
+    CosineClusters(centroids=found.centroids).save(tmp_path / "given.npz")
+    given = CosineClusters.load(str(tmp_path / "given.npz"), backend="torch")
+    assert (given.counts, given.inertia, given.epochs) == (None, None, 0)
+    with pytest.raises(ValueError, match=r"^backend: wanted one of"):
+        CosineClusters.load(tmp_path / "given.npz", backend="x")
+
+
+def written(**arrays):
+    def write(path):
+        whole = {"centroids": np.eye(3), "counts": np.ones(3, int), "about": json.dumps(ABOUT)}
+        np.savez(path.open("wb"), **{**whole, **arrays})
+
+    return write
+
+
+BROKEN = {
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("centroids"),
+    "pickled": lambda path: path.write_bytes(pickle.dumps([1.0])),
+    "an array": lambda path: np.save(path.open("wb"), np.eye(3)),
+    "lacks counts": lambda path: np.savez(path.open("wb"), centroids=np.eye(3)),
+    "objects": written(centroids=np.array([[None]])),
+    "strings": written(centroids=np.array([["a"]])),
+    "one row": written(centroids=np.ones(3)),
+    "nan": written(centroids=np.full((3, 3), np.nan)),
+    "more counts": written(counts=np.ones(4, int)),
+    "counts that are none": written(counts=np.ones(3)),
+    "no json": written(about="{"),
+    "other json": written(about="[1]"),
+    "json lacks a seed": written(about="{}"),
+    "a bad seed": written(about=json.dumps({**ABOUT, "seed": -1})),
+    "a bad inertia": written(about=json.dumps({**ABOUT, "inertia": "low"})),
+}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_files_are_named(tmp_path, name):
+    path = tmp_path / "broken.npz"
+    BROKEN[name](path)
+    with pytest.raises(ValueError, match=r"broken.npz: not a file of clusters: .") as caught:
+        CosineClusters.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def error_of(path):
+    try:
+        CosineClusters.load(path)
+    except ValueError as error:
+        return error
+
+
+def test_damaged_files_are_named(tmp_path):
+    path = tmp_path / "clusters.npz"
+    CosineClusters(3).fit(blobs(0, 50)).save(path)
+    good = path.read_bytes()
+    for place in range(0, len(good), 5):
+        for damaged in (good[:place], good[:place] + bytes([good[place] ^ 65]) + good[place + 1 :]):
+            path.write_bytes(damaged)
+            error = error_of(path)  # none where nobody knows what the byte is for
+            assert error is None or "clusters.npz: not a file of clusters: " in str(error)
+    for missing in (tmp_path / "none.npz", tmp_path):
+        with pytest.raises(OSError, match=str(missing)):
+            CosineClusters.load(missing)
+
+
+class Stop(Exception):
+    """What ends a run."""
+
+
+@pytest.fixture
+def always_saved(monkeypatch):
+    monkeypatch.setattr(checkpoint, "_SECONDS", 0)
+    monkeypatch.setattr(checkpoint, "_PAUSE", 0)
+
+
+def stopping(monkeypatch, owner, left):
+    """Has `owner.update` raise when it was called so many times."""
+    update = owner.update
+
+    def counted(self, *arguments, **options):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Stop
+        update(self, *arguments, **options)
+
+    monkeypatch.setattr(owner, "update", counted)
+
+
+@pytest.mark.parametrize("batch_rows", [None, 70])
+def test_a_fit_goes_on_to_the_same_bytes(tmp_path, always_saved, batch_rows):
+    """Stopped in every pass, at its first and last chunks and amid mini-batches."""
+    for i in range(3):
+        np.save(tmp_path / f"{i}.npy", blobs(i, 100 + i, n_columns=8))
+    pool, saved = str(tmp_path / "*.npy"), tmp_path / "saved"
+    options = {"max_epochs": 3, "batch_rows": batch_rows}
+    if batch_rows is None:  # else the first epoch changes nothing: the sample is the whole pool
+        options["centroids"] = blobs(9, 5, n_columns=8)
+    want = CosineClusters(5, **options).fit(pool)
+    assert want.epochs == 3
+    for left in (0, 1, 5, 6, 7, 12, 15, 18, 23):  # six chunks a pass
+        with pytest.MonkeyPatch.context() as patch:
+            stopping(patch, KMeans, left)
+            with pytest.raises(Stop):
+                CosineClusters(5, **options).fit(pool, checkpoint=saved, chunk_bytes=32 * 64)
+        assert (saved / "checkpoint").exists() == (left > 0)
+        found = CosineClusters(5, **options).fit(pool, checkpoint=saved, resume=True)
+        assert found.centroids.tobytes() == want.centroids.tobytes()
+        assert (found.counts.tolist(), found.inertia) == (want.counts.tolist(), want.inertia)
+        assert (found.epochs, found.converged) == (want.epochs, want.converged)
+        assert not list(saved.iterdir())
+
+
+def test_a_checkpoint_of_other_clusters_is_refused(tmp_path, always_saved, monkeypatch):
+    np.save(tmp_path / "x.npy", blobs(0, 100))
+    pool, saved = str(tmp_path / "x.npy"), tmp_path / "saved"
+    stopping(monkeypatch, KMeans, 1)
+    with pytest.raises(Stop):
+        CosineClusters(5).fit(pool, checkpoint=saved)
+    for other in (CosineClusters(6), CosineClusters(5, seed=1), CosineClusters(5, batch_rows=9)):
+        with pytest.raises(ValueError, match="is of another run: clusters"):
+            other.fit(pool, checkpoint=saved, resume=True)
+
+
+@pytest.mark.parametrize("batch_rows", [None, 30])
+def test_states_are_refused_by_others(batch_rows):
+    x = blobs(0, 100)
+    reducer = CosineClusters(3, batch_rows=batch_rows).reducer()
+    reducer.update(x)
+    reducer.next_pass()
+    reducer.update(x[:50])
+    state = reducer.state_dict()
+    for other, words in (
+        (CosineClusters(4, batch_rows=batch_rows), "the state has n_clusters=3, this one n_"),
+        (CosineClusters(3, batch_rows=batch_rows, seed=1), "the state has seed=0"),
+    ):
+        with pytest.raises(ValueError, match=f"^load_state_dict: {words}"):
+            other.reducer().load_state_dict(state)
+    torn = {**state, "epoch": {**state["epoch"], "batch_rows": 7}}
+    with pytest.raises(ValueError, match=r"^load_state_dict: the state has batch_rows=7"):
+        CosineClusters(3, batch_rows=batch_rows).reducer().load_state_dict(torn)
+    with pytest.raises(ValueError, match=r"^load_state_dict: the state lacks"):
+        CosineClusters(3).reducer().load_state_dict({})
+
+
+@pytest.mark.parametrize("batch_rows", [None, 7])
+def test_a_chunk_that_is_refused_leaves_no_trace(batch_rows):
+    """Neither one with a row that is not finite, nor one whose file is cut short meanwhile."""
+    x = blobs(0, 60)
+    epoch = Epoch(Centroids(x[:3]), batch_rows)
+    epoch.update(x[:30])
+    before = pickle.dumps(epoch.state_dict())
+    broken = x[30:].copy()
+    broken[-1, 0] = np.nan
+    with pytest.raises(InvalidRows, match="row 59 has NaN"):
+        epoch.update(broken)
+
+    def cut_short():
+        raise Stop
+
+    with pytest.raises(Stop):
+        epoch.update(x[30:], confirm=cut_short)
+    assert pickle.dumps(epoch.state_dict()) == before

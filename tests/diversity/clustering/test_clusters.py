@@ -1,0 +1,274 @@
+"""Spherical k-means: against Lloyd's step in float64, scikit-learn, and itself in other chunks."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastal import InvalidRows
+from fastal.diversity import CosineClusters
+from fastal.diversity.centroids import Centroids
+from fastal.diversity.clustering.lloyd_pass import Epoch
+from tests.ops.test_nearest import rows_of, threads  # noqa: F401 (a fixture)
+
+
+def unit(x):
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    return x / np.where(length == 0, 1, length)
+
+
+def lloyd(x, centroids):
+    """A step by its definition: centroids, counts, and the inertia before they moved."""
+    x, centroids = unit(x.astype(np.float64)), unit(centroids.astype(np.float64))
+    distances = ((x[:, None] - centroids[None]) ** 2).sum(2)
+    nearest = distances.argmin(1)
+    sums = np.stack([x[nearest == k].sum(0) for k in range(len(centroids))])
+    return unit(sums), np.bincount(nearest, minlength=len(centroids)), distances.min(1).sum()
+
+
+def blobs(seed, n=3000, n_columns=16, n_blobs=12, noise=1.0):
+    rng = np.random.default_rng(seed)
+    centers = rng.standard_normal((n_blobs, n_columns))
+    x = centers[rng.integers(n_blobs, size=n)] + noise * rng.standard_normal((n, n_columns))
+    return x.astype(np.float32)
+
+
+def fitted(x, k=4, **options):
+    found = CosineClusters(k, **options).fit(x)
+    return found.centroids.tobytes(), found.counts.tobytes(), found.inertia, found.epochs
+
+
+# --- the definition
+
+
+def test_every_epoch_is_a_step_of_lloyd():
+    x = blobs(0, 700)
+    centroids = x[:9]
+    for _ in range(4):
+        found = CosineClusters(centroids=centroids, max_epochs=1).fit(x)
+        want, counts, inertia = lloyd(x, centroids)
+        assert np.abs(found.centroids - want).max() < 1e-6
+        assert found.counts.tolist() == counts.tolist()
+        assert found.inertia == pytest.approx(inertia, rel=1e-6)
+        assert np.abs(np.linalg.norm(found.centroids, axis=1) - 1).max() < 1e-6
+        centroids = found.centroids
+    several = CosineClusters(centroids=x[:9], max_epochs=4).fit(x)
+    assert several.centroids.tobytes() == centroids.tobytes()
+    assert several.epochs == 4
+
+
+def test_wrong_steps_are_caught():
+    """Rows that are not scaled, and centroids that are means of them: k-means in space."""
+    x = blobs(0, 700) * np.random.default_rng(1).uniform(0.1, 10, (700, 1)).astype("f4")
+    found = CosineClusters(centroids=x[:9], max_epochs=1).fit(x).centroids
+    right, _, _ = lloyd(x, x[:9])
+    nearest = (unit(x) @ unit(x[:9]).T).argmax(1)
+    wrong = unit(np.stack([x[nearest == k].sum(0) for k in range(9)]))
+    assert np.abs(found - right).max() < 1e-6
+    assert np.abs(found - wrong).max() > 1e-2
+
+
+def datasets():
+    from sklearn.datasets import load_digits
+
+    rng = np.random.default_rng(0)
+    yield "blobs", blobs(1), 12
+    yield "more clusters than blobs", blobs(2), 40
+    yield "noise", rng.random((3000, 10), np.float32) - 0.5, 20
+    yield "digits", load_digits().data.astype(np.float32), 10
+
+
+@pytest.mark.parametrize(("x", "k"), [pytest.param(x, k, id=name) for name, x, k in datasets()])
+def test_inertia_is_within_a_percent_of_that_of_scikit_learn(x, k):
+    """Of the partitions: for each, the centroids that are best for it. The mean over seeds."""
+    from sklearn.cluster import KMeans
+
+    def inertia(labels):
+        sums = np.stack([unit(x.astype("f8"))[labels == c].sum(0) for c in range(k)])
+        return 2 * len(x) - 2 * np.linalg.norm(sums, axis=1).sum()
+
+    ours, theirs = [], []
+    for seed in range(5):
+        clusters = CosineClusters(k, seed=seed, max_epochs=30).fit(x)
+        ours.append(inertia(clusters.assign(x).cluster))
+        theirs.append(inertia(KMeans(k, n_init=1, random_state=seed).fit(unit(x)).labels_))
+    assert np.mean(ours) < 1.01 * np.mean(theirs)
+
+
+# --- what changes nothing
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    cuts=st.lists(st.integers(0, 200), max_size=6),
+    batch_rows=st.sampled_from([None, 7, 64, 100, 199, 200, 1000]),
+    n_columns=st.sampled_from([2, 5, 17]),
+)
+def test_chunks_change_no_bit(cuts, batch_rows, n_columns):
+    x = rows_of(200, n_columns).numpy()
+    options = {"max_epochs": 3, "batch_rows": batch_rows, "seed": 5}
+    chunks = np.split(x, sorted(cuts))
+    assert fitted(chunks, **options) == fitted(x, **options)
+
+
+def test_threads_change_no_bit_and_seeds_do(threads):  # noqa: F811
+    x = blobs(3)
+    want = fitted(x, 20)
+    for n_threads in (1, 4):
+        threads(n_threads)
+        assert fitted(x, 20) == want
+    assert fitted(x, 20, seed=1) != want
+
+
+def test_epochs_merge_in_any_order():
+    x, centroids = rows_of(300, 6), Centroids(rows_of(4, 6, seed=1))
+    whole = Epoch(centroids)
+    whole.update(x)
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+        epochs = [Epoch(centroids) for _ in order]
+        for epoch, start in zip(epochs, (0, 100, 250), strict=True):
+            epoch.update(x[start : {0: 100, 100: 250, 250: 300}[start]], start)
+        merged = epochs[order[0]]
+        for i in order[1:]:
+            merged.merge(epochs[i])
+        assert torch.equal(merged.sums, whole.sums)
+        assert torch.equal(merged.counts, whole.counts)
+        assert merged.inertia == whole.inertia
+    for other, words in (
+        (Epoch(Centroids(rows_of(4, 6, seed=2))), "the other has by="),
+        (Epoch(centroids, 10), "mini-batches"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            whole.merge(other)
+
+
+def test_samples_of_the_first_pass_merge():
+    x = blobs(4)
+    whole, *parts = (CosineClusters(5).reducer() for _ in range(4))
+    whole.update(x)
+    for part, (start, stop) in zip(parts, ((2000, 3000), (0, 700), (700, 2000)), strict=True):
+        part.update(x[start:stop], start)
+    empty = CosineClusters(5).reducer()
+    for part in parts:
+        before = part.state_dict()["sample"]["keys"].tobytes()
+        empty.merge(part)
+        assert part.state_dict()["sample"]["keys"].tobytes() == before
+    for reducer in (whole, empty):
+        assert reducer.next_pass()
+    units = [reducer.state_dict()["units"].tobytes() for reducer in (whole, empty)]
+    assert units[0] == units[1]
+    narrow = CosineClusters(5).reducer()
+    narrow.update(x[:, :3])
+    other = CosineClusters(5).reducer()
+    other.update(x, 0)
+    with pytest.raises(ValueError, match="the other has width=16, this one width=3"):
+        narrow.merge(other)
+
+
+# --- few rows, equal rows, other rows
+
+
+def test_one_cluster_and_a_cluster_a_row():
+    x = rows_of(20, 5).numpy()
+    one = CosineClusters(1).fit(x)
+    want = unit(unit(x.astype("f8")).sum(0, keepdims=True))
+    assert np.abs(one.centroids - want).max() < 1e-6
+    assert (one.counts.tolist(), one.converged) == ([20], True)
+    each = CosineClusters(20).fit(x)
+    assert each.counts.tolist() == [1] * 20
+    assert each.inertia == pytest.approx(0, abs=1e-5)
+    with pytest.raises(ValueError, match=r"n_clusters: wanted at most the 20 valid rows .* got 21"):
+        CosineClusters(21).fit(x)
+
+
+@pytest.mark.parametrize("batch_rows", [None, 30])
+def test_more_clusters_than_distinct_rows(batch_rows):
+    x = np.tile(rows_of(3, 4).numpy(), (40, 1))
+    found = CosineClusters(7, max_epochs=50, batch_rows=batch_rows).fit(x)
+    assert found.epochs < 50
+    assert found.converged
+    assert (found.counts.sum(), (found.counts > 0).sum()) == (120, 3)
+    assert found.inertia == pytest.approx(0, abs=1e-4)
+    assert np.abs(np.linalg.norm(found.centroids, axis=1) - 1).max() < 1e-6
+    zeros = CosineClusters(3).fit(np.zeros((9, 4), np.float32))
+    assert (zeros.converged, zeros.centroids.any()) == (True, False)
+
+
+def test_a_cluster_that_loses_its_members_begins_anew():
+    x = blobs(5, 600)
+    away = np.stack(
+        [x[0], x[0] * 2, -unit(x).sum(0)]
+    )  # the second is the first; none near the third
+    found = CosineClusters(centroids=away, max_epochs=20).fit(x)
+    assert (found.counts > 0).all()
+    assert found.inertia < CosineClusters(centroids=away[:1], max_epochs=1).fit(x).inertia
+
+
+def test_given_centroids_are_ready_and_stay_as_they_are():
+    x, given = rows_of(50, 4).numpy(), 3 * rows_of(4, 4, seed=1).numpy()
+    before = given.copy()
+    clusters = CosineClusters(centroids=given)
+    assert (clusters.assign(x).cluster == (unit(x) @ unit(given).T).argmax(1)).all()
+    moved = clusters.fit(x).centroids.copy()
+    assert np.array_equal(given, before)
+    again = clusters.fit(x, chunk_bytes=100)
+    assert (again.epochs, again.converged) == (1, True)
+    assert np.array_equal(again.centroids, moved)
+    stopped = CosineClusters(centroids=given, max_epochs=1).fit(x)
+    assert (stopped.epochs, stopped.converged) == (1, False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_dtypes(dtype, tmp_path):
+    x = torch.from_numpy(blobs(6, 500)).to(dtype)
+    found = CosineClusters(5).fit(x)
+    want = CosineClusters(5).fit(x.float())
+    assert np.abs(found.centroids - want.centroids).max() < 1e-5
+    torch.save(x, tmp_path / "x.pt")
+    for array in found.assign(str(tmp_path / "x.pt")):
+        assert isinstance(array, np.ndarray)
+
+
+def test_rows_that_are_not_finite():
+    x = blobs(7, 500)
+    want = fitted(np.delete(x, [3, 77], 0), centroids=x[10:14])
+    x[3, 2], x[77, 0] = np.nan, np.inf
+    with pytest.raises(InvalidRows, match="row 3 has NaN or an infinite value"):
+        CosineClusters(4).fit(x)
+    assert fitted(x, centroids=x[10:14], on_invalid="skip") == want
+    found = CosineClusters(4, on_invalid="skip").fit(x)
+    assert found.counts.sum() == 498
+    assert np.flatnonzero(found.assign(x).cluster == -1).tolist() == [3, 77]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({}, TypeError, "n_clusters: wanted an integer, got None"),
+        ({"n_clusters": 0}, ValueError, "n_clusters: wanted at least 1, got 0"),
+        ({"n_clusters": 2, "centroids": np.eye(3)}, ValueError, "centroids: wanted 2, as n_cl"),
+        ({"n_clusters": 2, "seed": -1}, ValueError, "seed: wanted 0 to"),
+        ({"n_clusters": 2, "seed": 2**64}, ValueError, "seed: wanted 0 to"),
+        ({"n_clusters": 2, "batch_rows": 0}, ValueError, "batch_rows: wanted at least 1"),
+        ({"n_clusters": 2, "max_epochs": True}, TypeError, "max_epochs: wanted an integer"),
+        ({"n_clusters": 2, "on_invalid": "drop"}, ValueError, "on_invalid: wanted one of"),
+        ({"n_clusters": 2, "backend": "cuda"}, ValueError, "backend: wanted one of"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, error, words):
+    with pytest.raises(error, match=f"^{words}"):
+        CosineClusters(**arguments)
+
+
+def test_pools_that_are_refused():
+    x = rows_of(9, 3)
+    with pytest.raises(ValueError, match="a generator can be read once only, a list of arrays"):
+        CosineClusters(2).fit(chunk for chunk in [x])
+    with pytest.raises(ValueError, match="n_clusters: wanted at most the 0 valid rows"):
+        CosineClusters(2).fit(x[:0])
+    with pytest.raises(ValueError, match="rows from 0 on have 3 columns, wanted 2"):
+        CosineClusters(centroids=np.eye(2)).fit(x)
+    for method in ("assign", "sample", "save"):
+        with pytest.raises(ValueError, match=r"^centroids: there are none yet"):
+            getattr(CosineClusters(2), method)(x if method != "save" else "clusters.npz")

@@ -1,0 +1,366 @@
+"""What a command writes: only what is its own, never what is read; told at the start."""
+
+import json
+import os
+import resource
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+from click.testing import CliRunner
+
+from fastal.base.errors import Interrupted
+from fastal.cli import main
+from fastal.commands.command import Job
+from fastal.output import atomic as outputs
+from fastal.output.score_files import ScoreWriter
+from fastal.pipeline import checkpoint
+
+N = 1000
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+def refused(done, *words):
+    """One line that says why, and status 2."""
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.output
+    for word in words:
+        assert word in done.stderr, done.stderr
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(0).standard_normal((N, 6)).astype(np.float32)
+
+
+@pytest.fixture
+def pool(tmp_path, x):
+    np.save(tmp_path / "pool.npy", x)
+    return tmp_path / "pool.npy"
+
+
+@pytest.fixture
+def shards(tmp_path, x):
+    """A folder of shards with ids and groups."""
+    ids = np.array([f"i{i}" for i in range(N)])
+    np.savez(tmp_path / "pool.npz", x=x, id=ids, g=np.arange(N) % 3)
+    columns = ("--column", "x", "--id-column", "id", "--group-column", "g")
+    done = run("convert", tmp_path / "pool.npz", *columns, "--out", tmp_path / "shards")
+    assert done.exit_code == 0, done.output
+    return tmp_path / "shards"
+
+
+def contents(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and not p.is_symlink()}
+
+
+def of_commands(pool, beside):
+    """All commands that write a file of picks, and what each reads beside the pool."""
+    return (
+        ["select", pool, "--k", 5],
+        ["cluster", pool, "--centroids", beside],
+        ["outliers", pool, "--k", 5, "--validation", beside],
+        ["outliers", pool, "--k", 5, "--centroids", beside],
+        ["represent", pool, "--k", 5, "--training", beside],
+        ["core-set", pool, "--k", 5, "--labelled", beside],
+    )
+
+
+@pytest.mark.parametrize("link", [None, os.symlink, os.link])
+@pytest.mark.parametrize("part", ["manifest.json", "ids/part-00000.npy", "groups/part-00000.npy"])
+def test_no_part_of_the_pool_is_written_over(tmp_path, shards, part, link):
+    read = shards / part
+    before = contents(shards)
+    if link is None:
+        outs = [read]
+    else:
+        outs = [tmp_path / "out.json", tmp_path / "out.npy"]
+        for out in outs:
+            link(read, out)
+    for out in outs:
+        command = ["score", shards] if out.suffix == ".npy" else ["select", shards, "--k", 5]
+        refused(run(*command, "--out", out), "--out", "is a file of the pool")
+        assert contents(shards) == before
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_no_record_takes_the_place_of_what_is_read(tmp_path, pool, x, link):
+    np.save(tmp_path / "beside.npy", x[:9])
+    for read in (pool, tmp_path / "beside.npy"):
+        link(read, tmp_path / "run.json")
+        before = read.read_bytes()
+        for command in of_commands(pool, tmp_path / "beside.npy"):
+            if read == pool or command[0] != "select":
+                done = run(*command, "--out", tmp_path / "picks.csv")
+                refused(done, "run.json is a file of the pool" if read == pool else "files to read")
+        assert read.read_bytes() == before
+        (tmp_path / "run.json").unlink()
+
+
+def test_nothing_is_written_into_a_folder_that_is_read(tmp_path, x):
+    zarr.save_array(str(tmp_path / "pool.zarr"), x)
+    before = contents(tmp_path / "pool.zarr")
+    for out in ("picks.csv", "c/picks.csv"):
+        command = [
+            "select",
+            tmp_path / "pool.zarr",
+            "--k",
+            5,
+            "--out",
+            tmp_path / "pool.zarr" / out,
+        ]
+        refused(run(*command), "--out")
+    refused(run("convert", tmp_path / "pool.zarr", "--out", tmp_path / "pool.zarr" / "o"), "--out")
+    saved = ("--checkpoint", tmp_path / "pool.zarr", "--out", tmp_path / "picks.csv")
+    refused(run("select", tmp_path / "pool.zarr", "--k", 5, *saved), "--checkpoint")
+    assert contents(tmp_path / "pool.zarr") == before
+
+
+def test_the_moment_of_writing_counts(tmp_path, pool, monkeypatch):
+    """The output becomes a link to the pool while the pool is read."""
+    before = pool.read_bytes()
+    runs = Job.run
+
+    def linked(self, *args, **kwargs):
+        found = runs(self, *args, **kwargs)
+        for name in ("picks.csv", "scores.npy"):
+            (tmp_path / name).symlink_to(pool)
+        return found
+
+    monkeypatch.setattr(Job, "run", linked)
+    refused(run("select", pool, "--k", 5, "--out", tmp_path / "picks.csv"), "file of the pool")
+    for name in ("picks.csv", "scores.npy"):
+        (tmp_path / name).unlink()
+    refused(run("score", pool, "--out", tmp_path / "scores.npy"), "file of the pool")
+    assert pool.read_bytes() == before
+
+
+def test_picks_are_not_converted_onto_themselves(tmp_path, pool):
+    picks = tmp_path / "picks.csv"
+    assert run("select", pool, "--k", 5, "--out", picks).exit_code == 0
+    before = picks.read_bytes()
+    os.link(picks, tmp_path / "other.jsonl")
+    for out in (picks, tmp_path / "other.jsonl"):
+        refused(run("convert", picks, "--out", out), "is the file to read")
+    assert picks.read_bytes() == before
+
+
+def somebodys(place, precious, how):
+    if how == "folder":
+        place.mkdir()
+        os.link(precious, place / "precious")
+    elif how == "copy":
+        shutil.copy(precious, place)
+    else:
+        {"link": os.symlink, "hard link": os.link}[how](precious, place)
+
+
+@pytest.mark.parametrize("how", ["link", "hard link", "folder", "copy"])
+@pytest.mark.parametrize("command", ["score", "convert"])
+def test_what_stands_where_a_run_writes_is_left_alone(tmp_path, pool, command, how):
+    (precious := tmp_path / "precious").write_text("precious")
+    out = tmp_path / ("out.npy" if command == "score" else "out")
+    place = out.with_name(f".{out.name}.partial")
+    somebodys(place, precious, how)
+    before = contents(tmp_path)
+    saved = ("--checkpoint", tmp_path / "saved")
+    for more in (saved, (*saved, "--resume")):
+        refused(run(command, pool, "--out", out, *more), f"{place}: is there already")
+    shutil.rmtree(tmp_path / "saved")
+    assert contents(tmp_path) == before
+    assert run(command, pool, "--out", out).exit_code == 0  # another name, which cannot be told
+    assert before.items() <= contents(tmp_path).items()
+
+
+def test_what_a_checkpoint_did_not_make_is_left_alone(tmp_path, pool, monkeypatch):
+    """The file that an interrupted run left was replaced by somebody's; or by a copy of itself."""
+    monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "_PAUSE", 0)
+    command = ("score", pool, "--out", tmp_path / "o.npy", "--checkpoint", tmp_path / "saved")
+    update = ScoreWriter.update
+
+    def interrupted(self, chunk, start, **more):
+        if start:
+            raise Interrupted(15)
+        update(self, chunk, start, **more)
+
+    monkeypatch.setattr(ScoreWriter, "update", interrupted)
+    monkeypatch.setattr("fastal.pipeline.drive._chunk_rows", lambda *_: 100)
+    assert run(*command).exit_code == 143
+    monkeypatch.setattr(ScoreWriter, "update", update)
+    partial = tmp_path / ".o.npy.partial"
+    before = partial.read_bytes()
+    (tmp_path / "other").write_bytes(bytes(len(before)))
+    (tmp_path / "other").replace(partial)
+    refused(run(*command, "--resume", "--quiet"), f"{partial}: not the scores that the checkpoint")
+    assert partial.read_bytes() == bytes(len(before))
+    (tmp_path / "copy").write_bytes(before)  # as on another machine, where it has another inode
+    (tmp_path / "copy").replace(partial)
+    assert run(*command, "--resume").exit_code == 0
+
+
+def test_a_record_of_others_that_comes_meanwhile_costs_no_result(tmp_path, pool, monkeypatch):
+    runs = Job.run
+
+    def beside(self, *args, **kwargs):
+        (tmp_path / "run.json").write_text("{}")
+        return runs(self, *args, **kwargs)
+
+    monkeypatch.setattr(Job, "run", beside)
+    done = run("select", pool, "--k", 5, "--out", tmp_path / "picks.csv")
+    assert (done.exit_code, "no record was written: --out: " in done.stderr) == (0, True)
+    assert (tmp_path / "picks.csv").read_bytes().count(b"\n") == 6
+    assert (tmp_path / "run.json").read_text() == "{}"
+
+
+def test_what_killed_runs_left_is_cleared_away(tmp_path):
+    out = tmp_path / "out.csv"
+    path, opened = outputs._made(out, outputs._new_file)
+    folder, held = outputs.new_folder(out)
+    (folder / "part").write_text("rows")
+    token = path.name.split("-")[1]
+    kept = {
+        path.name.replace(token, "0" * 16), ".fastal-precious", f"{path.name}.txt",
+        outputs._marked(tmp_path / "other.csv", token),
+    }  # fmt: skip
+    for name in kept:
+        (tmp_path / name).write_text("precious")
+    (link := tmp_path / outputs._marked(out, "1" * 16)).symlink_to(tmp_path / ".fastal-precious")
+
+    def left():
+        with outputs.written_whole(out) as file:
+            file.write(b"picks")
+        return {p.name for p in tmp_path.iterdir()} - kept - {out.name, link.name}
+
+    assert left() == {path.name, folder.name}  # in use
+    for file in (opened, held):
+        os.close(file)
+    assert left() == set()
+    assert all((tmp_path / name).read_text() == "precious" for name in kept)
+    assert link.is_symlink()
+
+
+def test_a_record_that_is_none_is_not_replaced(tmp_path, pool):
+    (tmp_path / "run.json").write_text('{"lr": 0.1}')
+    out = ("--out", tmp_path / "picks.csv")
+    refused(run("select", pool, "--k", 5, *out), "run.json", "move it away")
+    assert (tmp_path / "run.json").read_text() == '{"lr": 0.1}'
+    (tmp_path / "run.json").unlink()
+    for _ in range(2):
+        assert run("select", pool, "--k", 5, *out).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "prepare", "words"),
+    [
+        (["select", "pool.npy", "--k", 5, "--out", "o.csv"], "mkdir run.json", "not a regular"),
+        (["score", "pool.npy", "--out", "o.csv"], "mkdir run.json", "not a regular file"),
+        (["convert", "pool.npy", "--out", "o"], "link o", "is a link to nothing"),
+        (["convert", "pool.npy", "--out", "o/p"], "", "no such folder"),
+        (["cluster", "pool.npy", "--clusters", 3, "--save", "o.npz"], "mkdir o.npz", "not a regul"),
+        (["cluster", "pool.npy", "--clusters", 3, "--save", "pool.npz"], "link-pool pool.npz",
+         "--save: pool.npz is a file of the pool"),
+        (["cluster", "pool.npy", "--clusters", 3, "--save", "o.npz", "--out", "link.csv"],
+         "link-save link.csv", "--save: o.npz is where the picks go"),
+        (["select", "pool.npy", "--k", 5, "--out", "o.parquet"], "no pyarrow", "pyarrow"),
+        (["select", "pool.npy", "--k", 5, "--out", "link.csv"], "link-run link.csv",
+         "another name than run.json"),
+    ],
+)  # fmt: skip
+def test_what_can_be_told_at_the_start(tmp_path, pool, monkeypatch, command, prepare, words):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Job, "run", lambda *_, **__: pytest.fail("the pool was read"))
+    what, _, name = prepare.partition(" ")
+    if what == "mkdir":
+        (tmp_path / name).mkdir()
+    elif what.startswith("link"):
+        to = {
+            "link": "nowhere",
+            "link-pool": pool.name,
+            "link-run": "run.json",
+            "link-save": "o.npz",
+        }[what]
+        (tmp_path / name).symlink_to(to)
+    elif what == "no":
+        monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    before = {p.name for p in tmp_path.iterdir()}
+    refused(run(*command), words)
+    assert {p.name for p in tmp_path.iterdir()} == before
+
+
+def test_a_conversion_knows_its_rows(tmp_path, pool, monkeypatch):
+    """Shards, ids and groups that changed between two runs are found out."""
+    n = 10_000  # of which a shard takes 4,096
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "pool.h5", "w") as file:
+        file["x"] = rng.standard_normal((n, 64)).astype(np.float32)
+        file["id"], file["g"] = np.arange(n), np.arange(n) % 3
+    columns = ("--column", "x", "--id-column", "id", "--group-column", "g")
+    command = ("convert", tmp_path / "pool.h5", *columns, "--shard-mb", 1, "--out", tmp_path / "o",
+               "--checkpoint", tmp_path / "saved", "--resume", "--quiet")  # fmt: skip
+    monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "_PAUSE", 0)
+    monkeypatch.setattr("fastal.pipeline.drive._chunk_rows", lambda *_: 500)
+    save, saves = checkpoint.Checkpoint.save, []
+
+    def killed(*args):
+        saves.append(args)
+        if len(saves) == 18:  # the shard that has begun is not in the state
+            raise Interrupted(15)
+        if len(saves) < 16:
+            save(*args)
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", killed)
+    assert run(*command).exit_code == 143
+    names = ["part-00000.npy", "part-00001.npy", "ids/part-00000.npy", "groups/part-00000.npy"]
+    for name in names:
+        path = tmp_path / ".o.partial" / name
+        good = path.read_bytes()
+        times = path.stat()
+        flipped = bytearray(good)
+        flipped[len(good) // 2] ^= 1
+        path.write_bytes(flipped)
+        refused(run(*command), f"{path}: ", "the checkpoint ")
+        path.write_bytes(good)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    done = run(*command)
+    assert done.exit_code == 0, done.stderr
+    assert not list(tmp_path.glob(".*"))
+    parts = [np.load(tmp_path / "o" / f"part-0000{i}.npy") for i in range(3)]
+    with h5py.File(tmp_path / "pool.h5") as file:
+        np.testing.assert_array_equal(np.concatenate(parts), file["x"][:])
+    assert len(list((tmp_path / "o").rglob("*.npy"))) == 9
+
+
+def test_a_conversion_that_was_done_is_known_by_its_run(tmp_path, pool, monkeypatch):
+    command = ("convert", pool, "--checkpoint", tmp_path / "saved", "--out", tmp_path / "o")
+    remove = checkpoint.Checkpoint.remove
+
+    def killed(self):
+        remove(self)
+        raise Interrupted(9)
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "remove", killed)
+    assert run(*command).exit_code == 137
+    monkeypatch.setattr(checkpoint.Checkpoint, "remove", remove)
+    refused(run(*command), "exists")
+    refused(run(*command, "--resume", "--shard-mb", 2), "exists")
+    assert run(*command, "--resume").exit_code == 0
+    assert json.loads((tmp_path / "o" / "run.json").read_text())["rows"] == N
+    (tmp_path / "o" / "part-00000.npy").unlink()
+    refused(run(*command, "--resume"), "exists")
+
+
+def test_a_disk_that_is_full_of_shards(tmp_path, pool):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
+    try:
+        done = run("convert", pool, "--out", tmp_path / "o")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    refused(done, "File too large", str(tmp_path / "o"))
+    assert {p.name for p in tmp_path.iterdir()} == {"pool.npy"}

@@ -1,0 +1,45 @@
+"""A pool of 8.4 GB that takes no room on disk, with the answer planted in it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.pipeline.test_memory import MEASURE
+
+ROOT = Path(__file__).parents[2]
+ROWS, CLASSES = 2_100_000, 1000
+
+CODE = """
+import json
+def work():
+    picks = fastal.select(sys.argv[1], 1000, "margin", kind="probs", on_invalid="skip")
+    print(json.dumps([picks.rows.tolist(), picks.scores.tolist(), picks.invalid]))
+measure(work)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, writes sparse files")
+def test_the_planted_rows_are_found_in_little_memory(tmp_path):
+    """Rows of zeros are no probabilities; of the others, margin 1 - (p1 - p2) is known."""
+    pool = np.lib.format.open_memmap(tmp_path / "pool.npy", "w+", np.float32, (ROWS, CLASSES))
+    first_beyond_4_gib = 2**32 // (4 * CLASSES) + 1
+    rows = np.random.default_rng(0).choice(ROWS, 1500, replace=False)
+    rows = np.unique([0, 1, 65535, 65536, first_beyond_4_gib, ROWS - 1, *rows])
+    second = np.random.default_rng(1).permutation(len(rows)) / (2 * len(rows))
+    for row, p in zip(rows, second, strict=True):
+        pool[row, [row % CLASSES, (row + 7) % CLASSES]] = 1 - p, p
+    del pool
+    path = f"{ROOT}:{ROOT / 'kernels'}"
+    python = [sys.executable, "-c", MEASURE + CODE, str(tmp_path / "pool.npy")]
+    done = subprocess.run(python, capture_output=True, text=True, env={"PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr
+    (found, scores, invalid), peak = map(json.loads, done.stdout.splitlines())
+    order = np.argsort(-second)[:1000]
+    assert found == rows[order].tolist()
+    np.testing.assert_allclose(scores, 2 * second[order], rtol=1e-5)
+    assert invalid == ROWS - len(rows)
+    assert peak < 64e6  # the most that RSS beyond the page cache rose

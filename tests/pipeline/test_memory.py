@@ -1,0 +1,195 @@
+"""Peak memory, measured in processes of their own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastal_kernels import native
+
+ROOT = Path(__file__).parents[2]
+
+# Runs `work()` and prints by how many bytes the process's anonymous memory rose above what it was
+# before, at the highest of the samples taken every millisecond. Mapped file pages do not count.
+MEASURE = """
+import sys, threading, time
+import numpy as np, torch, fastal
+
+def anonymous():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
+
+def measure(work):
+    before = peak = anonymous()
+    done = threading.Event()
+    def sample():
+        nonlocal peak
+        while not done.is_set():
+            peak = max(peak, anonymous())
+            time.sleep(0.001)
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    work()
+    done.set()
+    sampler.join()
+    print(peak - before)
+"""
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def peak(code, *arguments):
+    python = [sys.executable, "-c", MEASURE + code, *map(str, arguments)]
+    path = f"{ROOT}:{ROOT / 'kernels'}"
+    # Large arrays go back to the system when they are freed: glibc would otherwise learn to keep
+    # them, and what is measured were its habits.
+    environment = {"PYTHONPATH": path, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+    done = subprocess.run(python, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return max(map(int, done.stdout.split()))
+
+
+@pytest.fixture
+def pool(tmp_path):
+    """2 GB of logits that take no room on disk."""
+    path = tmp_path / "pool.npy"
+    shape = (2_000_000_000 // 4000, 1000)
+    np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    return path
+
+
+def test_the_measure_sees_a_copy_of_the_matrix(tmp_path):
+    np.save(tmp_path / "pool.npy", np.zeros((25_000, 1000), np.float32))  # 100 MB
+    assert peak("measure(lambda: np.load(sys.argv[1]).sum())", tmp_path / "pool.npy") > 90e6
+
+
+SELECT = "measure(lambda: fastal.select(sys.argv[1], 1000, backend=sys.argv[2]))"
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_a_mapped_pool_of_2_gb_takes_less_than_64_mb(pool, backend):
+    assert peak(SELECT, pool, backend) < 64e6
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_a_mapped_pool_of_two_classes_takes_less_than_64_mb(tmp_path, backend):
+    np.lib.format.open_memmap(tmp_path / "pool.npy", "w+", np.float16, (50_000_000, 2))
+    assert peak(SELECT, tmp_path / "pool.npy", backend) < 64e6
+
+
+@pytest.mark.skipif(bool(native.reasons()), reason="not compiled here")
+def test_native_scores_of_1_gb_take_little_more_than_they_are():
+    """No copy of the matrix, in any type; 4 MB of scores, and a tile for each thread."""
+    code = """
+torch.set_num_threads(2)
+for dtype in (torch.float32, torch.bfloat16, torch.float64):
+    x = torch.zeros(1, dtype=dtype).expand(2**18, 1000)
+    fastal.score(x[:1000], backend='native')
+    measure(lambda: fastal.score(x, backend='native'))
+"""
+    assert peak(code) < 16e6
+
+
+@pytest.mark.parametrize("suffix", ["csv", "npy"])
+def test_all_scores_to_a_file_take_less_than_128_mb(tmp_path, suffix):
+    """Four columns of a chunk twice, and a little text: see _CHUNK_ROWS and _CSV_ROWS."""
+    np.lib.format.open_memmap(tmp_path / "pool.npy", "w+", np.float16, (3_000_000, 2))
+    code = """
+from pathlib import Path
+from fastal.commands.uncertainty import score_to_file
+from fastal.sources.files import Files
+pool, out = sys.argv[1:]
+options = dict(kind="logits", on_invalid="raise", backend="auto")
+measure(lambda: score_to_file(Files([pool]), fastal.Scores._fields, out=Path(out), **options))
+"""
+    assert peak(code, tmp_path / "pool.npy", tmp_path / f"scores.{suffix}") < 128e6
+
+
+def test_a_hundred_million_scores_take_flat_memory():
+    code = """
+selector = fastal.Selector(1000, lambda scores: scores)
+def work(n_chunks):
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(n_chunks):
+        selector.update(torch.rand(1_000_000, generator=generator))
+work(10)  # by now the heap has what a chunk and its work need
+measure(lambda: work(90))
+assert len(selector.result().rows) == 1000
+"""
+    assert peak(code) < 40e6  # a few chunks; the scores are ten times this
+
+
+def test_the_worst_order_of_scores_takes_flat_memory():
+    code = """
+selector = fastal.Selector(1000, lambda scores: scores)
+def work(first, last):
+    for i in range(first, last):
+        selector.update(torch.arange(i * 250_000, (i + 1) * 250_000) / 1e8)
+work(0, 10)
+measure(lambda: work(10, 100))
+assert selector.result().rows[0] >= 24_000_000
+"""
+    assert peak(code) < 40e6  # a few chunks; the scores are ten times this
+
+
+FORMATS = {
+    "a.parquet": "pq.write_table(table, path, row_group_size=2**30, use_dictionary=False)",
+    "lists.parquet": "pq.write_table(table.set_column(0, 'p', lists), path, row_group_size=2**30)",
+    "long.parquet": """
+rows = pa.ListArray.from_arrays(pa.array(np.arange(0, x.size + 1, 250_000), pa.int32()), flat)
+pq.write_table(pa.table({'p': rows}), path, use_dictionary=False)
+""",
+    "a.arrow": """
+with pa.ipc.new_file(path, table.schema) as file:
+    file.write_table(table)
+""",
+    "batches.arrow": """
+options = pa.ipc.IpcWriteOptions(compression='lz4')
+with pa.ipc.new_file(path, table.schema, options=options) as file:
+    file.write_table(table, max_chunksize=1000)
+""",
+    "a.h5": "h5py.File(path, 'w').create_dataset('x', data=x, chunks=(1000, 99), shuffle=True)",
+    "whole.h5": "h5py.File(path, 'w').create_dataset('x', data=x)",
+    "a.zarr": "zarr.create_array(path, shape=x.shape, chunks=(1000, 500), dtype='f4')[:] = x",
+    "a.npz": "np.savez_compressed(path, x=x)",
+    "stored.npz": "np.savez(path, x=x)",
+}
+WRITE = """
+import sys
+import h5py, numpy as np, pyarrow as pa, pyarrow.parquet as pq, zarr
+path, n = sys.argv[1], 75_000
+x = np.tile(np.arange(1000, dtype='f4') % 7, (n, 1))
+flat = pa.array(x.ravel())
+lists = pa.ListArray.from_arrays(pa.array(np.arange(0, x.size + 1, 1000), pa.int32()), flat)
+table = pa.table({'p': pa.FixedSizeListArray.from_arrays(flat, 1000), 'id': np.arange(n)})
+"""
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_of_300_mb_takes_less_than_200_mb(tmp_path, name):
+    """Two chunks of 32 MB, what decoding takes beside them, and the library itself."""
+    path = tmp_path / name
+    subprocess.run([sys.executable, "-c", WRITE + FORMATS[name], path], check=True)
+    code = """
+path = sys.argv[1]
+options = {'id_column': 'id'} if path.endswith(('a.parquet', 'a.arrow')) else {}
+def work():
+    picks = fastal.select(fastal.open_pool(path, **options), 100)
+    assert len(picks.rows) == 100
+measure(work)
+"""
+    assert peak(code, path) < 200e6
+
+
+def test_a_parquet_file_of_a_thousand_columns_takes_little_of_each(tmp_path):
+    """A page of each, and a buffer of 32 kB."""
+    path = tmp_path / "wide.parquet"
+    write = """
+wide = pa.table({f'p{i}': x[:, i].copy() for i in range(1000)})
+pq.write_table(wide, path, use_dictionary=False, compression='none')
+"""
+    subprocess.run([sys.executable, "-c", WRITE + write, path], check=True)
+    code = "measure(lambda: fastal.select(fastal.open_pool(sys.argv[1], column='p*'), 100))"
+    assert peak(code, path) < 300e6
