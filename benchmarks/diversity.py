@@ -86,11 +86,11 @@ def epochs(k: int, x: np.ndarray, units: np.ndarray, rounds: int) -> None:
         import faiss
     except ModuleNotFoundError:
         return
-    first = diversity.CosineClusters(k, max_epochs=1).fit(x).centroids
+    first = diversity.CosineClusters(k, max_iter=1).fit(x).centroids
     other = faiss.Kmeans(WIDTH, k, niter=9, spherical=True, max_points_per_centroid=len(x) // k)
     taken = turns(
-        lambda: diversity.CosineClusters(k, max_epochs=1).fit(x),
-        lambda: diversity.CosineClusters(k, max_epochs=10).fit(x),
+        lambda: diversity.CosineClusters(k, max_iter=1).fit(x),
+        lambda: diversity.CosineClusters(k, max_iter=10).fit(x),
         lambda: other.train(units, init_centroids=first),
         rounds=rounds,
     )
@@ -157,7 +157,7 @@ def outliers(rounds: int) -> None:
         for n_validation in (1000, 10_000):
             validation = rng.standard_normal((n_validation, width), np.float32)
             table = np.sort(validation, 0).T.copy()
-            measure = diversity.Activations(validation)
+            measure = diversity.ValidationRank(validation)
 
             def by_column() -> None:
                 for column, values in zip(table, pool.T, strict=True):

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastal.base.arrays import is_traced, kind_of, traceable
-from fastal.ops.formulas import MEASURES, Scores
+from fastal.base.arrays import converter_for, is_traced, traceable
+from fastal.ops.formulas import UNCERTAINTY_SCORES, Scores
 from fastal.pipeline.drive import run_resumable
 from fastal.scoring import compiled
 from fastal.scoring.scorer import By, Scorer, described, has_own_name
@@ -60,11 +60,11 @@ def score(
     """
     if is_traced():
         return Scores(*compiled.score(traceable(logits, kind), kind, on_invalid, backend).unbind())
-    scorer = Scorer(MEASURES, kind=kind, on_invalid=on_invalid, backend=backend)
+    scorer = Scorer(UNCERTAINTY_SCORES, kind=kind, on_invalid=on_invalid, backend=backend)
     _, scores = scorer(logits, 0)
     if scorer.invalid:
         _log.warning("%d of %d rows are invalid: NaN", scorer.invalid, len(scores[0]))
-    return Scores(*map(kind_of(logits), scores))
+    return Scores(*map(converter_for(logits), scores))
 
 
 def select(

@@ -55,7 +55,7 @@ EMBEDDINGS = {
     "similarities": lambda: diversity.similarities(X, X[:3]),
     "cluster_outliers": lambda: diversity.cluster_outliers(X, X[:3], 4),
     "fit": lambda: diversity.CosineClusters(3).fit(X).centroids,
-    "fit in batches": lambda: diversity.CosineClusters(3, batch_rows=7).fit(X).centroids,
+    "fit in batches": lambda: diversity.CosineClusters(3, batch_size=7).fit(X).centroids,
     "fit restored": lambda: restored(
         lambda: diversity.CosineClusters(3).reducer()
     ).centroids.numpy(),

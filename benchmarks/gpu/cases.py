@@ -33,7 +33,7 @@ class Far:
 
 @dataclass(frozen=True)
 class Rows:
-    """Embeddings, and how many centroids they are compared with."""
+    """FiniteRows, and how many centroids they are compared with."""
 
     n_rows: int
     n_columns: int
@@ -44,7 +44,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Activations, and how many validation values each column has."""
+    """ValidationRank, and how many validation values each column has."""
 
     n_rows: int
     n_columns: int

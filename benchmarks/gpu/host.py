@@ -13,7 +13,7 @@ from benchmarks.gpu.clock import Stopwatch, Variant, summary
 from benchmarks.gpu.device import pinned, usable_bytes
 from benchmarks.gpu.picks import assert_picked
 from benchmarks.gpu.truth import Findings
-from fastal.ops.formulas import MEASURES
+from fastal.ops.formulas import UNCERTAINTY_SCORES
 
 SECONDS = 5
 
@@ -54,7 +54,7 @@ def _checked(pool: torch.Tensor, on_gpu: torch.Tensor, k: int) -> dict[str, Any]
         assert_picked(picks, want.rows.cpu(), want.scores.cpu())
     with findings.check("fastal.score"):
         scores, want = (fastal.score(x, backend="triton") for x in (pool, on_gpu))
-        for measure in MEASURES:
+        for measure in UNCERTAINTY_SCORES:
             same = torch.equal(getattr(scores, measure), getattr(want, measure).cpu())
             assert same, f"{measure} differs from that of the same rows on the GPU"
     return findings.record()

@@ -9,7 +9,7 @@ import torch
 
 import fastal
 from benchmarks.gpu.truth import Findings, name_of
-from fastal.ops.formulas import MEASURES
+from fastal.ops.formulas import UNCERTAINTY_SCORES
 
 Pool = tuple[int, int, torch.dtype]
 
@@ -21,7 +21,7 @@ def check_picks(
     generator = torch.Generator(device).manual_seed(0)
     for turn, (n_rows, n_classes, dtype) in enumerate(pools):
         findings = Findings()
-        by = MEASURES[turn % len(MEASURES)]
+        by = UNCERTAINTY_SCORES[turn % len(UNCERTAINTY_SCORES)]
         what = f"{n_classes} classes, {name_of(dtype)}, by {by}"
         with findings.check(what):
             x = torch.empty(n_rows, n_classes, dtype=dtype, device=device)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fastal.ops.formulas import MEASURES
+from fastal.ops.formulas import UNCERTAINTY_SCORES
 
 Record = dict[str, Any]
 
@@ -33,12 +33,14 @@ def _checks(found: dict[str, Any]) -> list[str]:
     worst: dict[tuple[str, str], dict[str, float]] = {}
     for record in found.get("correctness", []):
         for dtype, errors in record.get("worst", {}).items():
-            row = worst.setdefault((record["backend"], dtype), dict.fromkeys(MEASURES, 0.0))
+            row = worst.setdefault(
+                (record["backend"], dtype), dict.fromkeys(UNCERTAINTY_SCORES, 0.0)
+            )
             for measure, error in errors.items():
                 row[measure] = max(row[measure], float(error))
     rows = [(*key, *(f"{error:.1e}" for error in row.values())) for key, row in worst.items()]
     lines = ["", "Worst relative errors (1e-5 is allowed)"]
-    lines += _table(("backend", "dtype", *MEASURES), rows)
+    lines += _table(("backend", "dtype", *UNCERTAINTY_SCORES), rows)
     checks = {
         step: sum(record.get("checks", 0) for record in records)
         for step, records in found.items()

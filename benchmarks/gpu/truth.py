@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastal.ops.formulas import MEASURES
+from fastal.ops.formulas import UNCERTAINTY_SCORES
 
 RELATIVE = 1e-5
 ABSOLUTE = float(np.finfo(np.float32).tiny)  # below it, float32 has no relative precision
@@ -55,13 +55,13 @@ class Findings:
 
     def scores(
         self, x: torch.Tensor, got: Sequence[torch.Tensor], truth: np.ndarray,
-        measures: Sequence[str] = MEASURES,
+        measures: Sequence[str] = UNCERTAINTY_SCORES,
     ) -> None:  # fmt: skip
         """Holds scores of x against the truth; AssertionError where one is too far off."""
-        worst = self.worst.setdefault(name_of(x.dtype), dict.fromkeys(MEASURES, 0.0))
+        worst = self.worst.setdefault(name_of(x.dtype), dict.fromkeys(UNCERTAINTY_SCORES, 0.0))
         off = []
         for measure, score in zip(measures, got, strict=True):
-            error = relative_errors(score, truth[MEASURES.index(measure)])
+            error = relative_errors(score, truth[UNCERTAINTY_SCORES.index(measure)])
             row = int(error.argmax())
             worst[measure] = max(worst[measure], float(error[row]))
             if error[row] > RELATIVE:

@@ -14,14 +14,16 @@ from benchmarks.gpu.clock import Variant
 from benchmarks.gpu.device import on_gpu, synchronize, usable_bytes
 from benchmarks.gpu.truth import sentence
 from fastal.ops import uncertainty
-from fastal.ops.formulas import MEASURES
+from fastal.ops.formulas import UNCERTAINTY_SCORES
 
 
 def ours(x: Tensor, picked: Sequence[int]) -> dict[str, Variant]:
     """fastal's kernels and functions, and torch's selection from scores that are there already."""
     (scores,) = uncertainty(x, ["entropy"], backend="triton")
     variants = {
-        "kernel, 4 scores": Variant(partial(uncertainty, x, MEASURES, backend="triton"), "gpu"),
+        "kernel, 4 scores": Variant(
+            partial(uncertainty, x, UNCERTAINTY_SCORES, backend="triton"), "gpu"
+        ),
         "kernel, entropy": Variant(partial(uncertainty, x, ["entropy"], backend="triton"), "gpu"),
         "fastal.score": Variant(partial(fastal.score, x, backend="triton"), "host"),
     }

@@ -106,7 +106,7 @@ def as_sliceable(x: Any, name: str) -> Any:
     return as_tensor(x, name) if hasattr(x, "__dlpack__") else _produced(x, name)
 
 
-def kind_of(x: Any) -> Callable[[Tensor], Any]:
+def converter_for(x: Any) -> Callable[[Tensor], Any]:
     """A function that turns result tensors into arrays of the same kind as `x`, where it lives.
 
     Producers without an array type of their own get tensors (DLPack) or NumPy arrays (the rest).

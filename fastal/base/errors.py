@@ -78,7 +78,7 @@ def check_another(kind: type, ours: object, theirs: object) -> None:
 
 
 @contextmanager
-def naming(name: str) -> Iterator[None]:
+def prefixing_errors(name: str) -> Iterator[None]:
     """Within, a pool other than the `pool` is looked at: errors name the argument it came in."""
     try:
         yield

@@ -28,14 +28,14 @@ _FAST = click.option("--fast", is_flag=True, help="On a GPU, products of lower p
 _FIT = with_options(
     click.option("--clusters", "n_clusters", type=int, help="How many clusters to find first."),
     click.option(
-        "--max-epochs",
+        "--max-iter",
         type=int,
         default=10,
         show_default=True,
         help="How often the centroids move, at most, to find them: a pass over the pool each.",
     ),
     click.option(
-        "--batch-rows", type=int, help="Have the centroids move after every so many rows as well."
+        "--batch-size", type=int, help="Have the centroids move after every so many rows as well."
     ),
     click.option(
         "--seed",

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from fastal.base.errors import Interrupted, naming
-from fastal.commands.command import How
+from fastal.base.errors import Interrupted, prefixing_errors
+from fastal.commands.command import RunOptions
 from fastal.ops import BACKENDS
 from fastal.pipeline.interrupts import raising
 from fastal.pipeline.progress import Reporter, to_stderr
@@ -194,7 +194,7 @@ def run_over(
     """
     reporter = Reporter(quiet=options.pop("quiet"), as_json=options.pop("log_json"))
     chunk_mb = options.pop("chunk_mb")
-    how = How(
+    how = RunOptions(
         options.pop("checkpoint"),
         options.pop("resume"),
         None if chunk_mb is None else chunk_mb << 20,
@@ -215,7 +215,7 @@ def run_over(
         others = {}
         for name, paths in beside.items():
             if paths:
-                with naming(name):
+                with prefixing_errors(name):
                     others[name] = in_order_of(source, _open_beside(paths, **read))
         work(source, how=how, **others, **options)
     if source.skipped:

@@ -17,7 +17,7 @@ from fastal.cli.options import (
     run_over,
 )
 from fastal.commands.uncertainty import score_to_file, select_to_file
-from fastal.ops.formulas import KINDS, MEASURES
+from fastal.ops.formulas import KINDS, UNCERTAINTY_SCORES
 from fastal.selection.noise import NOISES
 
 _KIND = click.option(
@@ -32,7 +32,7 @@ _KIND = click.option(
 @click.command()
 @POOL
 @K
-@click.option("--by", type=click.Choice(MEASURES), default="entropy", show_default=True)
+@click.option("--by", type=click.Choice(UNCERTAINTY_SCORES), default="entropy", show_default=True)
 @GROUPS
 @click.option("--group-by-prediction", is_flag=True, help="Groups are predicted classes.")
 @click.option(
@@ -61,9 +61,9 @@ def select(
 @POOL
 @click.option(
     "--by",
-    type=click.Choice(MEASURES),
+    type=click.Choice(UNCERTAINTY_SCORES),
     multiple=True,
-    default=MEASURES,
+    default=UNCERTAINTY_SCORES,
     help="A score to write; may be given several times. Default: all four.",
 )
 @_KIND

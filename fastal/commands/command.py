@@ -26,8 +26,8 @@ _WRITE_ALONG = ("score", "convert")  # commands that write while the pool is rea
 
 
 @dataclass
-class How:
-    """How a job is to be run, which changes nothing of its result.
+class RunOptions:
+    """How a command is to be run, which changes nothing of its result.
 
     Attributes:
         checkpoint: the folder for its state, None: it is not saved.
@@ -48,7 +48,7 @@ def versions() -> dict[str, str]:
     return found | {package: _version(package) for package in ("torch", "triton", "numpy")}
 
 
-class Job:
+class CommandRun:
     """A command under way: resumes, reports, and leaves a record.
 
     A context: a signal that comes in it ends `run`, and nothing after that, which is short; a
@@ -59,7 +59,7 @@ class Job:
         source: the pool.
         target: what it writes.
         arguments: what makes a difference to the result.
-        how: see `How`.
+        how: see `RunOptions`.
 
     Attributes:
         checkpoint: None where the state is not saved.
@@ -71,7 +71,7 @@ class Job:
         source: Files,
         target: Target,
         arguments: dict[str, Any],
-        how: How,
+        how: RunOptions,
     ) -> None:
         if how.resume and how.checkpoint is None:
             raise ValueError("resume: wanted checkpoint, the folder to resume from")
@@ -90,7 +90,7 @@ class Job:
             self.checkpoint = Checkpoint(how.checkpoint, of, source, resume=how.resume)
         self._context = ExitStack()
 
-    def __enter__(self) -> "Job":
+    def __enter__(self) -> "CommandRun":
         with ExitStack() as context:
             self._check = context.enter_context(interruptible())
             if self.checkpoint is not None:

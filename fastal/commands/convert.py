@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from fastal.commands.command import How, Job
+from fastal.commands.command import CommandRun, RunOptions
 from fastal.output.atomic import naming
 from fastal.output.picks_files import PICKS_SUFFIXES, read_picks, write_picks
 from fastal.output.shards import Shards, ShardWriter, published
@@ -13,14 +13,16 @@ from fastal.sources.files import Files
 _CHUNK_BYTES = 32 << 20  # of which a copy is made
 
 
-def convert_pool(pool: Files, out: Path, *, shard_bytes: int, how: How | None = None) -> Shards:
+def convert_pool(
+    pool: Files, out: Path, *, shard_bytes: int, how: RunOptions | None = None
+) -> Shards:
     """Writes a pool as a folder of .npy shards with a manifest, its rows in their order.
 
     Args:
         pool: the files; ids and groups go along where columns of them were named.
         out: the folder to be, which must not be there.
         shard_bytes: how large a shard may get.
-        how: see `How`.
+        how: see `RunOptions`.
 
     Raises:
         ValueError: `out` exists.
@@ -29,12 +31,12 @@ def convert_pool(pool: Files, out: Path, *, shard_bytes: int, how: How | None = 
     writer = ShardWriter(
         out, shard_bytes, columns.ids, pool.ids if columns.ids else None, columns.groups
     )
-    how = how or How()
+    how = how or RunOptions()
     how = replace(how, chunk_bytes=how.chunk_bytes or _CHUNK_BYTES)
     target = FolderTarget(out, pool)
     if not out.exists():
         target.check()
-    with Job("convert", pool, target, {"shard_bytes": shard_bytes}, how) as job:
+    with CommandRun("convert", pool, target, {"shard_bytes": shard_bytes}, how) as job:
         run = None if job.checkpoint is None else job.checkpoint.run
         # It is there, whole, where a run was killed after that.
         shards = published(out, run) if run is not None and how.resume else None

@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastal.base.reducer import Reducer
-from fastal.commands.command import How, Job
+from fastal.commands.command import CommandRun, RunOptions
 from fastal.commands.uncertainty import picks_to_file, put_picks
-from fastal.diversity.centroids import Centroids, Embeddings, digest, rows_of
+from fastal.diversity.centroids import CentroidDistance, FiniteRows, digest, rows_of
 from fastal.diversity.clustering.cluster_sample import ClusterSample
 from fastal.diversity.clustering.clusters import CosineClusters
 from fastal.diversity.clustering.k_means import Clustering
 from fastal.diversity.core_set import CoreSet
-from fastal.diversity.model_outliers import Activations
+from fastal.diversity.model_outliers import ValidationRank
 from fastal.diversity.representative import reducer_for
 from fastal.output.picks_files import PICKS_SUFFIXES
 from fastal.output.target import Target
-from fastal.pipeline.sequential import Stages
+from fastal.pipeline.sequential import Sequential
 from fastal.selection.picks import Picks
 from fastal.sources import open_pool
 from fastal.sources.files import Files
@@ -40,7 +40,7 @@ def cluster_to_file(
     out: Path | None,
     centroids: Path | None = None,
     save: Path | None = None,
-    how: How | None = None,
+    how: RunOptions | None = None,
     **options: Any,
 ) -> tuple[Picks, Beside]:
     """Clusters files, and writes the members that stand for each: rank, row, score, id, cluster,
@@ -53,8 +53,8 @@ def cluster_to_file(
         out: as for `select_to_file`.
         centroids: a file of those of the clusters, which are then used as they are.
         save: a .npz file for the clusters that were found, see `CosineClusters.save`.
-        how: see `How`.
-        options: `max_epochs`, `batch_rows`, `seed`, `fast`, `on_invalid` and `backend` of
+        how: see `RunOptions`.
+        options: `max_iter`, `batch_size`, `seed`, `fast`, `on_invalid` and `backend` of
             `CosineClusters`.
     """
     held = None if centroids is None else _opened(centroids)
@@ -68,11 +68,11 @@ def cluster_to_file(
     clusters = CosineClusters(n_clusters, centroids=given, **options)
     sampler = partial(clusters.sampler, n_random)
     reducer = sampler() if given is not None else _fitted_first(clusters, sampler)
-    passes = 1 if given is not None else options["max_epochs"] + 2
+    passes = 1 if given is not None else options["max_iter"] + 2
     arguments = {"n_clusters": n_clusters, "n_random": n_random, **options}
     if given is not None:
         arguments["centroids"] = digest(given)
-    with Job("cluster", pool, target, arguments, how or How()) as job:
+    with CommandRun("cluster", pool, target, arguments, how or RunOptions()) as job:
         picks, beside = _by_cluster(job.run(reducer, passes=passes))
         picks = with_ids(picks, pool)
         put_picks(target, picks, **beside)
@@ -94,7 +94,7 @@ def outliers_to_file(
     centroids: Path | None = None,
     n_clusters: int | None = None,
     per_group: int | None = None,
-    how: How | None = None,
+    how: RunOptions | None = None,
     fast: bool = False,
     on_invalid: str = "raise",
     backend: str = "auto",
@@ -110,11 +110,11 @@ def outliers_to_file(
         centroids: a file of centroids, for `cluster_outliers`.
         n_clusters: how many clusters to find first, for `cluster_outliers` by their centroids.
         per_group: as for `select_to_file`.
-        how: see `How`.
+        how: see `RunOptions`.
         fast: as for `nearest_centroid`.
         on_invalid: "raise" or "skip".
         backend: as for the functions named.
-        fit: `max_epochs`, `batch_rows` and `seed` of `CosineClusters`.
+        fit: `max_iter`, `batch_size` and `seed` of `CosineClusters`.
     """
     held = None if centroids is None else _opened(centroids)
     target = Target(out, PICKS_SUFFIXES, pool, validation, held)
@@ -122,17 +122,17 @@ def outliers_to_file(
     selector = partial(selector_for, k, per_group=per_group, predicted=False, **options)
     reducer: Reducer[Picks]
     if n_clusters is not None:
-        _, arguments = selector(by=Embeddings())  # which checks them before all passes
+        _, arguments = selector(by=FiniteRows())  # which checks them before all passes
         clusters = CosineClusters(n_clusters, fast=fast, **options, **fit)
         arguments["by"] = clusters.reducer().arguments()
         reducer = _fitted_first(
-            clusters, lambda: selector(by=Centroids(clusters.centroids, fast=fast))[0]
+            clusters, lambda: selector(by=CentroidDistance(clusters.centroids, fast=fast))[0]
         )
     elif held is not None:
-        reducer, arguments = selector(by=Centroids(rows_of(held, "centroids"), fast=fast))
+        reducer, arguments = selector(by=CentroidDistance(rows_of(held, "centroids"), fast=fast))
     else:
-        reducer, arguments = selector(by=Activations(validation))
-    passes = 1 if n_clusters is None else fit["max_epochs"] + 2
+        reducer, arguments = selector(by=ValidationRank(validation))
+    passes = 1 if n_clusters is None else fit["max_iter"] + 2
     return picks_to_file("outliers", reducer, arguments, pool, target, how, passes)
 
 
@@ -143,7 +143,7 @@ def represent_to_file(
     *,
     adaptive: bool,
     out: Path | None,
-    how: How | None = None,
+    how: RunOptions | None = None,
     **options: Any,
 ) -> Picks:
     """Selects rows that are like the pool and unlike the training data, and writes the picks.
@@ -154,7 +154,7 @@ def represent_to_file(
         k: how many rows to pick.
         adaptive: each pick counts as training data for the next.
         out: as for `select_to_file`.
-        how: see `How`.
+        how: see `RunOptions`.
         options: `fast`, `on_invalid` and `backend` of `representative`.
     """
     target = Target(out, PICKS_SUFFIXES, pool, training)
@@ -169,7 +169,7 @@ def core_set_to_file(
     *,
     out: Path | None,
     labelled: Files | None = None,
-    how: How | None = None,
+    how: RunOptions | None = None,
     **options: Any,
 ) -> Picks:
     """Selects rows that leave none of the pool far from all, and writes the picks.
@@ -179,7 +179,7 @@ def core_set_to_file(
         k: how many rows to pick.
         out: as for `select_to_file`.
         labelled: what is labelled already.
-        how: see `How`.
+        how: see `RunOptions`.
         options: `metric`, `fast`, `on_invalid` and `backend` of `k_center`.
     """
     target = Target(out, PICKS_SUFFIXES, pool, labelled)
@@ -197,14 +197,14 @@ def _opened(centroids: Path) -> Files:
     return opened
 
 
-def _fitted_first(clusters: CosineClusters, then: Callable[[], Reducer[Any]]) -> Stages:
+def _fitted_first(clusters: CosineClusters, then: Callable[[], Reducer[Any]]) -> Sequential:
     """The reducer that fits the clusters, and goes on with the one that `then` makes."""
 
     def with_centroids(found: Clustering) -> Reducer[Any]:
         clusters.take(found)
         return then()
 
-    return Stages(clusters.reducer(), with_centroids)
+    return Sequential(clusters.reducer(), with_centroids)
 
 
 def _by_cluster(sample: ClusterSample) -> tuple[Picks, Beside]:

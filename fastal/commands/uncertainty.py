@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastal.commands.command import How, Job
+from fastal.commands.command import CommandRun, RunOptions
 from fastal.output.picks_files import PICKS_SUFFIXES, write_picks
 from fastal.output.score_files import CsvSink, NpySink, ScoreWriter, Written
 from fastal.output.target import Target
@@ -24,7 +24,7 @@ def select_to_file(
     by: str,
     *,
     out: Path | None,
-    how: How | None = None,
+    how: RunOptions | None = None,
     per_group: int | None = None,
     predicted: bool = False,
     **options: Any,
@@ -36,7 +36,7 @@ def select_to_file(
         k: how many rows; None: as many as the quotas say.
         by: the measure.
         out: a .csv, .jsonl, .parquet or .json file (see `write_picks`), None for CSV on stdout.
-        how: see `How`.
+        how: see `RunOptions`.
         per_group: at most so many rows of a group, without k so many of each.
         predicted: groups are predicted classes.
         options: `kind`, `on_invalid`, `backend`, `noise`, `seed` and `beta` of `fastal.Selector`.
@@ -52,7 +52,7 @@ def picks_to_file(
     arguments: dict[str, Any],
     pool: Files,
     target: Target,
-    how: How | None,
+    how: RunOptions | None,
     passes: int = 1,
 ) -> Picks:
     """Writes the picks that a reducer ends in.
@@ -63,10 +63,10 @@ def picks_to_file(
         arguments: what makes a difference to it.
         pool: the files.
         target: what they are written to.
-        how: see `How`.
+        how: see `RunOptions`.
         passes: over the pool.
     """
-    with Job(command, pool, target, arguments, how or How()) as job:
+    with CommandRun(command, pool, target, arguments, how or RunOptions()) as job:
         picks = with_ids(job.run(reducer, passes=passes), pool)
         put_picks(target, picks)
         warn_of(picks, reducer, pool)
@@ -81,7 +81,12 @@ def put_picks(target: Target, picks: Picks, **beside: NDArray[Any]) -> None:
 
 
 def score_to_file(
-    pool: Files, by: Sequence[str], *, out: Path | None, how: How | None = None, **options: str
+    pool: Files,
+    by: Sequence[str],
+    *,
+    out: Path | None,
+    how: RunOptions | None = None,
+    **options: str,
 ) -> Written:
     """Scores every row of files and writes the scores.
 
@@ -90,16 +95,16 @@ def score_to_file(
         by: the measures to write.
         out: a .npy file (structured array, a field a measure), a .csv file (row, then a column a
             measure), or None for CSV on stdout.
-        how: see `How`.
+        how: see `RunOptions`.
         options: `kind`, `on_invalid` and `backend` of `fastal.score`.
     """
-    how = how or How()
+    how = how or RunOptions()
     if how.checkpoint is not None and out is None:
         raise ValueError("checkpoint: wanted out, a file: what stdout was given is not kept")
     arguments = {"by": by, **options}
     is_npy = out is not None and out.suffix == ".npy"
     target = Target(out, (".npy", ".csv"), pool)
-    with Job("score", pool, target, arguments, how) as job:
+    with CommandRun("score", pool, target, arguments, how) as job:
         with job.output() as file:
             sink = (NpySink if is_npy else CsvSink)(file, pool.n_rows, by)
             writer = ScoreWriter(sink, by, **options)

@@ -1,24 +1,24 @@
 """Diversity sampling: the rows that a model does not know that it does not know."""
 
-from fastal.diversity.centroids import Centroids, Nearest, nearest_centroid, similarities
+from fastal.diversity.centroids import CentroidDistance, Nearest, nearest_centroid, similarities
 from fastal.diversity.cluster_outliers import cluster_outliers
 from fastal.diversity.clustering.cluster_sample import ClusterSample
 from fastal.diversity.clustering.clusters import CosineClusters
 from fastal.diversity.core_set import CoreSet, k_center
 from fastal.diversity.deduplicator import Deduplicator, Duplicates
 from fastal.diversity.duplicates import deduplicate
-from fastal.diversity.model_outliers import Activations, model_outliers
+from fastal.diversity.model_outliers import ValidationRank, model_outliers
 from fastal.diversity.representative import adaptive_representative, representative
 
 __all__ = [
-    "Activations",
-    "Centroids",
+    "CentroidDistance",
     "ClusterSample",
     "CoreSet",
     "CosineClusters",
     "Deduplicator",
     "Duplicates",
     "Nearest",
+    "ValidationRank",
     "adaptive_representative",
     "cluster_outliers",
     "deduplicate",

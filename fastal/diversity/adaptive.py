@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastal.base.arrays import kind_of
+from fastal.base.arrays import converter_for
 from fastal.base.errors import check_another, check_same, restoring
 from fastal.diversity.centroids import digest
 from fastal.ops.reference import unit_sums
@@ -46,7 +46,7 @@ class Adaptive:
         self._how = {"on_invalid": on_invalid, "backend": backend}
         self._rows: list[int] = []
         self._scores: list[float] = []
-        self._as_given = kind_of(np.empty(0))
+        self._to_caller_kind = converter_for(np.empty(0))
         self._begin()
 
     def _begin(self) -> None:
@@ -69,7 +69,7 @@ class Adaptive:
         found = self._best_of(rows.x, scores, rows.start)
         self._scorer.count(rows, n_invalid, lambda: scores, confirm)
         self._best = _better(self._best, found)
-        self._as_given = kind_of(chunk)
+        self._to_caller_kind = converter_for(chunk)
 
     def _best_of(self, x: Tensor, scores: Tensor, start: int) -> _Best | None:
         """The best row of a chunk that was not picked before, if there is one."""
@@ -135,8 +135,8 @@ class Adaptive:
 
     def result(self) -> Picks:
         """The picks so far, in their order, as arrays of the kind of the last chunk, else NumPy."""
-        rows = self._as_given(torch.tensor(self._rows, dtype=torch.int64, device="cpu"))
-        scores = self._as_given(torch.tensor(self._scores, dtype=torch.float32, device="cpu"))
+        rows = self._to_caller_kind(torch.tensor(self._rows, dtype=torch.int64, device="cpu"))
+        scores = self._to_caller_kind(torch.tensor(self._scores, dtype=torch.float32, device="cpu"))
         return Picks(rows, scores, None, self._scorer.invalid)
 
     @property

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastal import ops
-from fastal.base.arrays import as_tensor, kind_of, memory_of
+from fastal.base.arrays import as_tensor, converter_for, memory_of
 from fastal.ops.reference import unit_rows
 from fastal.pipeline.drive import gathered
 from fastal.scoring.measure import Blank
@@ -63,9 +63,9 @@ def nearest_centroid(
         InvalidRows: with on_invalid="raise", naming the first rows that are not finite.
         ValueError, TypeError: a bad argument, named.
     """
-    of = Centroids(centroids, fast=fast)
+    of = CentroidDistance(centroids, fast=fast)
     found = _of_array(of, x, of.nearest, on_invalid, backend)
-    return Nearest(*map(kind_of(x), found))
+    return Nearest(*map(converter_for(x), found))
 
 
 def similarities(
@@ -91,12 +91,12 @@ def similarities(
     Raises:
         InvalidRows, ValueError, TypeError: as `nearest_centroid`.
     """
-    of = Centroids(centroids, fast=fast)
+    of = CentroidDistance(centroids, fast=fast)
     (found,) = _of_array(of, x, lambda *rows: (of.similarities(*rows),), on_invalid, backend)
-    return kind_of(x)(found)
+    return converter_for(x)(found)
 
 
-class Embeddings:
+class FiniteRows:
     """Rows whose direction is what counts; of those that are finite, none is worth more."""
 
     kind = "embeddings"
@@ -114,7 +114,7 @@ class Embeddings:
         return {}
 
 
-class Centroids(Embeddings):
+class CentroidDistance(FiniteRows):
     """Centroids [K, D] of length 1; as a measure, the distance 1 - similarity to the nearest.
 
     Args:
@@ -211,7 +211,7 @@ def digest(x: Tensor) -> str:
 
 @watching
 def _of_array(
-    of: Centroids,
+    of: CentroidDistance,
     x: Any,
     op: Callable[[Tensor, str], tuple[Tensor, ...]],
     on_invalid: str,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastal.diversity.centroids import Centroids
+from fastal.diversity.centroids import CentroidDistance
 from fastal.selection.picks import Picks
 from fastal.uncertainty import select
 
@@ -30,4 +30,4 @@ def cluster_outliers(
 
     Source: Munro, Human-in-the-Loop Machine Learning, section 4.3.
     """
-    return select(pool, k, Centroids(centroids, fast=fast), **options)
+    return select(pool, k, CentroidDistance(centroids, fast=fast), **options)

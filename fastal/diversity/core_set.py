@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastal.base.arrays import is_array, kind_of
-from fastal.base.errors import check_another, check_same, naming, restoring
+from fastal.base.arrays import converter_for, is_array
+from fastal.base.errors import check_another, check_same, prefixing_errors, restoring
 from fastal.diversity.centroids import checked_rows, copied, rows_of
 from fastal.diversity.distance import Distance
-from fastal.diversity.row_values import PerRow
+from fastal.diversity.row_values import RowValues
 from fastal.pipeline.drive import run_resumable
 from fastal.scoring.measure import Blank
 from fastal.scoring.scorer import Confirm, Scorer, watching
@@ -68,7 +68,7 @@ def k_center(
     Source: Sener & Savarese, Active Learning for Convolutional Neural Networks: A Core-Set Approach
     (ICLR 2018), algorithm 1; Gonzalez (1985).
     """
-    with naming("labelled"):
+    with prefixing_errors("labelled"):
         labelled = in_order_of(pool, labelled)
     reducer = CoreSet(
         k, labelled=labelled, metric=metric, fast=fast, on_invalid=on_invalid, backend=backend
@@ -114,11 +114,11 @@ class CoreSet:
         self._to_centres = Distance(metric, _labelled_rows(labelled), fast=fast)
         self._scorer = Scorer(self._to_centres, on_invalid=on_invalid, backend=backend)
         # To the nearest centre so far; -inf for rows that are picked or invalid.
-        self._distance = PerRow(math.inf, torch.float32)
+        self._distance = RowValues(math.inf, torch.float32)
         self._farthest: _Farthest | None = None
         self._rows: list[int] = []
         self._scores: list[float] = []
-        self._as_given = kind_of(np.empty(0))
+        self._to_caller_kind = converter_for(np.empty(0))
 
     @watching
     def update(
@@ -142,7 +142,7 @@ class CoreSet:
         self._scorer.count(rows, n_invalid, lambda: distance, confirm)
         held.copy_(nearest)
         self._farthest = farthest
-        self._as_given = kind_of(chunk)
+        self._to_caller_kind = converter_for(chunk)
 
     def _farthest_of(self, x: Tensor, start: int, distance: Tensor) -> _Farthest | None:
         """The farthest row so far, or of these, if that is farther."""
@@ -224,8 +224,8 @@ class CoreSet:
             scores[0] = scores[1] if len(scores) > 1 else 0.0
         n_out = int((self._distance.values == -math.inf).sum())
         return Picks(
-            self._as_given(torch.tensor(self._rows, dtype=torch.int64, device="cpu")),
-            self._as_given(torch.tensor(scores, dtype=torch.float32, device="cpu")),
+            self._to_caller_kind(torch.tensor(self._rows, dtype=torch.int64, device="cpu")),
+            self._to_caller_kind(torch.tensor(scores, dtype=torch.float32, device="cpu")),
             invalid=n_out - len(self._rows),
         )
 

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastal.base.arrays import kind_of
+from fastal.base.arrays import converter_for
 from fastal.base.errors import check_same, restoring
-from fastal.diversity.centroids import Centroids
-from fastal.diversity.near_duplicates import like_earlier
-from fastal.diversity.row_values import PerRow
+from fastal.diversity.centroids import CentroidDistance
+from fastal.diversity.near_duplicates import near_duplicates
+from fastal.diversity.row_values import RowValues
 from fastal.ops.reference import unit_rows
 from fastal.scoring.scorer import Confirm, Scorer, watching
 from fastal.selection.topk import checked_count
@@ -55,16 +55,16 @@ class Deduplicator:
     ) -> None:
         self._threshold = _checked_threshold(threshold)
         self._memory_bytes = checked_count("memory_bytes", memory_bytes)
-        self._centroids = Centroids(centroids, fast=fast)
+        self._centroids = CentroidDistance(centroids, fast=fast)
         self._scorer = Scorer(self._centroids, on_invalid=on_invalid, backend=backend)
-        self._cluster = PerRow(_UNSEEN, torch.int32)  # that too of invalid rows
+        self._cluster = RowValues(_UNSEEN, torch.int32)  # that too of invalid rows
         # The clusters that are being gathered, first and last + 1, their rows, and these of
         # length 1; in the first pass there are none.
         self._span = (0, 0)
         self._members: NDArray[np.int64] = np.empty(0, np.int64)
         self._units = self._room_for(0)
         self._found: list[tuple[NDArray[Any], ...]] = []
-        self._as_given = kind_of(np.empty(0))
+        self._to_caller_kind = converter_for(np.empty(0))
 
     @watching
     def update(
@@ -92,7 +92,7 @@ class Deduplicator:
         else:
             cluster, _ = self._centroids.assigned(rows, self._scorer, confirm)
             self._cluster.of(rows.start, stop).copy_(cluster)
-        self._as_given = kind_of(chunk)
+        self._to_caller_kind = converter_for(chunk)
 
     def next_pass(self) -> bool:
         """Compares what was gathered; whether another pass is to gather more.
@@ -146,7 +146,7 @@ class Deduplicator:
         ends = np.flatnonzero(np.diff(cluster[order])) + 1
         for places in np.split(order, ends) if len(order) else ():
             rows = torch.from_numpy(places).to(self._units.device)
-            found = like_earlier(self._units, rows, self._threshold)
+            found = near_duplicates(self._units, rows, self._threshold)
             which, of, similarity = (column.cpu().numpy() for column in found)
             yield self._members[places[which]], self._members[places[of]], similarity
 
@@ -192,7 +192,7 @@ class Deduplicator:
         rows, of, similarity = self._columns()
         order = np.argsort(rows)
         columns = (torch.from_numpy(column[order]) for column in (rows, of, similarity))
-        return Duplicates(*map(self._as_given, columns))
+        return Duplicates(*map(self._to_caller_kind, columns))
 
     def _columns(self) -> list[NDArray[Any]]:
         none = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fastal import ops
-from fastal.diversity.centroids import Centroids, digest
+from fastal.diversity.centroids import CentroidDistance, digest
 from fastal.ops import reference
 from fastal.scoring.measure import Blank
 from fastal.scoring.scorer import check_choice
@@ -28,12 +28,12 @@ class Distance:
         began_from: the digest of the first centres, None where there were none.
     """
 
-    kind = Centroids.kind
-    invalid = Centroids.invalid
+    kind = CentroidDistance.kind
+    invalid = CentroidDistance.invalid
 
     def __init__(self, metric: str, centres: Tensor | None, *, fast: bool) -> None:
         check_choice("metric", metric, METRICS)
-        self.offers: tuple[str, ...] = Centroids.offers if metric == "cosine" else ("torch",)
+        self.offers: tuple[str, ...] = CentroidDistance.offers if metric == "cosine" else ("torch",)
         self.width: int | None = None if centres is None else centres.shape[1]
         self.blank = Blank(1.0, 1.0, 0.0) if metric == "cosine" else None
         self._metric = metric

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from fastal.base.errors import restoring
-from fastal.diversity.centroids import Embeddings
+from fastal.diversity.centroids import FiniteRows
 from fastal.ops.reference import unit_sums
 from fastal.scoring.scorer import Confirm, Scorer, watching
 
 
-class Direction:
+class MeanDirection:
     """The sum of the rows, each scaled to length 1: exact, whatever the chunks and their order.
 
     Args:
@@ -23,7 +23,7 @@ class Direction:
 
     def __init__(self, *, on_invalid: str = "raise") -> None:
         self.sums: Tensor | None = None
-        self._scorer = Scorer(Embeddings(), on_invalid=on_invalid, backend="torch")
+        self._scorer = Scorer(FiniteRows(), on_invalid=on_invalid, backend="torch")
 
     @watching
     def update(
@@ -41,7 +41,7 @@ class Direction:
         self._scorer.count(rows, n_invalid, lambda: zeros, confirm)
         self.sums = sums if self.sums is None else self.sums + sums
 
-    def merge(self, other: "Direction") -> None:
+    def merge(self, other: "MeanDirection") -> None:
         """Takes in the sum of other rows."""
         self._scorer.merge(other._scorer)
         if self.sums is not None and other.sums is not None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fastal import ops
 from fastal.base.arrays import as_tensor
-from fastal.base.errors import naming
+from fastal.base.errors import prefixing_errors
 from fastal.diversity.centroids import digest
 from fastal.pipeline.drive import gathered
 from fastal.scoring.scorer import check_dtype
@@ -17,7 +17,7 @@ from fastal.sources.files import in_order_of
 from fastal.uncertainty import select
 
 
-class Activations:
+class ValidationRank:
     """As a measure, 1 - the mean rank of a row's activations among those of validation data.
 
     Args:
@@ -74,14 +74,14 @@ def model_outliers(pool: Any, validation: Any, k: int, **options: Any) -> Picks:
 
     Source: Munro, Human-in-the-Loop Machine Learning, section 4.2.
     """
-    with naming("validation"):
+    with prefixing_errors("validation"):
         validation = in_order_of(pool, validation)
-    return select(pool, k, Activations(validation), **options)
+    return select(pool, k, ValidationRank(validation), **options)
 
 
 def _table(validation: Any) -> Tensor:
     """The values of each neuron in ascending order, [D, V] float32 on the host."""
-    with naming("validation"):
+    with prefixing_errors("validation"):
         parts = _parts(validation)
     if not sum(part.numel() for part in parts):
         raise ValueError("validation: wanted at least one row of one neuron, got none")

@@ -11,7 +11,7 @@ _BLOCK_ROWS = 1024
 _MULTIPLE = 64  # BLAS adds in another order for a few rows: equal rows would not tie
 
 
-def like_earlier(units: Tensor, rows: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+def near_duplicates(units: Tensor, rows: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
     """Rows that are as similar to an earlier one as the threshold says, or more.
 
     Args:

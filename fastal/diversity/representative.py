@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastal.base.errors import naming
+from fastal.base.errors import prefixing_errors
 from fastal.base.reducer import Reducer
 from fastal.diversity.adaptive import Adaptive
-from fastal.diversity.centroids import Centroids, digest
-from fastal.diversity.mean_direction import Direction
+from fastal.diversity.centroids import CentroidDistance, digest
+from fastal.diversity.mean_direction import MeanDirection
 from fastal.ops.reference import unit_rows
 from fastal.pipeline.drive import run, run_resumable
-from fastal.pipeline.sequential import Stages
+from fastal.pipeline.sequential import Sequential
 from fastal.scoring.measure import Blank
 from fastal.selection.pick_warnings import warn_of
 from fastal.selection.picks import Picks
@@ -24,7 +24,7 @@ from fastal.sources.files import in_order_of
 from fastal.uncertainty import with_ids
 
 
-class Representativeness(Centroids):
+class Representativeness(CentroidDistance):
     """The similarity to the pool's direction less that to the training data's, from -2 to 2.
 
     Args:
@@ -117,7 +117,7 @@ def _select(
     resume: bool = False,
     **options: Any,
 ) -> Picks:
-    with naming("training"):
+    with prefixing_errors("training"):
         training = in_order_of(pool, training)
     reducer, arguments = reducer_for(training, k, adaptive=adaptive, **options)
     source = open_pool(pool)
@@ -137,11 +137,11 @@ def reducer_for(
     fast: bool = False,
     on_invalid: str = "raise",
     backend: str = "auto",
-) -> tuple[Stages, dict[str, Any]]:
+) -> tuple[Sequential, dict[str, Any]]:
     """The reducer that selects in this way, and the arguments that make a difference to it."""
     k = checked_count("k", k)
-    with naming("training"):
-        of_training = run(Direction(on_invalid=on_invalid), open_pool(training))
+    with prefixing_errors("training"):
+        of_training = run(MeanDirection(on_invalid=on_invalid), open_pool(training))
     how: dict[str, Any] = {"on_invalid": on_invalid, "backend": backend}
 
     measure = partial(Representativeness, fast=fast)
@@ -154,4 +154,4 @@ def reducer_for(
     arguments = {
         "k": k, "training": digest(of_training), "adaptive": adaptive, "fast": fast, **how
     }  # fmt: skip
-    return Stages(Direction(on_invalid=on_invalid), selection), arguments
+    return Sequential(MeanDirection(on_invalid=on_invalid), selection), arguments

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-class PerRow:
+class RowValues:
     """A value for each row of a pool of which only reading tells how long it is.
 
     Args:

@@ -9,20 +9,26 @@ from fastal.ops.choice import (
 )
 from fastal.ops.embeddings import mean_ranks, nearest, similarities
 from fastal.ops.guard import guarded
-from fastal.ops.predictions import above, candidates, counted, select, uncertainty
+from fastal.ops.predictions import (
+    candidates,
+    scores_above_threshold,
+    scores_and_invalid,
+    select,
+    uncertainty,
+)
 
 __all__ = [
     "BACKENDS",
-    "above",
     "backend_reasons",
     "candidates",
     "choose",
-    "counted",
     "device_for",
     "guarded",
     "instruction_set",
     "mean_ranks",
     "nearest",
+    "scores_above_threshold",
+    "scores_and_invalid",
     "select",
     "similarities",
     "uncertainty",

@@ -24,7 +24,7 @@ def nearest(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) -> tu
     found = []
     for _, piece in _on(device, x):
         cluster, similarity = cosine.nearest(piece, units, fast)
-        reference.look_again(piece, units, similarity, cluster)
+        reference.recompute_in_float64(piece, units, similarity, cluster)
         found.append((cluster, similarity))
     clusters, similarities = zip(*found, strict=True)
     return torch.cat(clusters), torch.cat(similarities)
@@ -41,7 +41,7 @@ def similarities(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) 
     found = []
     for _, piece in _on(device, x):
         similarity = cosine.similarities(piece, units, fast)
-        reference.look_again(piece, units, similarity)
+        reference.recompute_in_float64(piece, units, similarity)
         found.append(similarity)
     return torch.cat(found)
 

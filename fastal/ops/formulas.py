@@ -70,5 +70,5 @@ FORMULAS: dict[str, Callable[[Statistics], Tensor]] = {
     "ratio": ratio,
     "entropy": entropy,
 }
-MEASURES = Scores._fields
+UNCERTAINTY_SCORES = Scores._fields
 KINDS = ("logits", "probs", "log_probs")

@@ -30,14 +30,14 @@ def uncertainty(
     return [torch.cat(scores) for scores in zip(*pieces, strict=True)]
 
 
-def counted(
+def scores_and_invalid(
     logits: Tensor, measures: Sequence[str], kind: str, *, backend: str
 ) -> tuple[list[Tensor], int]:
     """What `uncertainty` returns, of one measure at least, and how many rows are invalid."""
     if backend == "native":
         from fastal_kernels import native
 
-        return native.counted(logits, measures, kind)
+        return native.scores_and_invalid(logits, measures, kind)
     scores = uncertainty(logits, measures, kind, backend=backend)
     return scores, int(scores[0].isnan().sum())
 
@@ -62,10 +62,10 @@ def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Any) -
     )
 
 
-def above(
+def scores_above_threshold(
     logits: Tensor, measure: str, kind: str, first_row: int, bar: tuple[float, int] | None
 ) -> tuple[Tensor, Tensor, int]:
-    """`fastal_kernels.native.above`: scores and rows above a bar, and how many rows are invalid."""
+    """`fastal_kernels.native.scores_above_threshold`, which see."""
     from fastal_kernels import native
 
-    return native.above(logits, measure, kind, first_row, bar)
+    return native.scores_above_threshold(logits, measure, kind, first_row, bar)

@@ -9,7 +9,7 @@ from torch import Tensor
 _PIECE_BYTES = 8 << 20  # long enough for the full rate of the bus, short enough to overlap soon
 # Rows begin alike, with regard to the wide loads on which a kernel's last bits depend, in pieces of
 # multiples of so many.
-ALIKE = 16
+ROW_MULTIPLE = 16
 
 
 def staged(x: Tensor, device: torch.device) -> Iterator[tuple[int, Tensor]]:
@@ -23,8 +23,8 @@ def staged(x: Tensor, device: torch.device) -> Iterator[tuple[int, Tensor]]:
         device: a GPU.
     """
     row_bytes = max(1, x[:1].numel() * x.element_size())
-    rows = max(1, _PIECE_BYTES // row_bytes // ALIKE) * ALIKE
-    slots = _slots_of(device)
+    rows = max(1, _PIECE_BYTES // row_bytes // ROW_MULTIPLE) * ROW_MULTIPLE
+    slots = _buffers_of(device)
     ahead = slots[0].fill(x[:rows])
     for i, start in enumerate(range(0, max(1, len(x)), rows)):
         piece, slot = ahead, slots[i % 2]
@@ -37,7 +37,7 @@ def staged(x: Tensor, device: torch.device) -> Iterator[tuple[int, Tensor]]:
             slot.mark_used()
 
 
-class Slot:
+class PinnedBuffer:
     """A pinned buffer, its copy on a GPU, and when each may be written again."""
 
     def __init__(self, device: torch.device, copies: torch.cuda.Stream) -> None:
@@ -85,9 +85,11 @@ def _as(buffer: Tensor, x: Tensor) -> Tensor:
 _of_thread = threading.local()
 
 
-def _slots_of(device: torch.device) -> tuple[Slot, Slot]:
-    slots: dict[torch.device, tuple[Slot, Slot]] = _of_thread.__dict__.setdefault("slots", {})
+def _buffers_of(device: torch.device) -> tuple[PinnedBuffer, PinnedBuffer]:
+    slots: dict[torch.device, tuple[PinnedBuffer, PinnedBuffer]] = _of_thread.__dict__.setdefault(
+        "slots", {}
+    )
     if device not in slots:
         copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        slots[device] = Slot(device, copies), Slot(device, copies)
+        slots[device] = PinnedBuffer(device, copies), PinnedBuffer(device, copies)
     return slots[device]

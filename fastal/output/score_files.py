@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.ops.formulas import MEASURES
+from fastal.ops.formulas import UNCERTAINTY_SCORES
 from fastal.output.atomic import Beginning, csv_lines
 from fastal.scoring.scorer import Confirm, Scorer
 
@@ -51,7 +51,7 @@ class ScoreWriter:
     def __init__(
         self,
         sink: Sink,
-        by: Sequence[str] = MEASURES,
+        by: Sequence[str] = UNCERTAINTY_SCORES,
         *,
         kind: str = "logits",
         on_invalid: str = "raise",

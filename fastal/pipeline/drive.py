@@ -13,7 +13,7 @@ from fastal import ops
 from fastal.base.arrays import memory_of
 from fastal.base.errors import Interrupted, InvalidRows
 from fastal.base.reducer import Reducer, Result
-from fastal.ops.transfer import ALIKE
+from fastal.ops.transfer import ROW_MULTIPLE
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.sources import Chunk, PathLike, Source
 
@@ -157,7 +157,7 @@ def _chunk_rows(source: Source, chunk_bytes: int | None) -> int:
         raise ValueError(f"chunk_bytes: wanted at least 1, got {chunk_bytes}")
     n_bytes = chunk_bytes or (_IN_PLACE_BYTES if source.in_place else _CHUNK_BYTES)
     rows = min(_MOST_ROWS, max(1, n_bytes // max(source.row_bytes or 0, _LEAST_ROW_BYTES)))
-    return rows if rows < ALIKE else rows - rows % ALIKE
+    return rows if rows < ROW_MULTIPLE else rows - rows % ROW_MULTIPLE
 
 
 class _LeftOut(Exception):  # noqa: N818  (what is wrong is known elsewhere)

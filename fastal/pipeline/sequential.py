@@ -9,7 +9,7 @@ from fastal.scoring.measure import Blank
 from fastal.scoring.scorer import Confirm
 
 
-class Stages:
+class Sequential:
     """A reducer of several passes: those of its stages, in turn, over the same pool.
 
     Args:
@@ -50,14 +50,14 @@ class Stages:
         self._begun.append(self._then[done](self.current.result()))
         return True
 
-    def merge(self, other: "Stages") -> None:
+    def merge(self, other: "Sequential") -> None:
         """Takes in the same stage over other rows.
 
         Raises:
             ValueError, TypeError: it is at another stage, or of another kind.
         """
-        if not isinstance(other, Stages) or other is self:
-            raise TypeError(f"merge: wanted other Stages, got {other!r}")
+        if not isinstance(other, Sequential) or other is self:
+            raise TypeError(f"merge: wanted other Sequential, got {other!r}")
         if len(self._begun) != len(other._begun):
             raise ValueError("merge: the other is at another stage")
         self.current.merge(other.current)

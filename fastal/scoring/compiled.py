@@ -3,17 +3,17 @@
 import torch
 from torch import Tensor
 
-from fastal.ops.formulas import MEASURES
+from fastal.ops.formulas import UNCERTAINTY_SCORES
 from fastal.scoring.scorer import Scorer
 
 
 @torch.library.custom_op("fastal::score", mutates_args=())
 def score(x: Tensor, kind: str, on_invalid: str, backend: str) -> Tensor:
     """The four scores [4, N] float32 of a matrix [N, C]; see `fastal.score`."""
-    _, scores = Scorer(MEASURES, kind=kind, on_invalid=on_invalid, backend=backend)(x, 0)
+    _, scores = Scorer(UNCERTAINTY_SCORES, kind=kind, on_invalid=on_invalid, backend=backend)(x, 0)
     return torch.stack(scores).to(x.device)
 
 
 @score.register_fake
 def _(x: Tensor, *_: str) -> Tensor:
-    return x.new_empty(len(MEASURES), x.shape[0], dtype=torch.float32)
+    return x.new_empty(len(UNCERTAINTY_SCORES), x.shape[0], dtype=torch.float32)

@@ -13,7 +13,7 @@ from torch import Tensor
 from fastal import ops
 from fastal.base.arrays import as_tensor, is_array, memory_of
 from fastal.base.errors import NAMED_ROWS, InvalidRows, check_same
-from fastal.ops.formulas import KINDS, MEASURES
+from fastal.ops.formulas import KINDS, UNCERTAINTY_SCORES
 from fastal.scoring.kind_hints import LOOKED_AT, are_probabilities, looks_of
 from fastal.scoring.measure import Blank, Measure
 
@@ -104,7 +104,7 @@ class Scorer:
         if not callable(by) and not isinstance(by, Measure):
             self.names = by if isinstance(by, tuple) else (by,)
         for name in self.names:
-            check_choice("by", name, MEASURES, " or a callable")
+            check_choice("by", name, UNCERTAINTY_SCORES, " or a callable")
         check_choice("kind", kind, KINDS)
         check_choice("on_invalid", on_invalid, ("raise", "skip"))
         check_choice("backend", backend, ops.BACKENDS)
@@ -151,7 +151,7 @@ class Scorer:
         if isinstance(self.by, Measure):
             scores = self.by.scores(chunk.x, chunk.backend)
             return [scores], int(scores.isnan().sum())
-        return ops.counted(chunk.x, self.names, self.kind, backend=chunk.backend)
+        return ops.scores_and_invalid(chunk.x, self.names, self.kind, backend=chunk.backend)
 
     def count(
         self,

@@ -69,7 +69,9 @@ class FusedTopK:
         while first < len(x):
             n_rows = max(_FIRST_ROWS, 2 * found.k, _GROWTH * (self._seen + first))
             piece = x[first : first + min(n_rows, _MOST_ROWS)]
-            scores, rows, invalid = ops.above(piece, measure, kind, start + first, found.bar)
+            scores, rows, invalid = ops.scores_above_threshold(
+                piece, measure, kind, start + first, found.bar
+            )
             found.add(scores.numpy(), rows.numpy())
             n_invalid += invalid
             first += len(piece)

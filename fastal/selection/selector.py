@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastal.base.arrays import kind_of
+from fastal.base.arrays import converter_for
 from fastal.base.errors import check_another, check_same, restoring
 from fastal.scoring.measure import Blank
 from fastal.scoring.scorer import By, Chunk, Confirm, Scorer, watching
@@ -71,7 +71,7 @@ class Selector:
         self._top = self._new_top()
         self._fused = FusedTopK(self._top)
         self._scorer = Scorer(by, kind=kind, on_invalid=on_invalid, backend=backend)
-        self._as_given: Callable[[torch.Tensor], Any] | None = None
+        self._to_caller_kind: Callable[[torch.Tensor], Any] | None = None
 
     @watching
     def update(
@@ -98,7 +98,7 @@ class Selector:
             keys = self._noise.keys(scores, rows.start)
             self._scorer.count(rows, n_invalid, lambda: scores, confirm)
             self._top.update(keys, rows.start, *([scores] if self._noise.on_rows else []))
-        self._as_given = kind_of(chunk)
+        self._to_caller_kind = converter_for(chunk)
 
     def _fuses(self, rows: Chunk) -> bool:
         """Whether scoring and selecting are one step: of uncertainty, without noise."""
@@ -129,7 +129,7 @@ class Selector:
         other._fused.flush()
         self._scorer.merge(other._scorer)
         self._top.merge(other._top)
-        self._as_given = self._as_given or other._as_given
+        self._to_caller_kind = self._to_caller_kind or other._to_caller_kind
 
     def state_dict(self) -> dict[str, Any]:
         """The state as plain values and NumPy arrays, O(k); of a callable `by`, its name.
@@ -158,7 +158,7 @@ class Selector:
     def result(self) -> Picks:
         """The picks among the rows so far, as arrays of the kind of the last chunk, else NumPy."""
         self._fused.flush()
-        as_given = self._as_given or kind_of(np.empty(0))
+        as_given = self._to_caller_kind or converter_for(np.empty(0))
         rows, *_, scores = self._top.best()
         if self._noise.name == "softrank":
             drawn = self._noise.ranks(self._k, len(rows)) - 1
@@ -172,7 +172,7 @@ class Selector:
     def _new_top(self) -> TopK:
         # What softrank draws depends on how many valid rows there are: none may be left out.
         k = _ALL if self._noise.name == "softrank" else self._k
-        return TopK(k, carries=self._noise.on_rows)
+        return TopK(k, payload=self._noise.on_rows)
 
     @property
     def bar(self) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastal.base.arrays import kind_of
+from fastal.base.arrays import converter_for
 from fastal.base.errors import check_another, check_same, restoring
 from fastal.base.groups import Groups, as_groups
 from fastal.scoring.measure import Blank
@@ -76,7 +76,7 @@ class StratifiedSelector:
             )
         self._scorer = Scorer(by, kind=kind, on_invalid=on_invalid, backend=backend)
         self._top = GroupedTopK(self._per_group, self._k)
-        self._as_given: Callable[[torch.Tensor], Any] | None = None
+        self._to_caller_kind: Callable[[torch.Tensor], Any] | None = None
 
     @watching
     def update(
@@ -108,7 +108,7 @@ class StratifiedSelector:
         keys = self._noise.keys(scores, rows.start)
         self._scorer.count(rows, n_invalid, lambda: scores, confirm)
         self._top.update(keys.cpu().numpy(), rows.start, scores.cpu().numpy(), of_rows)
-        self._as_given = kind_of(chunk)
+        self._to_caller_kind = converter_for(chunk)
 
     def _groups_of(self, rows: Chunk, groups: Any) -> Groups:
         if not self._predicted:
@@ -134,7 +134,7 @@ class StratifiedSelector:
         check_same(self._arguments(), other._arguments(), "merge: the other")
         self._scorer.merge(other._scorer)
         self._top.merge(other._top)
-        self._as_given = self._as_given or other._as_given
+        self._to_caller_kind = self._to_caller_kind or other._to_caller_kind
 
     def state_dict(self) -> dict[str, Any]:
         """The state as plain values and NumPy arrays, O(picks + groups); of a callable, its name.
@@ -173,7 +173,7 @@ class StratifiedSelector:
                 len(self._top.values), self._per_group, named,
                 ", ..." if len(short) > _NAMED_GROUPS else "",
             )  # fmt: skip
-        as_given = self._as_given or kind_of(np.empty(0))
+        as_given = self._to_caller_kind or converter_for(np.empty(0))
         rows, scores, groups = self._top.best()
         rows, scores = (as_given(torch.from_numpy(a)) for a in (rows, scores))
         return Picks(rows, scores, None, self._scorer.invalid, groups)

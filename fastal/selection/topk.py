@@ -29,19 +29,19 @@ class TopK:
     Args:
         k: how many to keep, at least 1.
         bar: score and row that rows must beat, ties to the lower row; None: there is no such.
-        carries: whether a second float32 comes along with each score, without a say in the order.
+        payload: whether a second float32 comes along with each score, without a say in the order.
 
     Attributes:
         bar: score and row of the k-th best as of the last selection; None before the first.
     """
 
     def __init__(
-        self, k: int, bar: tuple[float, int] | None = None, *, carries: bool = False
+        self, k: int, bar: tuple[float, int] | None = None, *, payload: bool = False
     ) -> None:
         self.k = checked_count("k", k)
         # One buffer, grown where it must: small arrays kept between a caller's large ones would
         # fragment the heap.
-        self._columns = {name: np.empty(_BLOCK, of) for name, of in _COLUMNS[: 2 + carries]}
+        self._columns = {name: np.empty(_BLOCK, of) for name, of in _COLUMNS[: 2 + payload]}
         self._held = 0
         self.bar = bar
 

@@ -7,10 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from fastal.base.arrays import as_sliceable, as_tensor
-from fastal.sources.source import Chunk, Unnamed
+from fastal.sources.source import Chunk, SourceWithoutFiles
 
 
-class ArraySource(Unnamed):
+class ArraySource(SourceWithoutFiles):
     """Any array: torch, NumPy or another DLPack producer. Chunks are slices, of the same kind."""
 
     in_place = True

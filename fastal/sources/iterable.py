@@ -5,10 +5,10 @@ from typing import Any
 
 from fastal.base.arrays import as_sliceable, is_array
 from fastal.sources.order import check_order
-from fastal.sources.source import Chunk, Unnamed
+from fastal.sources.source import Chunk, SourceWithoutFiles
 
 
-class IterableSource(Unnamed):
+class IterableSource(SourceWithoutFiles):
     """Chunks as they come, whatever their size; a generator can be read once.
 
     They are asked for by the caller's own thread, when the one before has been dealt with: a model

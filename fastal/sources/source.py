@@ -23,7 +23,7 @@ class Skipped(NamedTuple):
     reason: str
 
 
-class Unnamed:
+class SourceWithoutFiles:
     """What sources without files share: rows have no other names than their numbers."""
 
     def __init__(self) -> None:

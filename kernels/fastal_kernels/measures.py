@@ -4,7 +4,12 @@ from collections.abc import Sequence
 
 import torch
 
-MEASURES = ("least_confidence", "margin", "ratio", "entropy")  # as every kernel numbers them
+MEASURES = (
+    "least_confidence",
+    "margin",
+    "ratio",
+    "entropy",
+)  # as every kernel numbers them
 # What rounding, of whatever a probability was computed from, may leave of 0: it counts as 0.
 LEAST_PROB = -1e-3
 

@@ -87,10 +87,10 @@ def roles_of(sample):
 
 
 def test_cluster_is_fit_and_sample(tmp_path, pool, x):
-    done = run("cluster", pool, "--clusters", 4, "--random", 2, "--seed", 3, "--batch-rows", 100)
+    done = run("cluster", pool, "--clusters", 4, "--random", 2, "--seed", 3, "--batch-size", 100)
     assert done.exit_code == 0, done.output
     lines = rows_of(done.stdout)
-    clusters = diversity.CosineClusters(4, seed=3, batch_rows=100).fit(x)
+    clusters = diversity.CosineClusters(4, seed=3, batch_size=100).fit(x)
     assert by_role(lines) == roles_of(clusters.sample(x, 2))
     assert [line["role"] for line in lines] == ["centroid", "outlier", "random", "random"] * 4
     assert [int(line["cluster"]) for line in lines] == np.repeat(range(4), 4).tolist()
@@ -140,8 +140,8 @@ def test_clusters_and_roles_in_every_format_and_back(tmp_path, parquet, suffix):
 
 def test_outliers_by_each_measure(pool, other, x):
     y = np.load(other)
-    centroids = diversity.CosineClusters(5, seed=2, max_epochs=3).fit(x).centroids
-    fit = ("--clusters", 5, "--seed", 2, "--max-epochs", 3)
+    centroids = diversity.CosineClusters(5, seed=2, max_iter=3).fit(x).centroids
+    fit = ("--clusters", 5, "--seed", 2, "--max-iter", 3)
     for options, want in (
         (["--validation", other], diversity.model_outliers(x, y, 20)),
         (["--centroids", other], diversity.cluster_outliers(x, y, 20)),
@@ -159,10 +159,10 @@ def test_outliers_of_each_group(parquet, other, x, measure):
     lines = rows_of(run("outliers", parquet, *columns, "--per-group", 3, measure, value).stdout)
     groups = np.arange(640) % 2
     if measure == "--validation":
-        by = diversity.Activations(np.load(other))
+        by = diversity.ValidationRank(np.load(other))
     else:
         of = np.load(other) if value == other else diversity.CosineClusters(4).fit(x).centroids
-        by = diversity.Centroids(of)
+        by = diversity.CentroidDistance(of)
     picks = fastal.select(x, None, by, per_group=3, groups=groups)
     assert [int(line["row"]) for line in lines] == picks.rows.tolist()
     assert [line["group"] for line in lines] == ["ns"[row % 2] for row in picks.rows]
@@ -257,7 +257,7 @@ def test_what_does_not_fit_is_one_line_and_status_2(tmp_path, pool, other, x):
     for arguments, words in (
         (["cluster", pool, "--clusters", 0], "--clusters: wanted at least 1, got 0"),
         (["cluster", pool, "--clusters", 641], "--clusters: wanted at most the 640 valid rows"),
-        (["cluster", pool, "--clusters", 3, "--max-epochs", 0], "--max-epochs: wanted at least 1"),
+        (["cluster", pool, "--clusters", 3, "--max-iter", 0], "--max-iter: wanted at least 1"),
         (["cluster", pool, "--centroids", narrow], "columns, wanted 4"),
         (["cluster", pool, "--centroids", broken], "centroids: row 0 has NaN"),
         (["cluster", pool, "--centroids", tmp_path / "no.npz"], "no array 'centroids'"),

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 import fastal
 from fastal.cli import main
-from fastal.ops.formulas import MEASURES
+from fastal.ops.formulas import UNCERTAINTY_SCORES
 from tests.support.matrices import AUTO_ON_CPU
 
 ROOT = Path(__file__).parents[2]
@@ -108,8 +108,8 @@ def test_score_to_npy_and_csv(tmp_path, pool, logits):
     assert (tmp_path / "scores.csv").read_text() == printed
     lines = rows_of(printed)
     assert [int(line["row"]) for line in lines] == list(range(500))
-    assert table.dtype.names == MEASURES
-    for name in MEASURES:
+    assert table.dtype.names == UNCERTAINTY_SCORES
+    for name in UNCERTAINTY_SCORES:
         np.testing.assert_array_equal(table[name], getattr(want, name))
         assert [np.float32(line[name]) for line in lines] == table[name].tolist()
 

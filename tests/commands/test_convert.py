@@ -14,7 +14,7 @@ import fastal
 from fastal.base.errors import Interrupted
 from fastal.cli import main
 from fastal.commands import convert
-from fastal.commands.command import Job
+from fastal.commands.command import CommandRun
 from fastal.output.shards import ShardWriter
 from fastal.pipeline import checkpoint
 
@@ -124,14 +124,14 @@ def test_an_interrupted_conversion_goes_on(tmp_path, parquet, monkeypatch):
 def test_killed_once_the_folder_is_there(tmp_path, parquet, monkeypatch):
     arguments = ("convert", parquet, *COLUMNS, "--checkpoint", tmp_path / "state", "--resume")
     monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
-    finish = Job.finish
+    finish = CommandRun.finish
 
     def killed(*_, **__):
         raise Interrupted(15)
 
-    monkeypatch.setattr(Job, "finish", killed)
+    monkeypatch.setattr(CommandRun, "finish", killed)
     assert run(*arguments, "--out", tmp_path / "shards").exit_code == 143
-    monkeypatch.setattr(Job, "finish", finish)
+    monkeypatch.setattr(CommandRun, "finish", finish)
     other = run(*arguments[:-1], "--out", tmp_path / "shards")
     assert (other.exit_code, "holds one already" in other.stderr) == (2, True)
     assert run(*arguments, "--out", tmp_path / "shards").exit_code == 0

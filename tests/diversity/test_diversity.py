@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 import fastal
 from fastal import InvalidRows
 from fastal.diversity import (
-    Activations,
-    Centroids,
+    CentroidDistance,
+    ValidationRank,
     adaptive_representative,
     cluster_outliers,
     model_outliers,
     representative,
 )
 from fastal.pipeline import checkpoint
-from fastal.pipeline.sequential import Stages
+from fastal.pipeline.sequential import Sequential
 from tests.diversity.clustering.test_cluster_files import Stop, stopping
 from tests.ops.test_nearest import rows_of
 
@@ -161,7 +161,7 @@ def test_a_run_goes_on_to_the_same_picks(name, tmp_path, monkeypatch):
     pool, saved = str(tmp_path / "*.npy"), tmp_path / "saved"
     want = columns(METHODS[name](pool))
     assert want == columns(METHODS[name](POOL))
-    owner = Stages if "representative" in name or name == "adaptive" else fastal.Selector
+    owner = Sequential if "representative" in name or name == "adaptive" else fastal.Selector
     n_chunks = {"representative": 12, "adaptive": 36}.get(name, 6)
     for left in {1, 5, n_chunks // 2, n_chunks // 2 + 1, n_chunks - 1}:
         with pytest.MonkeyPatch.context() as patch:
@@ -206,8 +206,9 @@ def test_quotas_and_noise():
 
 def test_selectors_of_other_measures_do_not_merge():
     measures = [
-        Centroids(CENTROIDS), Centroids(-CENTROIDS), Centroids(CENTROIDS, fast=True),
-        Activations(VALIDATION), Activations(VALIDATION[1:]), "entropy",
+        CentroidDistance(CENTROIDS), CentroidDistance(-CENTROIDS),
+        CentroidDistance(CENTROIDS, fast=True),
+        ValidationRank(VALIDATION), ValidationRank(VALIDATION[1:]), "entropy",
     ]  # fmt: skip
     for one, other in pairwise([*measures, measures[0]]):
         first, second = (fastal.Selector(3, by) for by in (one, other))
@@ -215,7 +216,7 @@ def test_selectors_of_other_measures_do_not_merge():
             first.merge(second)
         with pytest.raises(ValueError, match=r"^load_state_dict: the state has (by|kind)="):
             first.load_state_dict(second.state_dict())
-    same = [fastal.Selector(3, Centroids(CENTROIDS)) for _ in range(2)]
+    same = [fastal.Selector(3, CentroidDistance(CENTROIDS)) for _ in range(2)]
     same[0].update(POOL[:30])
     same[1].update(POOL[30:], 30)
     same[0].merge(same[1])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastal.ops.formulas import MEASURES
+from fastal.ops.formulas import UNCERTAINTY_SCORES
 
 ROOT = Path(__file__).parents[2]
 LARGE = (4096, 32_000, 50_257, 131_072, 262_144)
@@ -25,7 +25,7 @@ def kernels():
     return json.loads(done.stdout)
 
 
-def find(kernels, target, n_classes, dtype, measures=MEASURES, by=None):
+def find(kernels, target, n_classes, dtype, measures=UNCERTAINTY_SCORES, by=None):
     """The kernel of a target for logits with adjacent columns."""
     want = {
         "n_classes": n_classes, "dtype": dtype, "kind": "logits", "measures": list(measures),
@@ -86,7 +86,7 @@ def test_middle_rows(kernels, n_classes, width):
 @pytest.mark.parametrize(("n_classes", "most", "alone"), [(2, 26, 20), (10, 20, 20)])
 def test_narrow_rows(kernels, n_classes, most, alone):
     """`most` with all four scores, `alone` with entropy alone: two values share a row's work."""
-    for measures, limit in ((MEASURES, most), (("entropy",), alone)):
+    for measures, limit in ((UNCERTAINTY_SCORES, most), (("entropy",), alone)):
         kernel = find(kernels, "sm_90", n_classes, "fp32", measures)
         assert per_element(kernel) <= limit
         assert kernel["kernel_kinds"].get("shuffle", 0) == kernel["kernel_kinds"].get("barrier", 0)

@@ -7,7 +7,7 @@ import torch
 
 import fastal
 from fastal.ops import reference
-from fastal.ops.formulas import MEASURES
+from fastal.ops.formulas import UNCERTAINTY_SCORES
 from tests.support.matrices import AUTO_ON_CPU, BACKENDS, KERNEL_DTYPES, regimes
 from tests.support.oracle import assert_scores, definitions, definitions_to_any_digit
 
@@ -51,7 +51,7 @@ def test_nothing_but_the_outputs_is_written(monkeypatch, n_rows, n_classes):
 
     monkeypatch.setattr(kernels.torch, "empty", guarded_empty)
     x = torch.zeros(n_rows, n_classes, device=DEVICE)
-    scores = kernels.uncertainty(x, MEASURES)
+    scores = kernels.uncertainty(x, UNCERTAINTY_SCORES)
     (buffer,) = buffers
     for values in scores:
         assert (values == 1).all()
@@ -69,7 +69,7 @@ def test_nothing_but_the_rows_is_read(dtype, n_classes):
     amid = torch.full((len(x) + 2, n_classes + 2), float("nan"), dtype=dtype)
     amid[1:-1, 1:-1] = x
     inside = amid.to(DEVICE)[1:-1, 1:-1]
-    assert_scores(uncertainty(inside, MEASURES), definitions(x))
+    assert_scores(uncertainty(inside, UNCERTAINTY_SCORES), definitions(x))
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="changes the interpreter")

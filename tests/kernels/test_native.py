@@ -203,7 +203,7 @@ def test_nothing_but_the_outputs_is_written(variant, monkeypatch, n_rows):
         before = x.clone()
         for values in native.uncertainty(x, MEASURES):
             torch.testing.assert_close(values, torch.ones(n_rows), rtol=1e-6, atol=0)
-        scores, rows, n_invalid = native.above(x, "margin", "logits", 10, None)
+        scores, rows, n_invalid = native.scores_above_threshold(x, "margin", "logits", 10, None)
         assert sorted(rows.tolist()) == list(range(10, 10 + n_rows))
         assert (scores == 1).all()
         assert n_invalid == 0
@@ -233,7 +233,7 @@ def test_no_nan_is_lost(variant, dtype):
             x[:, 0] = 1.0
             x[torch.arange(len(columns)), columns] = nans[columns % len(nans)]
             for measure in MEASURES:  # each alone: without entropy, less is summed
-                (scores,), n_invalid = native.counted(x, [measure], "logits")
+                (scores,), n_invalid = native.scores_and_invalid(x, [measure], "logits")
                 assert scores.isnan().all(), (n_classes, base, measure)
                 assert n_invalid == len(x)
 
@@ -340,7 +340,7 @@ def test_above_is_comparing(seed, n_rows, n_classes, by, bar_at, first_row):
         before = torch.arange(n_rows) < bar_at
         keep = (scores > bar[0]) | ((scores == bar[0]) & before)
         bar = bar[0], first_row + bar_at
-    got, rows, n_invalid = native.above(x, by, "logits", first_row, bar)
+    got, rows, n_invalid = native.scores_above_threshold(x, by, "logits", first_row, bar)
     order = rows.argsort()
     assert torch.equal(rows[order] - first_row, keep.nonzero()[:, 0])
     assert torch.equal(got[order], scores[keep])
@@ -484,7 +484,7 @@ def test_long_work_can_be_interrupted(monkeypatch):
     zeros = torch.zeros
     monkeypatch.setattr(torch, "zeros", lambda *a, **k: seen.append(zeros(*a, **k)) or seen[-1])
     with pytest.raises(KeyboardInterrupt):
-        native.above(x, "margin", "logits", 0, (1.0, 0))
+        native.scores_above_threshold(x, "margin", "logits", 0, (1.0, 0))
     assert calls == [True]
     assert seen[0][0] == len(x)  # nobody finds any more rows to take
 

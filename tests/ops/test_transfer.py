@@ -6,7 +6,7 @@ import torch
 from fastal.ops import transfer as staging
 
 
-class Slot:
+class PinnedBuffer:
     """A buffer that must not be filled while its copy is looked at."""
 
     def __init__(self):
@@ -27,8 +27,8 @@ class Slot:
 
 @pytest.fixture
 def slots(monkeypatch):
-    pair = Slot(), Slot()
-    monkeypatch.setattr(staging, "_slots_of", lambda device: pair)
+    pair = PinnedBuffer(), PinnedBuffer()
+    monkeypatch.setattr(staging, "_buffers_of", lambda device: pair)
     monkeypatch.setattr(staging, "_PIECE_BYTES", 32 * 12)  # 32 rows of three float32 values
     return pair
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from fastal.base.errors import Interrupted
 from fastal.cli import main
-from fastal.commands.command import Job
+from fastal.commands.command import CommandRun
 from fastal.output import atomic as outputs
 from fastal.output.score_files import ScoreWriter
 from fastal.pipeline import checkpoint
@@ -123,7 +123,7 @@ def test_nothing_is_written_into_a_folder_that_is_read(tmp_path, x):
 def test_the_moment_of_writing_counts(tmp_path, pool, monkeypatch):
     """The output becomes a link to the pool while the pool is read."""
     before = pool.read_bytes()
-    runs = Job.run
+    runs = CommandRun.run
 
     def linked(self, *args, **kwargs):
         found = runs(self, *args, **kwargs)
@@ -131,7 +131,7 @@ def test_the_moment_of_writing_counts(tmp_path, pool, monkeypatch):
             (tmp_path / name).symlink_to(pool)
         return found
 
-    monkeypatch.setattr(Job, "run", linked)
+    monkeypatch.setattr(CommandRun, "run", linked)
     refused(run("select", pool, "--k", 5, "--out", tmp_path / "picks.csv"), "file of the pool")
     for name in ("picks.csv", "scores.npy"):
         (tmp_path / name).unlink()
@@ -204,13 +204,13 @@ def test_what_a_checkpoint_did_not_make_is_left_alone(tmp_path, pool, monkeypatc
 
 
 def test_a_record_of_others_that_comes_meanwhile_costs_no_result(tmp_path, pool, monkeypatch):
-    runs = Job.run
+    runs = CommandRun.run
 
     def beside(self, *args, **kwargs):
         (tmp_path / "run.json").write_text("{}")
         return runs(self, *args, **kwargs)
 
-    monkeypatch.setattr(Job, "run", beside)
+    monkeypatch.setattr(CommandRun, "run", beside)
     done = run("select", pool, "--k", 5, "--out", tmp_path / "picks.csv")
     assert (done.exit_code, "no record was written: --out: " in done.stderr) == (0, True)
     assert (tmp_path / "picks.csv").read_bytes().count(b"\n") == 6
@@ -273,7 +273,7 @@ def test_a_record_that_is_none_is_not_replaced(tmp_path, pool):
 )  # fmt: skip
 def test_what_can_be_told_at_the_start(tmp_path, pool, monkeypatch, command, prepare, words):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Job, "run", lambda *_, **__: pytest.fail("the pool was read"))
+    monkeypatch.setattr(CommandRun, "run", lambda *_, **__: pytest.fail("the pool was read"))
     what, _, name = prepare.partition(" ")
     if what == "mkdir":
         (tmp_path / name).mkdir()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastal.pipeline.sequential import Stages
+from fastal.pipeline.sequential import Sequential
 
 
 class Sum:
@@ -45,7 +45,7 @@ class Product(Sum):
 
 
 def stages():
-    return Stages(Sum(), lambda total: Sum(total, passes=2), Product)
+    return Sequential(Sum(), lambda total: Sum(total, passes=2), Product)
 
 
 def end(reducer, chunks=((1, 2), (3,))):
@@ -63,7 +63,7 @@ def one_pass(monkeypatch):
 
 def test_each_stage_begins_with_the_result_of_the_last():
     assert end(stages()) == (6 + 6 + 6) * 6
-    assert end(Stages(Sum())) == 6
+    assert end(Sequential(Sum())) == 6
 
 
 def test_a_stage_that_knows_no_passes(monkeypatch):
@@ -100,7 +100,7 @@ def test_merging_is_of_one_stage():
     with pytest.raises(ValueError, match="merge: the other is at another stage"):
         one.merge(other)
     for bad in (one, Sum(), None):
-        with pytest.raises(TypeError, match="merge: wanted other Stages"):
+        with pytest.raises(TypeError, match="merge: wanted other Sequential"):
             one.merge(bad)
 
 
@@ -108,7 +108,7 @@ def test_states_of_other_stages_are_refused():
     whole = stages()
     end(whole)
     with pytest.raises(ValueError, match="load_state_dict: the state has more stages"):
-        Stages(Sum()).load_state_dict(whole.state_dict())
+        Sequential(Sum()).load_state_dict(whole.state_dict())
     with pytest.raises(ValueError, match="load_state_dict: the state lacks 'stages'"):
         stages().load_state_dict({})
 

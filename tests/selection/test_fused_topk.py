@@ -89,10 +89,12 @@ def test_the_order_of_programs_changes_nothing(program_order, n_classes):
 
 def test_the_order_of_parts_changes_nothing(program_order):
     x = torch.randn(2, 140_001, generator=torch.Generator().manual_seed(0)).to(DEVICE)
-    scores = uncertainty(x, fastal.ops.formulas.MEASURES, backend="triton")
+    scores = uncertainty(x, fastal.ops.formulas.UNCERTAINTY_SCORES, backend="triton")
     program_order(1)
     for before, after in zip(
-        scores, uncertainty(x, fastal.ops.formulas.MEASURES, backend="triton"), strict=True
+        scores,
+        uncertainty(x, fastal.ops.formulas.UNCERTAINTY_SCORES, backend="triton"),
+        strict=True,
     ):
         assert torch.equal(before, after)
 
@@ -156,7 +158,7 @@ def test_any_chunks_in_any_order(data, seed, k):
 @few_examples
 @given(data=st.data(), k=st.integers(1, 30))
 def test_rows_on_both_sides_of_a_segment_border(data, k):
-    border = data.draw(st.sampled_from([1 << 32, 5 << 32, (1 << 63) - 40]))
+    border = data.draw(st.sampled_from([1 << 32, 5 << 32, (1 << 63) - 41]))
     first = border - data.draw(st.integers(0, 40))
     x = matrix(40, 2, seed=k)
     starts = data.draw(st.permutations(range(0, 40, 10)))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastal
-from fastal.ops.formulas import MEASURES
+from fastal.ops.formulas import UNCERTAINTY_SCORES
 from fastal_kernels import native
 
 
@@ -36,7 +36,7 @@ def picks_by_sorting(x, k, by, **options):
     return order, np.asarray(scores)[order]
 
 
-@pytest.mark.parametrize("by", MEASURES)
+@pytest.mark.parametrize("by", UNCERTAINTY_SCORES)
 @pytest.mark.parametrize("k", [1, 20, 499, 500, 501, 10**15])
 def test_select_is_sorting_and_taking(by, k):
     x = logits()
@@ -49,7 +49,9 @@ def test_select_is_sorting_and_taking(by, k):
 
 
 @settings(deadline=None)
-@given(data=st.data(), by=st.sampled_from(MEASURES), n_classes=st.sampled_from([2, 10, 40]))
+@given(
+    data=st.data(), by=st.sampled_from(UNCERTAINTY_SCORES), n_classes=st.sampled_from([2, 10, 40])
+)
 def test_any_chunks_order_and_merging(data, by, n_classes):
     x = logits(200, n_classes)
     want = fastal.select(x, 17, by)

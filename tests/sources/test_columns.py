@@ -222,9 +222,9 @@ def test_quantised_rows_are_refused_wherever_they_come_in(tmp_path, dtype):
         lambda: diversity.cluster_outliers(X, rows, 3),
         lambda: diversity.deduplicate(X, rows),
         lambda: diversity.CosineClusters(centroids=rows),
-        lambda: diversity.Centroids(rows),
+        lambda: diversity.CentroidDistance(rows),
         lambda: diversity.CoreSet(3, labelled=rows),
-        lambda: diversity.Activations(rows),
+        lambda: diversity.ValidationRank(rows),
     ):
         with pytest.raises(TypeError, match=words):
             call()

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import fastal
-from fastal.ops.formulas import MEASURES
+from fastal.ops.formulas import UNCERTAINTY_SCORES
 from fastal_kernels import native
 from tests.cli.test_uncertainty import rows_of, run_shell
 from tests.support.forks import CHUNK_BYTES, CLASSES, PAUSED, N, logits_of
@@ -342,7 +342,7 @@ def test_scores_of_a_file_that_is_cut_short_are_nan(broken, tmp_path, suffix):
     assert len(table) == 3 * ROWS
     want = fastal.score(broken.logits)
     lost = slice(ROWS + FIRST, 2 * ROWS)
-    for name in MEASURES:
+    for name in UNCERTAINTY_SCORES:
         assert np.isnan(table[name][lost]).all()
         rest = np.delete(getattr(want, name), np.r_[lost])
         np.testing.assert_array_equal(np.delete(table[name], np.r_[lost]).astype("f4"), rest)

@@ -132,7 +132,7 @@ JOBS = {
     "text": ("npy", ["score", "--by", "margin", "--by", "entropy"], "csv"),
     "ids": ("parquet", ["select", "--k", 500, "--id-column", "id"], "parquet"),
     "torch": ("parquet", ["score", "--column", "x", "--backend", "torch"], "npy"),
-    "cluster": ("npy", ["cluster", "--clusters", 5, "--random", 2, "--max-epochs", 2], "csv"),
+    "cluster": ("npy", ["cluster", "--clusters", 5, "--random", 2, "--max-iter", 2], "csv"),
     "adaptive": ("parquet", ["represent", "--k", 3, "--adaptive", "--column", "x",
                              "--training", Path("npy/1.npy"), "--id-column", "id"], "csv"),
     "core set": ("npy", ["core-set", "--k", 4, "--labelled", Path("npy/1.npy")], "jsonl"),

@@ -34,7 +34,10 @@ def launches():
         x = torch.randn(40, n_classes).bfloat16()
         yield f"{n_classes} classes", lambda x=x: kernels.uncertainty(x, kernels.MEASURES)
         for rows in (slice(3, 21), slice(5, 40), slice(7, 8)):
-            yield "", lambda x=x, rows=rows: kernels.uncertainty(x[rows], kernels.MEASURES)
+            yield (
+                "",
+                lambda x=x, rows=rows: kernels.uncertainty(x[rows], kernels.MEASURES),
+            )
         for first_row in (0, 2**32 - 40, 5 * 2**32):
             candidates = Candidates(3, torch.device("cpu"), first_row >> 32, None)
             yield (

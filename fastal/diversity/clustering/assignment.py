@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastal.base.arrays import kind_of
+from fastal.base.arrays import converter_for
 from fastal.base.errors import check_another, restoring
-from fastal.diversity.centroids import Centroids, Nearest
+from fastal.diversity.centroids import CentroidDistance, Nearest
 from fastal.scoring.scorer import Confirm, Scorer, watching
 
 
@@ -22,12 +22,12 @@ class Assignment:
     """
 
     def __init__(
-        self, centroids: Centroids, *, on_invalid: str = "raise", backend: str = "auto"
+        self, centroids: CentroidDistance, *, on_invalid: str = "raise", backend: str = "auto"
     ) -> None:
         self._centroids = centroids
         self._scorer = Scorer(centroids, on_invalid=on_invalid, backend=backend)
         self._parts: dict[int, tuple[Tensor, Tensor]] = {}  # by first row
-        self._as_given = kind_of(np.empty(0))
+        self._to_caller_kind = converter_for(np.empty(0))
 
     @watching
     def update(
@@ -42,7 +42,7 @@ class Assignment:
         rows = self._scorer.checked(chunk, start)
         cluster, similarity = self._centroids.assigned(rows, self._scorer, confirm)
         self._parts[rows.start] = cluster.cpu(), similarity.cpu()
-        self._as_given = kind_of(chunk)
+        self._to_caller_kind = converter_for(chunk)
 
     def merge(self, other: "Assignment") -> None:
         """Takes in what was found of other rows with the same centroids.
@@ -75,4 +75,4 @@ class Assignment:
         for row, (of_part, similar) in self._parts.items():
             cluster[row : row + len(of_part)] = of_part
             similarity[row : row + len(of_part)] = similar
-        return Nearest(self._as_given(cluster), self._as_given(similarity))
+        return Nearest(self._to_caller_kind(cluster), self._to_caller_kind(similarity))

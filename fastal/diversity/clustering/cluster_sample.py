@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastal.base.arrays import kind_of
+from fastal.base.arrays import converter_for
 from fastal.base.errors import check_another, check_same, restoring
 from fastal.base.groups import Groups
-from fastal.diversity.centroids import Centroids
+from fastal.diversity.centroids import CentroidDistance
 from fastal.scoring.scorer import Confirm, Scorer, watching
 from fastal.selection.grouped_topk import GroupedTopK
 from fastal.selection.noise import gumbel
@@ -45,7 +45,7 @@ class ClusterSampler:
 
     def __init__(
         self,
-        centroids: Centroids,
+        centroids: CentroidDistance,
         n_random: int,
         *,
         seed: int = 0,
@@ -62,7 +62,7 @@ class ClusterSampler:
         self._scorer = Scorer(centroids, on_invalid=on_invalid, backend=backend)
         # More than are wanted, where some may be taken as something else.
         self._tops = [GroupedTopK(1), GroupedTopK(2), GroupedTopK(self._n_random + 2)]
-        self._as_given = kind_of(np.empty(0))
+        self._to_caller_kind = converter_for(np.empty(0))
 
     @watching
     def update(
@@ -82,7 +82,7 @@ class ClusterSampler:
         drawn[np.isnan(scores)] = np.nan
         for top, keys in zip(self._tops, (scores, -scores, drawn), strict=True):
             top.update(keys, rows.start, scores, groups)
-        self._as_given = kind_of(chunk)
+        self._to_caller_kind = converter_for(chunk)
 
     def merge(self, other: "ClusterSampler") -> None:
         """Takes in a sampler with the same arguments that saw other rows.
@@ -121,7 +121,7 @@ class ClusterSampler:
     def _picks(
         self, rows: NDArray[np.int64], scores: NDArray[np.float32], clusters: NDArray[Any]
     ) -> Picks:
-        as_given = self._as_given
+        as_given = self._to_caller_kind
         rows, scores = (as_given(torch.from_numpy(column)) for column in (rows, scores))
         return Picks(rows, scores, None, self._scorer.invalid, clusters)
 

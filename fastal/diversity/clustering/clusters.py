@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fastal.base.text import as_json
-from fastal.diversity.centroids import Centroids, Nearest, units_of
+from fastal.diversity.centroids import CentroidDistance, Nearest, units_of
 from fastal.diversity.clustering.assignment import Assignment
 from fastal.diversity.clustering.cluster_sample import ClusterSample, ClusterSampler
 from fastal.diversity.clustering.k_means import Clustering, KMeans
@@ -35,8 +35,8 @@ class CosineClusters:
     Args:
         n_clusters: K, at least 1; None: as many as `centroids` has.
         centroids: [K, D] array, from faiss or anywhere: ready for use, or to be moved by `fit`.
-        max_epochs: the most epochs, at least 1; it ends before that when no centroid moves.
-        batch_rows: centroids move after every so many rows (mini-batches), and again in the next
+        max_iter: the most epochs, at least 1; it ends before that when no centroid moves.
+        batch_size: centroids move after every so many rows (mini-batches), and again in the next
             epochs; None: after each epoch, which ends with lower inertia.
         seed: of what is drawn, from 0 to 2^64 - 1.
         fast: as for `nearest_centroid`.
@@ -63,8 +63,8 @@ class CosineClusters:
         n_clusters: int | None = None,
         *,
         centroids: Any = None,
-        max_epochs: int = 10,
-        batch_rows: int | None = None,
+        max_iter: int = 10,
+        batch_size: int | None = None,
         seed: int = 0,
         fast: bool = False,
         on_invalid: str = "raise",
@@ -82,8 +82,8 @@ class CosineClusters:
         self._seed = checked_seed(seed)
         self._how: dict[str, Any] = {"on_invalid": on_invalid, "backend": backend}
         self._k_means: dict[str, Any] = {
-            "max_epochs": checked_count("max_epochs", max_epochs),
-            "batch_rows": None if batch_rows is None else checked_count("batch_rows", batch_rows),
+            "max_iter": checked_count("max_iter", max_iter),
+            "batch_size": None if batch_size is None else checked_count("batch_size", batch_size),
             "seed": self._seed,
             "fast": fast,
         }
@@ -228,10 +228,10 @@ class CosineClusters:
             setattr(clusters, name, value)
         return clusters
 
-    def _fitted(self) -> Centroids:
+    def _fitted(self) -> CentroidDistance:
         if self.centroids is None:
             raise ValueError("centroids: there are none yet; wanted `fit` first, or given ones")
-        return Centroids(self.centroids, fast=self._fast)
+        return CentroidDistance(self.centroids, fast=self._fast)
 
 
 def _read(file: BinaryIO) -> tuple[torch.Tensor, int, dict[str, Any]]:

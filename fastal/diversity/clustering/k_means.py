@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from fastal.base.errors import check_another, check_same, restoring
-from fastal.diversity.centroids import Centroids, Embeddings, digest
-from fastal.diversity.clustering.lloyd_pass import Epoch
+from fastal.diversity.centroids import CentroidDistance, FiniteRows, digest
+from fastal.diversity.clustering.lloyd_pass import LloydPass
 from fastal.diversity.clustering.row_sample import RowSample
 from fastal.diversity.clustering.seeding import moved, seeds
 from fastal.scoring.scorer import Confirm, Scorer, watching
@@ -23,7 +23,7 @@ class Clustering(NamedTuple):
     Attributes:
         centroids: [K, D] float32 tensor, each of length 1.
         counts: [K] int64 tensor, the members in the last epoch.
-        inertia: in the last epoch, before the centroids moved, see `Epoch.inertia`.
+        inertia: in the last epoch, before the centroids moved, see `LloydPass.inertia`.
         epochs: how many passes there were, but for that which draws a sample.
         converged: whether the centroids stayed where they were in the last.
         invalid: how many rows were left out as not finite.
@@ -44,8 +44,8 @@ class KMeans:
     Args:
         n_clusters: K, at least 1.
         centroids: [K, D] to begin from instead of the sample.
-        max_epochs: the most passes after the first.
-        batch_rows: see `Epoch`.
+        max_iter: the most passes after the first.
+        batch_size: see `LloydPass`.
         seed: of the sample, and of what is drawn from it.
         fast: see `nearest_centroid`.
         on_invalid: "raise" or "skip".
@@ -57,8 +57,8 @@ class KMeans:
         n_clusters: int,
         centroids: Tensor | None,
         *,
-        max_epochs: int,
-        batch_rows: int | None,
+        max_iter: int,
+        batch_size: int | None,
         seed: int,
         fast: bool,
         on_invalid: str,
@@ -66,14 +66,14 @@ class KMeans:
     ) -> None:
         self._n_clusters = n_clusters
         self._centroids = centroids
-        self._max_epochs = max_epochs
-        self._batch_rows = batch_rows
+        self._max_iter = max_iter
+        self._batch_size = batch_size
         self._seed = seed
         self._fast = fast
         self._how = {"on_invalid": on_invalid, "backend": backend}
-        self._scorer = Scorer(Embeddings(), **self._how)
+        self._scorer = Scorer(FiniteRows(), **self._how)
         self._sample: RowSample | None = None
-        self._epoch: Epoch | None = None
+        self._epoch: LloydPass | None = None
         # Centroids and sums that the epoch began with.
         self._first: tuple[Tensor, Tensor | None] = _NO_ROWS, None
         self._epochs = 0
@@ -113,9 +113,9 @@ class KMeans:
             return True
         self._epochs += 1
         found = self.result()
-        if found.converged or self._epochs == self._max_epochs:
+        if found.converged or self._epochs == self._max_iter:
             return False
-        self._begin(found.centroids, self._epoch.sums if self._batch_rows else None)
+        self._begin(found.centroids, self._epoch.sums if self._batch_size else None)
         return True
 
     def _seeds(self) -> Tensor:
@@ -134,11 +134,11 @@ class KMeans:
 
     def _begin(self, units: Tensor, sums: Tensor | None = None) -> None:
         self._first = units, sums
-        centroids = Centroids(units, fast=self._fast)
-        self._epoch = Epoch(centroids, self._batch_rows, sums, **self._how)
+        centroids = CentroidDistance(units, fast=self._fast)
+        self._epoch = LloydPass(centroids, self._batch_size, sums, **self._how)
 
     def merge(self, other: "KMeans") -> None:
-        """Takes in the same pass over other rows; merge `Epoch`s to distribute k-means.
+        """Takes in the same pass over other rows; merge `LloydPass`es to distribute k-means.
 
         Raises:
             ValueError, TypeError: no k-means of other rows with the same arguments and centroids.
@@ -204,8 +204,8 @@ class KMeans:
         return {
             "n_clusters": self._n_clusters,
             "centroids": given,
-            "max_epochs": self._max_epochs,
-            "batch_rows": self._batch_rows,
+            "max_iter": self._max_iter,
+            "batch_size": self._batch_size,
             "seed": self._seed,
             "fast": self._fast,
         }

@@ -6,23 +6,23 @@ import torch
 from torch import Tensor
 
 from fastal.base.errors import check_another, check_same, restoring
-from fastal.diversity.centroids import Centroids
+from fastal.diversity.centroids import CentroidDistance
 from fastal.ops.reference import unit_rows, unit_sums
 from fastal.scoring.scorer import Confirm, Scorer, watching
 
 _SCALE = 2.0**30  # similarities are added as whole multiples of its inverse, exactly
 
 
-class Epoch:
+class LloydPass:
     """Sums of the rows that are nearest to each centroid, scaled to length 1.
 
     Sums are exact: no chunks, and no order of chunks or of merging, change a bit of them. With
-    `batch_rows` the centroids move after every so many rows, to the directions of the sums so far:
+    `batch_size` the centroids move after every so many rows, to the directions of the sums so far:
     then only the order of the rows matters, and nothing can be merged.
 
     Args:
         centroids: what rows are held against.
-        batch_rows: rows of a mini-batch, which begins at a multiple of it; None: the whole pass.
+        batch_size: rows of a mini-batch, which begins at a multiple of it; None: the whole pass.
         sums: [K, D] of the mini-batches before; None: there were none.
         on_invalid: "raise" or "skip".
         backend: "auto", "triton" or "torch".
@@ -35,15 +35,15 @@ class Epoch:
 
     def __init__(
         self,
-        centroids: Centroids,
-        batch_rows: int | None = None,
+        centroids: CentroidDistance,
+        batch_size: int | None = None,
         sums: Tensor | None = None,
         *,
         on_invalid: str = "raise",
         backend: str = "auto",
     ) -> None:
         self.centroids = centroids
-        self._batch_rows = batch_rows
+        self._batch_size = batch_size
         shape = centroids.units.shape
         self.sums = torch.zeros(shape, dtype=torch.int64, device="cpu") if sums is None else sums
         self.counts = torch.zeros(len(centroids.units), dtype=torch.int64, device="cpu")
@@ -71,11 +71,11 @@ class Epoch:
         try:
             first = 0
             while first < len(rows.x) or not similarity:
-                to_next = _to_next(rows.start + first, self._batch_rows, len(rows.x) - first)
+                to_next = _to_next(rows.start + first, self._batch_size, len(rows.x) - first)
                 piece = rows.x[first : first + to_next]
                 similarity.append(self._take(piece, rows.backend))
                 first += len(piece)
-                if self._batch_rows and (rows.start + first) % self._batch_rows == 0:
+                if self._batch_size and (rows.start + first) % self._batch_size == 0:
                     self._move()
             found = torch.cat(similarity)
             self.scorer.count(rows, int(found.isnan().sum()), lambda: found, confirm)
@@ -97,18 +97,18 @@ class Epoch:
         """Has the centroids of clusters with members follow them, amid the pass."""
         has_members = (self.sums != 0).any(1, keepdim=True)
         directions = torch.where(has_members, unit_rows(self.sums).float(), self.centroids.units)
-        self.centroids = Centroids(directions, fast=self.centroids.fast)
+        self.centroids = CentroidDistance(directions, fast=self.centroids.fast)
 
-    def merge(self, other: "Epoch") -> None:
+    def merge(self, other: "LloydPass") -> None:
         """Takes in the sums of other rows.
 
         Raises:
             ValueError, TypeError: no pass over other rows with the same centroids; or with
                 mini-batches, which are of one order of the rows.
         """
-        check_another(Epoch, self, other)
-        if self._batch_rows or other._batch_rows:
-            raise ValueError("merge: mini-batches come one after the other; wanted batch_rows=None")
+        check_another(LloydPass, self, other)
+        if self._batch_size or other._batch_size:
+            raise ValueError("merge: mini-batches come one after the other; wanted batch_size=None")
         self.scorer.merge(other.scorer)
         self.sums = self.sums + other.sums
         self.counts = self.counts + other.counts
@@ -117,7 +117,7 @@ class Epoch:
     def state_dict(self) -> dict[str, Any]:
         """The state as plain values and NumPy arrays, O(K D)."""
         return {
-            "batch_rows": self._batch_rows,
+            "batch_size": self._batch_size,
             "scorer": self.scorer.state_dict(),
             "units": self.centroids.units.numpy().copy(),
             "sums": self.sums.numpy().copy(),
@@ -129,17 +129,17 @@ class Epoch:
         """Restores what `state_dict` gave; ValueError for that of other centroids."""
         with restoring():
             units, sums, counts = (state[name] for name in ("units", "sums", "counts"))
-            check_same({"batch_rows": self._batch_rows}, state, "the state")
+            check_same({"batch_size": self._batch_size}, state, "the state")
             self.scorer.load_state_dict(state["scorer"])
-            self.centroids = Centroids(units, fast=self.centroids.fast)
+            self.centroids = CentroidDistance(units, fast=self.centroids.fast)
             self.sums, self.counts = torch.from_numpy(sums), torch.from_numpy(counts)
             self._similarity = state["similarity"]
 
-    def result(self) -> "Epoch":
+    def result(self) -> "LloydPass":
         """Itself: sums, counts and inertia so far."""
         return self
 
 
-def _to_next(row: int, batch_rows: int | None, most: int) -> int:
+def _to_next(row: int, batch_size: int | None, most: int) -> int:
     """How many rows there are until the next batch begins, at most `most`."""
-    return most if batch_rows is None else min(most, batch_rows - row % batch_rows)
+    return most if batch_size is None else min(most, batch_size - row % batch_size)

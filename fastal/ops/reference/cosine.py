@@ -57,7 +57,7 @@ def nearest(
         length[rows] = torch.linalg.vector_norm(block, dim=1)[: len(products)]
     cluster.masked_fill_(cluster >= len(units), 0)  # that is whose copies fill the last tile
     similarity = _over(best, length).float()
-    look_again(x, units, similarity, cluster)
+    recompute_in_float64(x, units, similarity, cluster)
     return cluster, similarity
 
 
@@ -84,11 +84,13 @@ def similarities(x: Tensor, units: Tensor, fast: bool = False) -> Tensor:  # noq
         torch.mm(block, padded.t(), out=products[into])
         torch.linalg.vector_norm(block, dim=1, out=length[into])
     found = _over(products[: len(x), : len(units)], length[: len(x), None]).float()
-    look_again(x, units, found)
+    recompute_in_float64(x, units, found)
     return found
 
 
-def look_again(x: Tensor, units: Tensor, similarity: Tensor, cluster: Tensor | None = None) -> None:
+def recompute_in_float64(
+    x: Tensor, units: Tensor, similarity: Tensor, cluster: Tensor | None = None
+) -> None:
     """Puts right, in place, the similarities that were left infinite, then clips all to [-1, 1].
 
     Those are of rows whose length float32 cannot tell from the sum of their squares: very long or
@@ -103,13 +105,13 @@ def look_again(x: Tensor, units: Tensor, similarity: Tensor, cluster: Tensor | N
     of_row = similarity if cluster is not None else similarity[:, 0]
     again = of_row.isinf().nonzero()[:, 0]
     if len(again):
-        _put_right(again, x, units, similarity, cluster)
+        _recompute_rows(again, x, units, similarity, cluster)
     similarity.clamp_(-1, 1)
     if cluster is not None:
         cluster.masked_fill_(similarity.isnan(), -1)
 
 
-def _put_right(
+def _recompute_rows(
     again: Tensor, x: Tensor, units: Tensor, similarity: Tensor, cluster: Tensor | None
 ) -> None:
     """Looks at these rows in float64."""
@@ -136,7 +138,7 @@ def unit_rows(x: Tensor) -> Tensor:
     return torch.div(x, length.masked_fill(length == 0, 1))
 
 
-def length_is_told(length: Tensor) -> Tensor:
+def norm_is_accurate(length: Tensor) -> Tensor:
     """Whether float32 tells a row's length in full precision from the squares it adds."""
     return (length >= LEAST_LENGTH) & (length <= MOST_LENGTH)
 
@@ -180,7 +182,7 @@ def most_rows(x: Tensor, units: Tensor) -> int:
 
 def _over(products: Tensor, length: Tensor) -> Tensor:
     """Similarities, in the place of products; infinite where float32 cannot tell the length."""
-    return products.div_(length).masked_fill_(~length_is_told(length), math.inf)
+    return products.div_(length).masked_fill_(~norm_is_accurate(length), math.inf)
 
 
 def first_largest(products: Tensor, out: Tensor | None = None) -> Tensor:

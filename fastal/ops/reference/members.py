@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fastal.ops.reference.cosine import blocks, length_is_told, unit_rows
+from fastal.ops.reference.cosine import blocks, norm_is_accurate, unit_rows
 
 # Components are rounded to multiples of this, far below float32's own rounding, and are then whole
 # numbers, of which float64 adds 2^23 without rounding, and int64 2^33.
@@ -44,7 +44,7 @@ def _scaled(block: Tensor, left_out: Tensor) -> Tensor:
     """Unit rows in units of `UNIT`, in float64; 0 where they are left out."""
     length = torch.linalg.vector_norm(block, dim=1, keepdim=True)
     scaled: Tensor = block * (1 / UNIT / length)
-    untold = (~length_is_told(length[:, 0])).nonzero()[:, 0]
+    untold = (~norm_is_accurate(length[:, 0])).nonzero()[:, 0]
     if len(untold):
         scaled[untold] = (unit_rows(block[untold]) / UNIT).to(scaled.dtype)
         scaled[left_out] = 0

@@ -38,7 +38,7 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
 
     Args:
         logits: [N, C] with C >= 2; float16, bfloat16, float32 or float64; any strides.
-        measures: names from `fastal.ops.formulas.MEASURES`.
+        measures: names from `fastal.ops.formulas.UNCERTAINTY_SCORES`.
         kind: what the matrix holds: "logits", "probs" or "log_probs". Log-probabilities go the way
             of logits, since softmax gives back the distribution they are the logarithm of.
 

@@ -24,7 +24,7 @@ from fastal.selection.picks import Picks
 from fastal.sources.files import Files
 
 _CLUSTERS = 10
-_FIT: dict[str, Any] = {"max_epochs": 10, "seed": 0}
+_FIT: dict[str, Any] = {"max_iter": 10, "seed": 0}
 
 
 class Embedded(NamedTuple):

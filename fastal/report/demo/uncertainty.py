@@ -8,7 +8,7 @@ from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 
 from fastal.commands.uncertainty import select_to_file
-from fastal.ops.formulas import MEASURES
+from fastal.ops.formulas import UNCERTAINTY_SCORES
 from fastal.output.atomic import written_whole
 from fastal.report.demo.digits import LABELLED, PICKS, Array, Split, digits, split_of, spread
 from fastal.report.plots import simplex_heat_maps
@@ -55,7 +55,7 @@ def _logits(x: Array, y: Array, labelled: Array, rows: Array) -> Array:
 
 def _comparison(x: Array, y: Array, seeds: int) -> Table:
     """What the picks of each strategy are worth, over several splits."""
-    strategies = ("random", *MEASURES)
+    strategies = ("random", *UNCERTAINTY_SCORES)
     wrong: dict[str, list[float]] = {name: [] for name in (*strategies, "pool")}
     accuracy: dict[str, list[float]] = {name: [] for name in (*strategies, "before")}
 

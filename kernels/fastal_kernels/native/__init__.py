@@ -71,10 +71,12 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
     Returns:
         A list of [N] float32 tensors in [0, 1], larger = more uncertain, NaN for invalid rows.
     """
-    return counted(logits, measures, kind)[0]
+    return scores_and_invalid(logits, measures, kind)[0]
 
 
-def counted(logits: Tensor, measures: Sequence[str], kind: str) -> tuple[list[Tensor], int]:
+def scores_and_invalid(
+    logits: Tensor, measures: Sequence[str], kind: str
+) -> tuple[list[Tensor], int]:
     """What `uncertainty` returns, and how many rows are invalid."""
     asked = asked_for(measures)
     scores = torch.empty(len(asked), len(logits), dtype=torch.float32, device="cpu")
@@ -84,7 +86,7 @@ def counted(logits: Tensor, measures: Sequence[str], kind: str) -> tuple[list[Te
     return [scores[asked.index(measure)] for measure in measures], n_invalid
 
 
-def above(
+def scores_above_threshold(
     logits: Tensor, measure: str, kind: str, first_row: int, bar: Bar | None
 ) -> tuple[Tensor, Tensor, int]:
     """Rows whose scores beat a bar, or tie with it and come before its row; without one, all valid.

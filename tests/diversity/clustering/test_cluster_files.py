@@ -8,9 +8,9 @@ import pytest
 
 from fastal import InvalidRows
 from fastal.diversity import CosineClusters
-from fastal.diversity.centroids import Centroids
+from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.clustering.k_means import KMeans
-from fastal.diversity.clustering.lloyd_pass import Epoch
+from fastal.diversity.clustering.lloyd_pass import LloydPass
 from fastal.pipeline import checkpoint
 from tests.diversity.clustering.test_clusters import blobs
 
@@ -119,14 +119,14 @@ def stopping(monkeypatch, owner, left):
     monkeypatch.setattr(owner, "update", counted)
 
 
-@pytest.mark.parametrize("batch_rows", [None, 70])
-def test_a_fit_goes_on_to_the_same_bytes(tmp_path, always_saved, batch_rows):
+@pytest.mark.parametrize("batch_size", [None, 70])
+def test_a_fit_goes_on_to_the_same_bytes(tmp_path, always_saved, batch_size):
     """Stopped in every pass, at its first and last chunks and amid mini-batches."""
     for i in range(3):
         np.save(tmp_path / f"{i}.npy", blobs(i, 100 + i, n_columns=8))
     pool, saved = str(tmp_path / "*.npy"), tmp_path / "saved"
-    options = {"max_epochs": 3, "batch_rows": batch_rows}
-    if batch_rows is None:  # else the first epoch changes nothing: the sample is the whole pool
+    options = {"max_iter": 3, "batch_size": batch_size}
+    if batch_size is None:  # else the first epoch changes nothing: the sample is the whole pool
         options["centroids"] = blobs(9, 5, n_columns=8)
     want = CosineClusters(5, **options).fit(pool)
     assert want.epochs == 3
@@ -149,37 +149,37 @@ def test_a_checkpoint_of_other_clusters_is_refused(tmp_path, always_saved, monke
     stopping(monkeypatch, KMeans, 1)
     with pytest.raises(Stop):
         CosineClusters(5).fit(pool, checkpoint=saved)
-    for other in (CosineClusters(6), CosineClusters(5, seed=1), CosineClusters(5, batch_rows=9)):
+    for other in (CosineClusters(6), CosineClusters(5, seed=1), CosineClusters(5, batch_size=9)):
         with pytest.raises(ValueError, match="is of another run: clusters"):
             other.fit(pool, checkpoint=saved, resume=True)
 
 
-@pytest.mark.parametrize("batch_rows", [None, 30])
-def test_states_are_refused_by_others(batch_rows):
+@pytest.mark.parametrize("batch_size", [None, 30])
+def test_states_are_refused_by_others(batch_size):
     x = blobs(0, 100)
-    reducer = CosineClusters(3, batch_rows=batch_rows).reducer()
+    reducer = CosineClusters(3, batch_size=batch_size).reducer()
     reducer.update(x)
     reducer.next_pass()
     reducer.update(x[:50])
     state = reducer.state_dict()
     for other, words in (
-        (CosineClusters(4, batch_rows=batch_rows), "the state has n_clusters=3, this one n_"),
-        (CosineClusters(3, batch_rows=batch_rows, seed=1), "the state has seed=0"),
+        (CosineClusters(4, batch_size=batch_size), "the state has n_clusters=3, this one n_"),
+        (CosineClusters(3, batch_size=batch_size, seed=1), "the state has seed=0"),
     ):
         with pytest.raises(ValueError, match=f"^load_state_dict: {words}"):
             other.reducer().load_state_dict(state)
-    torn = {**state, "epoch": {**state["epoch"], "batch_rows": 7}}
-    with pytest.raises(ValueError, match=r"^load_state_dict: the state has batch_rows=7"):
-        CosineClusters(3, batch_rows=batch_rows).reducer().load_state_dict(torn)
+    torn = {**state, "epoch": {**state["epoch"], "batch_size": 7}}
+    with pytest.raises(ValueError, match=r"^load_state_dict: the state has batch_size=7"):
+        CosineClusters(3, batch_size=batch_size).reducer().load_state_dict(torn)
     with pytest.raises(ValueError, match=r"^load_state_dict: the state lacks"):
         CosineClusters(3).reducer().load_state_dict({})
 
 
-@pytest.mark.parametrize("batch_rows", [None, 7])
-def test_a_chunk_that_is_refused_leaves_no_trace(batch_rows):
+@pytest.mark.parametrize("batch_size", [None, 7])
+def test_a_chunk_that_is_refused_leaves_no_trace(batch_size):
     """Neither one with a row that is not finite, nor one whose file is cut short meanwhile."""
     x = blobs(0, 60)
-    epoch = Epoch(Centroids(x[:3]), batch_rows)
+    epoch = LloydPass(CentroidDistance(x[:3]), batch_size)
     epoch.update(x[:30])
     before = pickle.dumps(epoch.state_dict())
     broken = x[30:].copy()

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from fastal import InvalidRows
 from fastal.diversity import CosineClusters
-from fastal.diversity.centroids import Centroids
-from fastal.diversity.clustering.lloyd_pass import Epoch
+from fastal.diversity.centroids import CentroidDistance
+from fastal.diversity.clustering.lloyd_pass import LloydPass
 from tests.ops.test_nearest import rows_of, threads  # noqa: F401 (a fixture)
 
 
@@ -46,14 +46,14 @@ def test_every_epoch_is_a_step_of_lloyd():
     x = blobs(0, 700)
     centroids = x[:9]
     for _ in range(4):
-        found = CosineClusters(centroids=centroids, max_epochs=1).fit(x)
+        found = CosineClusters(centroids=centroids, max_iter=1).fit(x)
         want, counts, inertia = lloyd(x, centroids)
         assert np.abs(found.centroids - want).max() < 1e-6
         assert found.counts.tolist() == counts.tolist()
         assert found.inertia == pytest.approx(inertia, rel=1e-6)
         assert np.abs(np.linalg.norm(found.centroids, axis=1) - 1).max() < 1e-6
         centroids = found.centroids
-    several = CosineClusters(centroids=x[:9], max_epochs=4).fit(x)
+    several = CosineClusters(centroids=x[:9], max_iter=4).fit(x)
     assert several.centroids.tobytes() == centroids.tobytes()
     assert several.epochs == 4
 
@@ -61,7 +61,7 @@ def test_every_epoch_is_a_step_of_lloyd():
 def test_wrong_steps_are_caught():
     """Rows that are not scaled, and centroids that are means of them: k-means in space."""
     x = blobs(0, 700) * np.random.default_rng(1).uniform(0.1, 10, (700, 1)).astype("f4")
-    found = CosineClusters(centroids=x[:9], max_epochs=1).fit(x).centroids
+    found = CosineClusters(centroids=x[:9], max_iter=1).fit(x).centroids
     right, _, _ = lloyd(x, x[:9])
     nearest = (unit(x) @ unit(x[:9]).T).argmax(1)
     wrong = unit(np.stack([x[nearest == k].sum(0) for k in range(9)]))
@@ -90,7 +90,7 @@ def test_inertia_is_within_a_percent_of_that_of_scikit_learn(x, k):
 
     ours, theirs = [], []
     for seed in range(5):
-        clusters = CosineClusters(k, seed=seed, max_epochs=30).fit(x)
+        clusters = CosineClusters(k, seed=seed, max_iter=30).fit(x)
         ours.append(inertia(clusters.assign(x).cluster))
         theirs.append(inertia(KMeans(k, n_init=1, random_state=seed).fit(unit(x)).labels_))
     assert np.mean(ours) < 1.01 * np.mean(theirs)
@@ -102,12 +102,12 @@ def test_inertia_is_within_a_percent_of_that_of_scikit_learn(x, k):
 @settings(deadline=None, max_examples=12)
 @given(
     cuts=st.lists(st.integers(0, 200), max_size=6),
-    batch_rows=st.sampled_from([None, 7, 64, 100, 199, 200, 1000]),
+    batch_size=st.sampled_from([None, 7, 64, 100, 199, 200, 1000]),
     n_columns=st.sampled_from([2, 5, 17]),
 )
-def test_chunks_change_no_bit(cuts, batch_rows, n_columns):
+def test_chunks_change_no_bit(cuts, batch_size, n_columns):
     x = rows_of(200, n_columns).numpy()
-    options = {"max_epochs": 3, "batch_rows": batch_rows, "seed": 5}
+    options = {"max_iter": 3, "batch_size": batch_size, "seed": 5}
     chunks = np.split(x, sorted(cuts))
     assert fitted(chunks, **options) == fitted(x, **options)
 
@@ -122,11 +122,11 @@ def test_threads_change_no_bit_and_seeds_do(threads):  # noqa: F811
 
 
 def test_epochs_merge_in_any_order():
-    x, centroids = rows_of(300, 6), Centroids(rows_of(4, 6, seed=1))
-    whole = Epoch(centroids)
+    x, centroids = rows_of(300, 6), CentroidDistance(rows_of(4, 6, seed=1))
+    whole = LloydPass(centroids)
     whole.update(x)
     for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
-        epochs = [Epoch(centroids) for _ in order]
+        epochs = [LloydPass(centroids) for _ in order]
         for epoch, start in zip(epochs, (0, 100, 250), strict=True):
             epoch.update(x[start : {0: 100, 100: 250, 250: 300}[start]], start)
         merged = epochs[order[0]]
@@ -136,8 +136,8 @@ def test_epochs_merge_in_any_order():
         assert torch.equal(merged.counts, whole.counts)
         assert merged.inertia == whole.inertia
     for other, words in (
-        (Epoch(Centroids(rows_of(4, 6, seed=2))), "the other has by="),
-        (Epoch(centroids, 10), "mini-batches"),
+        (LloydPass(CentroidDistance(rows_of(4, 6, seed=2))), "the other has by="),
+        (LloydPass(centroids, 10), "mini-batches"),
     ):
         with pytest.raises(ValueError, match=words):
             whole.merge(other)
@@ -182,10 +182,10 @@ def test_one_cluster_and_a_cluster_a_row():
         CosineClusters(21).fit(x)
 
 
-@pytest.mark.parametrize("batch_rows", [None, 30])
-def test_more_clusters_than_distinct_rows(batch_rows):
+@pytest.mark.parametrize("batch_size", [None, 30])
+def test_more_clusters_than_distinct_rows(batch_size):
     x = np.tile(rows_of(3, 4).numpy(), (40, 1))
-    found = CosineClusters(7, max_epochs=50, batch_rows=batch_rows).fit(x)
+    found = CosineClusters(7, max_iter=50, batch_size=batch_size).fit(x)
     assert found.epochs < 50
     assert found.converged
     assert (found.counts.sum(), (found.counts > 0).sum()) == (120, 3)
@@ -200,9 +200,9 @@ def test_a_cluster_that_loses_its_members_begins_anew():
     away = np.stack(
         [x[0], x[0] * 2, -unit(x).sum(0)]
     )  # the second is the first; none near the third
-    found = CosineClusters(centroids=away, max_epochs=20).fit(x)
+    found = CosineClusters(centroids=away, max_iter=20).fit(x)
     assert (found.counts > 0).all()
-    assert found.inertia < CosineClusters(centroids=away[:1], max_epochs=1).fit(x).inertia
+    assert found.inertia < CosineClusters(centroids=away[:1], max_iter=1).fit(x).inertia
 
 
 def test_given_centroids_are_ready_and_stay_as_they_are():
@@ -215,7 +215,7 @@ def test_given_centroids_are_ready_and_stay_as_they_are():
     again = clusters.fit(x, chunk_bytes=100)
     assert (again.epochs, again.converged) == (1, True)
     assert np.array_equal(again.centroids, moved)
-    stopped = CosineClusters(centroids=given, max_epochs=1).fit(x)
+    stopped = CosineClusters(centroids=given, max_iter=1).fit(x)
     assert (stopped.epochs, stopped.converged) == (1, False)
 
 
@@ -250,8 +250,8 @@ def test_rows_that_are_not_finite():
         ({"n_clusters": 2, "centroids": np.eye(3)}, ValueError, "centroids: wanted 2, as n_cl"),
         ({"n_clusters": 2, "seed": -1}, ValueError, "seed: wanted 0 to"),
         ({"n_clusters": 2, "seed": 2**64}, ValueError, "seed: wanted 0 to"),
-        ({"n_clusters": 2, "batch_rows": 0}, ValueError, "batch_rows: wanted at least 1"),
-        ({"n_clusters": 2, "max_epochs": True}, TypeError, "max_epochs: wanted an integer"),
+        ({"n_clusters": 2, "batch_size": 0}, ValueError, "batch_size: wanted at least 1"),
+        ({"n_clusters": 2, "max_iter": True}, TypeError, "max_iter: wanted an integer"),
         ({"n_clusters": 2, "on_invalid": "drop"}, ValueError, "on_invalid: wanted one of"),
         ({"n_clusters": 2, "backend": "cuda"}, ValueError, "backend: wanted one of"),
     ],
