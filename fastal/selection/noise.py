@@ -56,7 +56,7 @@ class Noise:
     def identity(self) -> dict[str, Any]:
         """The arguments that make a difference, by name, as plain values."""
         if self.name is None:
-            return {"noise": None}
+            return {}
         return {"noise": self.name, "seed": self.seed, "beta": self.beta}
 
     def keys(self, scores: Tensor, start: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Every reducer reads a chunk without changing its state, and changes it as a whole or not at all."""
+"""Every reducer reads a chunk without changing its state, and then adds all of it or nothing."""
 
 import pickle
 import tempfile
@@ -25,6 +25,7 @@ from fastal.scoring.options import ScoringOptions
 X = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
 SKIP = ScoringOptions("skip")
 CENTROIDS = CentroidDistance(X[:3])
+FILES = []
 
 
 def direction(x):
@@ -32,7 +33,8 @@ def direction(x):
 
 
 def writer(sink):
-    sink.open(tempfile.TemporaryFile("w+b"))  # noqa: SIM115
+    FILES.append(tempfile.TemporaryFile("w+b"))  # noqa: SIM115
+    sink.open(FILES[-1])
     return ScoreWriter(sink, measure_for(fastal.Scores._fields), SKIP)
 
 
@@ -56,6 +58,13 @@ REDUCERS = {
     "representative": lambda: reducer_for(X[:9], 3, SKIP, adaptive=False, fast=False),
     "adaptive": lambda: Adaptive(3, direction(X), direction(X[:9]), Representativeness, SKIP),
 }
+
+
+@pytest.fixture(autouse=True)
+def closing():
+    yield
+    while FILES:
+        FILES.pop().close()
 
 
 @pytest.fixture(params=REDUCERS)

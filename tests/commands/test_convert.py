@@ -14,6 +14,7 @@ import fastal
 from fastal.base.errors import Interrupted
 from fastal.cli import main
 from fastal.commands.command import CommandRun
+from fastal.output import shards
 from fastal.output.shards import ShardWriter
 from fastal.pipeline import checkpoint
 

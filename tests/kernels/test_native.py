@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import fastal
 from fastal.ops import reference
-from fastal.ops.formulas import MEASURES
+from fastal.ops.formulas import UNCERTAINTY_SCORES as MEASURES
 from fastal_kernels import native
 from fastal_kernels.native import threads
 from tests.support.matrices import DTYPES, regimes

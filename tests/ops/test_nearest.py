@@ -248,7 +248,7 @@ def test_arrays_of_the_kind_that_came(tmp_path):
         (np.ma.masked_array(np.zeros((2, 3), "f4")), TypeError, "embeddings: masked arrays"),
         (np.zeros((2, 3, 3), "f4"), ValueError, r"embeddings: wanted \[rows, columns\], got"),
         (np.zeros((2, 0), "f4"), ValueError, r"embeddings: wanted at least 1 columns, got"),
-        (np.zeros((2, 4), "f4"), ValueError, "embeddings: .* have 4 columns, wanted 3"),
+        (np.zeros((2, 4), "f4"), ValueError, "embeddings: wanted 3 columns"),
         ([[0.0] * 3], TypeError, "embeddings: wanted an array .*, got list"),
     ],
 )

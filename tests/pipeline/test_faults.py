@@ -141,7 +141,7 @@ def test_signals_at_random_moments(job, name):
 def test_without_a_checkpoint_a_signal_leaves_nothing_behind(server, job, name, number, status):
     job = job(name)
     for module, function, at in (
-        ("fastal.pipeline.drive", "_feed", 20),
+        ("fastal.pipeline.drive", "_take", 20),
         ("fastal.cli.options", "open_pool", 1),
         ("fastal.output.target", "checked", 1),
     ):
