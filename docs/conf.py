@@ -1,0 +1,58 @@
+"""How Sphinx builds the documentation: `scripts/docs`.
+
+Sphinx reads the docstrings and the options of the commands, so that no page repeats them. MyST lets
+pages be Markdown, as the README is. Furo is the theme of pip, attrs and Black.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
+
+import fastal  # noqa: E402
+
+project = "fastal"
+copyright = "the authors of fastal"  # noqa: A001
+version = release = fastal.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"fastal {release}"
+html_show_sphinx = False
+
+myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath"]
+# The README and the derivations are read on their own as well: their links name files.
+suppress_warnings: list[str] = []
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the signatures say more to a reader than torch's long names
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # a NamedTuple lists its fields in its own text
+napoleon_use_rtype = False  # "Returns" says shapes, not the names of types
+default_role = "py:obj"
+
+
+def code_without_target(
+    app: Sphinx, env: Any, node: pending_xref, text: nodes.TextElement
+) -> nodes.TextElement | None:
+    """In docstrings, a single backtick marks code. It is a link only if the name is a public one."""
+    is_default_role = node.get("reftype") == "obj" and node.get("refdomain") == "py"
+    return text if is_default_role else None
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("missing-reference", code_without_target)
