@@ -46,9 +46,9 @@ default_role = "py:obj"
 
 
 def code_without_target(
-    app: Sphinx, env: Any, node: pending_xref, text: nodes.TextElement
+    _app: Sphinx, _env: Any, node: pending_xref, text: nodes.TextElement
 ) -> nodes.TextElement | None:
-    """In docstrings, a single backtick marks code. It is a link only if the name is a public one."""
+    """A single backtick in a docstring marks code, and links only to what is public."""
     is_default_role = node.get("reftype") == "obj" and node.get("refdomain") == "py"
     return text if is_default_role else None
 
