@@ -1,7 +1,8 @@
 """How Sphinx builds the documentation: `scripts/docs`.
 
-Sphinx reads the docstrings and the options of the commands, so that no page repeats them. MyST lets
-pages be Markdown, as the README is. Furo is the theme of pip, attrs and Black.
+Sphinx reads the docstrings, and `command_help.py` the options of the commands, so that no page
+repeats them. MyST lets pages be Markdown, as the README is. Furo is the theme of pip, attrs and
+Black.
 """
 
 import sys
@@ -13,7 +14,7 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
+sys.path[:0] = [str(ROOT), str(ROOT / "kernels"), str(ROOT / "docs")]
 
 import fastal  # noqa: E402
 
@@ -25,7 +26,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx_click",
+    "command_help",
 ]
 exclude_patterns = ["_build"]
 html_theme = "furo"
@@ -33,9 +34,6 @@ html_title = f"fastal {release}"
 html_show_sphinx = False
 
 myst_heading_anchors = 3
-myst_enable_extensions = ["dollarmath"]
-# The README and the derivations are read on their own as well: their links name files.
-suppress_warnings: list[str] = []
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the signatures say more to a reader than torch's long names
@@ -43,6 +41,7 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # a NamedTuple lists its fields in its own text
 napoleon_use_rtype = False  # "Returns" says shapes, not the names of types
 default_role = "py:obj"
+smartquotes_action = "D"  # two hyphens become a dash; quotation marks stay
 
 
 def code_without_target(
@@ -53,6 +52,12 @@ def code_without_target(
     return text if is_default_role else None
 
 
+def without_aliases(_app: Sphinx, _kind: str, _name: str, member: Any, *_: Any) -> bool | None:
+    """The class's own text describes the fields of a NamedTuple. Python's text says nothing."""
+    return True if type(member).__name__ == "_tuplegetter" else None
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("missing-reference", code_without_target)
+    app.connect("autodoc-skip-member", without_aliases)
