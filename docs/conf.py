@@ -5,6 +5,7 @@ repeats them. MyST lets pages be Markdown, as the README is. Furo is the theme o
 Black.
 """
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,13 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # a NamedTuple lists its fields in its own text
 napoleon_use_rtype = False  # "Returns" says shapes, not the names of types
 default_role = "py:obj"
+# Their pages are on the network, which a build must not need.
+nitpick_ignore_regex = [("py:class", r"(collections\.abc|os|torch|numpy)\..*")]
 smartquotes_action = "D"  # two hyphens become a dash; quotation marks stay
+
+
+properties: dict[str, list[str]] = {}  # docstrings by name
+_MARKUP = re.compile(r"(`[^`]*`)|[*|]|_(?!\w)")
 
 
 def code_without_target(
@@ -57,7 +64,24 @@ def without_aliases(_app: Sphinx, _kind: str, _name: str, member: Any, *_: Any) 
     return True if type(member).__name__ == "_tuplegetter" else None
 
 
+def as_plain_text(_app: Sphinx, what: str, name: str, *rest: Any) -> None:
+    """A star or an underscore in a docstring, as in *.npy, is no markup."""
+    lines = rest[-1]
+    for number, line in enumerate(lines):
+        lines[number] = _MARKUP.sub(lambda found: found[1] or rf"\{found[0]}", line)
+    if what == "property":
+        properties[name] = list(lines)
+
+
+def whole_properties(_app: Sphinx, what: str, name: str, *rest: Any) -> None:
+    """Napoleon takes what comes before a colon in a property's docstring for its type."""
+    if what == "property":
+        rest[-1][:] = properties[name]
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("missing-reference", code_without_target)
     app.connect("autodoc-skip-member", without_aliases)
+    app.connect("autodoc-process-docstring", as_plain_text, priority=400)  # Napoleon has 500
+    app.connect("autodoc-process-docstring", whole_properties, priority=600)
