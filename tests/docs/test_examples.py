@@ -105,6 +105,8 @@ def check_command(line):
     words = shlex.split(line, comments=True)
     if words[0] == "fastal" and len(words) > 1:
         context = click.Context(main, info_name="fastal")
+        if words[1] == "COMMAND":
+            return
         if words[1].startswith("-"):
             main.make_context("fastal", words[1:], resilient_parsing=True)
             return
