@@ -157,3 +157,12 @@ def test_the_names_that_a_page_mentions_exist(page):
             assert hasattr(module, found[2]), f"{span}: no such name"
         if "benchmarks" not in str(page) and (found := re.match(r"--[\w-]+", span)):
             assert found[0] in options, f"{span}: no such option"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_links_of_a_page_lead_to_files(page):
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path = target.partition("#")[0]
+        if path and not path.startswith("https://"):
+            assert (page.parent / path).exists(), target
