@@ -60,14 +60,14 @@ def broken(self, reducer, source, row):
 fastal.pipeline.checkpoint.Checkpoint.save = broken
 """
 NOT_COUNTED = """
-feed, runs = fastal.pipeline.drive._feed, fastal.pipeline.drive.run
-def late(update, source, chunk):
+take = fastal.pipeline.drive._take
+def late(look, source, chunk):
     held = late.held
-    late.held = update, chunk
+    late.held = look, chunk
     if held is not None:
-        feed(held[0], source, held[1])
+        take(held[0], source, held[1])
 late.held = None
-fastal.pipeline.drive._feed = late
+fastal.pipeline.drive._take = late
 """
 
 
