@@ -11,7 +11,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from fastal_kernels.launch import Isa, Matrix
-from fastal_kernels.uncertainty import MEASURES, variants
+from fastal_kernels.measures import UNCERTAINTY_SCORES
+from fastal_kernels.uncertainty import variants
 
 TARGETS = {
     "sm_80": (GPUTarget("cuda", 80, 32), Isa(ptx=True, shared=163 << 10)),
@@ -30,7 +31,7 @@ class Case:
     n_classes: int
     dtype: str
     kind: str = "logits"
-    measures: tuple[str, ...] = MEASURES
+    measures: tuple[str, ...] = UNCERTAINTY_SCORES
     by: str | None = None
     stride_c: int = 1
 
@@ -39,7 +40,7 @@ class Case:
         return DTYPES[self.dtype].itemsize
 
     def __str__(self) -> str:
-        asked = "all four" if self.measures == MEASURES else ", ".join(self.measures)
+        asked = "all four" if self.measures == UNCERTAINTY_SCORES else ", ".join(self.measures)
         parts = [f"C={self.n_classes}", self.dtype, self.kind, asked]
         parts += [f"selects by {self.by}"] if self.by else []
         parts += ["columns apart"] if self.stride_c != 1 else []

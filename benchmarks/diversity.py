@@ -20,7 +20,7 @@ import torch
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
 import fastal
-from benchmarks.turns import means, seconds, turns
+from benchmarks.interleaved import interleaved, means, seconds
 from fastal import diversity
 
 WIDTH = 384
@@ -34,7 +34,7 @@ def nearest(rounds: int) -> None:
     for k in (2, 100, 1000):
         centroids = torch.nn.functional.normalize(torch.randn(k, WIDTH))
         products = torch.empty(len(x), k)
-        taken = turns(
+        taken = interleaved(
             lambda: torch.mm(x, centroids.t(), out=products),
             lambda: diversity.nearest_centroid(x, centroids),
             lambda: diversity.similarities(x, centroids),
@@ -88,7 +88,7 @@ def epochs(k: int, x: np.ndarray, units: np.ndarray, rounds: int) -> None:
         return
     first = diversity.CosineClusters(k, max_iter=1).fit(x).centroids
     other = faiss.Kmeans(WIDTH, k, niter=9, spherical=True, max_points_per_centroid=len(x) // k)
-    taken = turns(
+    taken = interleaved(
         lambda: diversity.CosineClusters(k, max_iter=1).fit(x),
         lambda: diversity.CosineClusters(k, max_iter=10).fit(x),
         lambda: other.train(units, init_centroids=first),
@@ -168,7 +168,7 @@ def outliers(rounds: int) -> None:
                 for row in pool[:few].tolist():
                     [rank(value, of) for value, of in zip(row, ordered, strict=True)]
 
-            taken = turns(
+            taken = interleaved(
                 by_column, lambda: fastal.select(pool, 1000, measure), by_item, rounds=rounds
             )
             numpy, ours, loop = means(taken)
@@ -182,7 +182,7 @@ def outliers(rounds: int) -> None:
 def core_set(rounds: int) -> None:
     x = torch.from_numpy(embeddings(200_000, seed=1))
     for k, metric in ((1000, "cosine"), (100, "euclidean")):
-        taken = turns(
+        taken = interleaved(
             lambda: [x.sum() for _ in range(100)],
             lambda: diversity.k_center(x, k, metric=metric),
             rounds=rounds,

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 import fastal
-from benchmarks.turns import means, seconds, turns
+from benchmarks.interleaved import interleaved, means, seconds
 from fastal.pipeline import checkpoint
 from fastal.sources.files import Files
 
@@ -61,7 +61,7 @@ def mapped(path: Path, rounds: int) -> None:
     tensor = torch.from_numpy(np.load(path))
 
     def compare(what: str) -> None:
-        taken = turns(
+        taken = interleaved(
             lambda: fastal.select(tensor, 1000), lambda: fastal.select(path, 1000), rounds=rounds
         )
         report("mapped", what, path.stat().st_size, taken, "in memory")
@@ -73,7 +73,7 @@ def mapped(path: Path, rounds: int) -> None:
 
 
 def cold(path: Path, rounds: int) -> None:
-    taken = turns(
+    taken = interleaved(
         lambda: read(path), lambda: fastal.select(path, 1000),
         rounds=2 * rounds, before=lambda: forget(path),
     )  # fmt: skip
@@ -87,7 +87,7 @@ def consume(pool: Path) -> None:
 
 def overlap(path: Path, parquet: Path, rounds: int) -> None:
     tensor = torch.from_numpy(np.load(path))  # a map would keep the pages
-    taken = turns(
+    taken = interleaved(
         lambda: consume(path), lambda: fastal.select(tensor, 1000),
         lambda: fastal.select(path, 1000), rounds=2 * rounds, before=lambda: forget(path),
     )  # fmt: skip
@@ -95,7 +95,7 @@ def overlap(path: Path, parquet: Path, rounds: int) -> None:
     part = tensor[: Files([parquet]).n_rows]
     torch.set_num_threads(1)
     for backend in ("auto", "torch"):
-        taken = turns(
+        taken = interleaved(
             lambda: consume(parquet), lambda: fastal.select(part, 1000, backend=backend),
             lambda: fastal.select(parquet, 1000, backend=backend), rounds=2 * rounds,
         )  # fmt: skip
@@ -121,7 +121,7 @@ def checkpointing(path: Path, rounds: int) -> None:
     checkpoint.Checkpoint.save = lambda *given: saving.append(seconds(lambda: save(*given)))
     for k in (1000, 1_000_000):
         saving.clear()
-        taken = turns(
+        taken = interleaved(
             lambda: fastal.select(pool, k), lambda: fastal.select(pool, k, checkpoint=folder),
             rounds=rounds,
         )  # fmt: skip
@@ -203,7 +203,7 @@ def formats(folder: Path, x: np.ndarray, rounds: int) -> None:
             for chunk in pool.chunks(8192):
                 np.asarray(chunk.x)[..., ::16].max()  # something of each cache line
 
-        taken = turns(touch, lambda: fastal.select(pool, 1000), rounds=rounds)
+        taken = interleaved(touch, lambda: fastal.select(pool, 1000), rounds=rounds)
         read_at, selected_at = (x.nbytes / mean / 1e9 for mean in means(taken))
         print(f"formats     {name:<45} {read_at:6.2f} GB/s read, {selected_at:6.2f} selected from")
 

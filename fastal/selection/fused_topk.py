@@ -53,7 +53,7 @@ class FusedTopK:
 
     def kth(self) -> float | None:
         """`TopK.kth`; on a GPU as of the last selection there, which is lower if anything."""
-        bars = (self._top.kth(), None if self._candidates is None else self._candidates.bar)
+        bars = (self._top.kth(), None if self._candidates is None else self._candidates.threshold)
         return max((bar for bar in bars if bar is not None), default=None)
 
     def flush(self) -> None:

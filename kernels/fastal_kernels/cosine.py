@@ -15,8 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fastal_kernels.hardware import isa_of
 from fastal_kernels.launch import Isa, Matrix, Products, products
-from fastal_kernels.uncertainty import isa_of
 
 # Squares of the lengths that float32 can tell from the sum of a row's squares; of other rows the
 # similarity is left infinite.

@@ -11,9 +11,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fastal_kernels.hardware import isa_of
 from fastal_kernels.launch import Matrix, ranked
 from fastal_kernels.registers import sticky_max
-from fastal_kernels.uncertainty import isa_of
 
 # Ranks are summed as whole numbers of this part of a place: whatever their order, no bit changes.
 PLACE_BITS: tl.constexpr = tl.constexpr(24)

@@ -14,8 +14,9 @@ import torch
 import triton
 from torch import Tensor
 
+from fastal_kernels.hardware import isa_of
 from fastal_kernels.launch import Isa, Matrix, Narrow, Wide, configuration, parts_of, wide
-from fastal_kernels.measures import MEASURES, asked_for, probs_tolerance
+from fastal_kernels.measures import UNCERTAINTY_SCORES, asked_for, probs_tolerance
 from fastal_kernels.narrow import narrow_kernel
 from fastal_kernels.topk import Candidates
 from fastal_kernels.wide import merge_kernel, wide_kernel
@@ -77,8 +78,8 @@ def variants(
     common = {
         "PITCH": matrix.pitch,
         "STRIDE_C": matrix.stride_c,
-        "MEASURES": sum(1 << MEASURES.index(measure) for measure in measures),
-        "BY": -1 if by is None else MEASURES.index(by),
+        "MEASURES": sum(1 << UNCERTAINTY_SCORES.index(measure) for measure in measures),
+        "BY": -1 if by is None else UNCERTAINTY_SCORES.index(by),
         "WITH_T": "entropy" in (*measures, by),
         "IS_PROBS": kind == "probs",
         "PTX": isa.ptx,
@@ -183,17 +184,3 @@ def _aligned(x: Tensor) -> tuple[Tensor, int]:
     if offset == 0 or x.storage_offset() < offset:
         return x, 0
     return x.as_strided((1,), (1,), x.storage_offset() - offset), offset
-
-
-@functools.cache
-def isa_of(device: torch.device) -> Isa:
-    """What the device offers."""
-    if device.type != "cuda" or triton.knobs.runtime.interpret:
-        return Isa()
-    properties = triton.runtime.driver.active.utils.get_device_properties(device.index)
-    shared = properties["max_shared_mem"]
-    if torch.version.hip is not None:
-        warp_size = torch.cuda.get_device_properties(device).warp_size
-        return Isa(warp_size=warp_size, shared=shared)
-    major, _ = torch.cuda.get_device_capability(device)
-    return Isa(ptx=major >= 8, pairs=major >= 10, shared=shared)

@@ -25,7 +25,7 @@ def scored(request, monkeypatch):
 
     def scored(x, kind="logits", pairs=False):
         monkeypatch.setattr(kernels, "isa_of", lambda device: Isa(ptx=True, pairs=pairs))
-        return kernels.uncertainty(x, kernels.MEASURES, kind)
+        return kernels.uncertainty(x, kernels.UNCERTAINTY_SCORES, kind)
 
     return scored
 

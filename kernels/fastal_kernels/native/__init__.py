@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastal_kernels.measures import MEASURES, asked_for, probs_tolerance
+from fastal_kernels.measures import UNCERTAINTY_SCORES, asked_for, probs_tolerance
 from fastal_kernels.native.threads import in_threads
 
 try:
@@ -35,7 +35,7 @@ VARIABLE = "FASTAL_NATIVE"  # names the instruction set to use instead of the be
 _LEAST_SHARE = 1 << 16  # elements that are worth a thread
 _LARGE_PAGE = 1 << 21
 
-Bar = tuple[float, int]
+Threshold = tuple[float, int]
 
 
 def reasons() -> list[str]:
@@ -87,7 +87,7 @@ def scores_and_invalid(
 
 
 def scores_above_threshold(
-    logits: Tensor, measure: str, kind: str, first_row: int, bar: Bar | None
+    logits: Tensor, measure: str, kind: str, first_row: int, threshold: Threshold | None
 ) -> tuple[Tensor, Tensor, int]:
     """Rows whose scores beat a bar, or tie with it and come before its row; without one, all valid.
 
@@ -101,9 +101,9 @@ def scores_above_threshold(
     """
     found = torch.empty(len(logits), dtype=torch.float32, device="cpu")
     rows = torch.empty(len(logits), dtype=torch.int64, device="cpu")
-    score, row = (-math.inf, 0) if bar is None else bar
+    score, row = (-math.inf, 0) if threshold is None else threshold
     n_invalid, n_found = _work(
-        logits, kind, by=measure, bar=(score, row - first_row), rows=rows, found=found
+        logits, kind, by=measure, threshold=(score, row - first_row), rows=rows, found=found
     )
     return found[:n_found], rows[:n_found] + first_row, n_invalid
 
@@ -193,7 +193,7 @@ def _work(
     *,
     scores: dict[str, Tensor] | None = None,
     by: str | None = None,
-    bar: Bar = (0.0, 0),
+    threshold: Threshold = (0.0, 0),
     rows: Tensor | None = None,
     found: Tensor | None = None,
 ) -> tuple[int, int]:
@@ -210,9 +210,9 @@ def _work(
         *(stride * logits.element_size() for stride in logits.stride()),
         kind == "probs",
         probs_tolerance(logits.dtype, n_classes),
-        tuple(_address((scores or {}).get(measure)) for measure in MEASURES),
-        -1 if by is None else MEASURES.index(by),
-        *bar,
+        tuple(_address((scores or {}).get(measure)) for measure in UNCERTAINTY_SCORES),
+        -1 if by is None else UNCERTAINTY_SCORES.index(by),
+        *threshold,
         _address(rows),
         _address(found),
         n_threads,

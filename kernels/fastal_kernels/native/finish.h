@@ -1,7 +1,7 @@
 /* From a tile's sums to scores, and from these to a selection. */
 
-/* Scores of W rows from lane i on, all NaN for invalid ones; fastal/ops/formulas.py has the formulas.
- * Which rows are valid, a bit each. */
+/* Scores of W rows from lane i on, all NaN for invalid ones; fastal/ops/formulas.py has the
+ * formulas. Which rows are valid, a bit each. */
 INLINE unsigned score(const struct job *job, const int *asked, const struct tile *t, int i,
                       float (*scores)[TILE]) {
     const float n = job->n_classes;
@@ -37,12 +37,13 @@ INLINE void select_rows(const struct job *job, int64_t first, int n_rows, const 
     int64_t rows[TILE], n = 0;
     float found[TILE];
     for (int i = 0; i < n_rows; i += W)
-        for (unsigned passing = lanes_not_less(load(scores + i), set(job->bar)); passing;
+        for (unsigned passing = lanes_not_less(load(scores + i), set(job->threshold)); passing;
              passing &= passing - 1) {
             const int lane = i + __builtin_ctz(passing);
             rows[n] = first + lane;
             found[n] = scores[lane];
-            n += lane < n_rows && (scores[lane] > job->bar || first + lane < job->bar_row);
+            n += lane < n_rows &&
+                 (scores[lane] > job->threshold || first + lane < job->threshold_row);
         }
     if (n == 0)
         return;

@@ -31,8 +31,8 @@ struct job {
     /* With `by` >= 0, instead: rows whose score by that measure beats the bar, or ties with it and
      * comes before its row, with their scores, in no order; room for n_rows. */
     int by;
-    float bar;
-    int64_t bar_row;
+    float threshold;
+    int64_t threshold_row;
     int64_t *rows;
     float *found;
 

@@ -94,11 +94,11 @@ static PyObject *work_on(PyObject *self, PyObject *arguments) {
     const char *name;
     unsigned long long data, scores[N_MEASURES], rows, found, progress;
     int dtype;
-    long long n_rows, n_classes, row_stride, class_stride, bar_row;
+    long long n_rows, n_classes, row_stride, class_stride, threshold_row;
     if (!PyArg_ParseTuple(arguments, "sKiLLLLpf(KKKK)ifLKKiK", &name, &data, &dtype, &n_rows,
                           &n_classes, &row_stride, &class_stride, &job.is_probs, &job.tolerance,
-                          &scores[0], &scores[1], &scores[2], &scores[3], &job.by, &job.bar,
-                          &bar_row, &rows, &found, &job.n_threads, &progress))
+                          &scores[0], &scores[1], &scores[2], &scores[3], &job.by, &job.threshold,
+                          &threshold_row, &rows, &found, &job.n_threads, &progress))
         return NULL;
     job.data = (const char *)(uintptr_t)data;
     job.dtype = (enum dtype)dtype;
@@ -107,7 +107,7 @@ static PyObject *work_on(PyObject *self, PyObject *arguments) {
     for (int i = 0; i < N_MEASURES; i++)
         job.scores[i] = (float *)(uintptr_t)scores[i];
     job.per_log = 1 / log((double)n_classes);
-    job.bar_row = bar_row;
+    job.threshold_row = threshold_row;
     job.rows = (int64_t *)(uintptr_t)rows;
     job.found = (float *)(uintptr_t)found;
     job.progress = (struct progress *)(uintptr_t)progress;

@@ -14,7 +14,7 @@ def seconds(work: Work, before: Work = lambda: None) -> float:
     return time.perf_counter() - began
 
 
-def turns(*works: Work, rounds: int, before: Work = lambda: None) -> list[list[float]]:
+def interleaved(*works: Work, rounds: int, before: Work = lambda: None) -> list[list[float]]:
     """Seconds of each in every round."""
     taken = []
     for number in range(rounds + rounds % 2):
