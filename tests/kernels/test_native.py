@@ -333,7 +333,7 @@ def test_probabilities_whose_ratio_is_subnormal(variant, n_classes):
 def test_scores_above_a_threshold_are_those_that_compare_above(
     seed, n_rows, n_classes, by, k, first_row
 ):
-    """The threshold is the score of row k, if k is not negative. Row k itself may be past the end."""
+    """The threshold is the score of row k, if k is not negative. Row k may be past the end."""
     x = matrix(n_rows, n_classes, seed=seed).round()  # so that rows tie
     x[::7] = torch.nan
     (scores,) = native.uncertainty(x, [by])
