@@ -181,10 +181,10 @@ def guarded(x: Tensor) -> Guard:
     """A context in which `x` can be read even if pages of its mapped file are lost.
 
     Pages are lost if another process cuts the file short, or if the disk fails to read it. Within
-    the context, a lost page reads as NaN in every dtype of `DTYPES`. Without the context, reading it
+    the context, a lost page reads as NaN in every dtype of `DTYPES`. Without the context, the read
     ends the process. All reads of `x` must have ended before the context ends. If the guard is
     `broken`, their results must be discarded. An unbroken guard does not prove that the file is
-    whole: of the page in which a cut file ends, the rest reads as zeros.
+    whole: the rest of the page in which a cut file ends reads as zeros.
 
     Nothing is watched if the kernels were not compiled, if `x` is not on the host, or if 64 other
     guards exist.
