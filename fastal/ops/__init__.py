@@ -1,4 +1,7 @@
-"""Chooses the backend that computes an op, and has it do so; alone imports `fastal_kernels`."""
+"""The ops, each computed by the backend that is chosen for it.
+
+Only this folder imports `fastal_kernels`. `reference/` holds the torch definition of every op.
+"""
 
 from fastal.ops.choice import (
     BACKENDS,

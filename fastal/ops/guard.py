@@ -1,4 +1,4 @@
-"""Memory that may vanish while it is read."""
+"""Memory whose pages may be lost while it is read."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def guarded(x: Tensor) -> AbstractContextManager[Any]:
-    """`fastal_kernels.native.guarded`: whether pages of `x` were lost, which otherwise is fatal.
+    """`fastal_kernels.native.guarded`: a context that survives lost pages of `x`, and reports them.
 
-    Its guard is never `broken` where the kernels were not compiled: nothing is watched there.
+    If the kernels were not compiled, nothing is watched, and the guard is never `broken`.
     """
     from fastal_kernels import native
 

@@ -214,7 +214,7 @@ def test_bits_depend_on_the_row_alone(dtype, n_columns, n_centroids, threads, mo
     for n_threads, n_bytes in ((1, 1 << 21), (4, 1 << 18), (7, 1 << 15)):
         threads(n_threads)
         monkeypatch.setattr(reference.cosine, "_BLOCK_BYTES", n_bytes)
-        monkeypatch.setattr(reference.cosine, "_SECOND_LOOK_BYTES", n_bytes)
+        monkeypatch.setattr(reference.cosine, "_RECOMPUTED_BYTES", n_bytes)
         for same in (x, x.t().contiguous().t()):
             for found, want in zip(both(same, centroids), wants, strict=True):
                 assert torch.equal(found, want)
