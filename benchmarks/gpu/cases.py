@@ -1,7 +1,7 @@
-"""What is checked and at what sizes: in full, quickly, or so little that it can be interpreted.
+"""The cases of the checks and their sizes: in full, quick, or so small that they are interpreted.
 
-Checks run side by side: each may hold `CASE_BYTES` of the GPU at most. Three steps ask how much
-memory is free and take a part of it: large matrices, timings, and rows sent from the host.
+Checks run side by side: each may hold at most `CASE_BYTES` of the GPU's memory. Three steps take a
+part of the memory that is free: large matrices, timings, and rows sent from the host.
 """
 
 from dataclasses import dataclass, replace
@@ -16,24 +16,24 @@ FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
 
 @dataclass(frozen=True)
 class Far:
-    """A matrix whose far end is checked; `edge`: the first element or row beyond an int32."""
+    """A matrix whose far end is checked. `edge` is the first element or row beyond an int32."""
 
     n_rows: int
     n_classes: int
     dtype: torch.dtype
     edge: int = 2**31
     by_columns: bool = False
-    embeddings: bool = False  # whether its rows are checked as embeddings too
+    embeddings: bool = False  # whether its rows are also checked as embeddings
 
     @property
     def nbytes(self) -> int:
-        """With room for scores, clusters and similarities."""
+        """The bytes of the matrix and of its scores, clusters and similarities."""
         return self.n_rows * (self.n_classes * self.dtype.itemsize + (24 if self.embeddings else 8))
 
 
 @dataclass(frozen=True)
 class Rows:
-    """FiniteRows, and how many centroids they are compared with."""
+    """Embeddings, and the number of centroids they are compared with."""
 
     n_rows: int
     n_columns: int
@@ -44,7 +44,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Ranks:
-    """ValidationRank, and how many validation values each column has."""
+    """Activations, and the number of validation values of each column."""
 
     n_rows: int
     n_columns: int
@@ -57,18 +57,18 @@ class Cases:
     """The cases of each step.
 
     Attributes:
-        classes: class counts for the correctness of the kernels.
-        reference_classes: of the torch backend on the same device.
-        few, many: how often the rows of the regimes are repeated, above 5000 classes and below.
-        pools: rows, classes and dtype of the pools that are picked from.
+        classes: numbers of classes for the correctness of the kernels.
+        reference_classes: the same for the torch backend on the device.
+        few, many: how often the rows of the regimes are repeated above 5000 classes, and up to it.
+        pools: rows, classes and dtype of the pools that rows are selected from.
         far: matrices with more elements or rows than an int32 can number.
-        sanitized: class and column counts under compute-sanitizer.
+        sanitized: numbers of classes and columns under compute-sanitizer.
         cosine, ranks: embeddings and activations.
         core_set, duplicates: rows and columns.
-        counted: rows, rows of a chunk and k, of selections whose work on the host is counted.
+        counted: rows, rows of a chunk and k, for selections whose work on the host is counted.
         timed: rows, classes and dtype of the matrices that are timed.
-        timed_picks: the k that are picked of them, where there are as many rows.
-        host: bytes and classes of the rows that are sent from the host, and how many are picked.
+        timed_picks: the k that are selected from them, if they have as many rows.
+        host: bytes and classes of the rows that are sent from the host, and the k selected.
     """
 
     classes: tuple[int, ...]
@@ -131,8 +131,9 @@ FULL = Cases(
         Far(2**31 + 1000, 2, BFLOAT16),
     ),
     sanitized=(2, 10, 33, 257, 1001, 32_000),
-    # By path through the launch table: one tile of columns with a tail, a full one, several with a
-    # tail and full; tiles of 16 to 128 centroids and several; centroids in one part and in two.
+    # By path through the launch table: one tile of columns, with a tail and full; several tiles,
+    # with a tail and full; tiles of 16 to 128 centroids, and several; centroids of one part and of
+    # two.
     cosine=(
         Rows(300, 1, 1, FLOAT16),
         Rows(300, 3, 2, FLOAT32),
@@ -201,6 +202,6 @@ INTERPRETED = Cases(
 
 
 def cases_for(options: Any) -> Cases:
-    """The cases that the command's options ask for."""
+    """The cases for the command's options."""
     cases = INTERPRETED if options.device == "cpu" else QUICK if options.quick else FULL
     return replace(cases, classes=options.classes) if options.classes else cases

@@ -1,4 +1,4 @@
-"""The far ends of matrices of more than 2^31 elements, and of more than 2^31 rows."""
+"""Checks the far ends of matrices of more than 2^31 elements, and of more than 2^31 rows."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -36,12 +36,12 @@ def check_large(device: str, matrices: Sequence[Far]) -> Iterator[dict[str, Any]
 
 
 def _check(findings: Findings, what: str, x: Tensor, case: Far) -> None:
-    x[:, 0] += 20  # certain rows, but for three
+    x[:, 0] += 20  # all rows are certain, except three
     beyond = case.edge // (case.n_classes if case.n_classes > 2 else 1)
     uncertain = [1, beyond, len(x) - 2]
     x[uncertain] = 0
     looked_at = [row + step for row in uncertain for step in (-1, 0, 1)]
-    measures = ("margin", "entropy")  # all four would not fit beside 2^31 rows everywhere
+    measures = ("margin", "entropy")  # all four scores of 2^31 rows would not fit every GPU
     with findings.check(f"{what}, scores"):
         found = ops.uncertainty(x, measures, backend="triton")
         scores = [score[looked_at] for score in found]

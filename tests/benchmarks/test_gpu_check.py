@@ -183,7 +183,7 @@ def test_a_machine_that_lacks_something_is_told_in_a_sentence(monkeypatch, tmp_p
     monkeypatch.delenv("CC")
     with monkeypatch.context() as patched:
         patched.setattr(needs, "_include", lambda: tmp_path)
-        assert f"Python's headers: {tmp_path}/Python.h is not there" in needs.missing("cuda")
+        assert f"Python's headers: {tmp_path}/Python.h does not exist" in needs.missing("cuda")
     if not Path("/dev/kfd").exists():
         no_driver = missing(monkeypatch, TRITON_LIBCUDA_PATH=str(tmp_path))
         assert no_driver.startswith("Triton needs the GPU's driver: ")
