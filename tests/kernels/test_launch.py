@@ -70,7 +70,7 @@ def test_a_launch_compiles_once():
     """Not again for other rows, a last odd chunk, or misaligned ones, as far as that can be."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = f"{ROOT}:{ROOT / 'kernels'}"
-    script = [sys.executable, ROOT / "tests" / "support" / "launches.py"]
+    script = [sys.executable, ROOT / "tests" / "launches.py"]
     done = subprocess.run(script, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     compiled = json.loads(done.stdout)
