@@ -3,7 +3,7 @@
 Bad arguments raise plain ValueError or TypeError.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,19 +75,6 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         self.signal = number
         super().__init__(f"interrupted by signal {number}")
-
-
-def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) -> None:
-    """Raises ValueError if one of our arguments differs from theirs. `what` names their object."""
-    for key, value in ours.items():
-        if theirs[key] != value:
-            raise ValueError(f"{what} has {key}={theirs[key]!r}, this one {key}={value!r}")
-
-
-def check_another(kind: type, ours: object, theirs: object) -> None:
-    """Raises TypeError if `theirs`, to be merged, is no other object of our kind."""
-    if not isinstance(theirs, kind) or theirs is ours:
-        raise TypeError(f"merge: wanted another {kind.__name__}, got {theirs!r}")
 
 
 @contextmanager

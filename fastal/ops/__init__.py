@@ -1,6 +1,6 @@
 """The ops, each computed by the backend that is chosen for it.
 
-Only this folder imports `fastal_kernels`. `reference/` holds the torch definition of every op.
+Only this folder and `fastal.base.guard` import `fastal_kernels`. `reference/` holds the torch definition of every op.
 """
 
 from fastal.ops.choice import (
@@ -11,7 +11,6 @@ from fastal.ops.choice import (
     instruction_set,
 )
 from fastal.ops.embeddings import mean_ranks, nearest, similarities
-from fastal.ops.guard import guarded
 from fastal.ops.predictions import (
     candidates,
     scores_above_threshold,
@@ -26,7 +25,6 @@ __all__ = [
     "candidates",
     "choose",
     "device_for",
-    "guarded",
     "instruction_set",
     "mean_ranks",
     "nearest",

@@ -5,8 +5,7 @@
 the threshold when the buffer holds many.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 import triton
@@ -81,30 +80,32 @@ class Candidates:
             self._keys = torch.empty(0, dtype=torch.int64, device=device)
             self._selection = torch.tensor([key, 0, 0], dtype=torch.int64, device=device)
         self._seen = [key, 0, 0]  # the selection as the host last read it
+        self._before = self._seen  # the selection when the transaction began
 
     @property
-    def threshold(self) -> float | None:
+    def kth(self) -> float | None:
         """The score of the threshold as last read; None if there was none."""
         if self._seen[0] < 0:
             return None
         key = torch.tensor(self._seen[0], dtype=torch.int64, device="cpu")
         return unpack_keys(key, self._segment)[0].item()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """A context whose calls of `append` count as a whole: an exception undoes all of them."""
-        before = self._seen
-        self._n_kept, self._kept = before[1], None
-        try:
-            yield
-        except BaseException:
-            if self._kept is not None:
-                self._keys[: self._n_kept] = self._kept
-            self._selection.copy_(torch.tensor(before, dtype=torch.int64, device="cpu"))
-            self._read_selection()
-            raise
-        finally:
-            self._n_kept = self._kept = None
+    def begin(self) -> None:
+        """Begins a transaction, which `commit` or `roll_back` ends. `append` needs one."""
+        self._before = self._seen
+        self._n_kept, self._kept = self._before[1], None
+
+    def commit(self) -> None:
+        """Ends the transaction and keeps the rows that it appended."""
+        self._n_kept = self._kept = None
+
+    def roll_back(self) -> None:
+        """Ends the transaction and removes the rows that it appended."""
+        if self._kept is not None:
+            self._keys[: self._n_kept] = self._kept
+        self._selection.copy_(torch.tensor(self._before, dtype=torch.int64, device="cpu"))
+        self._read_selection()
+        self._n_kept = self._kept = None
 
     @torch.inference_mode(False)
     def append(self, n_rows: int, launch: Callable[[slice, Tensor, Tensor], None]) -> int:
