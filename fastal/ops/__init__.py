@@ -1,6 +1,7 @@
 """The ops, each computed by the backend that is chosen for it.
 
-Only this folder and `fastal.base.guard` import `fastal_kernels`. `reference/` holds the torch definition of every op.
+`reference/` holds the torch definition of every op. Only this folder and `fastal.base.guard` import
+`fastal_kernels`.
 """
 
 from fastal.ops.choice import (
