@@ -63,7 +63,7 @@ def report(case: Case, target: str) -> dict:
 
 def _compiled(case, constants, gpu):
     fixed = {name: value for name, value in constants.items() if name != "num_warps"}
-    fixed |= {"p_sums": None, "p_tops": None}
+    fixed |= {"p_sums": None, "p_maxima": None}
     types = _TYPES | {"p_x": f"*{case.dtype}"}
     return compile_for(gpu, ranks_kernel, fixed, types, {"num_warps": constants["num_warps"]})
 

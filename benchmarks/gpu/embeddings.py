@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.cases import Ranks, Rows
+from benchmarks.gpu.cases import Activations, Embeddings
 from benchmarks.gpu.truth import Findings, name_of
 from fastal import ops
 from tests.support.matrices import KERNEL_DTYPES, layouts
@@ -23,7 +23,7 @@ _PARTS = {
 Record = dict[str, Any]
 
 
-def check_cosine(device: str, cases: Sequence[Rows]) -> Iterator[Record]:
+def check_cosine(device: str, cases: Sequence[Embeddings]) -> Iterator[Record]:
     """A record for each case, one for rows of all kinds of strides, one for special rows."""
     for case in cases:
         fast = ", fast" if case.fast else ""
@@ -37,7 +37,7 @@ def check_cosine(device: str, cases: Sequence[Rows]) -> Iterator[Record]:
         yield findings.record(case=what)
     findings = Findings()
     with findings.check("layouts"):
-        x, units = _rows(9, 72, torch.bfloat16), _units(Rows(9, 72, 5, torch.bfloat16))
+        x, units = _rows(9, 72, torch.bfloat16), _units(Embeddings(9, 72, 5, torch.bfloat16))
         for name, view in _layouts(x, device).items():
             _check_cosine(findings, name, view.cpu(), view, units, fast=False)
     yield findings.record(case="layouts")
@@ -48,7 +48,7 @@ def check_cosine(device: str, cases: Sequence[Rows]) -> Iterator[Record]:
     yield findings.record(case="strange rows")
 
 
-def check_ranks(device: str, cases: Sequence[Ranks]) -> Iterator[Record]:
+def check_ranks(device: str, cases: Sequence[Activations]) -> Iterator[Record]:
     """A record for each case, and one for rows of all kinds of strides."""
     for case in cases:
         what = f"{case.n_columns} columns, {case.n_values} values, {name_of(case.dtype)}"
@@ -112,11 +112,11 @@ def _check_parts(findings, what, x, table):
 
     with findings.check(f"{what}, in parts"):
         sums = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        tops = torch.full((len(x),), -math.inf, device=x.device)
+        maxima = torch.full((len(x),), -math.inf, device=x.device)
         half = -(-len(table) // 2)
         for columns, part in zip(x.split(half, 1), table.split(half), strict=True):
-            ranks.add_ranks(columns, part.to(x.device), sums, tops)
-        found = ranks.means_of(sums, tops, table.numel())
+            ranks.add_ranks(columns, part.to(x.device), sums, maxima)
+        found = ranks.means_of(sums, maxima, table.numel())
         whole = ranks.mean_ranks(x, table.to(x.device))
         assert torch.equal(found.nan_to_num(-1), whole.nan_to_num(-1)), "other ranks"
 

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-FOUND = 3  # the exit code of a process that ran to the end and reported failures
+FAILURES_FOUND = 3  # the exit code of a process that ran to the end and reported failures
 
 
 class Outcome(NamedTuple):
@@ -36,7 +36,7 @@ def run(command: Sequence[str], seconds: int, **variables: str) -> Outcome:
         os.killpg(process.pid, signal.SIGKILL)  # and the compilers that it may have started
         output, errors = process.communicate()
         problem = f"stopped after {seconds} s, unfinished"
-    if problem is None and process.returncode not in (0, FOUND):
+    if problem is None and process.returncode not in (0, FAILURES_FOUND):
         last = errors.strip().splitlines()[-1:] or ["no message"]
         problem = f"{last[0][:300]} (exit code {process.returncode})"
     return Outcome(list(_records(output)), problem, output + errors)

@@ -15,7 +15,7 @@ from benchmarks.gpu.host import host
 from benchmarks.gpu.large import check_large
 from benchmarks.gpu.machine import environment
 from benchmarks.gpu.picks import check_picks
-from benchmarks.gpu.runner import FOUND
+from benchmarks.gpu.runner import FAILURES_FOUND
 from benchmarks.gpu.sanitize import check_tiny
 from benchmarks.gpu.timings import timings
 from benchmarks.gpu.truth import sentence
@@ -54,7 +54,7 @@ def run_steps(options: Namespace) -> int:
         for record in found_by(step, options):
             print(json.dumps({"step": step, **record}), flush=True)
             failed |= bool(record.get("failures"))
-    return FOUND if failed else 0
+    return FAILURES_FOUND if failed else 0
 
 
 def found_by(step: str, options: Namespace) -> Iterator[Record]:

@@ -66,15 +66,15 @@ def mean_ranks(x: Tensor, table: Tensor, *, backend: str) -> Tensor:
         table = table.to(device)
         return torch.cat([ranks.mean_ranks(piece, table) for _, piece in _on(device, x)])
     sums = torch.zeros(len(x), dtype=torch.int64, device=device)
-    tops = torch.full((len(x),), -math.inf, dtype=torch.float32, device=device)
+    maxima = torch.full((len(x),), -math.inf, dtype=torch.float32, device=device)
     for columns, part in zip(
         torch.split(x, n_columns, 1), torch.split(table, n_columns), strict=True
     ):
         part = part.to(device)
         for start, piece in _on(device, columns):
             rows = slice(start, start + len(piece))
-            ranks.add_ranks(piece, part, sums[rows], tops[rows])
-    return ranks.means_of(sums, tops, table.numel())
+            ranks.add_ranks(piece, part, sums[rows], maxima[rows])
+    return ranks.means_of(sums, maxima, table.numel())
 
 
 def _on(device: torch.device, x: Tensor) -> Iterable[tuple[int, Tensor]]:

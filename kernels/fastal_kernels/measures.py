@@ -27,6 +27,6 @@ def asked_for(measures: Sequence[str]) -> tuple[str, ...]:
 
 
 def probs_tolerance(dtype: torch.dtype, n_classes: int) -> float:
-    """How far from 1 a row of probabilities may sum: what rounding to the dtype can do, or 1e-3."""
+    """The largest deviation of a row's sum from 1: that of rounding to the dtype, at least 1e-3."""
     info = torch.finfo(dtype)
     return max(1e-3, info.eps) + n_classes * info.smallest_normal * info.eps / 2

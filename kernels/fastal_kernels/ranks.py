@@ -32,25 +32,25 @@ def mean_ranks(x: Tensor, table: Tensor) -> Tensor:
         finite value.
     """
     means = torch.empty(len(x), dtype=torch.float32, device=x.device)
-    _launch(x, table, {"p_means": means, "p_sums": None, "p_tops": None})
+    _launch(x, table, {"p_means": means, "p_sums": None, "p_maxima": None})
     return means
 
 
-def add_ranks(x: Tensor, table: Tensor, sums: Tensor, tops: Tensor) -> None:
+def add_ranks(x: Tensor, table: Tensor, sums: Tensor, maxima: Tensor) -> None:
     """Adds the ranks of some of the columns to sums, for a table that is read in parts.
 
     Args:
         x, table: these columns, as for `mean_ranks`.
         sums: [N] int64 ranks in units of 2^-24 of a place. The caller sets them to 0 first.
-        tops: [N] float32 maxima. The caller sets them to -inf first. Infinite for invalid rows.
+        maxima: [N] float32 maxima. The caller sets them to -inf first. Infinite for invalid rows.
     """
-    _launch(x, table, {"p_means": None, "p_sums": sums, "p_tops": tops})
+    _launch(x, table, {"p_means": None, "p_sums": sums, "p_maxima": maxima})
 
 
-def means_of(sums: Tensor, tops: Tensor, n_values: int) -> Tensor:
+def means_of(sums: Tensor, maxima: Tensor, n_values: int) -> Tensor:
     """The result of `mean_ranks`, after `add_ranks` has read all n_values of the tables."""
     means: Tensor = sums.double() / (n_values << PLACE_BITS.value)
-    return means.masked_fill_(tops.isinf(), torch.nan).float()
+    return means.masked_fill_(maxima.isinf(), torch.nan).float()
 
 
 def _launch(x: Tensor, table: Tensor, out: dict[str, Any]) -> None:
@@ -111,8 +111,8 @@ def places(x, p_columns, V, STEPS: tl.constexpr):
 def ranks_kernel(
     p_x,  # [N, D]
     p_table,  # [D, V], contiguous
-    p_means,  # [N]; or None, and the results are added to sums and tops [N] of earlier columns
-    p_sums, p_tops,
+    p_means,  # [N]; or None, and the results are added to sums and maxima [N] of earlier columns
+    p_sums, p_maxima,
     N: tl.int64, V: tl.int32,
     D: tl.constexpr, PITCH: tl.constexpr, STRIDE_D: tl.constexpr, STEPS: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -141,6 +141,6 @@ def ranks_kernel(
         tl.store(p_means + o_n, tl.where(is_valid, mean, float("nan")), mask=m_n)
     else:
         row_total += tl.load(p_sums + o_n, mask=m_n)
-        row_top = tl.maximum(row_top, tl.load(p_tops + o_n, mask=m_n))
+        row_top = tl.maximum(row_top, tl.load(p_maxima + o_n, mask=m_n))
         tl.store(p_sums + o_n, row_total, mask=m_n)
-        tl.store(p_tops + o_n, row_top, mask=m_n)
+        tl.store(p_maxima + o_n, row_top, mask=m_n)

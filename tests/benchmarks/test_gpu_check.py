@@ -109,7 +109,7 @@ def test_wrong_core_sets_and_duplicates_are_reported(monkeypatch):
 
 
 def test_launches_and_waits_that_are_too_many_are_reported(monkeypatch):
-    monkeypatch.setattr(counts, "MORE", -3)
+    monkeypatch.setattr(counts, "ALLOWED_EXTRA", -3)
     random, ascending = counts.check_counts("cpu", *INTERPRETED.counted)
     assert random["launches"] >= 4 and random["waits"] >= 4
     assert random["failures"] == ["random rows: AssertionError: 5 launches"]
