@@ -1,7 +1,7 @@
 """Chooses the backend that computes an op, and has it do so; alone imports `fastal_kernels`."""
 
+from fastal.base.choices import BACKENDS
 from fastal.ops.choice import (
-    BACKENDS,
     backend_reasons,
     choose,
     device_for,
