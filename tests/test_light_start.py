@@ -4,8 +4,10 @@ import ast
 import inspect
 import os
 import pickle
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from unittest import mock
 
@@ -62,7 +64,7 @@ def test_importing_fastal_imports_nothing_else(code):
         (["--help"], 0),
         (["--version"], 0),
         (["--halp"], 2),
-        (["selekt", "pool.npy"], 2),
+        (["choose", "pool.npy"], 2),
         ([], 2),
         (["select", "--help"], 0),
         (["core-set", "-h"], 0),
@@ -130,8 +132,8 @@ def test_an_unknown_name_is_an_attribute_error_with_a_hint():
     with pytest.raises(AttributeError, match="module 'fastal' has no attribute 'scores'") as caught:
         fastal.scores  # noqa: B018
     assert (caught.value.name, caught.value.obj) == ("scores", fastal)
-    with pytest.raises(ImportError, match="cannot import name 'slect' from 'fastal'"):
-        exec("from fastal import slect")
+    with pytest.raises(ImportError, match="cannot import name 'chosen' from 'fastal'"):
+        exec("from fastal import chosen")
     done = run_python("import fastal\nfastal.diversity.k_centre", check=False)
     assert "module 'fastal.diversity' has no attribute 'k_centre'" in done.stderr
     assert "torch" not in done.stderr
@@ -260,3 +262,57 @@ def test_click_is_all_that_the_command_line_imports_at_once():
     (packages,) = run_python(code)
     assert set(packages.split()) <= {"click", "colorama", "fastal", "typing_extensions"}
     assert click.__name__ in packages
+
+
+def install(folder, wheel):
+    """A function that runs Python where the wheel alone is installed, with the standard library."""
+    site = folder / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+
+    def python(code, cwd, *paths):
+        begin = f"import site; site.addsitedir({str(site)!r})\n"
+        environment = {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+        command = [sys.executable, "-S", "-W", "error", "-c", begin + code]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    return python
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A clone in a folder named fastal."""
+    clone = tmp_path_factory.mktemp("parent") / "fastal"
+    clone.mkdir()
+    for name in ("fastal", "kernels"):
+        not_built = shutil.ignore_patterns("*.so", "__pycache__")
+        shutil.copytree(ROOT / name, clone / name, ignore=not_built)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, clone)
+    return clone
+
+
+@pytest.mark.parametrize("kind", ["editable", "wheel"])
+def test_python_beside_a_clone_named_fastal_finds_fastal(tmp_path, clone, kind):
+    build = f"from setuptools import build_meta\nbuild_meta.build_{kind}({str(tmp_path)!r})"
+    environment = {**os.environ, "CC": "false"}
+    subprocess.run(
+        [sys.executable, "-c", build], check=True, capture_output=True, env=environment, cwd=clone
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    python = install(tmp_path, wheel)
+    place = clone if kind == "editable" else tmp_path / "site"
+    print_places = "import fastal, fastal_kernels\n"
+    print_places += "print(fastal.__file__, fastal_kernels.__path__[0])\nprint(dir(fastal)[0])"
+    for cwd in (clone.parent, tmp_path, clone, clone / "fastal"):
+        kernels = place / "kernels" if kind == "editable" else place
+        found = python(print_places, cwd)
+        first = clone if cwd == clone else place  # as for any package: first the current folder
+        assert found == [
+            f"{first / 'fastal' / '__init__.py'} {kernels / 'fastal_kernels'}", "InvalidRows"
+        ]  # fmt: skip
+    # Other names of the clone are no packages, and another checkout comes before.
+    no_leak = "from importlib.util import find_spec\nprint(*map(find_spec, ['kernels', 'setup']))"
+    assert python(no_leak, tmp_path) == ["None None"]
+    assert python("import fastal; print(fastal.__file__)", tmp_path, ROOT) == [fastal.__file__]
