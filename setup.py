@@ -11,14 +11,14 @@ SOURCES = Path("kernels/fastal_kernels/native")
 # One wheel serves every Python from this version on, but for those without an interpreter lock.
 LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
-ROOTS = {"fastal": Path.cwd(), "fastal_kernels": Path.cwd() / "kernels"}
+ROOTS = {"fastal": str(Path.cwd()), "fastal_kernels": str(Path("kernels").absolute())}
 # An editable install finds the packages as if these folders were the last of sys.path, for these
 # names alone. The finder of setuptools comes after sys.path, where Python takes a folder named
 # fastal, such as the clone seen from beside it, for a namespace package with nothing in it.
 FINDER = f"""import sys
 from importlib.machinery import PathFinder
 
-ROOTS = { ({name: str(root) for name, root in ROOTS.items()})!r}
+ROOTS = {ROOTS!r}
 
 
 class CloneFinder:
@@ -41,13 +41,13 @@ class InClone:
         pass
 
     def __call__(self, wheel, files, mapping):  # noqa: ARG002
-        """Writes it."""
+        """Writes the finder, and the line that runs it when Python starts."""
         wheel.writestr("__editable___fastal_finder.py", FINDER)
         wheel.writestr("__editable__.fastal.pth", "import __editable___fastal_finder\n")
 
 
 class EditableWheel(editable_wheel):
-    """`pip install --editable`."""
+    """Builds the wheel of `pip install --editable`."""
 
     def _select_strategy(self, *_):
         return InClone()

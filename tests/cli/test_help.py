@@ -71,7 +71,7 @@ def test_commands_stand_in_the_order_of_use():
 
 def test_a_mistyped_option_or_command_is_named():
     for arguments, words in (
-        (["choose"], "No such command 'selekt'"),
+        (["choose"], "No such command 'choose'"),
         (["select", "pool.npy", "--onbadfile", "skip"], "No such option"),
     ):
         done = CliRunner().invoke(main, arguments)
