@@ -4,8 +4,8 @@
 `fastal_kernels`.
 """
 
+from fastal.base.choices import BACKENDS
 from fastal.ops.choice import (
-    BACKENDS,
     backend_reasons,
     choose,
     device_for,

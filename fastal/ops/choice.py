@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from fastal.base.arrays import as_tensor
-
-BACKENDS = ("auto", "triton", "native", "torch")
+from fastal.base.choices import BACKENDS
 
 
 def choose(backend: str, x: Tensor, offers: Sequence[str] = BACKENDS[1:]) -> str:

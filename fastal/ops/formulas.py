@@ -19,6 +19,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from fastal.base.choices import KINDS as KINDS
+from fastal.base.choices import UNCERTAINTY_SCORES as UNCERTAINTY_SCORES
+
 
 class Statistics(NamedTuple):
     """Softmax statistics of N rows, each [N]. `moment` is None if no score needs it."""
@@ -76,5 +79,3 @@ FORMULAS: dict[str, Callable[[Statistics], Tensor]] = {
     "ratio": ratio,
     "entropy": entropy,
 }
-UNCERTAINTY_SCORES = Scores._fields
-KINDS = ("logits", "probs", "log_probs")

@@ -102,7 +102,7 @@ def test_a_signal_saves_the_state(job, name, number, status):
     run = job.start(code=never + PAUSED.format(20)).wait_stopped()
     run.kill(number)
     run.kill(signal.SIGCONT)
-    assert run.wait() == (status, "", f"interrupted by signal {number:d}; --resume goes on\n")
+    assert run.wait() == (status, "", f"interrupted by signal {number:d}; continue with --resume\n")
     assert 0 < job.row < N
     assert not job.out.exists()
     job.check(job.run("--resume"), want)
