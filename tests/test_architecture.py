@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up: a module imports only from lines above its own. `package` means its modules
 # too, which may import one another.
 LAYERS = [
-    ["fastal_kernels", "fastal.base", "fastal.version"],
+    ["fastal_kernels", "fastal.version"],
+    ["fastal.base"],
     ["fastal.ops"],
     ["fastal.scoring", "fastal.sources"],
     ["fastal.selection"],
@@ -86,7 +87,7 @@ def test_the_kernels_know_torch_and_triton_only():
         if name.startswith("fastal_kernels"):
             assert foreign <= {"torch", "triton", "fastal_kernels"}, name
         elif "fastal_kernels" in foreign:
-            assert name.startswith("fastal.ops."), f"{name} imports fastal_kernels"
+            assert name.startswith("fastal.ops.") or name == "fastal.base.guard", name
 
 
 def test_importing_fastal_is_light():
