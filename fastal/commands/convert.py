@@ -39,12 +39,12 @@ def convert_pool(
         shards = published(out, run) if run is not None and options.resume else None
         if shards is None:
             target.check()
-            writer.begin(command_run.checkpoint, run, target.check, go_on=command_run.goes_on())
+            writer.begin(command_run.checkpoint, run, target.check, go_on=command_run.continues())
             try:
                 with naming(out):  # a full disk
                     shards = command_run.run()
             except BaseException:
-                writer.abandon(keep=command_run.keeps())
+                writer.abandon(keep=command_run.keeps_output())
                 raise
         command_run.finish(rows=shards.rows, shards=shards.shards)
     return shards
