@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 import fastal
 from fastal.base.reducer import Reducer, Result
 from fastal.base.text import as_json
-from fastal.output.atomic import partial, written_in_parts, written_whole
+from fastal.output.atomic import written_whole
+from fastal.output.resumable import partial_path, written_in_parts
 from fastal.output.target import Target
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.drive import run
@@ -83,7 +84,7 @@ class CommandRun:
         self._meter = Meter(source.n_rows)
         self.checkpoint: Checkpoint | None = None
         if how.checkpoint is not None:
-            target.spare(how.checkpoint, "checkpoint")
+            target.check_not_read(how.checkpoint, "checkpoint")
             of = {"command": command, **arguments}
             if command in _WRITE_ALONG:
                 of["out"] = os.path.realpath(target.out or "")
@@ -109,9 +110,9 @@ class CommandRun:
             with target.written() as file:
                 yield file
         else:
-            go_on = self.goes_on()
+            resume = self.goes_on()
             with written_in_parts(
-                target.out, checkpoint, target.confirm, go_on=go_on, keeps=self.keeps
+                target.out, checkpoint, target.recheck, resume=resume, keep_on_error=self.keeps
             ) as file:
                 yield file
 
@@ -120,8 +121,8 @@ class CommandRun:
         out, checkpoint = self._target.out, self.checkpoint
         if out is None or checkpoint is None or not checkpoint.row:
             return False
-        if not os.path.lexists(partial(out)):
-            _log.warning("%s is gone: starting over", partial(out))
+        if not os.path.lexists(partial_path(out)):
+            _log.warning("%s is gone: starting over", partial_path(out))
             checkpoint.forget()
             return False
         return True
@@ -141,10 +142,10 @@ class CommandRun:
             writes_to_terminal: the output is read there.
         """
         how, meter = self._how, self._meter
-        meter.bar = lambda: getattr(reducer, "bar", None)
+        meter.kth_score = lambda: getattr(reducer, "bar", None)
         meter.n_passes = passes
         if self.checkpoint is not None:
-            meter.go_on(self.checkpoint.row, self.checkpoint.passes)
+            meter.resume_at(self.checkpoint.row, self.checkpoint.passes)
         if meter.first_row:
             of_pass = f" of pass {meter.passes + 1}" if passes > 1 else ""
             line = f"resumed at row {meter.first_row:,}{of_pass}"

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fastal.commands.command import CommandRun, RunOptions
-from fastal.output.atomic import naming
+from fastal.output.atomic import naming_path_in_errors
 from fastal.output.picks_files import PICKS_SUFFIXES, read_picks, write_picks
 from fastal.output.shards import Shards, ShardWriter, published
 from fastal.output.target import FolderTarget, Target, is_among
@@ -42,9 +42,9 @@ def convert_pool(
         shards = published(out, run) if run is not None and how.resume else None
         if shards is None:
             target.check()
-            writer.begin(job.checkpoint, run, target.check, go_on=job.goes_on())
+            writer.begin(job.checkpoint, run, target.check, resume=job.goes_on())
             try:
-                with naming(out):  # a full disk
+                with naming_path_in_errors(out):  # a full disk
                     shards = job.run(writer)
             except BaseException:
                 writer.abandon(keep=job.keeps())

@@ -169,7 +169,7 @@ def test_what_stands_where_a_run_writes_is_left_alone(tmp_path, pool, command, h
     before = contents(tmp_path)
     saved = ("--checkpoint", tmp_path / "saved")
     for more in (saved, (*saved, "--resume")):
-        refused(run(command, pool, "--out", out, *more), f"{place}: is there already")
+        refused(run(command, pool, "--out", out, *more), f"{place}: exists already")
     shutil.rmtree(tmp_path / "saved")
     assert contents(tmp_path) == before
     assert run(command, pool, "--out", out).exit_code == 0  # another name, which cannot be told
@@ -225,11 +225,13 @@ def test_what_killed_runs_left_is_cleared_away(tmp_path):
     token = path.name.split("-")[1]
     kept = {
         path.name.replace(token, "0" * 16), ".fastal-precious", f"{path.name}.txt",
-        outputs._marked(tmp_path / "other.csv", token),
+        outputs._temporary_name(tmp_path / "other.csv", token),
     }  # fmt: skip
     for name in kept:
         (tmp_path / name).write_text("precious")
-    (link := tmp_path / outputs._marked(out, "1" * 16)).symlink_to(tmp_path / ".fastal-precious")
+    (link := tmp_path / outputs._temporary_name(out, "1" * 16)).symlink_to(
+        tmp_path / ".fastal-precious"
+    )
 
     def left():
         with outputs.written_whole(out) as file:
@@ -259,7 +261,7 @@ def test_a_record_that_is_none_is_not_replaced(tmp_path, pool):
     [
         (["select", "pool.npy", "--k", 5, "--out", "o.csv"], "mkdir run.json", "not a regular"),
         (["score", "pool.npy", "--out", "o.csv"], "mkdir run.json", "not a regular file"),
-        (["convert", "pool.npy", "--out", "o"], "link o", "is a link to nothing"),
+        (["convert", "pool.npy", "--out", "o"], "link o", "is a broken link"),
         (["convert", "pool.npy", "--out", "o/p"], "", "no such folder"),
         (["cluster", "pool.npy", "--clusters", 3, "--save", "o.npz"], "mkdir o.npz", "not a regul"),
         (["cluster", "pool.npy", "--clusters", 3, "--save", "pool.npz"], "link-pool pool.npz",

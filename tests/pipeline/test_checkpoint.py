@@ -57,14 +57,14 @@ def test_damaged_checkpoints_are_refused(job):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--k", 501], "--k 500 there, 501 here"),
-        (["--by", "margin"], "--by 'entropy' there, 'margin' here"),
-        (["--kind", "log_probs"], "--kind 'logits' there, 'log_probs' here"),
-        (["--on-invalid", "skip"], "--on-invalid 'raise' there, 'skip' here"),
-        (["--noise", "power"], "--noise None there, 'power' here"),
-        (["--per-group", 9, "--group-by-prediction"], "--per-group None there, 9 here"),
-        (["--backend", "torch"], "--backend 'auto' there, 'torch' here"),
-        (["--column", "x"], r"columns \[\[\], .* there, \[\['x'\]"),
+        (["--k", 501], "--k is 500 there, 501 in this run"),
+        (["--by", "margin"], "--by is 'entropy' there, 'margin' in this run"),
+        (["--kind", "log_probs"], "--kind is 'logits' there, 'log_probs' in this run"),
+        (["--on-invalid", "skip"], "--on-invalid is 'raise' there, 'skip' in this run"),
+        (["--noise", "power"], "--noise is None there, 'power' in this run"),
+        (["--per-group", 9, "--group-by-prediction"], "--per-group is None there, 9 in this run"),
+        (["--backend", "torch"], "--backend is 'auto' there, 'torch' in this run"),
+        (["--column", "x"], r"columns are \[\[\], .* there, \[\['x'\]"),
         (["--id-column", "x"], r"columns .*None, .* there, .*'x'"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -84,19 +84,28 @@ def test_a_checkpoint_with_other_arguments_is_refused(job, tmp_path, more, words
 def test_a_checkpoint_of_another_command_seed_or_out_is_refused(job, tmp_path):
     noisy = job("noise")
     before = noisy.killed_after(20)
-    refused(noisy, before, "--resume", "--seed", 4, words="--seed 3 there, 4 here")
-    refused(noisy, before, "--resume", "--beta", 2, words="--beta 1.0 there, 2.0 here")
+    refused(noisy, before, "--resume", "--seed", 4, words="--seed is 3 there, 4 in this run")
+    refused(noisy, before, "--resume", "--beta", 2, words="--beta is 1.0 there, 2.0 in this run")
     command = ["score", noisy.command[1]]
     refused(
-        noisy, before, "--resume", words="command 'select' there, 'score' here", command=command
+        noisy,
+        before,
+        "--resume",
+        words="command is 'select' there, 'score' in this run",
+        command=command,
     )
     code = "fastal.pipeline.checkpoint.__version__ = '0'"
-    assert "fastal '0.1.0' there, '0' here" in noisy.run("--resume", code=code).stderr
+    assert "fastal is '0.1.0' there, '0' in this run" in noisy.run("--resume", code=code).stderr
     noisy.checkpoint.unlink()
     scores = job("scores")
     before = scores.killed_after(20)
     scores.out = tmp_path / "elsewhere.npy"
-    refused(scores, before, "--resume", words="--out '.*out.npy' there, '.*elsewhere.npy' here")
+    refused(
+        scores,
+        before,
+        "--resume",
+        words="--out is '.*out.npy' there, '.*elsewhere.npy' in this run",
+    )
 
 
 def renamed(folder):
@@ -113,10 +122,10 @@ def other_time(folder):
     [
         (lambda folder: np.save(folder / "1.npy", logits_of(1, 7000)), "1.npy has .* there, has"),
         (lambda folder: np.save(folder / "1.npy", logits_of(1, 6999)), "1.npy has .* there, has"),
-        (lambda folder: np.save(folder / "7.npy", logits_of(1, 5)), "7.npy is not there, has"),
-        (lambda folder: (folder / "3.npy").unlink(), "3.npy has .* there, is not here"),
+        (lambda folder: np.save(folder / "7.npy", logits_of(1, 5)), "7.npy is missing there, has"),
+        (lambda folder: (folder / "3.npy").unlink(), "3.npy has .* there, is missing in this run"),
         (other_time, r"1.npy has 448,128 bytes and the time (\S+) there, .* the time (?!\1)"),
-        (renamed, "1.npy has .* there, is not here"),
+        (renamed, "1.npy has .* there, is missing in this run"),
     ],
     ids=["content", "size", "more", "less", "time", "order"],
 )
@@ -165,7 +174,13 @@ def test_paths_from_another_folder(job, pools):
     assert (done.status, "npy" in done.stderr) == (2, True)
     (job.folder / "npy").mkdir()
     np.save(job.folder / "npy" / "0.npy", logits_of())
-    refused(job, before, "--resume", cwd=job.folder, words="0.npy is not there, has|is not here")
+    refused(
+        job,
+        before,
+        "--resume",
+        cwd=job.folder,
+        words="0.npy is missing there, has|is missing in this run",
+    )
     shutil.rmtree(job.folder / "npy")
     job.command[1] = "../npy/"
     job.check(job.run("--resume", cwd=pools / "parquet"), want)
@@ -290,7 +305,7 @@ def test_the_scores_so_far_are_others(job, name):
     flipped[len(scores) // 2] ^= 1
     for other in (b"", scores[: len(scores) // 2], bytes(len(scores)), bytes(flipped)):
         partial.write_bytes(other)
-        refused(job, before, "--resume", words="not the scores that the checkpoint goes on from")
+        refused(job, before, "--resume", words="not the scores that the checkpoint was saved with")
     partial.write_bytes(scores + b"more")
     job.check(job.run("--resume"), want)
 

@@ -143,7 +143,7 @@ def test_without_a_checkpoint_a_signal_leaves_nothing_behind(server, job, name, 
     for module, function, at in (
         ("fastal.pipeline.drive", "_feed", 20),
         ("fastal.cli.options", "open_pool", 1),
-        ("fastal.output.target", "checked", 1),
+        ("fastal.output.target", "writable_path", 1),
     ):
         for more in (["--out", job.out], []):
             if not more and job.command[0] == "score" and at > 1:
@@ -191,7 +191,7 @@ def test_a_second_signal_ends_it_at_once(job):
     [
         ("commands.uncertainty", "write_picks"),
         ("commands.command", "run"),
-        ("output.atomic", "_put"),
+        ("output.atomic", "publish"),
     ],
 )
 @pytest.mark.parametrize(("number", "status"), SIGNALS)
@@ -199,7 +199,7 @@ def test_a_signal_amid_the_last_write_lets_it_end(job, module, name, number, sta
     job = job("select")
     want, _ = job.undisturbed()
     when = "after" if name == "run" else "before"
-    at = 53 if name == "_put" else 1  # after those of the checkpoints
+    at = 53 if name == "publish" else 1  # after those of the checkpoints
     run = job.start(
         code=f"import fastal.{module}\npause(fastal.{module}, '{name}', {at}, '{when}')"
     )

@@ -271,7 +271,7 @@ faulthandler.enable()
 path, column, n_bytes = sys.argv[1], sys.argv[2], os.path.getsize(sys.argv[1] + ".whole")
 whole = path + ".whole"
 options = dict(column=column or None, id_column="id", group_column="g")
-read, stored = arrow_ipc._PartlyMapped.read, arrow_ipc.Layout.matrix_of
+read, matrix_of = arrow_ipc._PartlyMapped.read, arrow_ipc.matrix_of
 left = 0
 def cutting(of):
     def cut(*given):
@@ -283,7 +283,7 @@ def cutting(of):
         return found
     return cut
 arrow_ipc._PartlyMapped.read = arrow_ipc._PartlyMapped.read_buffer = cutting(read)
-arrow_ipc.Layout.matrix_of = cutting(stored)
+arrow_ipc.matrix_of = cutting(matrix_of)
 done = 0
 for to in (0, 4096, n_bytes // 2, n_bytes - 4096):
     for at in range(1, 400, 5):
@@ -334,7 +334,7 @@ def test_more_batches_than_there_are(tmp_path):
     at = content.index(b"\xff\xff\xff\xff", 16)  # where the first batch begins
     content[at + 4 : at + 8] = bytes(4)  # which ends a stream
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.arrow: .*0 record batches, where it says 4"):
+    with pytest.raises(ValueError, match=r"a\.arrow: .*0 record batches, where its footer says 4"):
         open_pool(path)
 
 

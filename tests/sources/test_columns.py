@@ -80,7 +80,9 @@ def test_other_names_are_refused_or_skipped(tmp_path, suffix, names, words):
     write(tmp_path / "a.parquet", X)
     other = write(tmp_path / f"b{suffix}", np.resize(X, (N, len(names))), names)
     write(tmp_path / "c.arrow", X)
-    with pytest.raises(ValueError, match=rf"b\{suffix}: other columns .*a\.parquet: {words}$"):
+    with pytest.raises(
+        ValueError, match=rf"b\{suffix}: its columns differ from .*a\.parquet: it {words}$"
+    ):
         open_pool(tmp_path, column="logit_*")
     source = open_pool(tmp_path, column="logit_*", on_bad_file="skip")
     assert [skipped.file for skipped in source.skipped] == [str(other)]

@@ -85,7 +85,7 @@ def test_a_manifest_says_what_its_folder_holds(tmp_path):
         (tmp_path / name / "manifest.json").write_text('{"files": ["x.npy"]}')
     assert held(tmp_path) == list(range(6))
     shard(tmp_path / "c/y.npy", 6)
-    words = r"it holds .*c/y\.npy, and a pool of its own, .*a/manifest\.json: name what is meant"
+    words = r"it holds .*c/y\.npy, and a pool of its own, .*a/manifest\.json: name one of them"
     with pytest.raises(ValueError, match=words):
         held(tmp_path)
 
@@ -115,7 +115,7 @@ def test_names_beside_the_data_are_no_shards_and_that_is_said(tmp_path, said):
     for name in ("data-0.arrow", "sub/data-1.arrow", "cache-1f.npy"):
         (tmp_path / name).unlink()
     with pytest.raises(
-        FileNotFoundError, match=r"or below it; .*\.hidden\.arrow is no shard by its name"
+        FileNotFoundError, match=r"or below it; .*\.hidden\.arrow is ignored because of its name"
     ):
         held(tmp_path)
 
@@ -132,7 +132,7 @@ def test_wildcards_pass_over_names_beside_the_data(tmp_path, said):
     for pattern in ("_*.arrow", ".h*.arrow", "cache*.arrow"):
         assert held(tmp_path / pattern) == [90, 91, 92]
     (tmp_path / "data-0.arrow").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no file matches; .*_tmp\.arrow is no shard"):
+    with pytest.raises(FileNotFoundError, match=r"no file matches; .*_tmp\.arrow is ignored"):
         held(tmp_path / "*.arrow")
 
 

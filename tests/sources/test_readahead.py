@@ -44,7 +44,7 @@ def reads(monkeypatch):
 
 def fetch(path, *parts):
     array = np.load(path, mmap_mode="r")
-    with ReadAhead.of(array) as fetch:
+    with ReadAhead.for_array(array) as fetch:
         for part in parts:
             fetch(part)
 
@@ -81,7 +81,7 @@ def test_a_file_system_that_cannot_tell(file, reads, monkeypatch):
 
 def test_a_file_that_became_shorter(file):
     array = np.load(file, mmap_mode="r")
-    with ReadAhead.of(array) as fetch:
+    with ReadAhead.for_array(array) as fetch:
         os.truncate(file, 1000)
         with pytest.raises(ValueError, match="cut short"):
             fetch(slice(2_000_000, 3_000_000))
