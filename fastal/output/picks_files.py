@@ -42,13 +42,11 @@ def write_picks(file: BinaryIO, picks: Picks, suffix: str, **extra_columns: NDAr
         ModuleNotFoundError: the format is Parquet, and pyarrow is not installed.
 
     Example:
-        >>> import io, fastal
-        >>> picks = fastal.select(np.array([[2.0, 0.0], [0.5, 0.4], [0.0, 3.0]]), k=2)
+        >>> import io
+        >>> picks = Picks(np.array([7, 0]), np.array([0.95, 0.25], np.float32))
         >>> write_picks(file := io.BytesIO(), picks, ".csv")
-        >>> print(file.getvalue().decode().rstrip())
-        rank,row,score
-        1,1,0.950042
-        2,0,0.23840584
+        >>> file.getvalue().decode().split()
+        ['rank,row,score', '1,7,0.95', '2,0,0.25']
     """
     _WRITERS[suffix](file, _columns(picks) | extra_columns)
 
@@ -76,14 +74,14 @@ def read_picks(path: Path) -> tuple[Picks, dict[str, NDArray[Any]]]:
         OSError: it cannot be read.
 
     Example:
-        >>> import tempfile, fastal
-        >>> picks = fastal.select(np.array([[2.0, 0.0], [0.5, 0.4], [0.0, 3.0]]), k=2)
+        >>> import tempfile
+        >>> picks = Picks(np.array([7, 0]), np.array([0.95, 0.25], np.float32))
         >>> path = Path(tempfile.mkdtemp()) / "picks.jsonl"
         >>> with path.open("wb") as file:
         ...     write_picks(file, picks, path.suffix)
         >>> found, extra_columns = read_picks(path)
         >>> found.rows, extra_columns
-        (array([1, 0]), {})
+        (array([7, 0]), {})
     """
     try:
         records = _READERS[path.suffix](path)

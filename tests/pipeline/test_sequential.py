@@ -1,4 +1,4 @@
-"""Reducers one after the other: passes, states amid each of them, and merging."""
+"""Reducers one after the other: their passes, their states, and merging."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from fastal.pipeline.sequential import Sequential
 
 
 class Sum:
-    """Adds numbers, to what it begins with, in so many passes."""
+    """Adds numbers to an initial value, in the given number of passes."""
 
     def __init__(self, begin=0, passes=1):
         self.total, self.passes = begin, passes
@@ -34,7 +34,7 @@ class Sum:
 
 
 class Product(Sum):
-    """Multiplies what it begins with by each number; knows no passes."""
+    """Multiplies an initial value by each number. It has no `next_pass`."""
 
     next_pass = None
     backend_used, bar = "torch", 7.0
@@ -66,13 +66,13 @@ def test_each_stage_begins_with_the_result_of_the_last():
     assert end(Sequential(Sum())) == 6
 
 
-def test_a_stage_that_knows_no_passes(monkeypatch):
+def test_stages_without_next_pass_have_one_pass(monkeypatch):
     monkeypatch.delattr(Product, "next_pass")
     monkeypatch.delattr(Sum, "next_pass")
     assert end(stages()) == (6 + 6) * 6
 
 
-def test_states_of_every_chunk_are_gone_on_from():
+def test_the_state_after_every_chunk_can_be_resumed():
     want = end(stages())
     for n_before in range(8):
         first = stages()
@@ -90,7 +90,7 @@ def test_states_of_every_chunk_are_gone_on_from():
         assert (more, second.result()) == (False, want)
 
 
-def test_merging_is_of_one_stage():
+def test_only_equal_stages_can_be_merged():
     one, other = stages(), stages()
     one.update((1, 2))
     other.update((3,))
@@ -113,7 +113,7 @@ def test_states_of_other_stages_are_refused():
         stages().load_state_dict({})
 
 
-def test_what_the_stage_under_way_says():
+def test_attributes_are_those_of_the_current_stage():
     whole = stages()
     assert (whole.backend_used, whole.bar) == (None, None)
     end(whole)
