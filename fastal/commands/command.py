@@ -13,7 +13,8 @@ from typing import Any, BinaryIO, Generic
 import fastal
 from fastal.base.reducer import Reducer, Result
 from fastal.base.text import as_json
-from fastal.output.atomic import partial, written_in_parts, written_whole
+from fastal.output.atomic import written_whole
+from fastal.output.resumable import partial_path, written_in_parts
 from fastal.output.target import Target
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.drive import run
@@ -76,7 +77,7 @@ class CommandRun(Generic[Result]):
         self._meter = Meter(source.n_rows)
         self.checkpoint: Checkpoint | None = None
         if options.checkpoint is not None:
-            target.spare(Path(options.checkpoint), "checkpoint")
+            target.check_not_read(Path(options.checkpoint), "checkpoint")
             of = {"command": command, **reducer.arguments()}
             if command in _WRITE_ALONG:
                 of["out"] = os.path.realpath(target.out or "")
@@ -102,9 +103,13 @@ class CommandRun(Generic[Result]):
             with target.written() as file:
                 yield file
         else:
-            go_on = self.continues()
+            resume = self.continues()
             with written_in_parts(
-                target.out, checkpoint, target.confirm, go_on=go_on, keeps=self.keeps_output
+                target.out,
+                checkpoint,
+                target.recheck,
+                resume=resume,
+                keep_on_error=self.keeps_output,
             ) as file:
                 yield file
 
@@ -113,8 +118,8 @@ class CommandRun(Generic[Result]):
         out, checkpoint = self._target.out, self.checkpoint
         if out is None or checkpoint is None or not checkpoint.row:
             return False
-        if not os.path.lexists(partial(out)):
-            _log.warning("%s is gone: starting over", partial(out))
+        if not os.path.lexists(partial_path(out)):
+            _log.warning("%s is gone: starting over", partial_path(out))
             checkpoint.forget()
             return False
         return True
@@ -130,10 +135,10 @@ class CommandRun(Generic[Result]):
             writes_to_terminal: whether the output goes to the terminal; then there is no bar.
         """
         reducer, options, meter = self._reducer, self._options, self._meter
-        meter.bar = lambda: reducer.threshold
+        meter.kth_score = lambda: reducer.threshold
         meter.n_passes = reducer.max_passes
         if self.checkpoint is not None:
-            meter.go_on(self.checkpoint.row, self.checkpoint.passes)
+            meter.resume_at(self.checkpoint.row, self.checkpoint.passes)
         if meter.first_row:
             of_pass = f" of pass {meter.passes + 1}" if reducer.max_passes > 1 else ""
             line = f"resumed at row {meter.first_row:,}{of_pass}"
