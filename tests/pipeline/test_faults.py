@@ -145,7 +145,7 @@ def test_without_a_checkpoint_a_signal_leaves_nothing_behind(server, job, name, 
     job = job(name)
     for module, function, at in (
         ("fastal.pipeline.drive", "_take", 20),
-        ("fastal.cli.options", "open_pool", 1),
+        ("fastal.sources", "open_pool", 1),
         ("fastal.output.target", "writable_path", 1),
     ):
         for more in (["--out", job.out], []):

@@ -203,6 +203,9 @@ class Job:
 
 def _serve():
     import fastal.cli
+    import fastal.commands.convert  # what a command imports when it is run
+    import fastal.commands.diversity
+    import fastal.commands.uncertainty
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a child that has not begun
     for line in sys.stdin:
