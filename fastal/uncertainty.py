@@ -71,7 +71,7 @@ def score(
         >>> import fastal, numpy as np
         >>> scores = fastal.score(np.array([[0.0, 0.0, 9.0], [1.0, 1.0, 0.0]]))
         >>> scores.margin.round(3)
-        array([0.   , 1.   ], dtype=float32)
+        array([0., 1.], dtype=float32)
     """
     if is_traced():
         return Scores(*compiled.score(traceable(logits, kind), kind, on_invalid, backend).unbind())
