@@ -109,7 +109,7 @@ class Reducer(ABC, Generic[Result]):
 
     @property
     def unresumable(self) -> str:
-        """Why no other process can go on from a saved state; empty if one can."""
+        """Why another process cannot resume from a saved state; empty if it can."""
         return ""
 
     @property

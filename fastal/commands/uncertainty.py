@@ -50,7 +50,7 @@ def select_to_file(
         options: how the command is run.
         scoring: how the measure is applied.
         kind: as for `fastal.select`.
-        per_group: at most so many rows of a group; without k, exactly so many.
+        per_group: with k, the most rows of a group; without k, exactly so many of each.
         predicted: whether groups are predicted classes.
         noise: as for `fastal.select`.
         seed: as for `fastal.select`.

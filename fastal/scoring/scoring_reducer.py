@@ -44,7 +44,7 @@ class ScoringReducer(Reducer[Result]):
 
     @property
     def unresumable(self) -> str:
-        """Why no other process can go on from a saved state; empty if one can."""
+        """Why another process cannot resume from a saved state; empty if it can."""
         return self._scorer.measure.unresumable
 
     def identity(self) -> dict[str, Any]:
