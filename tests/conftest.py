@@ -14,27 +14,19 @@ import numpy as np
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal_kernels import native
 from tests.support.forks import CLASSES, Job, N, Server, logits_of
-from tests.support.matrices import BACKENDS
+from tests.support.matrices import BACKENDS, HAS_TRITON, ON_GPU
 
-if not torch.cuda.is_available():
-    import triton.language as tl
-    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+if HAS_TRITON and not ON_GPU:
+    from tests.support.interpreter import install
 
-    def fma(builder, x, y, z):
-        """The sum x · y + z rounded once, as on a GPU; Triton's own rounds the product first."""
-        with np.errstate(all="ignore"):
-            exact = x.data.astype(np.float64) * y.data + z.data
-            return TensorHandle(exact.astype(np.float32), z.dtype.scalar)
+    install()
 
-    def fp_ext(builder, x, dtype):
-        """The values in a wider type; Triton's own takes subnormal bfloat16 for other numbers."""
-        if x.dtype.scalar != tl.bfloat16:
-            return builder.cast_impl(x, dtype)
-        return TensorHandle((x.data.astype(np.uint32) << 16).view(np.float32), dtype.scalar)
-
-    InterpreterBuilder.create_fma = fma
-    InterpreterBuilder.create_fp_ext = fp_ext
-
+# Modules whose tests all need Triton.
+collect_ignore = [] if HAS_TRITON else [
+    "benchmarks/test_gpu_check.py", "kernels/test_cosine_kernel.py",
+    "kernels/test_kernel_report.py", "kernels/test_kernels.py", "kernels/test_nvidia.py",
+    "selection/test_fused_topk.py",
+]  # fmt: skip
 
 # Of the native backend, every variant that this machine runs.
 VARIANTS = [
@@ -60,6 +52,14 @@ def signals():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of torch's threads, for a test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ from benchmarks.gpu.report import report
 from benchmarks.gpu.runner import run
 from fastal import ops
 from fastal.ops.formulas import FORMULAS
+from tests.support.checkout import ROOT
 from tests.support.matrices import ON_GPU, layouts, regimes
 
-ROOT = Path(__file__).parents[2]
 both_backends = pytest.mark.parametrize("name", ["torch", "triton"])
 
 

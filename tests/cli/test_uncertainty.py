@@ -1,12 +1,10 @@
 """The command line: results alone on stdout, one line on stderr for what is wrong, whole files."""
 
-import csv
 import json
 import os
 import resource
 import subprocess
 import sys
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +16,8 @@ from click.testing import CliRunner
 import fastal
 from fastal.cli import main
 from fastal.ops.formulas import UNCERTAINTY_SCORES
+from tests.support.commands import TERMINAL, rows_of, run_process, run_shell
 from tests.support.matrices import AUTO_ON_CPU
-
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "TERM": "xterm"}
 
 
 @pytest.fixture
@@ -38,22 +34,6 @@ def pool(tmp_path, logits):
 
 def run(*arguments):
     return CliRunner().invoke(main, [str(a) for a in arguments])
-
-
-def run_process(*arguments, **options):
-    """As a user runs it, for what only a process of its own can show."""
-    command = [sys.executable, "-m", "fastal", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, **options)
-
-
-def run_shell(arguments):
-    """As a user types it, redirections and pipes included."""
-    command = f"{sys.executable} -m fastal {arguments}"
-    return subprocess.run(command, shell=True, capture_output=True, text=True, env=ENVIRONMENT)
-
-
-def rows_of(text):
-    return list(csv.DictReader(StringIO(text)))
 
 
 def test_select_prints_picks_and_nothing_else(pool, logits):
@@ -288,7 +268,7 @@ def on_a_terminal(*arguments, stdout=None):
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "fastal", *map(str, arguments)]
-    done = subprocess.run(command, stdout=stdout or theirs, stderr=theirs, env=ENVIRONMENT)
+    done = subprocess.run(command, stdout=stdout or theirs, stderr=theirs, env=TERMINAL)
     os.close(theirs)
     shown = os.read(ours, 1 << 16).decode()
     os.close(ours)

@@ -1,26 +1,22 @@
 """The budgets of the kernels, held by their machine code: no change may lose them unnoticed."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from fastal.ops.formulas import UNCERTAINTY_SCORES
+from tests.support.checkout import ROOT, compiling
 
-ROOT = Path(__file__).parents[2]
 LARGE = (4096, 32_000, 50_257, 131_072, 262_144)
 
 
 @pytest.fixture(scope="module")
 def kernels():
     """Every kernel of the report, by target and case; compiled in a process that can."""
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = f"{ROOT}:{ROOT / 'kernels'}"
     command = [sys.executable, "-m", "benchmarks.kernel_report", "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(command, env=compiling(), capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

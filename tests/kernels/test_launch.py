@@ -1,18 +1,17 @@
 """The launch table, and launches through Triton's JIT as far as they get without a GPU."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastal_kernels.launch import Isa, Matrix, Narrow, configuration, parts_of
+from tests.support.checkout import compiling
+from tests.support.matrices import needs_triton
 
-ROOT = Path(__file__).parents[2]
 CLASSES = st.one_of(st.integers(2, 70), st.integers(2, 5000), st.integers(2, 262_144))
 
 
@@ -66,12 +65,11 @@ def test_the_table_is_frozen():
         Isa().ptx = True
 
 
+@needs_triton
 def test_a_launch_compiles_once():
     """Not again for other rows, a last odd chunk, or misaligned ones, as far as that can be."""
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = f"{ROOT}:{ROOT / 'kernels'}"
-    script = [sys.executable, ROOT / "tests" / "launches.py"]
-    done = subprocess.run(script, env=environment, capture_output=True, text=True)
+    script = [sys.executable, "-m", "tests.support.launches"]
+    done = subprocess.run(script, env=compiling(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     compiled = json.loads(done.stdout)
     want = {f"{n} classes": 1 for n in (2, 10, 1001)}

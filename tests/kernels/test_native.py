@@ -1,13 +1,10 @@
 """The native kernels: every variant, the memory that they touch, their threads, their absence."""
 
-import ctypes
 import inspect
-import mmap
 import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,15 +14,14 @@ from hypothesis import strategies as st
 
 import fastal
 from fastal.ops import reference
-from fastal.ops.formulas import MEASURES
+from fastal.ops.formulas import UNCERTAINTY_SCORES
 from fastal_kernels import native
 from fastal_kernels.native import threads
+from tests.support.checkout import environment
 from tests.support.matrices import DTYPES, regimes
+from tests.support.memory import PAGE, Guarded
 from tests.support.oracle import assert_scores, definitions, definitions_to_any_digit
 
-ROOT = Path(__file__).parents[2]
-KERNELS = Path(native.__file__).parents[2]  # scripts/sanitize has others than the checkout's
-PAGE = mmap.PAGESIZE
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 compiled = pytest.mark.skipif(bool(native.reasons()), reason="not compiled here")
@@ -101,13 +97,13 @@ def test_bits_depend_on_the_row_alone(variant, dtype, kind):
         x = matrix(70, n_classes, dtype)
         if kind == "probs":
             x = torch.softmax(x.double(), 1).to(dtype)
-        want = as_bits(native.uncertainty(x, MEASURES, kind))
+        want = as_bits(native.uncertainty(x, UNCERTAINTY_SCORES, kind))
         apart = torch.full((70, 2 * n_classes), torch.nan, dtype=dtype)
         apart[:, ::2] = x
         for same in (x.t().contiguous().t(), torch.cat([x, x], 1)[:, n_classes:], apart[:, ::2]):
-            assert torch.equal(as_bits(native.uncertainty(same, MEASURES, kind)), want)
+            assert torch.equal(as_bits(native.uncertainty(same, UNCERTAINTY_SCORES, kind)), want)
         for rows in (slice(0, 1), slice(3, 40), slice(69, 70)):
-            part = as_bits(native.uncertainty(x[rows], MEASURES, kind))
+            part = as_bits(native.uncertainty(x[rows], UNCERTAINTY_SCORES, kind))
             assert torch.equal(part, want[:, rows]), (n_classes, rows)
 
 
@@ -115,37 +111,13 @@ def test_bits_depend_on_the_row_alone(variant, dtype, kind):
 def test_bits_do_not_depend_on_threads(variant, monkeypatch, n_classes):
     monkeypatch.setattr(native, "_LEAST_SHARE", 1)
     x = matrix(300, n_classes)
-    want = as_bits(native.uncertainty(x, MEASURES))
+    want = as_bits(native.uncertainty(x, UNCERTAINTY_SCORES))
     for n_threads in (1, 2, 3, 7):
         monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
-        assert torch.equal(as_bits(native.uncertainty(x, MEASURES)), want)
+        assert torch.equal(as_bits(native.uncertainty(x, UNCERTAINTY_SCORES)), want)
 
 
 # --- memory
-
-
-class Guarded:
-    """Memory between two pages that must not be touched."""
-
-    def __init__(self, n_pages):
-        self.size = n_pages * PAGE
-        self._map = mmap.mmap(-1, self.size + 2 * PAGE)
-        self._view = np.frombuffer(self._map, np.uint8)
-        libc = ctypes.CDLL(None, use_errno=True)
-        address = self._view.ctypes.data
-        for page in (address, address + PAGE + self.size):
-            assert libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(PAGE), 0) == 0
-
-    def at_the_start(self, x):
-        return self._place(x, PAGE)
-
-    def at_the_end(self, x):
-        return self._place(x, PAGE + self.size - x.numel() * x.element_size())
-
-    def _place(self, x, offset):
-        n_bytes = x.numel() * x.element_size()
-        flat = torch.from_numpy(self._view[offset : offset + n_bytes]).view(x.dtype)
-        return flat.view(x.shape).copy_(x)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="protects pages")
@@ -156,15 +128,15 @@ def test_nothing_beside_the_matrix_is_read(variant, dtype):
     for n_classes in CLASSES:
         for n_rows in (1, 2, 16, 21):
             x = matrix(n_rows, n_classes, dtype)
-            want = as_bits(native.uncertainty(x, MEASURES))
+            want = as_bits(native.uncertainty(x, UNCERTAINTY_SCORES))
             for place in (guarded.at_the_start, guarded.at_the_end):
-                assert torch.equal(as_bits(native.uncertainty(place(x), MEASURES)), want)
+                assert torch.equal(as_bits(native.uncertainty(place(x), UNCERTAINTY_SCORES)), want)
             # Columns apart, and every other row of a wider matrix, both up to the last byte.
             wide = guarded.at_the_end(torch.cat([x, x, x], 1)[:, : 2 * n_classes + 1])
             for part in (wide[:, 1::2], wide[:, n_classes + 1 :], wide[1::2, n_classes + 1 :]):
-                got = native.uncertainty(part, MEASURES)
+                got = native.uncertainty(part, UNCERTAINTY_SCORES)
                 assert torch.equal(
-                    as_bits(got), as_bits(native.uncertainty(part.clone(), MEASURES))
+                    as_bits(got), as_bits(native.uncertainty(part.clone(), UNCERTAINTY_SCORES))
                 )
 
 
@@ -172,8 +144,8 @@ def test_nothing_beside_the_matrix_is_read(variant, dtype):
 def test_the_guard_pages_guard():
     """The test above can fail: a byte further, the process dies of it."""
     code = f"""
-from tests.kernels.test_native import Guarded
 import ctypes
+from tests.support.memory import Guarded
 guarded = Guarded(1)
 ctypes.string_at(guarded._view.ctypes.data + {2 * PAGE} - 1, 1)
 print("alive", flush=True)
@@ -182,10 +154,6 @@ ctypes.string_at(guarded._view.ctypes.data + {2 * PAGE}, 1)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment())
     assert done.stdout == b"alive\n", done.stderr
     assert done.returncode != 0
-
-
-def environment(**others):
-    return {**os.environ, "PYTHONPATH": f"{ROOT}:{KERNELS}", **others}
 
 
 @pytest.mark.parametrize("n_rows", [1, 15, 16, 63, 64, 65])
@@ -201,7 +169,7 @@ def test_nothing_but_the_outputs_is_written(variant, monkeypatch, n_rows):
     for n_classes in (2, 10, 100, 1000):
         x = torch.zeros(n_rows, n_classes)
         before = x.clone()
-        for values in native.uncertainty(x, MEASURES):
+        for values in native.uncertainty(x, UNCERTAINTY_SCORES):
             torch.testing.assert_close(values, torch.ones(n_rows), rtol=1e-6, atol=0)
         scores, rows, n_invalid = native.scores_above_threshold(x, "margin", "logits", 10, None)
         assert sorted(rows.tolist()) == list(range(10, 10 + n_rows))
@@ -232,7 +200,7 @@ def test_no_nan_is_lost(variant, dtype):
             x = torch.full((len(columns), n_classes), base, dtype=dtype)
             x[:, 0] = 1.0
             x[torch.arange(len(columns)), columns] = nans[columns % len(nans)]
-            for measure in MEASURES:  # each alone: without entropy, less is summed
+            for measure in UNCERTAINTY_SCORES:  # each alone: without entropy, less is summed
                 (scores,), n_invalid = native.scores_and_invalid(x, [measure], "logits")
                 assert scores.isnan().all(), (n_classes, base, measure)
                 assert n_invalid == len(x)
@@ -328,7 +296,8 @@ def test_probabilities_whose_ratio_is_subnormal(variant, n_classes):
 @settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 99), n_rows=st.integers(0, 300), n_classes=st.sampled_from([2, 3, 70, 300]),
-    by=st.sampled_from(MEASURES), bar_at=st.integers(-1, 299), first_row=st.integers(0, 2**62),
+    by=st.sampled_from(UNCERTAINTY_SCORES), bar_at=st.integers(-1, 299),
+    first_row=st.integers(0, 2**62),
 )  # fmt: skip
 def test_above_is_comparing(seed, n_rows, n_classes, by, bar_at, first_row):
     x = matrix(n_rows, n_classes, seed=seed).round()  # so that rows tie
@@ -349,7 +318,7 @@ def test_above_is_comparing(seed, n_rows, n_classes, by, bar_at, first_row):
 
 @compiled
 @settings(deadline=None, max_examples=40)
-@given(data=st.data(), k=st.sampled_from([1, 17, 500]), by=st.sampled_from(MEASURES))
+@given(data=st.data(), k=st.sampled_from([1, 17, 500]), by=st.sampled_from(UNCERTAINTY_SCORES))
 def test_any_chunks_select_the_same(data, k, by):
     x = matrix(1500, 3, seed=data.draw(st.integers(0, 9))).round()
     (scores,) = native.uncertainty(x, [by])
@@ -456,7 +425,7 @@ def test_a_default_device_is_not_where_the_scores_go():
 def test_without_helpers_one_thread_does_it_all(monkeypatch):
     """As at the end of the interpreter, or where the system has no more threads."""
     x = matrix(4000, 100)
-    want = as_bits(native.uncertainty(x, MEASURES))
+    want = as_bits(native.uncertainty(x, UNCERTAINTY_SCORES))
 
     class Ended:
         def submit(self, share):
@@ -464,7 +433,7 @@ def test_without_helpers_one_thread_does_it_all(monkeypatch):
 
     monkeypatch.setattr(threads, "_pool", lambda n_threads, pid: Ended())
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    assert torch.equal(as_bits(native.uncertainty(x, MEASURES)), want)
+    assert torch.equal(as_bits(native.uncertainty(x, UNCERTAINTY_SCORES)), want)
 
 
 @compiled

@@ -10,7 +10,7 @@ import torch
 
 from fastal import ops as backend
 from fastal_kernels import native
-from tests.kernels.test_native import environment
+from tests.support.checkout import environment
 
 pytestmark = pytest.mark.skipif(
     bool(native.reasons()) or sys.platform != "linux", reason="not compiled here, or not Linux"

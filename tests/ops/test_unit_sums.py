@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from fastal.ops import reference
 from fastal.ops.reference.members import UNIT
-from tests.ops.test_nearest import rows_of, unit
-from tests.pipeline.test_memory import peak
+from tests.support.embeddings import rows_of, unit
 from tests.support.matrices import DTYPES, layouts
+from tests.support.memory import peak
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

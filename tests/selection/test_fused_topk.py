@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 import fastal
 from fastal.ops import uncertainty
-from tests.support.matrices import BACKENDS, KERNEL_DTYPES
+from tests.support.matrices import DEVICE, KERNEL_DTYPES
 
-DEVICE = dict(BACKENDS)["triton"]
 few_examples = settings(deadline=None, max_examples=20)
 
 

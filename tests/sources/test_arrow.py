@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import fastal
 from fastal.commands.convert import convert_pool
 from fastal.sources import open_pool
+from tests.support.checkout import ROOT, environment
 
-ROOT = Path(__file__).parents[2]
-DATA = Path(__file__).parents[1] / "data"  # written by Polars 2.1 and by arrow-rs
+DATA = ROOT / "tests" / "data"  # written by Polars 2.1 and by arrow-rs
 SUFFIXES = [".parquet", ".arrow", ".feather"]
 RNG = np.random.default_rng(5)
 
@@ -320,7 +320,7 @@ def test_cut_short_at_any_moment_while_it_is_read(tmp_path, kind, new, compressi
     done = subprocess.run(
         [sys.executable, "-c", CUT, str(path), "p*" if kind == "wide" else ""],
         capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"},
+        env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 20

@@ -20,25 +20,18 @@ import zarr
 import fastal
 from fastal.commands.convert import convert_pool
 from fastal.sources import open_pool
+from tests.support.checkout import ROOT, environment
 from tests.support.formats import C, data, write
 from tests.support.fuzz_kinds import KINDS
+from tests.support.refusals import refused
 
 DATA = data()
-ROOT = Path(__file__).parents[2]
 SUFFIXES = [".npy", ".npz", ".safetensors", ".pt", ".parquet", ".arrow", ".feather", ".h5", ".hdf5"]
 # Names of a writer of each format, and whether it has arrays or columns.
 FORMATS = [
     "npy", "npz", "npz compressed", "safetensors", "pt of a dictionary", "parquet list",
     "parquet wide", "arrow fixed", "stream list", "arrow zstd", "hdf5 in chunks", "zarr in shards",
 ]  # fmt: skip
-
-
-def refused(pool, words=None, error=(OSError, TypeError, ValueError), **options):
-    """Reads all of a pool; the error must be one line that names it."""
-    with pytest.raises(error, match=words) as e:
-        fastal.select(open_pool(pool, **options), 3)
-    assert str(pool) in str(e.value)
-    assert "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -103,10 +96,9 @@ FUZZED = [
 
 def fuzz(folder, seed, cases, names):
     command = [sys.executable, "-m", "tests.support.fuzz_formats", folder, seed, cases, *names]
-    path = f"{ROOT}:{ROOT / 'kernels'}"
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert not done.stdout

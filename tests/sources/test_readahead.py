@@ -8,7 +8,6 @@ import threading
 import time
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +15,7 @@ import pytest
 from fastal.sources import prefetch, readahead
 from fastal.sources.prefetch import prefetched
 from fastal.sources.readahead import ReadAhead
-
-ROOT = Path(__file__).parents[2]
+from tests.support.checkout import environment
 
 
 @pytest.fixture
@@ -238,9 +236,8 @@ else:
     print("forked", flush=True)
     os._exit(0)
 """
-    path = f"{ROOT}:{ROOT / 'kernels'}"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment(),
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "forked\n"), done.stderr

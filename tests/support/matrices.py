@@ -2,13 +2,20 @@
 
 import itertools
 import math
+from importlib.util import find_spec
 
+import pytest
 import torch
 
 from fastal_kernels import native
 
 ON_GPU = torch.cuda.is_available()
-BACKENDS = [("torch", "cpu"), ("triton", "cuda" if ON_GPU else "cpu")]
+DEVICE = "cuda" if ON_GPU else "cpu"  # on which the Triton kernels run
+HAS_TRITON = find_spec("triton") is not None  # Triton is a dependency on Linux alone
+needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="Triton is not installed")
+BACKENDS = [("torch", "cpu")]
+if HAS_TRITON:
+    BACKENDS.append(("triton", DEVICE))
 if ON_GPU:
     BACKENDS.append(("torch", "cuda"))
 AUTO_ON_CPU = "torch"

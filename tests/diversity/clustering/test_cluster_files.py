@@ -12,7 +12,8 @@ from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.clustering.k_means import KMeans
 from fastal.diversity.clustering.lloyd_pass import LloydPass
 from fastal.pipeline import checkpoint
-from tests.diversity.clustering.test_clusters import blobs
+from tests.support.embeddings import blobs
+from tests.support.stopping import Stop, stopping
 
 ABOUT = {"inertia": 1.5, "epochs": 2, "converged": True, "seed": 0}
 
@@ -95,28 +96,10 @@ def test_damaged_files_are_named(tmp_path):
             CosineClusters.load(missing)
 
 
-class Stop(Exception):
-    """What ends a run."""
-
-
 @pytest.fixture
 def always_saved(monkeypatch):
     monkeypatch.setattr(checkpoint, "_SECONDS", 0)
     monkeypatch.setattr(checkpoint, "_PAUSE", 0)
-
-
-def stopping(monkeypatch, owner, left):
-    """Has `owner.update` raise when it was called so many times."""
-    update = owner.update
-
-    def counted(self, *arguments, **options):
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise Stop
-        update(self, *arguments, **options)
-
-    monkeypatch.setattr(owner, "update", counted)
 
 
 @pytest.mark.parametrize("batch_size", [None, 70])

@@ -10,8 +10,8 @@ from fastal import InvalidRows
 from fastal.diversity import ClusterSample, CosineClusters, nearest_centroid
 from fastal.diversity.clustering.cluster_sample import ClusterSampler
 from fastal.pipeline import checkpoint
-from tests.diversity.clustering.test_cluster_files import Stop, stopping
-from tests.ops.test_nearest import rows_of
+from tests.support.embeddings import rows_of
+from tests.support.stopping import Stop, stopping
 
 CENTROIDS = rows_of(4, 5, seed=1).numpy()
 
