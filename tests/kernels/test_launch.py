@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastal_kernels.launch import Isa, Matrix, Narrow, configuration, parts_of
+from fastal_kernels.launch import Matrix, Narrow, Wide, configuration, parts_of
 from tests.support.checkout import compiling
 from tests.support.matrices import needs_triton
 
@@ -60,9 +60,23 @@ def test_parts_make_up_a_row(n_classes):
     assert columns == n_classes or columns % 2048 == 0
 
 
-def test_the_table_is_frozen():
-    with pytest.raises(AttributeError):
-        Isa().ptx = True
+CONFIGURATIONS = {
+    (2, 4): Narrow(P=128, PER=8, V=4),
+    (10, 4): Narrow(P=128, PER=1, V=2),
+    (100, 4): Wide(V=4, G=4, ROWS=32, GROUPS=4, UNROLL=8, IN_WINDOW=False, threads=128),
+    (1000, 2): Wide(V=8, G=8, ROWS=16, GROUPS=8, UNROLL=4, IN_WINDOW=False, threads=128),
+    (1001, 2): Wide(V=8, G=8, ROWS=16, GROUPS=8, UNROLL=4, IN_WINDOW=True, threads=128),
+    (32_000, 2): Wide(V=8, G=128, ROWS=1, GROUPS=1, UNROLL=4, IN_WINDOW=False, threads=128),
+    (50_257, 2): Wide(V=8, G=128, ROWS=1, GROUPS=1, UNROLL=4, IN_WINDOW=True, threads=128),
+    (131_072, 2): Wide(V=8, G=256, ROWS=1, GROUPS=1, UNROLL=4, IN_WINDOW=False, threads=256),
+}
+
+
+@pytest.mark.parametrize(("n_classes", "itemsize"), CONFIGURATIONS)
+def test_common_pools_keep_their_configurations(n_classes, itemsize):
+    """Contiguous logits; a change here is to be deliberate, and measured."""
+    matrix = Matrix(n_classes, itemsize, pitch=n_classes, stride_c=1, alignment=256)
+    assert configuration(matrix) == CONFIGURATIONS[n_classes, itemsize]
 
 
 @needs_triton

@@ -176,6 +176,7 @@ def test_nothing_but_the_outputs_is_written(variant, monkeypatch, n_rows):
         assert (scores == 1).all()
         assert n_invalid == 0
         assert torch.equal(x, before)
+    assert len(buffers) >= 4 * len(UNCERTAINTY_SCORES)  # for each number of classes, each score
     for buffer, n in buffers:
         assert (buffer[:256] == sentinel).all()
         assert (buffer[256 + n :] == sentinel).all()

@@ -194,8 +194,8 @@ def test_a_second_signal_ends_it_at_once(job):
         ("output.atomic", "_put"),
     ],
 )
-@pytest.mark.parametrize(("number", "status"), SIGNALS)
-def test_a_signal_amid_the_last_write_lets_it_end(job, module, name, number, status):
+@pytest.mark.parametrize("number", [number for number, _ in SIGNALS])
+def test_a_signal_amid_the_last_write_lets_it_end(job, module, name, number):
     job = job("select")
     want, _ = job.undisturbed()
     when = "after" if name == "run" else "before"

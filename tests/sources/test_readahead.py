@@ -85,9 +85,17 @@ def test_a_file_that_became_shorter(file):
             fetch(slice(2_000_000, 3_000_000))
 
 
-def test_without_preadv_nothing_is_read(file, monkeypatch):
+def test_without_preadv_the_file_is_not_read_ahead(file, monkeypatch):
+    opened, open_ = [], os.open
+    monkeypatch.setattr(
+        os, "open", lambda path, *a, **k: opened.append(path) or open_(path, *a, **k)
+    )
+    fetch(file, slice(0, 3_000_000))
+    assert opened == [file] * 2  # with it: to read, and to ask what is in memory
+    opened.clear()
     monkeypatch.delattr(os, "preadv")
     fetch(file, slice(0, 3_000_000))
+    assert opened == []
 
 
 def test_chunks_are_asked_for_one_ahead_by_another_thread():
