@@ -21,7 +21,7 @@ from fastal.diversity import (
 from fastal.pipeline import checkpoint
 from fastal.pipeline.sequential import Sequential
 from tests.support.embeddings import rows_of
-from tests.support.matrices import needs_triton
+from tests.support.marks import needs_triton
 from tests.support.stopping import Stop, stopping
 
 POOL, TRAINING = rows_of(60, 6).numpy(), rows_of(9, 6, seed=1).numpy()

@@ -1,24 +1,10 @@
 """The budgets of the kernels, held by their machine code: no change may lose them unnoticed."""
 
-import json
-import subprocess
-import sys
-
 import pytest
 
 from fastal.ops.formulas import UNCERTAINTY_SCORES
-from tests.support.checkout import ROOT, compiling
 
 LARGE = (4096, 32_000, 50_257, 131_072, 262_144)
-
-
-@pytest.fixture(scope="module")
-def kernels():
-    """Every kernel of the report, by target and case; compiled in a process that can."""
-    command = [sys.executable, "-m", "benchmarks.kernel_report", "--json"]
-    done = subprocess.run(command, env=compiling(), capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def find(kernels, target, n_classes, dtype, measures=UNCERTAINTY_SCORES, by=None):

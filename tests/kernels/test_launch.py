@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastal_kernels.launch import Matrix, Narrow, Wide, configuration, parts_of
 from tests.support.checkout import compiling
-from tests.support.matrices import needs_triton
+from tests.support.marks import needs_triton
 
 CLASSES = st.one_of(st.integers(2, 70), st.integers(2, 5000), st.integers(2, 262_144))
 

@@ -1,9 +1,7 @@
 """Mean ranks among validation values, in every backend, against their definition."""
 
 import inspect
-import json
 import math
-import subprocess
 import sys
 from itertools import pairwise
 
@@ -16,7 +14,7 @@ from hypothesis import strategies as st
 from fastal import ops
 from fastal.ops import reference
 from fastal_kernels import native
-from tests.support.checkout import compiling
+from tests.support.marks import needs_triton
 from tests.support.matrices import (
     BACKENDS,
     DTYPES,
@@ -24,7 +22,6 @@ from tests.support.matrices import (
     INVALID,
     KERNEL_DTYPES,
     layouts,
-    needs_triton,
 )
 from tests.support.memory import PAGE, Guarded
 
@@ -311,16 +308,10 @@ def test_native_reads_nothing_beside_the_matrix_and_the_table(variant, monkeypat
 
 
 @needs_triton
-def test_the_budgets_of_the_kernel():
-    code = """
-import json
-from benchmarks import ranks_cases
-print(json.dumps([ranks_cases.report(case, "sm_90") for case in ranks_cases.CASES]))
-"""
-    python = [sys.executable, "-c", code]
-    done = subprocess.run(python, capture_output=True, text=True, env=compiling())
-    assert done.returncode == 0, done.stderr
-    for found in json.loads(done.stdout):
+def test_the_budgets_of_the_kernel(kernels):
+    reports = [k for k in kernels if (k["kernel"], k["target"]) == ("ranks_kernel", "sm_90")]
+    assert len(reports) == 9
+    for found in reports:
         n_columns, dtype = found["case"]["n_columns"], found["case"]["dtype"]
         itemsize = 2 if dtype == "bf16" else 4
         assert found["step_instructions"] <= 8

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import fastal
 from fastal.selection import noise as noises
 from fastal.selection.noise import Noise
-from tests.support.matrices import needs_triton
+from tests.support.marks import needs_triton
 
 no_deadline = settings(deadline=None, max_examples=25)
 ON_ROWS = ("power", "softmax")

@@ -1,10 +1,12 @@
-"""Backends to test, and matrices that have broken code like ours."""
+"""Backends to test, and matrices that have broken code like ours.
+
+`scripts/gpu-check` imports this module on machines that have torch, Triton and NumPy alone.
+"""
 
 import itertools
 import math
 from importlib.util import find_spec
 
-import pytest
 import torch
 
 from fastal_kernels import native
@@ -12,7 +14,6 @@ from fastal_kernels import native
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"  # on which the Triton kernels run
 HAS_TRITON = find_spec("triton") is not None  # Triton is a dependency on Linux alone
-needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="Triton is not installed")
 BACKENDS = [("torch", "cpu")]
 if HAS_TRITON:
     BACKENDS.append(("triton", DEVICE))
