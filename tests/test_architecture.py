@@ -162,6 +162,7 @@ def test_importing_fastal_is_light():
     assert found.returncode == 0
 
 
+@pytest.mark.full
 def test_without_triton_the_tests_still_import():
     """Triton is a dependency on Linux alone; None in sys.modules is a module that is missing."""
     code = """
@@ -206,6 +207,7 @@ def contents(wheel):
 
 
 @pytest.mark.skipif(bool(native.reasons()), reason="no compiler here")
+@pytest.mark.full
 def test_the_wheel_holds_the_packages_and_serves_every_python(tmp_path):
     wheel = built(tmp_path)
     held, want = contents(wheel)
@@ -218,6 +220,7 @@ def test_the_wheel_holds_the_packages_and_serves_every_python(tmp_path):
         assert "-cp310-abi3-" in wheel.name
 
 
+@pytest.mark.full
 def test_without_a_compiler_the_wheel_lacks_the_native_kernels_and_says_so(tmp_path):
     wheel = built(tmp_path, CC="false")
     held, want = contents(wheel)

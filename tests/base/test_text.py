@@ -105,6 +105,7 @@ def test_options_beside_the_name_of_a_file(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no such device")  # noqa: PTH110
+@pytest.mark.full
 @pytest.mark.parametrize(("pool", "status"), [("pool.npy", 0), ("none.npy", 2)])
 def test_a_full_standard_error_changes_no_status(tmp_path, pool, status):
     np.save(tmp_path / "pool.npy", np.ones((9, 3), np.float32))

@@ -28,6 +28,7 @@ both_backends = pytest.mark.parametrize("name", ["torch", "triton"])
 
 @pytest.mark.parametrize("n_classes", [2, 10, 33])
 @both_backends
+@pytest.mark.full
 def test_right_scores_pass(name, n_classes):
     found = check_correctness("cpu", n_classes, name)
     assert found["failures"] == []
@@ -36,6 +37,7 @@ def test_right_scores_pass(name, n_classes):
 
 
 @both_backends
+@pytest.mark.full
 def test_right_picks_pass(name):
     found = list(check_picks("cpu", INTERPRETED.pools, name))
     assert failures_of(found) == []
@@ -274,6 +276,7 @@ sys.meta_path.insert(0, Refused())
 """
 
 
+@pytest.mark.full
 def test_the_whole_check_without_a_gpu(tmp_path):
     """All steps, interpreted, with what is sure to be beside a GPU: torch, Triton and NumPy."""
     (tmp_path / "sitecustomize.py").write_text(FOREIGN)

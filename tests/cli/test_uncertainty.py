@@ -211,6 +211,7 @@ def test_a_failure_leaves_the_old_file(tmp_path, pool, logits):
     assert {p.name for p in tmp_path.iterdir()} == {"pool.npy", "scores.npy"}
 
 
+@pytest.mark.full
 def test_a_full_disk_leaves_no_half_file(tmp_path, pool):
     def no_room():
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -224,6 +225,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, pool):
     assert {p.name for p in tmp_path.iterdir()} == {"pool.npy"}
 
 
+@pytest.mark.full
 def test_closed_streams(tmp_path, pool):
     out = tmp_path / "picks.csv"
     assert run_shell(f"select {pool} --k 3 --out {out} 2>&-").returncode == 0
@@ -248,6 +250,7 @@ def test_out_through_a_link(tmp_path, pool):
     assert (done.exit_code, "is a file of the pool" in done.stderr) == (2, True)
 
 
+@pytest.mark.full
 def test_a_reader_that_leaves_early(pool):
     np.save(pool, np.zeros((200_000, 3), np.float32))  # more text than a pipe holds
     head = run_shell(f"score {pool} | head -n 1")

@@ -80,6 +80,7 @@ def test_common_pools_keep_their_configurations(n_classes, itemsize):
 
 
 @needs_triton
+@pytest.mark.full
 def test_a_launch_compiles_once():
     """Not again for other rows, a last odd chunk, or misaligned ones, as far as that can be."""
     script = [sys.executable, "-m", "tests.support.launches"]

@@ -141,6 +141,7 @@ def test_nothing_beside_the_matrix_is_read(variant, dtype):
 
 
 @compiled
+@pytest.mark.full
 def test_the_guard_pages_guard():
     """The test above can fail: a byte further, the process dies of it."""
     code = f"""
@@ -357,6 +358,7 @@ def test_an_invalid_row_leaves_the_selection_as_it_was(variant, monkeypatch):
 
 @compiled
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.full
 def test_a_forked_process_has_threads_of_its_own():
     """Those of its parent do not exist there: one of them would never come to work."""
     code = """

@@ -98,6 +98,7 @@ def test_blocks_and_threads_change_no_bit(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.full
 def test_nearest_centroids_take_less_than_a_third_of_the_rows():
     """A pool of equal rows takes no room itself; those of zeros are all looked at again."""
     code = """

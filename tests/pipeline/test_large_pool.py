@@ -22,6 +22,7 @@ measure(work)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, writes sparse files")
+@pytest.mark.full
 def test_the_planted_rows_are_found_in_little_memory(tmp_path):
     """Rows of zeros are no probabilities; of the others, margin 1 - (p1 - p2) is known."""
     pool = np.lib.format.open_memmap(tmp_path / "pool.npy", "w+", np.float32, (ROWS, CLASSES))

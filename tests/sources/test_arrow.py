@@ -305,6 +305,7 @@ print(done)
     [("fixed", "new_file", None), ("lists", "new_file", None), ("lists", "new_stream", None),
      ("wide", "new_stream", "lz4")],
 )  # fmt: skip
+@pytest.mark.full
 def test_cut_short_at_any_moment_while_it_is_read(tmp_path, kind, new, compression):
     x = RNG.normal(size=(640, 16)).astype("f4")
     views = pa.array([f"a long name of row {i}" for i in range(640)], pa.string_view())

@@ -100,11 +100,13 @@ def fuzz(folder, seed, cases, names):
     assert not done.stdout
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("part", [0, 1])
 def test_damaged_files(tmp_path, part):
     fuzz(tmp_path, 1, 60, FUZZED[part::2])
 
 
+@pytest.mark.full
 def test_wrong_pools(tmp_path):
     fuzz(tmp_path, 1, 8, KINDS)
 

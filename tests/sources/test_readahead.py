@@ -174,6 +174,7 @@ def test_signals_while_it_waits_are_what_is_raised():
     assert closed != [threading.get_ident()]
 
 
+@pytest.mark.full
 def test_a_signal_at_any_moment():
     """Nothing but what it raises comes of it, and every reader ends."""
     begun, closed = [], []
@@ -228,6 +229,7 @@ def test_where_no_thread_is_left_they_are_read_all_the_same(monkeypatch):
     assert len(closed) == 2
 
 
+@pytest.mark.full
 def test_the_process_ends_while_chunks_are_read(file):
     """At its end the interpreter stops the thread; in a fork, the thread is not there."""
     code = f"""
