@@ -1,28 +1,37 @@
 """Uncertainty sampling: scores of a matrix, and the most uncertain rows of any pool."""
 
 import logging
-from typing import Any
-
-import numpy as np
-import torch
+from typing import Any, TypedDict
 
 from fastal.base.arrays import converter_for, is_traced, traceable
 from fastal.ops.formulas import UNCERTAINTY_SCORES, Scores
-from fastal.pipeline.drive import run_resumable
+from fastal.pipeline.options import RunOptions
+from fastal.pipeline.run_on_pool import pick_from_pool
 from fastal.scoring import compiled
-from fastal.scoring.scorer import By, Scorer, described, has_own_name
-from fastal.selection.pick_warnings import warn_of
+from fastal.scoring.by_name import UncertaintyScore
+from fastal.scoring.measure_for import By
+from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scorer import Scorer
+from fastal.selection.factory import selector_for
 from fastal.selection.picks import Picks
-from fastal.selection.selector import Selector
-from fastal.selection.stratified import StratifiedSelector
-from fastal.sources import PathLike, Source, open_pool
-from fastal.sources.files import Files
-from fastal.sources.grouped import Grouped
+from fastal.sources import PathLike
 
 _log = logging.getLogger("fastal")
-# What to look at in one go of a pool on a GPU, where starting kernels takes its time; and of any
-# pool where callables are given copies.
-_GPU_CHUNK_BYTES, _COPIED_BYTES = 4 << 30, 32 << 20
+
+
+class SelectOptions(TypedDict, total=False):
+    """The keyword arguments of `select` that other strategies pass on to it."""
+
+    on_invalid: str
+    backend: str
+    groups: Any
+    per_group: int | None
+    noise: str | None
+    seed: int
+    beta: float
+    chunk_bytes: int | None
+    checkpoint: PathLike | None
+    resume: bool
 
 
 def score(
@@ -60,8 +69,8 @@ def score(
     """
     if is_traced():
         return Scores(*compiled.score(traceable(logits, kind), kind, on_invalid, backend).unbind())
-    scorer = Scorer(UNCERTAINTY_SCORES, kind=kind, on_invalid=on_invalid, backend=backend)
-    _, scores = scorer(logits, 0)
+    scorer = Scorer(UncertaintyScore(UNCERTAINTY_SCORES, kind), ScoringOptions(on_invalid, backend))
+    scores = scorer.score(logits)
     if scorer.invalid:
         _log.warning("%d of %d rows are invalid: NaN", scorer.invalid, len(scores[0]))
     return Scores(*map(converter_for(logits), scores))
@@ -129,46 +138,9 @@ def select(
     is_predicted = isinstance(groups, str) and groups == "predicted"
     if groups is not None and per_group is None:
         raise ValueError("groups: wanted per_group as well, the rows to pick of each")
-    selector, arguments = selector_for(
-        k, by, per_group, is_predicted, kind=kind, on_invalid=on_invalid, backend=backend,
-        noise=noise, seed=seed, beta=beta,
+    selector = selector_for(
+        k, by, ScoringOptions(on_invalid, backend), kind=kind, per_group=per_group,
+        predicted=is_predicted, noise=noise, seed=seed, beta=beta,
     )  # fmt: skip
-    if is_predicted:
-        groups = None
-    if checkpoint is not None and callable(by) and not has_own_name(by):
-        raise ValueError("checkpoint: by is a lambda, a closure or an object: name it with def")
-    opened = open_pool(pool)
-    source = opened if groups is None else Grouped(opened, groups)
-    if chunk_bytes is None and callable(by):
-        chunk_bytes = _COPIED_BYTES
-    picks: Picks = run_resumable(
-        selector, source, arguments, chunk_bytes=chunk_bytes or chunk_bytes_for(pool),
-        checkpoint=checkpoint, resume=resume, finish=lambda picks: with_ids(picks, opened),
-    )  # fmt: skip
-    warn_of(picks, selector, opened)
-    return picks
-
-
-def chunk_bytes_for(pool: Any) -> int | None:
-    """How much of a pool to look at in one go; None: the pipeline knows."""
-    return _GPU_CHUNK_BYTES if isinstance(pool, torch.Tensor) and pool.is_cuda else None
-
-
-def with_ids(picks: Picks, pool: Source) -> Picks:
-    """The picks with their ids; as NumPy arrays where the pool has files."""
-    if isinstance(pool, Files):  # of bfloat16, which NumPy lacks, chunks are tensors
-        picks = picks._replace(rows=np.asarray(picks.rows), scores=np.asarray(picks.scores))
-    return picks._replace(ids=pool.ids(picks.rows))
-
-
-def selector_for(
-    k: int | None, by: By, per_group: int | None, predicted: bool, **options: Any
-) -> tuple[Selector | StratifiedSelector, dict[str, Any]]:
-    """The reducer that selects in this way, and the arguments that make a difference to it."""
-    arguments = {"k": k, "by": described(by), **options}
-    if options.get("noise") is None:
-        arguments = {n: v for n, v in arguments.items() if n not in ("noise", "seed", "beta")}
-    if per_group is None:
-        return Selector(k, by, **options), arguments  # type: ignore[arg-type]
-    arguments |= {"per_group": per_group, "predicted": predicted}
-    return StratifiedSelector(per_group, by, k=k, predicted=predicted, **options), arguments
+    options = RunOptions(chunk_bytes, checkpoint, resume)
+    return pick_from_pool(selector, pool, options, groups=None if is_predicted else groups)

@@ -1,6 +1,6 @@
 """Errors that callers catch by name; bad arguments raise plain ValueError or TypeError."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,19 +62,6 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         self.signal = number
         super().__init__(f"interrupted by signal {number}")
-
-
-def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) -> None:
-    """ValueError naming the first of our arguments that differs with them, `what` they are."""
-    for key, value in ours.items():
-        if theirs[key] != value:
-            raise ValueError(f"{what} has {key}={theirs[key]!r}, this one {key}={value!r}")
-
-
-def check_another(kind: type, ours: object, theirs: object) -> None:
-    """TypeError where `theirs`, to be merged into `ours`, is none of its kind, or `ours` itself."""
-    if not isinstance(theirs, kind) or theirs is ours:
-        raise TypeError(f"merge: wanted another {kind.__name__}, got {theirs!r}")
 
 
 @contextmanager

@@ -1,36 +1,166 @@
 """What a query strategy is: a reducer over the pool."""
 
-from typing import Any, Protocol, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+from fastal.base.blank import Blank
+from fastal.base.checks import check_another, check_same
+from fastal.base.errors import restoring
+from fastal.base.guard import guarded_arrays
 
 Result = TypeVar("Result", covariant=True)
 
 
-class Reducer(Protocol[Result]):
-    """Takes a pool chunk by chunk and ends in a result that no chunking changes.
+def _nothing() -> None:
+    """Does nothing."""
 
-    The pipeline, a cluster engine and a caller's own loop drive every strategy through these five
-    methods, so streaming, resuming and distributing are written once.
 
-    One that takes several passes over the pool has a method `next_pass` as well. It is called after
-    the last chunk of a pass, and says whether the chunks are to come once more.
+@dataclass(frozen=True)
+class Pending:
+    """A chunk that was read and has not changed the reducer's state yet. One of the two is called.
+
+    Attributes:
+        commit: changes the state. If it raises, the state is as it was.
+        discard: forgets the chunk.
     """
 
-    def update(self, chunk: Any, start: int | None = None) -> None:
-        """Takes rows start, start + 1, ... of the pool; None: where the last chunk ended.
+    commit: Callable[[], None]
+    discard: Callable[[], None] = _nothing
 
-        One that has a keyword argument `confirm` is given a function, which it calls when it has
-        looked at all of the chunk and taken none of it; what that raises leaves the state as it
-        was. So a file that is cut short meanwhile leaves no trace. To others it happens afterwards.
+
+class Reducer(ABC, Generic[Result]):
+    """Reads a pool chunk by chunk and ends in a result that does not depend on the chunking.
+
+    The pipeline, a cluster engine and a caller's own loop drive every strategy through these
+    methods, so streaming, resuming and distributing are written once. A strategy defines `look`,
+    `result`, `identity`, `_state` and `_restore`; one of several passes defines `next_pass` too.
+
+    Attributes:
+        takes_groups: whether `look` takes `groups`, a label for each row.
+        max_passes: how many passes over the pool there are at most.
+        chunk_bytes: how many bytes of the pool to read at once; None: the pipeline decides.
+    """
+
+    takes_groups: bool = False
+    max_passes: int = 1
+    chunk_bytes: int | None = None
+
+    @abstractmethod
+    def look(self, chunk: Any, start: int | None = None) -> Pending:
+        """Reads rows start, start + 1, ... of the pool and leaves the state as it is.
+
+        Everything that needs the chunk's memory is computed here. Between `look` and `commit` the
+        caller may find that the memory vanished, and then discards the chunk.
+
+        Args:
+            chunk: an array [n, ...].
+            start: the row number of the chunk's first row; None: the row after the last chunk.
+
+        Raises:
+            ValueError, TypeError: the chunk has the wrong dtype or shape.
         """
 
-    def merge(self, other: Any) -> None:
-        """Takes in a reducer of the same kind that saw other rows; the order does not matter."""
+    def update(self, chunk: Any, start: int | None = None, **columns: Any) -> None:
+        """Reads rows start, start + 1, ... of the pool and adds them to the state.
+
+        Args:
+            chunk: an array [n, ...], n >= 0, any strides, on any device.
+            start: the row number of the chunk's first row, at least 0; None: the row after the
+                last chunk.
+            columns: what else the reducer takes for each row, such as `groups`.
+
+        Raises:
+            InvalidRows: with on_invalid="raise"; the state is as it was.
+            ValueError, TypeError: the chunk has the wrong dtype or shape; the state is as it was.
+            OSError: the chunk is a mapped file that was cut short; the state is as it was.
+        """
+        with guarded_arrays(chunk, *columns.values()) as guards:
+            try:
+                pending = self.look(chunk, start, **columns)
+            except (TypeError, ValueError):
+                guards.check()
+                raise
+            try:
+                guards.check()
+            except OSError:
+                pending.discard()
+                raise
+            pending.commit()
+
+    def next_pass(self) -> bool:
+        """Ends a pass over the pool; whether there is to be another."""
+        return False
+
+    @abstractmethod
+    def result(self) -> Result:
+        """The result of the rows so far; more rows may follow."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """The arguments that change the result, as plain values; a saved state is bound to them."""
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of a run, as plain values: a checkpoint is bound to them."""
+        return self.identity()
+
+    @property
+    def unresumable(self) -> str:
+        """Why no other process can go on from a saved state; empty if one can."""
+        return ""
+
+    @property
+    def threshold(self) -> float | None:
+        """The k-th best score so far; None where there is none."""
+        return None
+
+    @property
+    def blank(self) -> Blank | None:
+        """The scores of rows that hold nothing; None: such rows have no score of their own."""
+        return None
+
+    @property
+    def backend_used(self) -> str | None:
+        """The backend that read the last chunk; None: there was no chunk, or no backend."""
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """The state as plain values and NumPy arrays, a copy."""
+        return {"identity": self.identity(), **self._state()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores exactly what `state_dict` gave; refuses the state of another configuration."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores exactly what `state_dict` returned.
 
-    def result(self) -> Result:
-        """What came of the rows so far; more may follow."""
+        Raises:
+            ValueError: the state belongs to a reducer with other arguments, or is none.
+        """
+        with restoring():
+            check_same(self.identity(), state["identity"], "the state")
+            self._restore(state)
+
+    @abstractmethod
+    def _state(self) -> dict[str, Any]:
+        """The state without the identity."""
+
+    @abstractmethod
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Restores what `_state` returned."""
+
+    def _check_mergeable(self, other: Any) -> None:
+        """TypeError, ValueError unless `other` is another reducer with the same arguments."""
+        check_another(type(self), self, other)
+        check_same(self.identity(), other.identity(), "merge: the other")
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """A reducer that can add the state of another, which saw other rows of the same pass."""
+
+    def merge(self, other: Any) -> None:
+        """Adds the other's state; the order of merging does not matter.
+
+        Raises:
+            TypeError: the other is of another class, or is this very reducer.
+            ValueError: the other has other arguments.
+        """

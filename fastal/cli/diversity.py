@@ -23,6 +23,7 @@ from fastal.commands.diversity import (
     outliers_to_file,
     represent_to_file,
 )
+from fastal.diversity.clustering.k_means import KMeansOptions
 
 _FAST = click.option("--fast", is_flag=True, help="On a GPU, products of lower precision.")
 _FIT = with_options(
@@ -78,6 +79,7 @@ def cluster(pool: tuple[str, ...], **options: Any) -> None:
     _exactly_one({"--clusters": options["n_clusters"], "--centroids": options["centroids"]})
     if options["centroids"] and options["save"]:
         raise click.UsageError("--save is for --clusters.")
+    options["how"] = _k_means_options(options)
     run_over(cluster_to_file, pool, options)
 
 
@@ -117,6 +119,7 @@ def outliers(
     )
     if validation and options["fast"]:
         raise click.UsageError("--fast is for --centroids and --clusters.")
+    options["how"] = _k_means_options(options)
     run_over(outliers_to_file, pool, options, group_column, {"validation": validation})
 
 
@@ -165,6 +168,12 @@ def represent(pool: tuple[str, ...], training: tuple[str, ...], **options: Any) 
 def core_set(pool: tuple[str, ...], labelled: tuple[str, ...], **options: Any) -> None:
     """Print k rows that leave none of the pool far from all picked or labelled ones, as CSV."""
     run_over(core_set_to_file, pool, options, beside={"labelled": labelled})
+
+
+def _k_means_options(options: dict[str, Any]) -> KMeansOptions:
+    """The options of `_FIT` and `_FAST`, which are removed from the others."""
+    names = ("max_iter", "batch_size", "seed", "fast")
+    return KMeansOptions(**{name: options.pop(name) for name in names})
 
 
 def _exactly_one(options: dict[str, Any]) -> None:

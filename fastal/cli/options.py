@@ -10,10 +10,11 @@ from typing import Any
 import click
 
 from fastal.base.errors import Interrupted, prefixing_errors
-from fastal.commands.command import RunOptions
+from fastal.commands.command import CommandOptions
 from fastal.ops import BACKENDS
 from fastal.pipeline.interrupts import raising
 from fastal.pipeline.progress import Reporter, to_stderr
+from fastal.scoring.options import ScoringOptions
 from fastal.sources import Source, open_pool
 from fastal.sources.files import Files, in_order_of
 
@@ -194,10 +195,12 @@ def run_over(
     """
     reporter = Reporter(quiet=options.pop("quiet"), as_json=options.pop("log_json"))
     chunk_mb = options.pop("chunk_mb")
-    how = RunOptions(
+    if "on_invalid" in options:
+        options["scoring"] = ScoringOptions(options.pop("on_invalid"), options.pop("backend"))
+    options["options"] = CommandOptions(
+        None if chunk_mb is None else chunk_mb << 20,
         options.pop("checkpoint"),
         options.pop("resume"),
-        None if chunk_mb is None else chunk_mb << 20,
         reporter,
     )
     column, columns = options.pop("column"), options.pop("columns")
@@ -217,7 +220,7 @@ def run_over(
             if paths:
                 with prefixing_errors(name):
                     others[name] = in_order_of(source, _open_beside(paths, **read))
-        work(source, how=how, **others, **options)
+        work(source, **others, **options)
     if source.skipped:
         click.get_current_context().exit(3)
 

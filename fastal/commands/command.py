@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Generic
 
 import fastal
 from fastal.base.reducer import Reducer, Result
@@ -18,6 +18,7 @@ from fastal.output.target import Target
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.drive import run
 from fastal.pipeline.interrupts import interruptible
+from fastal.pipeline.options import RunOptions
 from fastal.pipeline.progress import Meter, Reporter
 from fastal.sources.files import Files
 
@@ -25,20 +26,14 @@ _log = logging.getLogger("fastal")
 _WRITE_ALONG = ("score", "convert")  # commands that write while the pool is read
 
 
-@dataclass
-class RunOptions:
-    """How a command is to be run, which changes nothing of its result.
+@dataclass(frozen=True)
+class CommandOptions(RunOptions):
+    """How a command is run, which changes nothing of its result.
 
     Attributes:
-        checkpoint: the folder for its state, None: it is not saved.
-        resume: go on from the checkpoint, if there is one.
-        chunk_bytes: how much of the pool to look at in one go, None: as suits.
-        reporter: says what goes on.
+        reporter: writes progress and messages.
     """
 
-    checkpoint: Path | None = None
-    resume: bool = False
-    chunk_bytes: int | None = None
     reporter: Reporter = field(default_factory=Reporter)
 
 
@@ -48,49 +43,47 @@ def versions() -> dict[str, str]:
     return found | {package: _version(package) for package in ("torch", "triton", "numpy")}
 
 
-class CommandRun:
+class CommandRun(Generic[Result]):
     """A command under way: resumes, reports, and leaves a record.
 
-    A context: a signal that comes in it ends `run`, and nothing after that, which is short; a
-    second ends it at once.
+    It is a context. The first signal stops `run` between chunks; it does not interrupt the short
+    steps after `run`. A second signal stops at once.
 
     Args:
-        command: what it is called.
+        command: its name.
+        reducer: what it runs over the pool.
         source: the pool.
         target: what it writes.
-        arguments: what makes a difference to the result.
-        how: see `RunOptions`.
+        options: how it is run.
 
     Attributes:
-        checkpoint: None where the state is not saved.
+        checkpoint: None if the state is not saved.
     """
 
     def __init__(
         self,
         command: str,
+        reducer: Reducer[Result],
         source: Files,
         target: Target,
-        arguments: dict[str, Any],
-        how: RunOptions,
+        options: CommandOptions,
     ) -> None:
-        if how.resume and how.checkpoint is None:
-            raise ValueError("resume: wanted checkpoint, the folder to resume from")
         self._command = command
+        self._reducer = reducer
         self._source = source
         self._target = target
-        self._arguments = arguments
-        self._how = how
+        self._options = options
         self._meter = Meter(source.n_rows)
         self.checkpoint: Checkpoint | None = None
-        if how.checkpoint is not None:
-            target.spare(how.checkpoint, "checkpoint")
-            of = {"command": command, **arguments}
+        if options.checkpoint is not None:
+            target.spare(Path(options.checkpoint), "checkpoint")
+            of = {"command": command, **reducer.arguments()}
             if command in _WRITE_ALONG:
                 of["out"] = os.path.realpath(target.out or "")
-            self.checkpoint = Checkpoint(how.checkpoint, of, source, resume=how.resume)
+            self.checkpoint = Checkpoint(options.checkpoint, of, source, resume=options.resume)
         self._context = ExitStack()
 
-    def __enter__(self) -> "CommandRun":
+    def __enter__(self) -> "CommandRun[Result]":
         with ExitStack() as context:
             self._check = context.enter_context(interruptible())
             if self.checkpoint is not None:
@@ -130,26 +123,22 @@ class CommandRun:
         """Whether what was written is to stay where the run ends before its time."""
         return self.checkpoint is not None and self.checkpoint.exists
 
-    def run(
-        self, reducer: Reducer[Result], *, passes: int = 1, writes_to_terminal: bool = False
-    ) -> Result:
-        """The pipeline, under a progress bar unless that would stand amid the output.
+    def run(self, *, writes_to_terminal: bool = False) -> Result:
+        """Runs the reducer over the pool, with progress.
 
         Args:
-            reducer: as for the pipeline.
-            passes: how many it takes, at most.
-            writes_to_terminal: the output is read there.
+            writes_to_terminal: whether the output goes to the terminal; then there is no bar.
         """
-        how, meter = self._how, self._meter
-        meter.bar = lambda: getattr(reducer, "bar", None)
-        meter.n_passes = passes
+        reducer, options, meter = self._reducer, self._options, self._meter
+        meter.bar = lambda: reducer.threshold
+        meter.n_passes = reducer.max_passes
         if self.checkpoint is not None:
             meter.go_on(self.checkpoint.row, self.checkpoint.passes)
         if meter.first_row:
-            of_pass = f" of pass {meter.passes + 1}" if passes > 1 else ""
+            of_pass = f" of pass {meter.passes + 1}" if reducer.max_passes > 1 else ""
             line = f"resumed at row {meter.first_row:,}{of_pass}"
-            how.reporter.say(line, "resumed", row=meter.first_row)
-        progress = how.reporter.progress(meter, bar=not writes_to_terminal)
+            options.reporter.say(line, "resumed", row=meter.first_row)
+        progress = options.reporter.progress(meter, bar=not writes_to_terminal)
         with progress as count:
 
             def on_chunk(rows: int, n_bytes: int) -> None:
@@ -157,13 +146,13 @@ class CommandRun:
                 self._check()
 
             return run(
-                reducer, self._source, on_chunk, how.chunk_bytes, self.checkpoint,
+                reducer, self._source, options.chunk_bytes, self.checkpoint, on_chunk,
                 meter.begin_pass,
             )  # fmt: skip
 
     def finish(self, **outcome: Any) -> None:
         """Leaves run.json beside (or in) the output, says how it went, forgets the checkpoint."""
-        reporter, meter, skipped = self._how.reporter, self._meter, self._source.skipped
+        reporter, meter, skipped = self._options.reporter, self._meter, self._source.skipped
         if (path := self._target.record) is not None:
             text = as_json(self._record(outcome), indent=2, default=str)
             try:
@@ -191,7 +180,7 @@ class CommandRun:
         ]
         return {
             "command": self._command,
-            "arguments": self._arguments,
+            "arguments": self._reducer.arguments(),
             "out": str(self._target.out),
             "pool": pool,
             "skipped": [skipped._asdict() for skipped in source.skipped],

@@ -1,20 +1,19 @@
 """`fastal convert`: pools to shards that are read at the speed of memory, picks to other files."""
 
-from dataclasses import replace
 from pathlib import Path
 
-from fastal.commands.command import CommandRun, RunOptions
+from fastal.commands.command import CommandOptions, CommandRun
 from fastal.output.atomic import naming
 from fastal.output.picks_files import PICKS_SUFFIXES, read_picks, write_picks
 from fastal.output.shards import Shards, ShardWriter, published
 from fastal.output.target import FolderTarget, Target, is_among
 from fastal.sources.files import Files
 
-_CHUNK_BYTES = 32 << 20  # of which a copy is made
+_DEFAULTS = CommandOptions()
 
 
 def convert_pool(
-    pool: Files, out: Path, *, shard_bytes: int, how: RunOptions | None = None
+    pool: Files, out: Path, *, shard_bytes: int, options: CommandOptions = _DEFAULTS
 ) -> Shards:
     """Writes a pool as a folder of .npy shards with a manifest, its rows in their order.
 
@@ -22,7 +21,7 @@ def convert_pool(
         pool: the files; ids and groups go along where columns of them were named.
         out: the folder to be, which must not be there.
         shard_bytes: how large a shard may get.
-        how: see `RunOptions`.
+        options: how the command is run.
 
     Raises:
         ValueError: `out` exists.
@@ -31,25 +30,23 @@ def convert_pool(
     writer = ShardWriter(
         out, shard_bytes, columns.ids, pool.ids if columns.ids else None, columns.groups
     )
-    how = how or RunOptions()
-    how = replace(how, chunk_bytes=how.chunk_bytes or _CHUNK_BYTES)
     target = FolderTarget(out, pool)
     if not out.exists():
         target.check()
-    with CommandRun("convert", pool, target, {"shard_bytes": shard_bytes}, how) as job:
-        run = None if job.checkpoint is None else job.checkpoint.run
+    with CommandRun("convert", writer, pool, target, options) as command_run:
+        run = None if command_run.checkpoint is None else command_run.checkpoint.run
         # It is there, whole, where a run was killed after that.
-        shards = published(out, run) if run is not None and how.resume else None
+        shards = published(out, run) if run is not None and options.resume else None
         if shards is None:
             target.check()
-            writer.begin(job.checkpoint, run, target.check, go_on=job.goes_on())
+            writer.begin(command_run.checkpoint, run, target.check, go_on=command_run.goes_on())
             try:
                 with naming(out):  # a full disk
-                    shards = job.run(writer)
+                    shards = command_run.run()
             except BaseException:
-                writer.abandon(keep=job.keeps())
+                writer.abandon(keep=command_run.keeps())
                 raise
-        job.finish(rows=shards.rows, shards=shards.shards)
+        command_run.finish(rows=shards.rows, shards=shards.shards)
     return shards
 
 
@@ -61,6 +58,6 @@ def convert_picks(picks: Path, out: Path) -> None:
     target = Target(out, PICKS_SUFFIXES, has_record=False)
     if is_among(out, [picks]):
         raise ValueError(f"out: {out} is the file to read")
-    found, beside = read_picks(picks)
+    found, extra_columns = read_picks(picks)
     with target.written() as file:
-        write_picks(file, found, out.suffix, **beside)
+        write_picks(file, found, out.suffix, **extra_columns)

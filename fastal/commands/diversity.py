@@ -10,26 +10,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastal.base.reducer import Reducer
-from fastal.commands.command import CommandRun, RunOptions
+from fastal.commands.command import CommandOptions, CommandRun
 from fastal.commands.uncertainty import picks_to_file, put_picks
-from fastal.diversity.centroids import CentroidDistance, FiniteRows, digest, rows_of
+from fastal.diversity.centroids import CentroidDistance, FiniteRows, rows_of
 from fastal.diversity.clustering.cluster_sample import ClusterSample
 from fastal.diversity.clustering.clusters import CosineClusters
-from fastal.diversity.clustering.k_means import Clustering
+from fastal.diversity.clustering.k_means import Clustering, KMeansOptions
 from fastal.diversity.core_set import CoreSet
 from fastal.diversity.model_outliers import ValidationRank
 from fastal.diversity.representative import reducer_for
 from fastal.output.picks_files import PICKS_SUFFIXES
 from fastal.output.target import Target
+from fastal.pipeline.run_on_pool import with_ids
 from fastal.pipeline.sequential import Sequential
+from fastal.scoring.options import ScoringOptions
+from fastal.selection.factory import selector_for
 from fastal.selection.picks import Picks
 from fastal.sources import open_pool
 from fastal.sources.files import Files
-from fastal.uncertainty import selector_for, with_ids
 
 _ROLES = ("centroid", "outlier", "random")
 
-Beside = dict[str, NDArray[Any]]
+_DEFAULTS = CommandOptions()
+_SCORING = ScoringOptions()
+_K_MEANS = KMeansOptions()
+
+Columns = dict[str, NDArray[Any]]
 
 
 def cluster_to_file(
@@ -40,22 +46,24 @@ def cluster_to_file(
     out: Path | None,
     centroids: Path | None = None,
     save: Path | None = None,
-    how: RunOptions | None = None,
-    **options: Any,
-) -> tuple[Picks, Beside]:
-    """Clusters files, and writes the members that stand for each: rank, row, score, id, cluster,
-    role; by cluster, and in it by role.
+    options: CommandOptions = _DEFAULTS,
+    scoring: ScoringOptions = _SCORING,
+    how: KMeansOptions = _K_MEANS,
+) -> tuple[Picks, Columns]:
+    """Clusters files, and writes the members that stand for each cluster.
+
+    The columns are rank, row, score, id, cluster and role, ordered by cluster and in it by role.
 
     Args:
         pool: the files.
         n_clusters: how many clusters to find, None with `centroids`.
         n_random: how many random members of each.
         out: as for `select_to_file`.
-        centroids: a file of those of the clusters, which are then used as they are.
+        centroids: a file of the clusters' centroids, which are then used as they are.
         save: a .npz file for the clusters that were found, see `CosineClusters.save`.
-        how: see `RunOptions`.
-        options: `max_iter`, `batch_size`, `seed`, `fast`, `on_invalid` and `backend` of
-            `CosineClusters`.
+        options: how the command is run.
+        scoring: how rows are compared with centroids.
+        how: how centroids are found.
     """
     held = None if centroids is None else _opened(centroids)
     target = Target(out, PICKS_SUFFIXES, pool, held)
@@ -65,24 +73,24 @@ def cluster_to_file(
         if out is not None and os.path.realpath(save) == os.path.realpath(out):
             raise ValueError(f"save: {save} is where the picks go")
     given = None if held is None else rows_of(held, "centroids")
-    clusters = CosineClusters(n_clusters, centroids=given, **options)
-    sampler = partial(clusters.sampler, n_random)
-    reducer = sampler() if given is not None else _fitted_first(clusters, sampler)
-    passes = 1 if given is not None else options["max_iter"] + 2
-    arguments = {"n_clusters": n_clusters, "n_random": n_random, **options}
+    clusters = _clusters(n_clusters, given, scoring, how)
+    reducer: Reducer[ClusterSample]
     if given is not None:
-        arguments["centroids"] = digest(given)
-    with CommandRun("cluster", pool, target, arguments, how or RunOptions()) as job:
-        picks, beside = _by_cluster(job.run(reducer, passes=passes))
+        reducer = clusters.sampler(n_random)
+    else:
+        arguments = {**clusters.reducer().arguments(), "n_random": n_random}
+        reducer = _fitted_first(clusters, lambda: clusters.sampler(n_random), arguments)
+    with CommandRun("cluster", reducer, pool, target, options) as command_run:
+        picks, columns = _by_cluster(command_run.run())
         picks = with_ids(picks, pool)
-        put_picks(target, picks, **beside)
+        put_picks(target, picks, **columns)
         if saved is not None:
             with saved.written() as file:
                 clusters.write(file)
-        fit = ("epochs", "converged", "inertia") if given is None else ()
+        fit = ("n_iter", "converged", "inertia") if given is None else ()
         found = {name: getattr(clusters, name) for name in fit}
-        job.finish(invalid=picks.invalid, backend=reducer.backend_used, **found)
-    return picks, beside
+        command_run.finish(invalid=picks.invalid, backend=reducer.backend_used, **found)
+    return picks, columns
 
 
 def outliers_to_file(
@@ -94,11 +102,9 @@ def outliers_to_file(
     centroids: Path | None = None,
     n_clusters: int | None = None,
     per_group: int | None = None,
-    how: RunOptions | None = None,
-    fast: bool = False,
-    on_invalid: str = "raise",
-    backend: str = "auto",
-    **fit: Any,
+    options: CommandOptions = _DEFAULTS,
+    scoring: ScoringOptions = _SCORING,
+    how: KMeansOptions = _K_MEANS,
 ) -> Picks:
     """Selects outliers from files and writes the picks; by one of three measures.
 
@@ -110,30 +116,28 @@ def outliers_to_file(
         centroids: a file of centroids, for `cluster_outliers`.
         n_clusters: how many clusters to find first, for `cluster_outliers` by their centroids.
         per_group: as for `select_to_file`.
-        how: see `RunOptions`.
-        fast: as for `nearest_centroid`.
-        on_invalid: "raise" or "skip".
-        backend: as for the functions named.
-        fit: `max_iter`, `batch_size` and `seed` of `CosineClusters`.
+        options: how the command is run.
+        scoring: how the measure is applied.
+        how: how centroids are found.
     """
     held = None if centroids is None else _opened(centroids)
     target = Target(out, PICKS_SUFFIXES, pool, validation, held)
-    options: dict[str, Any] = {"on_invalid": on_invalid, "backend": backend}
-    selector = partial(selector_for, k, per_group=per_group, predicted=False, **options)
+    selector = partial(selector_for, k, options=scoring, per_group=per_group)
     reducer: Reducer[Picks]
     if n_clusters is not None:
-        _, arguments = selector(by=FiniteRows())  # which checks them before all passes
-        clusters = CosineClusters(n_clusters, fast=fast, **options, **fit)
-        arguments["by"] = clusters.reducer().arguments()
+        arguments = selector(by=FiniteRows()).arguments()  # checked before the first pass
+        clusters = _clusters(n_clusters, None, scoring, how)
+        arguments["by"] = clusters.reducer().identity()
         reducer = _fitted_first(
-            clusters, lambda: selector(by=CentroidDistance(clusters.centroids, fast=fast))[0]
+            clusters,
+            lambda: selector(by=CentroidDistance(clusters.centroids, fast=how.fast)),
+            arguments,
         )
     elif held is not None:
-        reducer, arguments = selector(by=CentroidDistance(rows_of(held, "centroids"), fast=fast))
+        reducer = selector(by=CentroidDistance(rows_of(held, "centroids"), fast=how.fast))
     else:
-        reducer, arguments = selector(by=ValidationRank(validation))
-    passes = 1 if n_clusters is None else fit["max_iter"] + 2
-    return picks_to_file("outliers", reducer, arguments, pool, target, how, passes)
+        reducer = selector(by=ValidationRank(validation))
+    return picks_to_file("outliers", reducer, pool, target, options)
 
 
 def represent_to_file(
@@ -143,8 +147,9 @@ def represent_to_file(
     *,
     adaptive: bool,
     out: Path | None,
-    how: RunOptions | None = None,
-    **options: Any,
+    options: CommandOptions = _DEFAULTS,
+    scoring: ScoringOptions = _SCORING,
+    fast: bool = False,
 ) -> Picks:
     """Selects rows that are like the pool and unlike the training data, and writes the picks.
 
@@ -152,15 +157,15 @@ def represent_to_file(
         pool: the files.
         training: what was labelled.
         k: how many rows to pick.
-        adaptive: each pick counts as training data for the next.
+        adaptive: whether each pick counts as training data for the next.
         out: as for `select_to_file`.
-        how: see `RunOptions`.
-        options: `fast`, `on_invalid` and `backend` of `representative`.
+        options: how the command is run.
+        scoring: how the measure is applied.
+        fast: as for `nearest_centroid`.
     """
     target = Target(out, PICKS_SUFFIXES, pool, training)
-    reducer, arguments = reducer_for(training, k, adaptive=adaptive, **options)
-    passes = k + 1 if adaptive else 2
-    return picks_to_file("represent", reducer, arguments, pool, target, how, passes)
+    reducer = reducer_for(training, k, scoring, adaptive=adaptive, fast=fast)
+    return picks_to_file("represent", reducer, pool, target, options)
 
 
 def core_set_to_file(
@@ -169,8 +174,10 @@ def core_set_to_file(
     *,
     out: Path | None,
     labelled: Files | None = None,
-    how: RunOptions | None = None,
-    **options: Any,
+    metric: str = "cosine",
+    fast: bool = False,
+    options: CommandOptions = _DEFAULTS,
+    scoring: ScoringOptions = _SCORING,
 ) -> Picks:
     """Selects rows that leave none of the pool far from all, and writes the picks.
 
@@ -179,14 +186,18 @@ def core_set_to_file(
         k: how many rows to pick.
         out: as for `select_to_file`.
         labelled: what is labelled already.
-        how: see `RunOptions`.
-        options: `metric`, `fast`, `on_invalid` and `backend` of `k_center`.
+        metric: as for `k_center`.
+        fast: as for `nearest_centroid`.
+        options: how the command is run.
+        scoring: how distances are computed.
     """
     target = Target(out, PICKS_SUFFIXES, pool, labelled)
-    reducer = CoreSet(k, labelled=labelled, **options)
-    arguments = {**options, **reducer.arguments()}
-    passes = min(k, max(pool.n_rows, 1))
-    return picks_to_file("core-set", reducer, arguments, pool, target, how, passes)
+    reducer = CoreSet(
+        k, labelled=labelled, metric=metric, fast=fast, on_invalid=scoring.on_invalid,
+        backend=scoring.backend,
+    )  # fmt: skip
+    reducer.max_passes = min(reducer.max_passes, max(pool.n_rows, 1))
+    return picks_to_file("core-set", reducer, pool, target, options)
 
 
 def _opened(centroids: Path) -> Files:
@@ -197,17 +208,29 @@ def _opened(centroids: Path) -> Files:
     return opened
 
 
-def _fitted_first(clusters: CosineClusters, then: Callable[[], Reducer[Any]]) -> Sequential:
-    """The reducer that fits the clusters, and goes on with the one that `then` makes."""
+def _clusters(
+    n_clusters: int | None, centroids: Any, scoring: ScoringOptions, how: KMeansOptions
+) -> CosineClusters:
+    return CosineClusters(
+        n_clusters, centroids=centroids, max_iter=how.max_iter, batch_size=how.batch_size,
+        seed=how.seed, fast=how.fast, on_invalid=scoring.on_invalid, backend=scoring.backend,
+    )  # fmt: skip
+
+
+def _fitted_first(
+    clusters: CosineClusters, then: Callable[[], Reducer[Any]], arguments: dict[str, Any]
+) -> Sequential:
+    """The reducer that fits the clusters, then runs the reducer that `then` makes."""
 
     def with_centroids(found: Clustering) -> Reducer[Any]:
-        clusters.take(found)
+        clusters.adopt(found)
         return then()
 
-    return Sequential(clusters.reducer(), with_centroids)
+    first = clusters.reducer()
+    return Sequential(first, with_centroids, arguments=arguments, max_passes=first.max_passes + 1)
 
 
-def _by_cluster(sample: ClusterSample) -> tuple[Picks, Beside]:
+def _by_cluster(sample: ClusterSample) -> tuple[Picks, Columns]:
     """All rows of a sample, by cluster and then by role, and what these are."""
     rows, scores, cluster = (
         np.concatenate([np.asarray(getattr(picks, name)) for picks in sample])

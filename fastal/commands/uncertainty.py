@@ -1,4 +1,4 @@
-"""The commands that score: from pool to files."""
+"""`fastal select` and `fastal score`: from pool to files."""
 
 import sys
 from collections.abc import Sequence
@@ -7,15 +7,22 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastal.commands.command import CommandRun, RunOptions
+from fastal.base.reducer import Reducer
+from fastal.commands.command import CommandOptions, CommandRun
 from fastal.output.picks_files import PICKS_SUFFIXES, write_picks
 from fastal.output.score_files import CsvSink, NpySink, ScoreWriter, Written
 from fastal.output.target import Target
 from fastal.pipeline.progress import is_terminal
+from fastal.pipeline.run_on_pool import with_ids
+from fastal.scoring.by_name import UncertaintyScore
+from fastal.scoring.options import ScoringOptions
+from fastal.selection.factory import selector_for
 from fastal.selection.pick_warnings import warn_of
 from fastal.selection.picks import Picks
 from fastal.sources.files import Files
-from fastal.uncertainty import selector_for, with_ids
+
+_DEFAULTS = CommandOptions()
+_SCORING = ScoringOptions()
 
 
 def select_to_file(
@@ -24,10 +31,14 @@ def select_to_file(
     by: str,
     *,
     out: Path | None,
-    how: RunOptions | None = None,
+    options: CommandOptions = _DEFAULTS,
+    scoring: ScoringOptions = _SCORING,
+    kind: str = "logits",
     per_group: int | None = None,
     predicted: bool = False,
-    **options: Any,
+    noise: str | None = None,
+    seed: int = 0,
+    beta: float = 1.0,
 ) -> Picks:
     """Selects from files and writes the picks: rank, row, score, id, group.
 
@@ -36,48 +47,51 @@ def select_to_file(
         k: how many rows; None: as many as the quotas say.
         by: the measure.
         out: a .csv, .jsonl, .parquet or .json file (see `write_picks`), None for CSV on stdout.
-        how: see `RunOptions`.
-        per_group: at most so many rows of a group, without k so many of each.
-        predicted: groups are predicted classes.
-        options: `kind`, `on_invalid`, `backend`, `noise`, `seed` and `beta` of `fastal.Selector`.
+        options: how the command is run.
+        scoring: how the measure is applied.
+        kind: as for `fastal.select`.
+        per_group: at most so many rows of a group; without k, exactly so many.
+        predicted: whether groups are predicted classes.
+        noise: as for `fastal.select`.
+        seed: as for `fastal.select`.
+        beta: as for `fastal.select`.
     """
-    selector, arguments = selector_for(k, by, per_group, predicted, **options)
-    target = Target(out, PICKS_SUFFIXES, pool)
-    return picks_to_file("select", selector, arguments, pool, target, how)
+    selector = selector_for(
+        k, by, scoring, kind=kind, per_group=per_group, predicted=predicted, noise=noise, seed=seed,
+        beta=beta,
+    )  # fmt: skip
+    return picks_to_file("select", selector, pool, Target(out, PICKS_SUFFIXES, pool), options)
 
 
 def picks_to_file(
     command: str,
-    reducer: Any,
-    arguments: dict[str, Any],
+    reducer: Reducer[Picks],
     pool: Files,
     target: Target,
-    how: RunOptions | None,
-    passes: int = 1,
+    options: CommandOptions,
 ) -> Picks:
     """Writes the picks that a reducer ends in.
 
     Args:
-        command: what it is called.
-        reducer: selects, in so many `passes` at most.
-        arguments: what makes a difference to it.
+        command: its name.
+        reducer: selects.
         pool: the files.
-        target: what they are written to.
-        how: see `RunOptions`.
-        passes: over the pool.
+        target: what the picks are written to.
+        options: how the command is run.
     """
-    with CommandRun(command, pool, target, arguments, how or RunOptions()) as job:
-        picks = with_ids(job.run(reducer, passes=passes), pool)
+    with CommandRun(command, reducer, pool, target, options) as command_run:
+        picks = with_ids(command_run.run(), pool)
         put_picks(target, picks)
         warn_of(picks, reducer, pool)
-        job.finish(invalid=picks.invalid, backend=reducer.backend_used)
+        command_run.finish(invalid=picks.invalid, backend=reducer.backend_used)
     return picks
 
 
-def put_picks(target: Target, picks: Picks, **beside: NDArray[Any]) -> None:
+def put_picks(target: Target, picks: Picks, **extra_columns: NDArray[Any]) -> None:
     """Writes picks to a file that appears whole, or to standard output, as CSV."""
+    suffix = ".csv" if target.out is None else target.out.suffix
     with target.written() as file:
-        write_picks(file, picks, ".csv" if target.out is None else target.out.suffix, **beside)
+        write_picks(file, picks, suffix, **extra_columns)
 
 
 def score_to_file(
@@ -85,29 +99,32 @@ def score_to_file(
     by: Sequence[str],
     *,
     out: Path | None,
-    how: RunOptions | None = None,
-    **options: str,
+    options: CommandOptions = _DEFAULTS,
+    scoring: ScoringOptions = _SCORING,
+    kind: str = "logits",
 ) -> Written:
     """Scores every row of files and writes the scores.
 
     Args:
         pool: the files.
-        by: the measures to write.
-        out: a .npy file (structured array, a field a measure), a .csv file (row, then a column a
-            measure), or None for CSV on stdout.
-        how: see `RunOptions`.
-        options: `kind`, `on_invalid` and `backend` of `fastal.score`.
+        by: the names of the scores to write.
+        out: a .npy file (structured array, a field per score), a .csv file (row, then a column per
+            score), or None for CSV on stdout.
+        options: how the command is run.
+        scoring: how the scores are computed.
+        kind: as for `fastal.score`.
     """
-    how = how or RunOptions()
-    if how.checkpoint is not None and out is None:
+    if options.checkpoint is not None and out is None:
         raise ValueError("checkpoint: wanted out, a file: what stdout was given is not kept")
-    arguments = {"by": by, **options}
+    measure = UncertaintyScore(tuple(by), kind)
     is_npy = out is not None and out.suffix == ".npy"
     target = Target(out, (".npy", ".csv"), pool)
-    with CommandRun("score", pool, target, arguments, how) as job:
-        with job.output() as file:
-            sink = (NpySink if is_npy else CsvSink)(file, pool.n_rows, by)
-            writer = ScoreWriter(sink, by, **options)
-            written = job.run(writer, writes_to_terminal=out is None and is_terminal(sys.stdout))
-        job.finish(invalid=written.invalid, backend=writer.backend_used)
+    sink = (NpySink if is_npy else CsvSink)(pool.n_rows, by)
+    writer = ScoreWriter(sink, measure, scoring)
+    with CommandRun("score", writer, pool, target, options) as command_run:
+        with command_run.output() as file:
+            sink.open(file)
+            to_terminal = out is None and is_terminal(sys.stdout)
+            written = command_run.run(writes_to_terminal=to_terminal)
+        command_run.finish(invalid=written.invalid, backend=writer.backend_used)
     return written

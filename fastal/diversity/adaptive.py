@@ -1,32 +1,32 @@
 """Adaptive representative sampling: a reducer of a pass a pick."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fastal.base.arrays import converter_for
-from fastal.base.errors import check_another, check_same, restoring
+from fastal.base.checks import check_same
+from fastal.base.reducer import Pending
 from fastal.diversity.centroids import digest
 from fastal.ops.reference import unit_sums
-from fastal.scoring.measure import Blank
-from fastal.scoring.scorer import Confirm, Scorer, watching
+from fastal.scoring.measure import Measure
+from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scorer import Scorer
+from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.picks import Picks
+from fastal.selection.ties import Best
 
-_Best = tuple[float, int, Tensor]  # score, row, and what the row adds to a direction
 
-
-class Adaptive:
-    """Picks the most representative row, counts it as training data, and begins again, k times.
+class Adaptive(ScoringReducer[Picks]):
+    """Picks the most representative row, adds it to the training data, and begins again, k times.
 
     Args:
         k: how many rows to pick, at least 1.
         of_pool: [1, D] int64, `unit_sums` of the pool.
         of_training: [1, D] int64, that of the training data, to which each pick is added.
-        measure: makes the `Measure` of the two.
-        on_invalid: "raise" or "skip".
-        backend: "auto", "triton" or "torch".
+        measure: makes the measure of the two sums.
+        options: how the measure is applied.
     """
 
     def __init__(
@@ -34,44 +34,37 @@ class Adaptive:
         k: int,
         of_pool: Tensor,
         of_training: Tensor,
-        *,
-        measure: Any,
-        on_invalid: str = "raise",
-        backend: str = "auto",
+        measure: Callable[[Tensor, Tensor], Measure],
+        options: ScoringOptions,
     ) -> None:
-        self._k = k
+        super().__init__(measure(of_pool, of_training), options)
+        self._k = self.max_passes = k
         self._of_pool = of_pool
         self._of_training = of_training
         self._measure = measure
-        self._how = {"on_invalid": on_invalid, "backend": backend}
         self._rows: list[int] = []
         self._scores: list[float] = []
-        self._to_caller_kind = converter_for(np.empty(0))
-        self._begin()
+        self._best: Best | None = None  # of this pass, with its `unit_sums`
 
     def _begin(self) -> None:
-        """A new pass."""
-        self._scorer = Scorer(self._measure(self._of_pool, self._of_training), **self._how)
-        self._best: _Best | None = None
+        """A new pass, with another measure."""
+        measure = self._measure(self._of_pool, self._of_training)
+        self._scorer = Scorer(measure, self.options)
+        self._best = None
 
-    @watching
-    def update(
-        self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
-    ) -> None:
-        """Takes rows start, start + 1, ... of this pass (None: where the last chunk ended).
-
-        Raises:
-            InvalidRows: rows are not finite, and on_invalid is "raise".
-            ValueError, TypeError: no embeddings [n, D].
-        """
-        rows = self._scorer.checked(chunk, start)
+    def look(self, chunk: Any, start: int | None = None) -> Pending:
+        """Finds the most representative of embeddings [n, D]; see `Reducer.look`."""
+        rows = self._scorer.prepare(chunk, start)
         (scores,), n_invalid = self._scorer.scores(rows)
         found = self._best_of(rows.x, scores, rows.start)
-        self._scorer.count(rows, n_invalid, lambda: scores, confirm)
-        self._best = _better(self._best, found)
-        self._to_caller_kind = converter_for(chunk)
 
-    def _best_of(self, x: Tensor, scores: Tensor, start: int) -> _Best | None:
+        def commit() -> None:
+            self._scorer.record(rows, n_invalid, lambda: scores)
+            self._best = found.or_better(self._best) if found else self._best
+
+        return Pending(commit)
+
+    def _best_of(self, x: Tensor, scores: Tensor, start: int) -> Best | None:
         """The best row of a chunk that was not picked before, if there is one."""
         left = scores.nan_to_num(nan=-torch.inf)
         for row in self._rows:
@@ -80,83 +73,66 @@ class Adaptive:
         if not len(left) or left.max() == -torch.inf:
             return None
         place = int(left.argmax())  # the first of equals
-        adds = unit_sums(
-            x[place : place + 1], torch.zeros(1, dtype=torch.int64, device=x.device), 1
-        )
-        return float(left[place]), start + place, adds.cpu()
+        cluster = torch.zeros(1, dtype=torch.int64, device=x.device)
+        sums = unit_sums(x[place : place + 1], cluster, 1)
+        return Best(float(left[place]), start + place, sums.cpu())
 
     def next_pass(self) -> bool:
-        """Takes the best row; whether one more is to be picked, and may be there."""
+        """Picks the best row; whether another pass is to find one more."""
         if self._best is None:
             return False
-        score, row, adds = self._best
+        score, row, sums = self._best
         self._rows.append(row)
         self._scores.append(score)
         if len(self._rows) == self._k:
             return False
-        self._of_training = self._of_training + adds
+        self._of_training = self._of_training + sums
         self._begin()
         return True
 
     def merge(self, other: "Adaptive") -> None:
-        """Takes in the same pass over other rows.
+        """Adds the same pass over other rows.
 
         Raises:
-            ValueError, TypeError: it is no such pass.
+            ValueError, TypeError: the other is no such pass.
         """
-        check_another(Adaptive, self, other)
+        self._check_mergeable(other)
+        check_same({"picks": self._rows}, {"picks": other._rows}, "merge: the other")
         self._scorer.merge(other._scorer)
-        self._best = _better(self._best, other._best)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state as plain values and NumPy arrays, O(k + D)."""
-        best = self._best
-        return {
-            "k": self._k,
-            "pool": digest(self._of_pool),
-            "training": self._of_training.numpy().copy(),
-            "rows": list(self._rows),
-            "scores": list(self._scores),
-            "scorer": self._scorer.state_dict(),
-            "best": None if best is None else [*best[:2], best[2].numpy().copy()],
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave; ValueError for that of other arguments."""
-        with restoring():
-            check_same({"k": self._k, "pool": digest(self._of_pool)}, state, "the state")
-            self._of_training = torch.from_numpy(state["training"])
-            self._rows, self._scores = list(state["rows"]), list(state["scores"])
-            self._begin()
-            self._scorer.load_state_dict(state["scorer"])
-            if state["best"] is not None:
-                score, row, adds = state["best"]
-                self._best = score, row, torch.from_numpy(adds)
+        if other._best is not None:
+            self._best = other._best.or_better(self._best)
 
     def result(self) -> Picks:
         """The picks so far, in their order, as arrays of the kind of the last chunk, else NumPy."""
-        rows = self._to_caller_kind(torch.tensor(self._rows, dtype=torch.int64, device="cpu"))
-        scores = self._to_caller_kind(torch.tensor(self._scores, dtype=torch.float32, device="cpu"))
-        return Picks(rows, scores, None, self._scorer.invalid)
+        to_caller_kind = self._scorer.to_caller_kind
+        rows = to_caller_kind(torch.tensor(self._rows, dtype=torch.int64, device="cpu"))
+        scores = to_caller_kind(torch.tensor(self._scores, dtype=torch.float32, device="cpu"))
+        return Picks(rows, scores, None, self.invalid)
 
     @property
-    def bar(self) -> float | None:
-        """The score of the last pick; None before there is one."""
+    def threshold(self) -> float | None:
+        """The score of the last pick; None before the first."""
         return self._scores[-1] if self._scores else None
 
-    @property
-    def blank(self) -> Blank | None:
-        """The scores of rows that hold nothing."""
-        return self._scorer.blank
+    def identity(self) -> dict[str, Any]:
+        """k, and the direction of the pool; that of the training data is part of the state."""
+        return {"k": self._k, "pool": digest(self._of_pool)}
 
-    @property
-    def backend_used(self) -> str | None:
-        """The backend that scored the last chunk."""
-        return self._scorer.backend_used
+    def _state(self) -> dict[str, Any]:
+        best = self._best
+        return {
+            **super()._state(),
+            "training": self._of_training.numpy().copy(),
+            "rows": list(self._rows),
+            "scores": list(self._scores),
+            "best": None if best is None else [best.score, best.row, best.payload.numpy().copy()],
+        }
 
-
-def _better(one: _Best | None, other: _Best | None) -> _Best | None:
-    """The better of two rows, ties to the lower."""
-    if one is None or other is None:
-        return one or other
-    return max(one, other, key=lambda best: (best[0], -best[1]))
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._of_training = torch.from_numpy(state["training"])
+        self._rows, self._scores = list(state["rows"]), list(state["scores"])
+        self._begin()
+        super()._restore(state)
+        if state["best"] is not None:
+            score, row, sums = state["best"]
+            self._best = Best(score, row, torch.from_numpy(sums))

@@ -2,18 +2,22 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from abc import abstractmethod
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastal import ops
-from fastal.base.arrays import as_tensor, converter_for, memory_of
+from fastal.base.arrays import as_tensor, memory_of
+from fastal.base.blank import Blank
+from fastal.base.checks import check_dtype, check_matrix
+from fastal.base.guard import guarded
 from fastal.ops.reference import unit_rows
 from fastal.pipeline.drive import gathered
-from fastal.scoring.measure import Blank
-from fastal.scoring.scorer import Chunk, Confirm, Scorer, check_dtype, watching
+from fastal.scoring.measure import Measure
+from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scorer import Op, Scorer
 from fastal.sources import Source
 
 _log = logging.getLogger("fastal")
@@ -64,8 +68,13 @@ def nearest_centroid(
         ValueError, TypeError: a bad argument, named.
     """
     of = CentroidDistance(centroids, fast=fast)
-    found = _of_array(of, x, of.nearest, on_invalid, backend)
-    return Nearest(*map(converter_for(x), found))
+
+    def nearest(x: Tensor, backend: str) -> tuple[list[Tensor], int]:
+        cluster, similarity = of.nearest(x, backend)
+        return [similarity, cluster], int(similarity.isnan().sum())
+
+    similarity, cluster = _scored(of, x, nearest, ScoringOptions(on_invalid, backend))
+    return Nearest(cluster, similarity)
 
 
 def similarities(
@@ -92,30 +101,56 @@ def similarities(
         InvalidRows, ValueError, TypeError: as `nearest_centroid`.
     """
     of = CentroidDistance(centroids, fast=fast)
-    (found,) = _of_array(of, x, lambda *rows: (of.similarities(*rows),), on_invalid, backend)
-    return converter_for(x)(found)
+
+    def similarities(x: Tensor, backend: str) -> tuple[list[Tensor], int]:
+        found = of.similarities(x, backend)
+        return [found], int(found[:, 0].isnan().sum())
+
+    (found,) = _scored(of, x, similarities, ScoringOptions(on_invalid, backend))
+    return found
 
 
-class FiniteRows:
-    """Rows whose direction is what counts; of those that are finite, none is worth more."""
+class EmbeddingMeasure(Measure):
+    """A measure of embeddings [n, D].
+
+    Attributes:
+        width: D; None: any number, the same for all rows.
+    """
 
     kind = "embeddings"
     invalid = "has NaN or an infinite value"
     offers: tuple[str, ...] = ("triton", "torch")
     width: int | None = None
 
-    def scores(self, x: Tensor, backend: str) -> Tensor:  # noqa: ARG002
+    def check(self, x: Tensor) -> None:
+        """ValueError or TypeError unless x is [n, width]."""
+        check_matrix(x, self.kind, self.columns, width=self.width)
+
+    def scores(self, x: Tensor, backend: str, start: int) -> tuple[list[Tensor], int]:  # noqa: ARG002
+        """The score of each row, [n] float32, NaN for rows that are not finite."""
+        scores = self.score(x, backend)
+        return [scores], int(scores.isnan().sum())
+
+    @abstractmethod
+    def score(self, x: Tensor, backend: str) -> Tensor:
+        """The score of each row, [n] float32 where x is, NaN for rows that are not finite."""
+
+
+class FiniteRows(EmbeddingMeasure):
+    """Score 0 for every row that is finite: for reducers that only need valid rows."""
+
+    def score(self, x: Tensor, backend: str) -> Tensor:  # noqa: ARG002
         """0 for every row that is finite."""
         least, most = x.aminmax(dim=1)
         return (0 * least + 0 * most).float()
 
-    def arguments(self) -> dict[str, Any]:
-        """There are none."""
+    def identity(self) -> dict[str, Any]:
+        """There are no arguments."""
         return {}
 
 
-class CentroidDistance(FiniteRows):
-    """Centroids [K, D] of length 1; as a measure, the distance 1 - similarity to the nearest.
+class CentroidDistance(EmbeddingMeasure):
+    """The cosine distance of embeddings [n, D] to the nearest of K centroids.
 
     Args:
         centroids: [K, D] array, K >= 1, D >= 1, finite; of any length, or zeros.
@@ -126,34 +161,27 @@ class CentroidDistance(FiniteRows):
         units: [K, D] float32 on the host, each of length 1, or zeros.
     """
 
+    blank: Blank | None = Blank(1.0, 1.0, 0.0)
+
     def __init__(self, centroids: Any, *, fast: bool = False, name: str = "centroids") -> None:
         self.units = units_of(centroids, name)
         self.width = self.units.shape[1]
         self.fast = fast
-        self.blank = Blank(1.0, 1.0, 0.0)
 
     def nearest(self, x: Tensor, backend: str) -> tuple[Tensor, Tensor]:
-        """`fastal.ops.reference.nearest` by a backend that `fastal.ops.choose` gave."""
+        """The nearest centroid of each row and the similarity to it; -1 and NaN if invalid."""
         return ops.nearest(x, self.units.to(x.device), self.fast, backend=backend)
 
     def similarities(self, x: Tensor, backend: str) -> Tensor:
-        """`fastal.ops.reference.similarities` by such a backend."""
+        """The similarity of each row to every centroid, [n, K]; NaN if invalid."""
         return ops.similarities(x, self.units.to(x.device), self.fast, backend=backend)
 
-    def assigned(
-        self, rows: Chunk, scorer: Scorer, confirm: Confirm | None
-    ) -> tuple[Tensor, Tensor]:
-        """What `nearest` gives for rows that a scorer has checked, which then counts them."""
-        cluster, similarity = self.nearest(rows.x, rows.backend)
-        scorer.count(rows, int(similarity.isnan().sum()), lambda: similarity, confirm)
-        return cluster, similarity
-
-    def scores(self, x: Tensor, backend: str) -> Tensor:
-        """The distance to the nearest centroid, from 0 to 2: larger = farther from all."""
+    def score(self, x: Tensor, backend: str) -> Tensor:
+        """The distance 1 - similarity to the nearest centroid, from 0 to 2."""
         return 1 - self.nearest(x, backend)[1]
 
-    def arguments(self) -> dict[str, Any]:
-        """The centroids' digest, and `fast`."""
+    def identity(self) -> dict[str, Any]:
+        """The digest of the centroids, and `fast`."""
         return {"centroids": digest(self.units), "fast": self.fast}
 
 
@@ -182,7 +210,7 @@ def copied(x: Any, name: str) -> Tensor:
         TypeError: it is no array; the message names `name`.
         OSError: it is mapped, and its file was cut short.
     """
-    with ops.guarded(memory_of(x, name)) as guard:
+    with guarded(memory_of(x, name)) as guard:
         copy = as_tensor(x, name).to("cpu", copy=True)
     if guard.broken:
         raise OSError(f"{name}: the rows vanished: a mapped file that was cut short?")
@@ -209,22 +237,10 @@ def digest(x: Tensor) -> str:
     return hashlib.sha256(x.contiguous().numpy().tobytes()).hexdigest()[:32]
 
 
-@watching
-def _of_array(
-    of: CentroidDistance,
-    x: Any,
-    op: Callable[[Tensor, str], tuple[Tensor, ...]],
-    on_invalid: str,
-    backend: str,
-    *,
-    confirm: Confirm | None = None,
-) -> tuple[Tensor, ...]:
-    """What an op, which gives NaN for invalid rows in its last tensor, gives for an array."""
-    scorer = Scorer(of, on_invalid=on_invalid, backend=backend)
-    rows = scorer.checked(x, 0)
-    found = op(rows.x, rows.backend)
-    of_rows = found[-1] if found[-1].ndim == 1 else found[-1][:, 0]
-    scorer.count(rows, int(of_rows.isnan().sum()), lambda: of_rows, confirm)
+def _scored(of: CentroidDistance, x: Any, op: Op, options: ScoringOptions) -> list[Any]:
+    """The tensors that an op computes from an array, as arrays of its kind."""
+    scorer = Scorer(of, options)
+    found = scorer.score(x, op)
     if scorer.invalid:
-        _log.warning("%d of %d rows are invalid: NaN", scorer.invalid, len(rows.x))
-    return found
+        _log.warning("%d of %d rows are invalid: NaN", scorer.invalid, len(found[0]))
+    return [scorer.to_caller_kind(column) for column in found]

@@ -1,14 +1,17 @@
 """Cluster-based outliers: the rows that no centroid is near to."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastal.diversity.centroids import CentroidDistance
 from fastal.selection.picks import Picks
-from fastal.uncertainty import select
+from fastal.uncertainty import SelectOptions, select
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def cluster_outliers(
-    pool: Any, centroids: Any, k: int, *, fast: bool = False, **options: Any
+    pool: Any, centroids: Any, k: int, *, fast: bool = False, **options: "Unpack[SelectOptions]"
 ) -> Picks:
     """The k rows farthest from every centroid, in one pass, exact and deterministic.
 
@@ -17,8 +20,7 @@ def cluster_outliers(
         centroids: [K, D] array, such as `CosineClusters.centroids`, of any length.
         k: how many rows to pick, at least 1.
         fast: as for `nearest_centroid`.
-        options: `on_invalid`, `backend`, `groups`, `per_group`, `noise`, `seed`, `beta`,
-            `chunk_bytes`, `checkpoint` and `resume` of `fastal.select`. Invalid are rows that are
+        options: the arguments of `fastal.select` that `SelectOptions` names. Invalid are rows that are
             not finite.
 
     Returns:

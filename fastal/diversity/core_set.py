@@ -1,26 +1,27 @@
 """Core-sets: rows so chosen that none of the pool is far from all of them."""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fastal.base.arrays import converter_for, is_array
-from fastal.base.errors import check_another, check_same, prefixing_errors, restoring
+from fastal.base.arrays import is_array
+from fastal.base.checks import check_same, checked_count
+from fastal.base.errors import prefixing_errors
+from fastal.base.reducer import Pending
 from fastal.diversity.centroids import checked_rows, copied, rows_of
 from fastal.diversity.distance import Distance
 from fastal.diversity.row_values import RowValues
-from fastal.pipeline.drive import run_resumable
-from fastal.scoring.measure import Blank
-from fastal.scoring.scorer import Confirm, Scorer, watching
-from fastal.selection.pick_warnings import warn_of
+from fastal.pipeline.options import RunOptions
+from fastal.pipeline.run_on_pool import pick_from_pool
+from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.picks import Picks
-from fastal.selection.topk import checked_count
+from fastal.selection.ties import Best
 from fastal.sources import PathLike, open_pool
 from fastal.sources.files import in_order_of
-from fastal.uncertainty import chunk_bytes_for, with_ids
 
 
 def k_center(
@@ -73,28 +74,10 @@ def k_center(
     reducer = CoreSet(
         k, labelled=labelled, metric=metric, fast=fast, on_invalid=on_invalid, backend=backend
     )
-    source = open_pool(pool)
-    arguments = {**reducer.arguments(), "on_invalid": on_invalid, "backend": backend}
-    picks: Picks = run_resumable(
-        reducer, source, arguments, chunk_bytes=chunk_bytes or chunk_bytes_for(pool),
-        checkpoint=checkpoint, resume=resume, finish=lambda picks: with_ids(picks, source),
-    )  # fmt: skip
-    warn_of(picks, reducer, source)
-    return picks
+    return pick_from_pool(reducer, pool, RunOptions(chunk_bytes, checkpoint, resume))
 
 
-class _Farthest(NamedTuple):
-    """The row farthest from all centres so far, and what it holds, [D] float64 on the host."""
-
-    distance: float
-    row: int
-    embedding: Tensor
-
-    def beats(self, other: "_Farthest | None") -> bool:
-        return other is None or (self.distance, -self.row) > (other.distance, -other.row)
-
-
-class CoreSet:
+class CoreSet(ScoringReducer[Picks]):
     """Greedy k-centre as a reducer of a pass a pick: see `k_center` for the arguments.
 
     Within a pass any chunks, in any order, and any number of merged reducers give the same pick.
@@ -110,104 +93,105 @@ class CoreSet:
         on_invalid: str = "raise",
         backend: str = "auto",
     ) -> None:
-        self._k = checked_count("k", k)
+        self._k = self.max_passes = checked_count("k", k)
         self._to_centres = Distance(metric, _labelled_rows(labelled), fast=fast)
-        self._scorer = Scorer(self._to_centres, on_invalid=on_invalid, backend=backend)
+        super().__init__(self._to_centres, ScoringOptions(on_invalid, backend))
         # To the nearest centre so far; -inf for rows that are picked or invalid.
         self._distance = RowValues(math.inf, torch.float32)
-        self._farthest: _Farthest | None = None
+        self._farthest: Best | None = None  # from all centres, with its embedding, [D] float64
         self._rows: list[int] = []
         self._scores: list[float] = []
-        self._to_caller_kind = converter_for(np.empty(0))
 
-    @watching
-    def update(
-        self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
-    ) -> None:
-        """Takes rows start, start + 1, ... of this pass; see `Selector.update`.
-
-        Raises:
-            InvalidRows: with on_invalid="raise".
-            ValueError, TypeError: the chunk is no such array, or its width has changed.
-        """
-        rows = self._scorer.checked(chunk, start)
+    def look(self, chunk: Any, start: int | None = None) -> Pending:
+        """Finds the farthest row; see `Reducer.look`."""
+        rows = self._scorer.prepare(chunk, start)
         (distance,), _ = self._scorer.scores(rows)
-        held = self._distance.of(rows.start, rows.start + len(rows.x), distance.device)
+        held = self._distance.read(rows.start, rows.start + len(rows.x)).to(distance.device)
         is_invalid = distance.isnan()
-        n_invalid = int(
-            (is_invalid & (held > -math.inf)).count_nonzero()
-        )  # not those of earlier passes
+        counted = held == -math.inf  # invalid rows were counted in the first pass
+        n_invalid = int((is_invalid & ~counted).count_nonzero())
         nearest = torch.minimum(held, distance.masked_fill(is_invalid, -math.inf))
-        farthest = self._farthest_of(rows.x, rows.start, nearest)
-        self._scorer.count(rows, n_invalid, lambda: distance, confirm)
-        held.copy_(nearest)
-        self._farthest = farthest
-        self._to_caller_kind = converter_for(chunk)
+        found = _farthest_of(rows.x, rows.start, nearest)
 
-    def _farthest_of(self, x: Tensor, start: int, distance: Tensor) -> _Farthest | None:
-        """The farthest row so far, or of these, if that is farther."""
-        if not len(x):
-            return self._farthest
-        place = int(distance.argmax())  # the first of equals
-        embedding = x[place].to("cpu", torch.float64, copy=True)
-        found = _Farthest(float(distance[place]), start + place, embedding)
-        is_farther = found.distance > -math.inf and found.beats(self._farthest)
-        return found if is_farther else self._farthest
+        def commit() -> None:
+            self._scorer.record(rows, n_invalid, lambda: distance)
+            self._distance.write(rows.start, nearest)
+            self._farthest = found.or_better(self._farthest) if found else self._farthest
+
+        return Pending(commit)
 
     def next_pass(self) -> bool:
         """Picks the farthest row; whether another pass is to find one more."""
         if self._farthest is None:
             return False
-        self._scores.append(self._farthest.distance)
-        self._rows.append(self._farthest.row)
+        distance, row, embedding = self._farthest
+        self._scores.append(distance)
+        self._rows.append(row)
         self._distance.trim()
-        self._distance.values[self._farthest.row] = -math.inf
-        self._to_centres.centres = self._farthest.embedding[None]
+        self._distance.values[row] = -math.inf
+        self._to_centres.centres = embedding[None]
         self._farthest = None
         self._scorer.next_row = 0
         return len(self._rows) < self._k
 
     def merge(self, other: "CoreSet") -> None:
-        """Takes in a reducer with the same arguments and picks that saw other rows of this pass.
+        """Adds a reducer with the same arguments and picks that saw other rows of this pass.
 
         Raises:
-            ValueError, TypeError: no such reducer.
+            ValueError, TypeError: the other is no such reducer.
         """
-        check_another(CoreSet, self, other)
-        check_same({**self.arguments(), "picks": self._rows},
-                   {**other.arguments(), "picks": other._rows}, "merge: the other")  # fmt: skip
+        self._check_mergeable(other)
+        check_same({"picks": self._rows}, {"picks": other._rows}, "merge: the other")
         self._scorer.merge(other._scorer)
         theirs = other._distance.values
-        held = self._distance.of(0, len(theirs))
-        torch.minimum(held, theirs.to(held.device), out=held)
-        if other._farthest is not None and other._farthest.beats(self._farthest):
-            self._farthest = other._farthest
+        ours = self._distance.read(0, len(theirs))
+        self._distance.write(0, torch.minimum(ours, theirs.to(ours.device)))
+        if other._farthest is not None:
+            self._farthest = other._farthest.or_better(self._farthest)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The state as plain values and NumPy arrays: 4 bytes a row of the pool."""
+    def result(self) -> Picks:
+        """The picks so far, as arrays of the kind of the last chunk, else NumPy."""
+        scores = list(self._scores)
+        if scores and self._to_centres.began_from is None:  # nothing is far from no centre
+            scores[0] = scores[1] if len(scores) > 1 else 0.0
+        to_caller_kind = self._scorer.to_caller_kind
+        return Picks(
+            to_caller_kind(torch.tensor(self._rows, dtype=torch.int64, device="cpu")),
+            to_caller_kind(torch.tensor(scores, dtype=torch.float32, device="cpu")),
+            invalid=self.invalid,
+        )
+
+    @property
+    def invalid(self) -> int:
+        """How many rows were left out as invalid."""
+        return int((self._distance.values == -math.inf).sum()) - len(self._rows)
+
+    @property
+    def threshold(self) -> float | None:
+        """The distance of the last pick; None before the first."""
+        return self._scores[-1] if self._scores else None
+
+    def identity(self) -> dict[str, Any]:
+        """k, and what distances are measured from."""
+        return {"strategy": "k_center", "k": self._k, **self._to_centres.identity()}
+
+    def _state(self) -> dict[str, Any]:
+        """The state: 4 bytes per row of the pool."""
         centre, far = self._to_centres.centres, self._farthest
         return {
-            "arguments": self.arguments(),
-            "scorer": self._scorer.state_dict(),
+            **super()._state(),
             "rows": list(self._rows),
             "scores": list(self._scores),
             "distance": self._distance.values.cpu().numpy().copy(),
             "centre": centre.numpy() if self._rows and centre is not None else None,
-            "farthest": None if far is None else [far.distance, far.row, far.embedding.numpy()],
+            "farthest": None if far is None else [far.score, far.row, far.payload.numpy()],
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores exactly what `state_dict` gave.
-
-        Raises:
-            ValueError: the state is of other arguments, or no such state.
-        """
-        with restoring():
-            check_same(self.arguments(), state["arguments"], "the state")
-            rows, scores, distance, centre, farthest = (
-                state[name] for name in ("rows", "scores", "distance", "centre", "farthest")
-            )
-            self._scorer.load_state_dict(state["scorer"])
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        rows, scores, distance, centre, farthest = (
+            state[name] for name in ("rows", "scores", "distance", "centre", "farthest")
+        )
+        super()._restore(state)
         self._rows, self._scores = list(rows), list(scores)
         self._distance.load(torch.from_numpy(distance.copy()))
         if centre is not None:
@@ -215,38 +199,17 @@ class CoreSet:
         self._farthest = None
         if farthest is not None:
             distance, row, embedding = farthest
-            self._farthest = _Farthest(distance, row, torch.from_numpy(embedding))
+            self._farthest = Best(distance, row, torch.from_numpy(embedding))
 
-    def result(self) -> Picks:
-        """The picks so far, as arrays of the kind of the last chunk, else NumPy."""
-        scores = list(self._scores)
-        if scores and self._to_centres.began_from is None:  # the first was the farthest from none
-            scores[0] = scores[1] if len(scores) > 1 else 0.0
-        n_out = int((self._distance.values == -math.inf).sum())
-        return Picks(
-            self._to_caller_kind(torch.tensor(self._rows, dtype=torch.int64, device="cpu")),
-            self._to_caller_kind(torch.tensor(scores, dtype=torch.float32, device="cpu")),
-            invalid=n_out - len(self._rows),
-        )
 
-    def arguments(self) -> dict[str, Any]:
-        """What a state is bound to, as plain values."""
-        return {"strategy": "k_center", "k": self._k, **self._to_centres.arguments()}
-
-    @property
-    def bar(self) -> float | None:
-        """The distance of the last pick."""
-        return self._scores[-1] if self._scores else None
-
-    @property
-    def blank(self) -> Blank | None:
-        """The scores of rows that hold nothing."""
-        return self._scorer.blank
-
-    @property
-    def backend_used(self) -> str | None:
-        """The backend that looked at the last chunk."""
-        return self._scorer.backend_used
+def _farthest_of(x: Tensor, start: int, distance: Tensor) -> Best | None:
+    """The row of a chunk that is farthest from all centres; None if all are invalid or picked."""
+    if not len(x):
+        return None
+    place = int(distance.argmax())  # the first of equals
+    if distance[place] == -math.inf:
+        return None
+    return Best(float(distance[place]), start + place, x[place].to("cpu", torch.float64, copy=True))
 
 
 def _labelled_rows(labelled: Any) -> Tensor | None:

@@ -1,6 +1,6 @@
 """Semantic duplicates as a reducer: clusters first, then the rows of some after those of others."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,14 +8,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastal.base.arrays import converter_for
-from fastal.base.errors import check_same, restoring
+from fastal.base.checks import checked_count, checked_number
+from fastal.base.reducer import Pending
 from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.near_duplicates import near_duplicates
 from fastal.diversity.row_values import RowValues
 from fastal.ops.reference import unit_rows
-from fastal.scoring.scorer import Confirm, Scorer, watching
-from fastal.selection.topk import checked_count
+from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scorer import CheckedChunk
+from fastal.scoring.scoring_reducer import ScoringReducer
 
 _UNSEEN, _ITEM_BYTES = -1, 4
 _BLOCK = 4096  # rows whose float64 is in memory at once
@@ -36,11 +37,12 @@ class Duplicates(NamedTuple):
     similarity: Any
 
 
-class Deduplicator:
+class Deduplicator(ScoringReducer[Duplicates]):
     """Finds duplicates as a reducer of several passes: see `deduplicate` for the arguments.
 
-    The first pass tells the cluster of each row. Each of the others gathers the rows of as many
-    clusters as there is room for, and compares them when the last is there.
+    The first pass finds the cluster of each row. Each of the others gathers the rows of as many
+    clusters as there is room for, and compares them at its end. It cannot be merged: rows that two
+    reducers saw would never be compared.
     """
 
     def __init__(
@@ -53,46 +55,46 @@ class Deduplicator:
         on_invalid: str = "raise",
         backend: str = "auto",
     ) -> None:
-        self._threshold = _checked_threshold(threshold)
+        self._least_similarity = _checked_threshold(threshold)
         self._memory_bytes = checked_count("memory_bytes", memory_bytes)
         self._centroids = CentroidDistance(centroids, fast=fast)
-        self._scorer = Scorer(self._centroids, on_invalid=on_invalid, backend=backend)
-        self._cluster = RowValues(_UNSEEN, torch.int32)  # that too of invalid rows
+        super().__init__(self._centroids, ScoringOptions(on_invalid, backend))
+        self._cluster = RowValues(_UNSEEN, torch.int32)  # invalid rows too have this value
         # The clusters that are being gathered, first and last + 1, their rows, and these of
         # length 1; in the first pass there are none.
         self._span = (0, 0)
         self._members: NDArray[np.int64] = np.empty(0, np.int64)
         self._units = self._room_for(0)
         self._found: list[tuple[NDArray[Any], ...]] = []
-        self._to_caller_kind = converter_for(np.empty(0))
 
-    @watching
-    def update(
-        self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
-    ) -> None:
-        """Takes rows start, start + 1, ... of this pass; see `Selector.update`.
+    def look(self, chunk: Any, start: int | None = None) -> Pending:
+        """Finds the clusters of rows, or gathers rows; see `Reducer.look`."""
+        rows = self._scorer.prepare(chunk, start)
+        return self._gather(rows) if self._span[1] else self._assign(rows)
 
-        Raises:
-            InvalidRows: with on_invalid="raise".
-            ValueError, TypeError: the chunk is no such array, or its width has changed.
-        """
-        rows = self._scorer.checked(chunk, start)
-        stop = rows.start + len(rows.x)
-        if self._span[1]:
-            first, last = np.searchsorted(self._members, (rows.start, stop))
-            places = torch.from_numpy(self._members[first:last] - rows.start).to(rows.x.device)
-            units = self._units.new_empty(len(places), rows.x.shape[1], device=rows.x.device)
-            for of, into in zip(
-                torch.split(places, _BLOCK), torch.split(units, _BLOCK), strict=True
-            ):
-                into.copy_(unit_rows(rows.x[of]))
-            self._scorer.count(rows, 0, lambda: units, confirm)
+    def _assign(self, rows: CheckedChunk) -> Pending:
+        cluster, similarity = self._centroids.nearest(rows.x, rows.backend)
+        n_invalid = int(similarity.isnan().sum())
+
+        def commit() -> None:
+            self._scorer.record(rows, n_invalid, lambda: similarity)
+            self._cluster.write(rows.start, cluster.to("cpu", torch.int32))
+
+        return Pending(commit)
+
+    def _gather(self, rows: CheckedChunk) -> Pending:
+        first, last = np.searchsorted(self._members, (rows.start, rows.start + len(rows.x)))
+        places = torch.from_numpy(self._members[first:last] - rows.start).to(rows.x.device)
+        units = self._units.new_empty(len(places), rows.x.shape[1], device=rows.x.device)
+        for of, into in zip(torch.split(places, _BLOCK), torch.split(units, _BLOCK), strict=True):
+            into.copy_(unit_rows(rows.x[of]))
+
+        def commit() -> None:
+            self._scorer.record(rows, 0, lambda: units)
             self._units = self._units.to(units.device)
             self._units[first:last] = units
-        else:
-            cluster, _ = self._centroids.assigned(rows, self._scorer, confirm)
-            self._cluster.of(rows.start, stop).copy_(cluster)
-        self._to_caller_kind = converter_for(chunk)
+
+        return Pending(commit)
 
     def next_pass(self) -> bool:
         """Compares what was gathered; whether another pass is to gather more.
@@ -146,81 +148,54 @@ class Deduplicator:
         ends = np.flatnonzero(np.diff(cluster[order])) + 1
         for places in np.split(order, ends) if len(order) else ():
             rows = torch.from_numpy(places).to(self._units.device)
-            found = near_duplicates(self._units, rows, self._threshold)
+            found = near_duplicates(self._units, rows, self._least_similarity)
             which, of, similarity = (column.cpu().numpy() for column in found)
             yield self._members[places[which]], self._members[places[of]], similarity
-
-    def merge(self, other: Any) -> None:  # noqa: ARG002
-        """Refused: rows that two readers saw would never be compared.
-
-        Raises:
-            TypeError: always.
-        """
-        raise TypeError("merge: duplicates are found by one reader, which sees all rows")
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state as plain values and NumPy arrays; it has the rows gathered so far."""
-        return {
-            "arguments": self.arguments(),
-            "scorer": self._scorer.state_dict(),
-            "cluster": self._cluster.values.numpy().copy(),
-            "span": list(self._span),
-            "units": self._units.cpu().numpy().copy(),
-            "found": [column.copy() for column in self._columns()],
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores exactly what `state_dict` gave.
-
-        Raises:
-            ValueError: the state is of other arguments, or no such state.
-        """
-        with restoring():
-            check_same(self.arguments(), state["arguments"], "the state")
-            cluster, span, units, found = (
-                state[name] for name in ("cluster", "span", "units", "found")
-            )
-            self._scorer.load_state_dict(state["scorer"])
-        self._cluster.load(torch.from_numpy(cluster.copy()))
-        self._span = span[0], span[1]
-        self._members = self._rows_of(self._span)
-        self._units = torch.from_numpy(units.copy())
-        self._found = [tuple(found)]
 
     def result(self) -> Duplicates:
         """The duplicates so far, as arrays of the kind of the last chunk, else NumPy."""
         rows, of, similarity = self._columns()
         order = np.argsort(rows)
         columns = (torch.from_numpy(column[order]) for column in (rows, of, similarity))
-        return Duplicates(*map(self._to_caller_kind, columns))
+        return Duplicates(*map(self._scorer.to_caller_kind, columns))
 
     def _columns(self) -> list[NDArray[Any]]:
         none = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
         return [np.concatenate(columns) for columns in zip(none, *self._found, strict=True)]
 
-    def arguments(self) -> dict[str, Any]:
-        """What a state is bound to, as plain values."""
+    def identity(self) -> dict[str, Any]:
+        """The threshold, the memory, and the centroids."""
         return {
             "strategy": "deduplicate",
-            "threshold": self._threshold,
+            "threshold": self._least_similarity,
             "memory_bytes": self._memory_bytes,
-            **self._centroids.arguments(),
+            **self._centroids.identity(),
         }
 
-    @property
-    def invalid(self) -> int:
-        """How many rows were left out as invalid."""
-        return self._scorer.invalid
+    def _state(self) -> dict[str, Any]:
+        """The state, with the rows gathered so far."""
+        return {
+            **super()._state(),
+            "cluster": self._cluster.values.numpy().copy(),
+            "span": list(self._span),
+            "units": self._units.cpu().numpy().copy(),
+            "found": [column.copy() for column in self._columns()],
+        }
 
-    @property
-    def backend_used(self) -> str | None:
-        """The backend that told the clusters of the last chunk."""
-        return self._scorer.backend_used
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        cluster, span, units, found = (
+            state[name] for name in ("cluster", "span", "units", "found")
+        )
+        super()._restore(state)
+        self._cluster.load(torch.from_numpy(cluster.copy()))
+        self._span = span[0], span[1]
+        self._members = self._rows_of(self._span)
+        self._units = torch.from_numpy(units.copy())
+        self._found = [tuple(found)]
 
 
 def _checked_threshold(threshold: Any) -> float:
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float, np.number)):
-        raise TypeError(f"threshold: wanted a number, got {threshold!r}")
-    if not -1 <= threshold <= 1:
+    found = checked_number("threshold", threshold)
+    if not -1 <= found <= 1:
         raise ValueError(f"threshold: wanted a similarity from -1 to 1, got {threshold}")
-    return float(threshold)
+    return found

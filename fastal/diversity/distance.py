@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from fastal import ops
-from fastal.diversity.centroids import CentroidDistance, digest
+from fastal.base.blank import Blank
+from fastal.base.checks import check_choice
+from fastal.diversity.centroids import EmbeddingMeasure, digest
 from fastal.ops import reference
-from fastal.scoring.measure import Blank
-from fastal.scoring.scorer import check_choice
 
 METRICS = ("cosine", "euclidean")
 
 
-class Distance:
+class Distance(EmbeddingMeasure):
     """The distance of rows to the nearest centre; infinite as long as there is none.
 
     Args:
@@ -28,13 +28,10 @@ class Distance:
         began_from: the digest of the first centres, None where there were none.
     """
 
-    kind = CentroidDistance.kind
-    invalid = CentroidDistance.invalid
-
     def __init__(self, metric: str, centres: Tensor | None, *, fast: bool) -> None:
         check_choice("metric", metric, METRICS)
-        self.offers: tuple[str, ...] = CentroidDistance.offers if metric == "cosine" else ("torch",)
-        self.width: int | None = None if centres is None else centres.shape[1]
+        self.offers = EmbeddingMeasure.offers if metric == "cosine" else ("torch",)
+        self.width = None if centres is None else centres.shape[1]
         self.blank = Blank(1.0, 1.0, 0.0) if metric == "cosine" else None
         self._metric = metric
         self._fast = fast
@@ -52,7 +49,7 @@ class Distance:
         if centres is not None and self._metric == "cosine":
             self._points = reference.unit_rows(centres).float()
 
-    def scores(self, x: Tensor, backend: str) -> Tensor:
+    def score(self, x: Tensor, backend: str) -> Tensor:
         """The distances of rows [n, D], [n] float32; NaN for rows that are not finite."""
         if self._points is None:
             anywhere = torch.zeros(1, x.shape[1], dtype=torch.float32, device=x.device)
@@ -66,6 +63,6 @@ class Distance:
             return 1 - ops.similarities(x, centres, self._fast, backend=backend)[:, 0]
         return 1 - ops.nearest(x, centres, self._fast, backend=backend)[1]
 
-    def arguments(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """The metric, the digest of the centres it began with, and `fast`."""
         return {"metric": self._metric, "labelled": self.began_from, "fast": self._fast}

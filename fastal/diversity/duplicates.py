@@ -3,13 +3,10 @@
 import logging
 from typing import Any
 
-import numpy as np
-
 from fastal.diversity.deduplicator import Deduplicator, Duplicates
-from fastal.pipeline.drive import run_resumable
-from fastal.sources import PathLike, open_pool
-from fastal.sources.files import Files
-from fastal.uncertainty import chunk_bytes_for
+from fastal.pipeline.options import RunOptions
+from fastal.pipeline.run_on_pool import in_numpy, run_on_pool
+from fastal.sources import PathLike
 
 _log = logging.getLogger("fastal")
 
@@ -64,13 +61,10 @@ def deduplicate(
         centroids, threshold, memory_bytes=memory_bytes, fast=fast, on_invalid=on_invalid,
         backend=backend,
     )  # fmt: skip
-    source = open_pool(pool)
-    arguments = {**reducer.arguments(), "on_invalid": on_invalid, "backend": backend}
-    found: Duplicates = run_resumable(
-        reducer, source, arguments, chunk_bytes=chunk_bytes or chunk_bytes_for(pool),
-        checkpoint=checkpoint, resume=resume,
+    found = run_on_pool(
+        reducer, pool, RunOptions(chunk_bytes, checkpoint, resume),
+        lambda found, source: Duplicates(*in_numpy(source, *found)),
     )  # fmt: skip
     if reducer.invalid:
         _log.warning("%d rows are invalid: left out", reducer.invalid)
-    # Of bfloat16, which NumPy lacks, the chunks of files are tensors.
-    return Duplicates(*map(np.asarray, found)) if isinstance(source, Files) else found
+    return found

@@ -1,66 +1,62 @@
-"""Where the rows of a pool point, taken together, as a reducer."""
+"""The direction in which the rows of a pool point on average, as a reducer."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastal.base.errors import restoring
+from fastal.base.reducer import Pending
 from fastal.diversity.centroids import FiniteRows
 from fastal.ops.reference import unit_sums
-from fastal.scoring.scorer import Confirm, Scorer, watching
+from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_reducer import ScoringReducer
 
 
-class MeanDirection:
+class MeanDirection(ScoringReducer[Tensor]):
     """The sum of the rows, each scaled to length 1: exact, whatever the chunks and their order.
 
     Args:
-        on_invalid: "raise" or "skip".
+        options: how invalid rows are treated; the backend is "torch".
 
     Attributes:
         sums: [1, D] int64, see `unit_sums`; None before the first row.
     """
 
-    def __init__(self, *, on_invalid: str = "raise") -> None:
+    def __init__(self, options: ScoringOptions) -> None:
+        super().__init__(FiniteRows(), ScoringOptions(options.on_invalid, "torch"))
         self.sums: Tensor | None = None
-        self._scorer = Scorer(FiniteRows(), on_invalid=on_invalid, backend="torch")
 
-    @watching
-    def update(
-        self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
-    ) -> None:
-        """Takes rows start, start + 1, ... (None: where the last chunk ended): embeddings [n, D].
-
-        Raises:
-            InvalidRows: rows are not finite, and on_invalid is "raise".
-            ValueError, TypeError: no such rows.
-        """
-        rows = self._scorer.checked(chunk, start)
+    def look(self, chunk: Any, start: int | None = None) -> Pending:
+        """Sums embeddings [n, D]; see `Reducer.look`."""
+        rows = self._scorer.prepare(chunk, start)
         (zeros,), n_invalid = self._scorer.scores(rows)
         sums = unit_sums(rows.x, torch.where(zeros.isnan(), -1, 0), 1).cpu()
-        self._scorer.count(rows, n_invalid, lambda: zeros, confirm)
-        self.sums = sums if self.sums is None else self.sums + sums
+
+        def commit() -> None:
+            self._scorer.record(rows, n_invalid, lambda: zeros)
+            self.sums = sums if self.sums is None else self.sums + sums
+
+        return Pending(commit)
 
     def merge(self, other: "MeanDirection") -> None:
-        """Takes in the sum of other rows."""
+        """Adds the sum of other rows."""
+        self._check_mergeable(other)
         self._scorer.merge(other._scorer)
         if self.sums is not None and other.sums is not None:
             self.sums = self.sums + other.sums
         self.sums = other.sums if self.sums is None else self.sums
 
-    def state_dict(self) -> dict[str, Any]:
-        """The state as plain values and NumPy arrays, O(D)."""
-        sums = None if self.sums is None else self.sums.numpy().copy()
-        return {"scorer": self._scorer.state_dict(), "sums": sums}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
-        with restoring():
-            self._scorer.load_state_dict(state["scorer"])
-            self.sums = None if state["sums"] is None else torch.from_numpy(state["sums"])
-
     def result(self) -> Tensor:
         """The sum, [1, D] int64; [1, 0] where there were no rows."""
-        return (
-            torch.zeros(1, 0, dtype=torch.int64, device="cpu") if self.sums is None else self.sums
-        )
+        if self.sums is None:
+            return torch.zeros(1, 0, dtype=torch.int64, device="cpu")
+        return self.sums
+
+    def _state(self) -> dict[str, Any]:
+        sums = None if self.sums is None else self.sums.numpy().copy()
+        return {**super()._state(), "sums": sums}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        super()._restore(state)
+        self.sums = None if state["sums"] is None else torch.from_numpy(state["sums"])

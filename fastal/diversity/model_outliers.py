@@ -1,23 +1,27 @@
 """Model-based outliers: rows that excite the model less than the validation data did."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from fastal import ops
 from fastal.base.arrays import as_tensor
+from fastal.base.checks import check_dtype, check_matrix
 from fastal.base.errors import prefixing_errors
 from fastal.diversity.centroids import digest
 from fastal.pipeline.drive import gathered
-from fastal.scoring.scorer import check_dtype
+from fastal.scoring.measure import Measure
 from fastal.selection.picks import Picks
 from fastal.sources import open_pool
 from fastal.sources.files import in_order_of
-from fastal.uncertainty import select
+from fastal.uncertainty import SelectOptions, select
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
-class ValidationRank:
+class ValidationRank(Measure):
     """As a measure, 1 - the mean rank of a row's activations among those of validation data.
 
     Args:
@@ -30,24 +34,27 @@ class ValidationRank:
 
     kind = "activations"
     invalid = "has NaN, +inf or no finite activation"
-    offers: tuple[str, ...] = ("triton", "native", "torch")
 
     def __init__(self, validation: Any) -> None:
         self._table = _table(validation)
-        self.width: int | None = len(self._table)
         self._digest = digest(self._table)
 
-    def scores(self, x: Tensor, backend: str) -> Tensor:
+    def check(self, x: Tensor) -> None:
+        """ValueError or TypeError unless x is [n, D]."""
+        check_matrix(x, self.kind, self.columns, width=len(self._table))
+
+    def scores(self, x: Tensor, backend: str, start: int) -> tuple[list[Tensor], int]:  # noqa: ARG002
         """The scores of rows [n, D], [n] float32 from 0 to 1; NaN for invalid rows."""
         table = self._table if backend == "triton" else self._table.to(x.device)
-        return 1 - ops.mean_ranks(x, table, backend=backend)
+        scores = 1 - ops.mean_ranks(x, table, backend=backend)
+        return [scores], int(scores.isnan().sum())
 
-    def arguments(self) -> dict[str, Any]:
-        """The validation data's digest."""
+    def identity(self) -> dict[str, Any]:
+        """The digest of the validation data."""
         return {"validation": self._digest}
 
 
-def model_outliers(pool: Any, validation: Any, k: int, **options: Any) -> Picks:
+def model_outliers(pool: Any, validation: Any, k: int, **options: "Unpack[SelectOptions]") -> Picks:
     """The k rows whose activations rank lowest among validation data, in one pass, exact.
 
     The rank of an activation among the V sorted values of its neuron is 0 below them all, 1 from
@@ -61,8 +68,7 @@ def model_outliers(pool: Any, validation: Any, k: int, **options: Any) -> Picks:
         validation: [V, D] activations of validation data, which is like the training data: an
             array, or any such pool, held in memory in float32.
         k: how many rows to pick, at least 1.
-        options: `on_invalid`, `backend`, `groups`, `per_group`, `noise`, `seed`, `beta`,
-            `chunk_bytes`, `checkpoint` and `resume` of `fastal.select`. Invalid are rows with NaN,
+        options: the arguments of `fastal.select` that `SelectOptions` names. Invalid are rows with NaN,
             +inf or no finite value.
 
     Returns:

@@ -6,22 +6,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastal.base.blank import Blank
+from fastal.base.checks import checked_count
 from fastal.base.errors import prefixing_errors
 from fastal.base.reducer import Reducer
 from fastal.diversity.adaptive import Adaptive
 from fastal.diversity.centroids import CentroidDistance, digest
 from fastal.diversity.mean_direction import MeanDirection
 from fastal.ops.reference import unit_rows
-from fastal.pipeline.drive import run, run_resumable
+from fastal.pipeline.drive import run
+from fastal.pipeline.options import RunOptions
+from fastal.pipeline.run_on_pool import pick_from_pool
 from fastal.pipeline.sequential import Sequential
-from fastal.scoring.measure import Blank
-from fastal.selection.pick_warnings import warn_of
+from fastal.scoring.options import ScoringOptions
 from fastal.selection.picks import Picks
 from fastal.selection.selector import Selector
-from fastal.selection.topk import checked_count
 from fastal.sources import PathLike, open_pool
 from fastal.sources.files import in_order_of
-from fastal.uncertainty import with_ids
 
 
 class Representativeness(CentroidDistance):
@@ -32,6 +33,8 @@ class Representativeness(CentroidDistance):
         training: [1, D], that of the training data.
         fast: as for `nearest_centroid`.
     """
+
+    blank = Blank(0.0, 0.0, 0.0)
 
     def __init__(self, pool: Tensor, training: Tensor, *, fast: bool = False) -> None:
         # Where not even an empty chunk came, the columns are not known.
@@ -45,19 +48,29 @@ class Representativeness(CentroidDistance):
                 f"got {training.shape[1]}"
             )
         super().__init__(unit_rows(torch.cat((pool, training))), fast=fast)
-        self.blank = Blank(0.0, 0.0, 0.0)
 
-    def scores(self, x: Tensor, backend: str) -> Tensor:
+    def score(self, x: Tensor, backend: str) -> Tensor:
         """The scores of rows [n, D], [n] float32; NaN for rows that are not finite."""
         found = self.similarities(x, backend)
         return found[:, 0] - found[:, 1]
 
-    def arguments(self) -> dict[str, Any]:
-        """The directions' digest, under a name of their own, and `fast`."""
+    def identity(self) -> dict[str, Any]:
+        """The digest of the directions, under a name of their own, and `fast`."""
         return {"directions": digest(self.units), "fast": self.fast}
 
 
-def representative(pool: Any, training: Any, k: int, **options: Any) -> Picks:
+def representative(
+    pool: Any,
+    training: Any,
+    k: int,
+    *,
+    fast: bool = False,
+    on_invalid: str = "raise",
+    backend: str = "auto",
+    chunk_bytes: int | None = None,
+    checkpoint: PathLike | None = None,
+    resume: bool = False,
+) -> Picks:
     """The k rows most representative of the pool, in two passes, exact and deterministic.
 
     A row's score is its cosine similarity to the direction of the pool less that to the direction
@@ -68,8 +81,12 @@ def representative(pool: Any, training: Any, k: int, **options: Any) -> Picks:
         training: embeddings [T, D] of what was labelled; any such pool. With T = 0, the similarity
             to the pool alone counts.
         k: how many rows to pick, at least 1.
-        options: `on_invalid`, `backend`, `chunk_bytes`, `checkpoint` and `resume` of
-            `fastal.select`, and `fast` of `nearest_centroid`.
+        fast: as for `nearest_centroid`.
+        on_invalid: as for `fastal.select`; invalid are rows that are not finite.
+        backend: "auto", "triton" or "torch".
+        chunk_bytes: as for `fastal.select`.
+        checkpoint: as for `fastal.select`.
+        resume: as for `fastal.select`.
 
     Returns:
         Picks; scores are in [-2, 2], larger = more worth labelling. Ties go to the lower row
@@ -81,77 +98,74 @@ def representative(pool: Any, training: Any, k: int, **options: Any) -> Picks:
     Source: Munro, Human-in-the-Loop Machine Learning, section 4.4. There, rows are added as they
     are; here each counts alike, as in `CosineClusters`.
     """
-    return _select(pool, training, k, adaptive=False, **options)
+    with prefixing_errors("training"):
+        training = in_order_of(pool, training)
+    options = ScoringOptions(on_invalid, backend)
+    reducer = reducer_for(training, k, options, adaptive=False, fast=fast)
+    return pick_from_pool(reducer, pool, RunOptions(chunk_bytes, checkpoint, resume))
 
 
-def adaptive_representative(pool: Any, training: Any, k: int, **options: Any) -> Picks:
+def adaptive_representative(
+    pool: Any,
+    training: Any,
+    k: int,
+    *,
+    fast: bool = False,
+    on_invalid: str = "raise",
+    backend: str = "auto",
+    chunk_bytes: int | None = None,
+    checkpoint: PathLike | None = None,
+    resume: bool = False,
+) -> Picks:
     """The k rows most representative of the pool, each pick counted as training data for the next.
 
-    So the picks differ from one another. A pass over the pool for each.
+    So the picks differ from one another. The pool is read once for each pick, and once before.
 
     Args:
         pool: as for `representative`.
         training: as for `representative`.
         k: as for `representative`.
-        options: as for `representative`.
+        fast: as for `representative`.
+        on_invalid: as for `representative`.
+        backend: as for `representative`.
+        chunk_bytes: as for `fastal.select`.
+        checkpoint: as for `fastal.select`.
+        resume: as for `fastal.select`.
 
     Returns:
-        Picks in the order they were made, each with its score then, which need not fall.
+        Picks in the order they were made, each with its score then; scores need not fall.
 
     Raises:
         InvalidRows, ValueError, TypeError, OSError: as `fastal.select`.
 
     Source: Munro, Human-in-the-Loop Machine Learning, section 4.4.
     """
-    return _select(pool, training, k, adaptive=True, **options)
-
-
-def _select(
-    pool: Any,
-    training: Any,
-    k: int,
-    *,
-    adaptive: bool,
-    chunk_bytes: int | None = None,
-    checkpoint: PathLike | None = None,
-    resume: bool = False,
-    **options: Any,
-) -> Picks:
     with prefixing_errors("training"):
         training = in_order_of(pool, training)
-    reducer, arguments = reducer_for(training, k, adaptive=adaptive, **options)
-    source = open_pool(pool)
-    picks: Picks = run_resumable(
-        reducer, source, arguments, chunk_bytes=chunk_bytes, checkpoint=checkpoint, resume=resume,
-        finish=lambda picks: with_ids(picks, source),
-    )  # fmt: skip
-    warn_of(picks, reducer, source)
-    return picks
+    options = ScoringOptions(on_invalid, backend)
+    reducer = reducer_for(training, k, options, adaptive=True, fast=fast)
+    return pick_from_pool(reducer, pool, RunOptions(chunk_bytes, checkpoint, resume))
 
 
 def reducer_for(
-    training: Any,
-    k: int,
-    *,
-    adaptive: bool,
-    fast: bool = False,
-    on_invalid: str = "raise",
-    backend: str = "auto",
-) -> tuple[Sequential, dict[str, Any]]:
-    """The reducer that selects in this way, and the arguments that make a difference to it."""
+    training: Any, k: int, options: ScoringOptions, *, adaptive: bool, fast: bool
+) -> Sequential:
+    """The reducer of both strategies: the direction of the pool first, then the picks."""
     k = checked_count("k", k)
     with prefixing_errors("training"):
-        of_training = run(MeanDirection(on_invalid=on_invalid), open_pool(training))
-    how: dict[str, Any] = {"on_invalid": on_invalid, "backend": backend}
-
+        of_training = run(MeanDirection(options), open_pool(training))
     measure = partial(Representativeness, fast=fast)
 
     def selection(of_pool: Tensor) -> Reducer[Picks]:
         if adaptive:
-            return Adaptive(k, of_pool, of_training, measure=measure, **how)
-        return Selector(k, measure(of_pool, of_training), **how)
+            return Adaptive(k, of_pool, of_training, measure, options)
+        return Selector(
+            k, measure(of_pool, of_training), on_invalid=options.on_invalid, backend=options.backend
+        )
 
     arguments = {
-        "k": k, "training": digest(of_training), "adaptive": adaptive, "fast": fast, **how
+        "k": k, "training": digest(of_training), "adaptive": adaptive, "fast": fast,
+        **options.identity(),
     }  # fmt: skip
-    return Sequential(MeanDirection(on_invalid=on_invalid), selection), arguments
+    passes = k + 1 if adaptive else 2
+    return Sequential(MeanDirection(options), selection, arguments=arguments, max_passes=passes)

@@ -5,14 +5,14 @@ from torch import Tensor
 
 
 class RowValues:
-    """A value for each row of a pool of which only reading tells how long it is.
+    """A value for each row of a pool whose number of rows may be unknown.
 
     Args:
-        fill: the value of rows that nobody has set.
+        fill: the value of rows that were not written.
         dtype: of the values.
 
     Attributes:
-        n_rows: the row after the last that was asked for.
+        n_rows: the row after the last that was written.
     """
 
     def __init__(self, fill: float, dtype: torch.dtype) -> None:
@@ -22,25 +22,32 @@ class RowValues:
 
     @property
     def values(self) -> Tensor:
-        """[n_rows], to be written to as well."""
+        """[n_rows], a view that may be written to."""
         return self._room[: self.n_rows]
 
-    def of(self, start: int, stop: int, device: torch.device | None = None) -> Tensor:
-        """The values of rows start to stop - 1, to be written to, on the device."""
-        if device is not None:
-            self._room = self._room.to(device)
+    def read(self, start: int, stop: int) -> Tensor:
+        """The values of rows start to stop - 1, a copy."""
+        found = self._room.new_full((stop - start,), self._fill)
+        held = self.values[start:stop]
+        found[: len(held)] = held
+        return found
+
+    def write(self, start: int, values: Tensor) -> None:
+        """Sets the values of rows start, start + 1, ...; all values move to their device."""
+        self._room = self._room.to(values.device)
+        stop = start + len(values)
         if stop > len(self._room):
             more = max(stop - len(self._room), len(self._room))
             self._room = torch.cat((self._room, self._room.new_full((more,), self._fill)))
         self.n_rows = max(self.n_rows, stop)
-        return self._room[start:stop]
+        self._room[start:stop] = values
 
     def trim(self) -> None:
-        """Gives back the room for more rows."""
+        """Frees the room that was reserved for more rows."""
         if len(self._room) > self.n_rows:
             self._room = self.values.clone()
 
     def load(self, values: Tensor) -> None:
-        """Replaces all of them by [n_rows] others."""
+        """Replaces all values by others, [n_rows]."""
         self._room = values.to(self._room.dtype)
         self.n_rows = len(values)

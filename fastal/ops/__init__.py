@@ -8,7 +8,6 @@ from fastal.ops.choice import (
     instruction_set,
 )
 from fastal.ops.embeddings import mean_ranks, nearest, similarities
-from fastal.ops.guard import guarded
 from fastal.ops.predictions import (
     candidates,
     scores_above_threshold,
@@ -23,7 +22,6 @@ __all__ = [
     "candidates",
     "choose",
     "device_for",
-    "guarded",
     "instruction_set",
     "mean_ranks",
     "nearest",

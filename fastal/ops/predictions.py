@@ -42,11 +42,13 @@ def scores_and_invalid(
     return scores, int(scores[0].isnan().sum())
 
 
-def candidates(k: int, device: torch.device, segment: int, bar: tuple[float, int] | None) -> Any:
+def candidates(
+    k: int, device: torch.device, segment: int, threshold: tuple[float, int] | None
+) -> Any:
     """`fastal_kernels.topk.Candidates`: what `select` lets through on a device."""
     from fastal_kernels.topk import Candidates
 
-    return Candidates(k, device, segment, bar)
+    return Candidates(k, device, segment, threshold)
 
 
 def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Any) -> int:
@@ -63,9 +65,9 @@ def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Any) -
 
 
 def scores_above_threshold(
-    logits: Tensor, measure: str, kind: str, first_row: int, bar: tuple[float, int] | None
+    logits: Tensor, measure: str, kind: str, first_row: int, threshold: tuple[float, int] | None
 ) -> tuple[Tensor, Tensor, int]:
     """`fastal_kernels.native.scores_above_threshold`, which see."""
     from fastal_kernels import native
 
-    return native.scores_above_threshold(logits, measure, kind, first_row, bar)
+    return native.scores_above_threshold(logits, measure, kind, first_row, threshold)

@@ -2,15 +2,18 @@
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.ops.formulas import UNCERTAINTY_SCORES
+from fastal.base.checks import check_same
+from fastal.base.reducer import Pending
 from fastal.output.atomic import Beginning, csv_lines
-from fastal.scoring.scorer import Confirm, Scorer
+from fastal.scoring.measure import Measure
+from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_reducer import ScoringReducer
 
 Table = NDArray[Any]  # structured, a float32 field a measure
 _FILL_ROWS = 1 << 16  # written in one go of rows that are missing
@@ -39,71 +42,60 @@ class Written(NamedTuple):
     invalid: int
 
 
-class ScoreWriter:
-    """Writes the scores of each row as they come; O(chunk) memory.
+class ScoreWriter(ScoringReducer[Written]):
+    """Writes the scores of each row as chunks come; O(chunk) memory.
 
     Args:
-        sink: where they go: `NpySink` or `CsvSink`.
-        by: the measures to write.
-        kind, on_invalid, backend: as for `fastal.Selector`.
+        sink: where the scores go: `NpySink` or `CsvSink`.
+        measure: its scores are written, one column for each name.
+        options: how the measure is applied.
     """
 
-    def __init__(
-        self,
-        sink: Sink,
-        by: Sequence[str] = UNCERTAINTY_SCORES,
-        *,
-        kind: str = "logits",
-        on_invalid: str = "raise",
-        backend: str = "auto",
-    ) -> None:
+    def __init__(self, sink: Sink, measure: Measure, options: ScoringOptions) -> None:
+        super().__init__(measure, options)
         self._sink = sink
-        self._by = tuple(by)
-        self._scorer = Scorer(self._by, kind=kind, on_invalid=on_invalid, backend=backend)
         self._rows = 0
 
-    def update(
-        self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
-    ) -> None:
-        """Scores and writes rows start, start + 1, ... (None: where the last chunk ended).
-
-        `confirm` is called before anything of the chunk is written, and may raise.
-        """
-        first, scores = self._scorer(chunk, start, confirm=confirm)
-        table = np.empty(len(scores[0]), table_dtype(self._by))
-        for name, column in zip(self._by, scores, strict=True):
+    def look(self, chunk: Any, start: int | None = None) -> Pending:
+        """Scores rows; see `Reducer.look`. Nothing is written before the chunk is committed."""
+        rows = self._scorer.prepare(chunk, start)
+        scores, n_invalid = self._scorer.scores(rows)
+        names = self._scorer.measure.names
+        table = np.empty(len(rows.x), table_dtype(names))
+        for name, column in zip(names, scores, strict=True):
             table[name] = column.cpu().numpy()
-        self._sink.write(first, table)
-        self._rows += len(table)
+
+        def commit() -> None:
+            self._scorer.record(rows, n_invalid, lambda: scores[0])
+            self._sink.write(rows.start, table)
+            self._rows += len(table)
+
+        return Pending(commit)
 
     def merge(self, other: "ScoreWriter") -> None:
-        """Takes in the counts of a writer of other rows, to the same file."""
+        """Adds the counts of a writer of other rows, to the same file."""
+        self._check_mergeable(other)
         self._scorer.merge(other._scorer)
         self._rows += other._rows
 
-    def state_dict(self) -> dict[str, Any]:
-        """The counts, and how far the file is written: the scores themselves are in it."""
-        return {
-            "scorer": self._scorer.state_dict(),
-            "rows": self._rows,
-            "sink": self._sink.state_dict(),
-        }
+    def result(self) -> Written:
+        """How much was written; rows that are missing are filled in."""
+        self._sink.finish()
+        return Written(self._rows, self.invalid)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave; ValueError where by or kind differ."""
-        self._scorer.load_state_dict(state["scorer"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues the file; ValueError if the arguments differ, or, named, the file does."""
+        check_same(self.identity(), state["identity"], "the state")
+        self._restore(state)
+
+    def _state(self) -> dict[str, Any]:
+        """The counts, and how far the file is written: the scores themselves are in it."""
+        return {**super()._state(), "rows": self._rows, "sink": self._sink.state_dict()}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        super()._restore(state)
         self._sink.load_state_dict(state["sink"])
         self._rows = state["rows"]
-
-    def result(self) -> Written:
-        """How much was written; rows that did not come are filled in."""
-        self._sink.finish()
-        return Written(self._rows, self._scorer.invalid)
-
-    @property
-    def backend_used(self) -> str | None:
-        """The backend that scored the last chunk."""
-        return self._scorer.backend_used
 
 
 def table_dtype(measures: Sequence[str]) -> np.dtype[Any]:
@@ -118,13 +110,16 @@ class _FileSink(ABC):
     `load_state_dict` is still to look at.
     """
 
-    def __init__(self, file: BinaryIO, n_rows: int, measures: Sequence[str], header: bytes) -> None:
-        self._file = file
+    def __init__(self, n_rows: int, measures: Sequence[str], header: bytes) -> None:
         self._n_rows = n_rows
         self._dtype = table_dtype(measures)
         self._header = header
         self._has_header = False
         self._next = 0  # everything before this row is in the file
+
+    def open(self, file: BinaryIO) -> None:
+        """The file to write to."""
+        self._file = file
         self._written = Beginning(file, "scores")
 
     def write(self, start: int, table: Table) -> None:
@@ -167,11 +162,11 @@ class NpySink(_FileSink):
     Rows end up in their places.
     """
 
-    def __init__(self, file: BinaryIO, n_rows: int, measures: Sequence[str]) -> None:
+    def __init__(self, n_rows: int, measures: Sequence[str]) -> None:
         header = io.BytesIO()
         of = {"descr": table_dtype(measures).descr, "fortran_order": False, "shape": (n_rows,)}
         np.lib.format.write_array_header_1_0(header, of)
-        super().__init__(file, n_rows, measures, header.getvalue())
+        super().__init__(n_rows, measures, header.getvalue())
         self._first_byte = header.tell()
 
     def _put(self, start: int, table: Table) -> None:
@@ -190,8 +185,8 @@ class CsvSink(_FileSink):
     Chunks stand in the order in which they came.
     """
 
-    def __init__(self, file: BinaryIO, n_rows: int, measures: Sequence[str]) -> None:
-        super().__init__(file, n_rows, measures, ",".join(("row", *measures)).encode() + b"\n")
+    def __init__(self, n_rows: int, measures: Sequence[str]) -> None:
+        super().__init__(n_rows, measures, ",".join(("row", *measures)).encode() + b"\n")
 
     def _put(self, start: int, table: Table) -> None:
         rows = np.arange(start, start + len(table))

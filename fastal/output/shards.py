@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from fastal.base.arrays import as_tensor
-from fastal.base.groups import as_groups
+from fastal.base.groups import Groups, as_groups
+from fastal.base.reducer import Pending, Reducer
 from fastal.output.atomic import (
     Beginning,
     Claims,
@@ -27,6 +28,7 @@ from fastal.sources.labels import as_integers
 from fastal.sources.manifest import NAME
 
 _MOST_ROWS = 1 << 20  # of a shard: their ids and groups are held
+_CHUNK_BYTES = 32 << 20  # a copy is made of each chunk
 _IDS, _GROUPS = "ids", "groups"  # folders of the columns, whatever their names
 IdsOf = Callable[[NDArray[np.int64]], Any]
 
@@ -38,7 +40,7 @@ class Shards(NamedTuple):
     shards: int
 
 
-class ShardWriter:
+class ShardWriter(Reducer[Shards]):
     """Writes rows as they come to .npy shards in a folder, as a reducer; O(chunk) memory.
 
     Shards are part-00000.npy and so on, beside them a folder for each column, and manifest.json.
@@ -71,6 +73,7 @@ class ShardWriter:
         self._next_row = 0
         self._lock = -1
         self.takes_groups = group_column is not None
+        self.chunk_bytes = _CHUNK_BYTES
 
     def begin(
         self,
@@ -104,24 +107,14 @@ class ShardWriter:
             if column is not None:
                 (self._aside / folder).mkdir()
 
-    def update(
-        self,
-        chunk: Any,
-        start: int | None = None,
-        groups: Any = None,
-        *,
-        confirm: Callable[[], None] | None = None,
-    ) -> None:
-        """Writes rows start, start + 1, ... (None: where the last chunk ended).
-
-        `confirm` is called before anything of the chunk is written, and may raise.
-        """
+    def look(self, chunk: Any, start: int | None = None, groups: Any = None) -> Pending:
+        """Copies rows; see `Reducer.look`. Nothing is written before the chunk is committed."""
         first = self._next_row if start is None else start
-        x = as_tensor(chunk, "pool").cpu()
-        if confirm is not None:
-            x = x.clone()  # what is confirmed is what will be written
-            confirm()
+        x = as_tensor(chunk, "pool").to("cpu", copy=True)
         labels = None if groups is None else as_groups(groups, len(x), "groups")
+        return Pending(lambda: self._write(x, first, labels))
+
+    def _write(self, x: torch.Tensor, first: int, labels: Groups | None) -> None:
         row_bytes = max(1, x[:1].nbytes)
         shard_rows = max(1, min(_MOST_ROWS, self._shard_bytes // row_bytes))
         if not len(x) and not self._files:
@@ -138,11 +131,11 @@ class ShardWriter:
                 self._close()
         self._next_row = first + len(x)
 
-    def merge(self, other: Any) -> None:
-        """Shards of one pool are written in its order, by one writer."""
-        raise TypeError(f"merge: not of shards, got {other!r}")
+    def identity(self) -> dict[str, Any]:
+        """How large a shard may get."""
+        return {"shard_bytes": self._shard_bytes}
 
-    def state_dict(self) -> dict[str, Any]:
+    def _state(self) -> dict[str, Any]:
         """What is in the hidden folder, on disk by then."""
         shard = None if self._open is None else self._open.state_dict()
         for path in self._paths():
@@ -152,8 +145,11 @@ class ShardWriter:
             "files": self._files, "open": shard, "next": self._next_row, "stamps": self._stamps,
         }  # fmt: skip
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from what the hidden folder holds; ValueError where that is not it."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from the hidden folder; ValueError, which names the file, if it has changed."""
+        self._restore(state)
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
         self._files, self._next_row = list(state["files"]), state["next"]
         self._stamps = dict(state["stamps"])
         for path in self._paths():

@@ -1,47 +1,46 @@
-"""Reducers one after the other, each made of what the one before it ended in."""
+"""Reducers one after the other, each made from the result of the one before."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastal.base.errors import restoring
-from fastal.base.reducer import Reducer
-from fastal.scoring.measure import Blank
-from fastal.scoring.scorer import Confirm
+from fastal.base.blank import Blank
+from fastal.base.reducer import Pending, Reducer
 
 
-class Sequential:
-    """A reducer of several passes: those of its stages, in turn, over the same pool.
+class Sequential(Reducer[Any]):
+    """A reducer of several passes: the passes of its stages, in turn, over the same pool.
 
     Args:
         first: the first stage.
-        then: each makes the next stage of the result of the last.
+        then: each makes the next stage from the result of the stage before.
+        arguments: those of the whole, which the first stage alone does not know.
+        max_passes: how many passes there are at most.
     """
 
-    def __init__(self, first: Reducer[Any], *then: Callable[[Any], Reducer[Any]]) -> None:
+    def __init__(
+        self,
+        first: Reducer[Any],
+        *then: Callable[[Any], Reducer[Any]],
+        arguments: Mapping[str, Any],
+        max_passes: int,
+    ) -> None:
         self._then = then
         self._begun = [first]
+        self._arguments = dict(arguments)
+        self.max_passes = max_passes
 
     @property
-    def current(self) -> Any:
-        """The stage that is under way."""
+    def current(self) -> Reducer[Any]:
+        """The stage that reads the pool now."""
         return self._begun[-1]
 
-    def update(
-        self,
-        chunk: Any,
-        start: int | None = None,
-        *,
-        confirm: Confirm | None = None,
-        **groups: Any,
-    ) -> None:
-        """Takes rows as the stage under way does."""
-        self.current.update(chunk, start, confirm=confirm, **groups)
+    def look(self, chunk: Any, start: int | None = None, **columns: Any) -> Pending:
+        """Reads rows as the current stage does."""
+        return self.current.look(chunk, start, **columns)
 
     def next_pass(self) -> bool:
-        """Whether the stage under way wants one more, or there is another stage."""
-        if getattr(self.current, "next_pass", lambda: False)():
-            return True
-        return self._begin_next()
+        """Whether the current stage asks for another pass, or another stage follows."""
+        return self.current.next_pass() or self._begin_next()
 
     def _begin_next(self) -> bool:
         done = len(self._begun) - 1
@@ -51,55 +50,50 @@ class Sequential:
         return True
 
     def merge(self, other: "Sequential") -> None:
-        """Takes in the same stage over other rows.
+        """Adds the same stage over other rows.
 
         Raises:
-            ValueError, TypeError: it is at another stage, or of another kind.
+            ValueError, TypeError: the other is at another stage, of another class, or its stage
+                cannot be merged.
         """
-        if not isinstance(other, Sequential) or other is self:
-            raise TypeError(f"merge: wanted other Sequential, got {other!r}")
+        self._check_mergeable(other)
         if len(self._begun) != len(other._begun):
             raise ValueError("merge: the other is at another stage")
-        self.current.merge(other.current)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The states of the stages begun, of those that are over as they ended."""
-        return {"stages": [stage.state_dict() for stage in self._begun]}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave, into what has taken no rows yet.
-
-        Raises:
-            ValueError: the state is of other stages.
-        """
-        with restoring():
-            for of_stage in state["stages"]:
-                if of_stage is not state["stages"][0] and not self._begin_next():
-                    raise ValueError("the state has more stages")
-                self.current.load_state_dict(of_stage)
+        self.current.merge(other.current)  # type: ignore[attr-defined]
 
     def result(self) -> Any:
-        """What the last stage ended in."""
+        """The result of the current stage, at the end that of the last."""
         return self.current.result()
 
-    @property
-    def takes_groups(self) -> bool:
-        """Whether the stage under way wants groups."""
-        return bool(getattr(self.current, "takes_groups", False))
+    def identity(self) -> dict[str, Any]:
+        """The arguments of the whole."""
+        return self._arguments
+
+    def _state(self) -> dict[str, Any]:
+        return {"stages": [stage.state_dict() for stage in self._begun]}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        for i, of_stage in enumerate(state["stages"]):
+            if i and not self._begin_next():
+                raise ValueError("the state has more stages")
+            self.current.load_state_dict(of_stage)
 
     @property
-    def bar(self) -> float | None:
-        """The k-th best score of the stage under way."""
-        found: float | None = getattr(self.current, "bar", None)
-        return found
+    def takes_groups(self) -> bool:  # type: ignore[override]
+        """Whether the current stage takes groups."""
+        return self.current.takes_groups
+
+    @property
+    def threshold(self) -> float | None:
+        """The k-th best score of the current stage."""
+        return self.current.threshold
 
     @property
     def blank(self) -> Blank | None:
-        """The scores of rows that hold nothing, in the stage under way."""
-        return getattr(self.current, "blank", None)
+        """The scores of rows that hold nothing, in the current stage."""
+        return self.current.blank
 
     @property
     def backend_used(self) -> str | None:
-        """The backend that looked at the last chunk."""
-        found: str | None = getattr(self.current, "backend_used", None)
-        return found
+        """The backend that read the last chunk."""
+        return self.current.backend_used

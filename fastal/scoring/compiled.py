@@ -4,14 +4,16 @@ import torch
 from torch import Tensor
 
 from fastal.ops.formulas import UNCERTAINTY_SCORES
+from fastal.scoring.by_name import UncertaintyScore
+from fastal.scoring.options import ScoringOptions
 from fastal.scoring.scorer import Scorer
 
 
 @torch.library.custom_op("fastal::score", mutates_args=())
 def score(x: Tensor, kind: str, on_invalid: str, backend: str) -> Tensor:
     """The four scores [4, N] float32 of a matrix [N, C]; see `fastal.score`."""
-    _, scores = Scorer(UNCERTAINTY_SCORES, kind=kind, on_invalid=on_invalid, backend=backend)(x, 0)
-    return torch.stack(scores).to(x.device)
+    scorer = Scorer(UncertaintyScore(UNCERTAINTY_SCORES, kind), ScoringOptions(on_invalid, backend))
+    return torch.stack(scorer.score(x)).to(x.device)
 
 
 @score.register_fake

@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-LOOKED_AT = 64  # rows
+EXAMINED_ROWS = 64  # rows
 _OFF = 0.01  # how far from 1 sums may be that are meant to be 1
 
 
-def looks_of(x: Tensor, kind: str) -> str:
+def describe(x: Tensor, kind: str) -> str:
     """What invalid rows look like, with the `kind` that they may be; empty where nothing tells.
 
     Args:

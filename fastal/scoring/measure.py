@@ -1,44 +1,98 @@
-"""What scores rows by more than themselves: embeddings by centroids, activations by others."""
+"""What a score is: a measure of rows, each row on its own."""
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import Any, Protocol
 
 from torch import Tensor
 
-
-class Blank(NamedTuple):
-    """How rows that hold nothing, as padding and failed items do, are known.
-
-    Attributes:
-        least: the least score that they have.
-        most: the largest.
-        value: what all of their values are; None: any, but all the same.
-    """
-
-    least: float
-    most: float
-    value: float | None
+from fastal import ops
+from fastal.base.blank import Blank
 
 
-@runtime_checkable
-class Measure(Protocol):
-    """Scores rows, each on its own, for a selection or to be written.
+class FusedSelection(Protocol):
+    """Scores and selects in one kernel, without the scores ever being in memory."""
+
+    def into(self, x: Tensor, start: int, candidates: Any) -> int:
+        """On a GPU: adds rows start, start + 1, ... to the candidates; how many are invalid."""
+
+    def above(
+        self, x: Tensor, start: int, threshold: tuple[float, int] | None
+    ) -> tuple[Tensor, Tensor, int]:
+        """On a CPU: scores and row numbers of rows that beat a threshold, a score and a row.
+
+        Also how many rows are invalid.
+        """
+
+
+class Measure(ABC):
+    """Scores rows, each on its own. Rows may have any shape that `check` accepts.
+
+    The only abstraction of scoring: the name of an uncertainty score and a callable become measures
+    by `fastal.scoring.measure_for`.
 
     Attributes:
         kind: what the rows are, for messages: "embeddings".
         invalid: what is wrong with a row of score NaN, for messages: "has NaN".
+        names: the names of its scores; several scores may come from one read of the rows.
         offers: the backends that compute it.
-        width: how many columns rows have; None: any number, the same for all.
-
-    One may have an attribute `blank` as well, a `Blank`.
+        columns: what the last axis of a row counts, for messages: "classes".
+        chunk_bytes: how many bytes of a pool to read at once; None: the pipeline decides.
+        rows_alike: whether all chunks have rows of one shape.
+        blank: the scores of rows that hold nothing; None: such rows have no score of their own.
+        fused: selects by it in one kernel; None: no kernel does.
     """
 
     kind: str
     invalid: str
-    offers: tuple[str, ...]
-    width: int | None
+    names: tuple[str, ...] = ("score",)
+    offers: tuple[str, ...] = ("triton", "native", "torch")
+    columns: str = "columns"
+    chunk_bytes: int | None = None
+    rows_alike: bool = True
+    blank: Blank | None = None
+    fused: FusedSelection | None = None
 
-    def scores(self, x: Tensor, backend: str) -> Tensor:
-        """The scores of rows [n, width], [n] float32 where x is; NaN for invalid rows."""
+    @abstractmethod
+    def check(self, x: Tensor) -> None:
+        """ValueError or TypeError unless rows x [n, ...] can be scored."""
 
-    def arguments(self) -> dict[str, Any]:
-        """What tells it from others that score otherwise, as plain values."""
+    @abstractmethod
+    def scores(self, x: Tensor, backend: str, start: int) -> tuple[list[Tensor], int]:
+        """The scores of rows, and how many rows are invalid.
+
+        Args:
+            x: [n, ...], rows that `check` accepted.
+            backend: what `choose` returned.
+            start: the row number of the first, for messages.
+
+        Returns:
+            For each of `names`, [n] float32 where x is, NaN for invalid rows. Larger = more worth
+            labelling.
+        """
+
+    @abstractmethod
+    def identity(self) -> Any:
+        """What distinguishes it from measures that score otherwise, as plain values."""
+
+    def choose(self, x: Tensor, backend: str) -> str:
+        """The backend for these rows, where the caller asked for `backend`."""
+        return ops.choose(backend, x, self.offers)
+
+    @property
+    def unresumable(self) -> str:
+        """Why `identity` does not identify it in another process; empty if it does."""
+        return ""
+
+    def check_mergeable(self, other: "Measure") -> None:  # noqa: B027
+        """ValueError if scores by the other must not be mixed with its own.
+
+        That identities agree is checked elsewhere.
+        """
+
+    def suspect(self, x: Tensor, n_invalid: int) -> str:  # noqa: ARG002
+        """A warning where the pool's first rows seem to be of another kind; else empty."""
+        return ""
+
+    def describe_invalid(self, x: Tensor) -> str:  # noqa: ARG002
+        """What a few invalid rows are instead, for messages; empty where nothing is recognised."""
+        return ""

@@ -1,328 +1,193 @@
-"""Scores chunks: what every reducer over uncertainty does first, in one place."""
+"""Applies a measure to chunks: checks them, scores them, counts invalid rows."""
 
 import logging
-import operator
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
-from functools import wraps
-from typing import Any, NamedTuple, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from fastal import ops
-from fastal.base.arrays import as_tensor, is_array, memory_of
-from fastal.base.errors import NAMED_ROWS, InvalidRows, check_same
-from fastal.ops.formulas import KINDS, UNCERTAINTY_SCORES
-from fastal.scoring.kind_hints import LOOKED_AT, are_probabilities, looks_of
-from fastal.scoring.measure import Blank, Measure
+from fastal.base.arrays import as_tensor, converter_for
+from fastal.base.checks import check_same, checked_start
+from fastal.base.errors import NAMED_ROWS, InvalidRows
+from fastal.base.guard import guarded_arrays
+from fastal.scoring.measure import Measure
+from fastal.scoring.options import ScoringOptions
 
 _log = logging.getLogger("fastal")
-ByCallable = Callable[[Tensor], Any]
-By = str | ByCallable | Measure
-# Called when a chunk has been looked at and none of it is taken: what it raises leaves it at that.
-Confirm = Callable[[], None]
-
-_Update = TypeVar("_Update", bound=Callable[..., Any])
-_MAX_ROW = 2**63 - 1
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-# Of rows whose values are all equal, by each named measure: 1 within rounding.
-_EQUAL = Blank(1 - 5e-7, 1.0, None)
-_INVALID = {
-    "logits": "has NaN, +inf or no finite logit",
-    "log_probs": "has NaN, +inf or no finite log-probability",
-    "probs": "has NaN, a negative value or a sum other than 1",
-}
+Op = Callable[[Tensor, str], tuple[list[Tensor], int]]
+_DESCRIBED_ROWS = 64  # invalid rows from whose values a message says what they are
 
 
-def watching(update: _Update) -> _Update:
-    """An `update` under which a chunk's memory may vanish: a mapped file that is cut short.
+class CheckedChunk(NamedTuple):
+    """Rows to score.
 
-    It calls `confirm` when all of the chunk has been looked at. Whoever gives it a `confirm` of his
-    own watches already.
+    Attributes:
+        given: the array as the caller gave it.
+        x: the same as a tensor [n, ...].
+        start: the row number of the first row.
+        backend: what computes the scores.
     """
 
-    @wraps(update)
-    def watched(
-        self: Any, chunk: Any, *args: Any, confirm: Confirm | None = None, **kw: Any
-    ) -> Any:
-        if confirm is not None:
-            return update(self, chunk, *args, confirm=confirm, **kw)
-        with ExitStack() as stack:
-            guards = []
-            for x in filter(is_array, (chunk, *args, *kw.values())):
-                with suppress(TypeError):  # `update` says it with its own name for it
-                    guards.append(stack.enter_context(ops.guarded(memory_of(x, "chunk"))))
-
-            def stands() -> None:
-                if any(guard.broken for guard in guards):
-                    raise OSError("the rows vanished: a mapped file that was cut short?")
-
-            try:
-                result = update(self, chunk, *args, confirm=stands, **kw)
-            except (TypeError, ValueError):
-                stands()
-                raise
-            stands()  # k-means draws its sample after it has confirmed
-            return result
-
-    return cast("_Update", watched)
-
-
-class Chunk(NamedTuple):
-    """Rows to score, the number of the first, their columns (None: a callable's), the backend."""
-
+    given: Any
     x: Tensor
     start: int
-    width: int | None
     backend: str
 
 
 class Scorer:
-    """Turns chunks of a pool into scores; checks them, and counts the invalid rows.
+    """Applies a measure to chunks of a pool: what every reducer over scores does first.
 
     Args:
-        by: a measure's name, or a tuple of them; a `Measure`; or a callable from a chunk (a tensor,
-            whatever the pool is) to [n] scores, NaN for an invalid row.
-        kind: "logits", "probs" or "log_probs"; a `Measure` says itself what it is of, callables see
-            the chunk as it is.
-        on_invalid: "raise" or "skip" (the score is NaN).
-        backend: "auto", "triton", "native" or "torch".
+        measure: scores the rows.
+        options: how.
 
     Attributes:
-        names: the measures that are named; none with a `Measure` or a callable.
         invalid: how many rows were invalid so far.
-        width: columns of the chunks so far; None before the first, and with a callable.
         next_row: the row after the last chunk.
         backend_used: the backend that scored the last chunk, "callable" for a callable.
+        to_caller_kind: turns tensors into arrays of the kind of the last chunk; NumPy before it.
     """
 
-    def __init__(
-        self, by: By | tuple[str, ...], *, kind: str = "logits", on_invalid: str, backend: str
-    ) -> None:
-        self.names: tuple[str, ...] = ()
-        if not callable(by) and not isinstance(by, Measure):
-            self.names = by if isinstance(by, tuple) else (by,)
-        for name in self.names:
-            check_choice("by", name, UNCERTAINTY_SCORES, " or a callable")
-        check_choice("kind", kind, KINDS)
-        check_choice("on_invalid", on_invalid, ("raise", "skip"))
-        check_choice("backend", backend, ops.BACKENDS)
-        self.by = by
-        self.kind = by.kind if isinstance(by, Measure) else kind
-        self.on_invalid = on_invalid
-        self.backend = backend
+    def __init__(self, measure: Measure, options: ScoringOptions) -> None:
+        self.measure = measure
+        self.options = options
         self.invalid = 0
-        self.backend_used: str | None = None
-        self.width: int | None = by.width if isinstance(by, Measure) else None
         self.next_row = 0
-        self._has_looked = False
+        self.backend_used: str | None = None
+        self.to_caller_kind: Callable[[Tensor], Any] = converter_for(np.empty(0))
+        self._row_shape: tuple[int, ...] | None = None
+        self._has_examined = False
 
-    def checked(self, chunk: Any, start: int | None) -> Chunk:
+    def prepare(self, chunk: Any, start: int | None) -> CheckedChunk:
         """A chunk as rows to score.
 
         Args:
-            chunk: [n, C] array, or [n, ...] for a callable.
-            start: the number of its first row; None: where the last chunk ended.
+            chunk: an array [n, ...].
+            start: the row number of its first row; None: the row after the last chunk.
 
         Raises:
-            TypeError, ValueError: not such a matrix as was asked for, or other than the last one.
+            TypeError, ValueError: the measure cannot score it, or its rows differ in shape from
+                those of the last chunk.
         """
-        start = self.next_row if start is None else _row_number(start)
-        x = as_tensor(chunk, self.kind)
+        measure = self.measure
+        x = as_tensor(chunk, measure.kind)
         if x.ndim == 0:
-            raise ValueError(f"{self.kind}: wanted rows, got a single number")
-        if not 0 <= start <= _MAX_ROW - len(x):
-            raise ValueError(f"start: wanted a row number from 0 to 2^63 - 1, got {start}")
-        if callable(self.by):
-            return Chunk(x, start, None, "callable")
-        self._check_columns(x, start)
-        offers = [self.by.offers] if isinstance(self.by, Measure) else []
-        return Chunk(x, start, x.shape[1], ops.choose(self.backend, x, *offers))
+            raise ValueError(f"{measure.kind}: wanted rows, got a single number")
+        start = checked_start(self.next_row if start is None else start, len(x))
+        measure.check(x)
+        self._check_row_shape(x, start)
+        backend = measure.choose(x, self.options.backend)
+        return CheckedChunk(chunk, x, start, backend)
 
-    def scores(self, chunk: Chunk) -> tuple[list[Tensor], int]:
-        """The scores of the chunk's rows, and how many rows are invalid.
+    def scores(self, rows: CheckedChunk) -> tuple[list[Tensor], int]:
+        """The scores of the rows by each name of the measure, and how many rows are invalid."""
+        return self.measure.scores(rows.x, rows.backend, rows.start)
 
-        Scores are [n] float32 for each measure, in order, NaN for invalid rows.
+    def score(self, x: Any, op: Op | None = None) -> list[Tensor]:
+        """The scores of an array in memory, counted.
+
+        Args:
+            x: an array [n, ...].
+            op: computes tensors from the rows and a backend, and how many rows are invalid, which
+                have NaN in the first tensor; None: the measure's scores.
+
+        Raises:
+            InvalidRows, TypeError, ValueError: as `prepare` and `record`.
+            OSError: `x` is a mapped file that was cut short.
         """
-        if callable(self.by):
-            scores = _call(self.by, chunk.x, chunk.start)
-            return [scores], int(scores.isnan().sum())
-        if isinstance(self.by, Measure):
-            scores = self.by.scores(chunk.x, chunk.backend)
-            return [scores], int(scores.isnan().sum())
-        return ops.scores_and_invalid(chunk.x, self.names, self.kind, backend=chunk.backend)
+        with guarded_arrays(x) as guards:
+            try:
+                rows = self.prepare(x, 0)
+                found, n_invalid = self.scores(rows) if op is None else op(rows.x, rows.backend)
+            except (TypeError, ValueError):
+                guards.check()
+                raise
+            guards.check()
+            self.record(rows, n_invalid, lambda: found[0] if found[0].ndim == 1 else found[0][:, 0])
+        return found
 
-    def count(
-        self,
-        chunk: Chunk,
-        n_invalid: int,
-        scores: Callable[[], Tensor],
-        confirm: Confirm | None = None,
-    ) -> None:
-        """Counts a chunk's rows, n_invalid of which have NaN for scores(); `confirm` comes first.
+    def record(self, rows: CheckedChunk, n_invalid: int, scores: Callable[[], Tensor]) -> None:
+        """Counts the rows of a chunk that is to be committed.
+
+        Args:
+            rows: the chunk.
+            n_invalid: how many of its rows are invalid.
+            scores: returns [n], NaN for invalid rows; called only if rows have to be named.
 
         Raises:
             InvalidRows: with on_invalid="raise"; nothing is counted then.
         """
-        if confirm is not None:
-            confirm()
-        if n_invalid and self.on_invalid == "raise":
-            invalid = scores().isnan().nonzero()[:, 0]
-            rows = (invalid[:NAMED_ROWS] + chunk.start).tolist()
-            span = chunk.start, chunk.start + len(chunk.x)
-            looks = self._looks_of(chunk, invalid)
-            raise InvalidRows(rows, n_invalid, span, self._invalid, looks=looks)
-        if self.names and not self._has_looked and chunk.start == 0 and len(chunk.x):
-            self._look(chunk, n_invalid, scores)
+        if n_invalid and self.options.on_invalid == "raise":
+            raise self._invalid_rows(rows, n_invalid, scores())
+        if not self._has_examined and rows.start == 0 and len(rows.x):
+            self._has_examined = True
+            suspicion = self.measure.suspect(rows.x, n_invalid)
+            if suspicion:
+                _log.warning("%s", suspicion)
         self.invalid += n_invalid
-        self.backend_used = chunk.backend
-        self.width = chunk.width
-        self.next_row = chunk.start + len(chunk.x)
+        self.backend_used = rows.backend
+        self.to_caller_kind = converter_for(rows.given)
+        if self.measure.rows_alike:
+            self._row_shape = tuple(rows.x.shape[1:])
+        self.next_row = rows.start + len(rows.x)
 
-    @watching
-    def __call__(
-        self, chunk: Any, start: int | None, *, confirm: Confirm | None = None
-    ) -> tuple[int, list[Tensor]]:
-        """The number of the chunk's first row, and its scores, counted; see the three above."""
-        checked = self.checked(chunk, start)
-        scores, n_invalid = self.scores(checked)
-        self.count(checked, n_invalid, lambda: scores[0], confirm)
-        return checked.start, scores
+    def _invalid_rows(self, rows: CheckedChunk, n_invalid: int, scores: Tensor) -> InvalidRows:
+        invalid = scores.isnan().nonzero()[:, 0]
+        found = ""
+        if 2 * len(invalid) > len(rows.x):  # most of the chunk: it may be of another kind
+            some = invalid[:_DESCRIBED_ROWS].to(rows.x.device)
+            found = self.measure.describe_invalid(rows.x[some])
+        named = (invalid[:NAMED_ROWS] + rows.start).tolist()
+        span = rows.start, rows.start + len(rows.x)
+        return InvalidRows(named, n_invalid, span, self.measure.invalid, looks=found)
 
-    def _look(self, chunk: Chunk, n_invalid: int, scores: Callable[[], Tensor]) -> None:
-        """Warns where the first rows are seen not to be what they were said to be."""
-        self._has_looked = True
-        if n_invalid == len(chunk.x):
-            looks = self._looks_of(chunk, scores().isnan().nonzero()[:, 0])
-            _log.warning(
-                "the first %d rows are all invalid and left out: each %s%s",
-                n_invalid, self._invalid, looks and f"; {looks}",
-            )  # fmt: skip
-        elif self.kind == "logits" and are_probabilities(chunk.x[:LOOKED_AT]):
-            _log.warning(
-                "logits: the first rows have values from 0 to 1 that sum to 1, as probabilities "
-                "have (kind='probs')"
-            )
-
-    def _looks_of(self, chunk: Chunk, invalid: Tensor) -> str:
-        """What the invalid rows look like, if they are most of the chunk."""
-        if not self.names or 2 * len(invalid) <= len(chunk.x):
-            return ""
-        return looks_of(chunk.x[invalid[:LOOKED_AT].to(chunk.x.device)], self.kind)
-
-    @property
-    def blank(self) -> Blank | None:
-        """The scores of rows that hold nothing; None where these have no score of their own."""
-        if self.names:
-            return _EQUAL
-        return getattr(self.by, "blank", None)
-
-    @property
-    def _invalid(self) -> str:
-        """What is wrong with a row of score NaN."""
-        if callable(self.by):
-            return "has score NaN"
-        return self.by.invalid if isinstance(self.by, Measure) else _INVALID[self.kind]
-
-    def _check_columns(self, x: Tensor, start: int) -> None:
-        columns, least = ("classes", 2) if self.names else ("columns", 1)
-        if x.ndim != 2:
-            raise ValueError(f"{self.kind}: wanted [rows, {columns}], got shape {tuple(x.shape)}")
-        check_dtype(x, self.kind)
-        if x.shape[1] < least:
-            shape = tuple(x.shape)
-            raise ValueError(f"{self.kind}: wanted at least {least} {columns}, got shape {shape}")
-        if self.width not in (None, x.shape[1]):
-            others = "those before them" if self.names else "wanted"
+    def _check_row_shape(self, x: Tensor, start: int) -> None:
+        shape = tuple(x.shape[1:])
+        if self.measure.rows_alike and self._row_shape not in (None, shape):
+            assert self._row_shape is not None
             raise ValueError(
-                f"{self.kind}: rows from {start} on have {x.shape[1]} {columns}, "
-                f"{others} {self.width}"
+                f"{self.measure.kind}: rows from {start} on have {self._described(shape)}, "
+                f"the rows before them {self._described(self._row_shape)}"
             )
+
+    def _described(self, row_shape: tuple[int, ...]) -> str:
+        if len(row_shape) == 1:
+            return f"{row_shape[0]} {self.measure.columns}"
+        return f"shape {row_shape}"
 
     def merge(self, other: "Scorer") -> None:
-        """Takes in the counts of a scorer with the same arguments."""
-        if callable(self.by) and not has_own_name(self.by) and self.by is not other.by:
-            raise ValueError("merge: by is a different callable there; give it a name with def")
-        self._check_same(other.state_dict(), "merge: the other")
-        self.width = self.width or other.width
+        """Adds the counts of a scorer with the same measure.
+
+        Raises:
+            ValueError: its measure differs in a way that its identity does not show, or its rows
+                have another shape.
+        """
+        self.measure.check_mergeable(other.measure)
+        if None not in (self._row_shape, other._row_shape):
+            check_same(self._shape(), other._shape(), "merge: the other")
+        if self.backend_used is None:
+            self.to_caller_kind = other.to_caller_kind
+        self._row_shape = self._row_shape or other._row_shape
         self.invalid += other.invalid
         self.next_row = max(self.next_row, other.next_row)
 
+    def _shape(self) -> dict[str, Any]:
+        shape = self._row_shape
+        return {"row_shape": None if shape is None else list(shape)}
+
+    def identity(self) -> dict[str, Any]:
+        """The measure and the kind of rows, as plain values."""
+        return {"by": self.measure.identity(), "kind": self.measure.kind}
+
     def state_dict(self) -> dict[str, Any]:
-        """The counts, and the arguments that they are bound to; of a callable, its name."""
-        return {
-            "by": described(self.names or self.by),
-            "kind": self.kind,
-            "width": self.width,
-            "invalid": self.invalid,
-            "next_row": self.next_row,
-        }
+        """The counts."""
+        return {**self._shape(), "invalid": self.invalid, "next_row": self.next_row}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave; ValueError where the arguments differ."""
-        self._check_same(state, "the state")
-        self.width, self.invalid = state["width"], state["invalid"]
-        self.next_row = state["next_row"]
-
-    def _check_same(self, theirs: dict[str, Any], what: str) -> None:
-        ours = self.state_dict()
-        if None in (ours["width"], theirs["width"]):  # one of them has seen no row yet
-            ours["width"] = theirs["width"]
-        check_same({key: ours[key] for key in ("by", "kind", "width")}, theirs, what)
-
-
-def _row_number(start: Any) -> int:
-    """`start` as a plain int; TypeError where it is no integer."""
-    try:
-        return operator.index(start)
-    except TypeError:
-        raise TypeError(f"start: wanted a row number, got {start!r}") from None
-
-
-def _call(by: ByCallable, x: Tensor, start: int) -> Tensor:
-    try:
-        # A copy: the chunk may be memory that a callable working in place must not write to.
-        scores = as_tensor(by(x.clone()), "by: the callable's result")
-    except InvalidRows as error:  # its row numbers are the chunk's, not the pool's
-        raise ValueError(
-            f"by: the callable, of rows {start} to {start + len(x) - 1}: {error}"
-        ) from error
-    if scores.shape != x.shape[:1]:
-        raise ValueError(
-            f"by: the callable gave shape {tuple(scores.shape)} for a chunk of shape "
-            f"{tuple(x.shape)}; wanted one score a row"
-        )
-    if scores.is_complex():
-        raise TypeError(f"by: the callable gave {scores.dtype}, wanted real numbers")
-    return scores.to(torch.float32)
-
-
-def check_dtype(x: Tensor, name: str) -> None:
-    """TypeError where rows, of the argument `name`, are no floating-point numbers."""
-    if x.dtype in _DTYPES:
-        return
-    # What whole numbers stand for, a scale and a zero of their own say.
-    remedy = "" if x.is_complex() else "; convert it to float first"
-    raise TypeError(f"{name}: wanted float16, bfloat16, float32 or float64, got {x.dtype}{remedy}")
-
-
-def has_own_name(by: ByCallable) -> bool:
-    """Whether its name tells a callable from others: not that of a lambda, a closure, an object."""
-    return hasattr(by, "__qualname__") and "<" not in by.__qualname__
-
-
-def described(by: By | tuple[str, ...]) -> Any:
-    """What it is known by in a state that is saved, as plain values."""
-    if isinstance(by, Measure):
-        return by.arguments()
-    if not callable(by):
-        return list(by) if isinstance(by, tuple) else by
-    named = by if hasattr(by, "__qualname__") else type(by)
-    return f"{named.__module__}.{named.__qualname__}"
-
-
-def check_choice(name: str, value: object, choices: Sequence[str], more: str = "") -> None:
-    """ValueError where `value`, of the argument `name`, is none of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name}: wanted one of {', '.join(choices)}{more}, got {value!r}")
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what `state_dict` returned; ValueError if rows had another shape."""
+        shape, invalid, next_row = (state[name] for name in ("row_shape", "invalid", "next_row"))
+        if None not in (self._row_shape, shape):
+            check_same(self._shape(), {"row_shape": shape}, "the state")
+        self._row_shape = None if shape is None else tuple(shape)
+        self.invalid, self.next_row = invalid, next_row

@@ -11,7 +11,6 @@ Source: Kirsch et al., Stochastic Batch Acquisition: A Simple Baseline for Deep 
 (TMLR, 2023), section 3. The paper draws g / beta, which orders rows alike.
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastal.scoring.scorer import check_choice
+from fastal.base.checks import check_choice, checked_beta, checked_seed
 from fastal.selection.topk import TopK
 
 NOISES = ("power", "softmax", "softrank")
@@ -45,20 +44,16 @@ class Noise:
     def __init__(self, name: str | None, seed: int = 0, beta: float = 1.0) -> None:
         if name is not None:
             check_choice("noise", name, NOISES, " or None")
-        if isinstance(beta, bool) or not isinstance(beta, (int, float, np.integer, np.floating)):
-            raise TypeError(f"beta: wanted a number, got {beta!r}")
-        if not 0 < beta < math.inf:
-            raise ValueError(f"beta: wanted a finite number above 0, got {beta}")
         self.name = name
         self.seed = checked_seed(seed)
-        self.beta = float(beta)
+        self.beta = checked_beta(beta)
 
     @property
     def on_rows(self) -> bool:
         """Whether there is noise for each row, as there is with power and softmax."""
         return self.name in ("power", "softmax")
 
-    def arguments(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """The arguments that make a difference, by name, as plain values."""
         if self.name is None:
             return {"noise": None}
@@ -115,15 +110,6 @@ class Noise:
             )
         with np.errstate(divide="ignore"):  # log 0 = -inf, as is right
             return self.beta * np.log(scores)
-
-
-def checked_seed(seed: Any) -> int:
-    """`seed` as a plain int; TypeError, ValueError where it is none from 0 to 2^64 - 1."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise TypeError(f"seed: wanted an integer, got {seed!r}")
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed: wanted 0 to 2^64 - 1, got {seed}")
-    return int(seed)
 
 
 def gumbel(seed: int, start: int, n: int) -> NDArray[np.float64]:

@@ -2,14 +2,14 @@
 
 import logging
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 
-from fastal import ops
 from fastal.base.arrays import as_tensor, memory_of
+from fastal.base.blank import Blank
 from fastal.base.errors import NAMED_ROWS
-from fastal.scoring.measure import Blank
+from fastal.base.guard import guarded
+from fastal.base.reducer import Reducer
 from fastal.selection.picks import Picks
 from fastal.sources import Source
 
@@ -17,7 +17,7 @@ _log = logging.getLogger("fastal")
 _LOOKED_AT = 50  # picks, each of which is read again
 
 
-def warn_of(picks: Picks, reducer: Any, pool: Source) -> None:
+def warn_of(picks: Picks, reducer: Reducer[Picks], pool: Source) -> None:
     """Logs that a selection came out empty, or picked rows that hold nothing.
 
     Padding and failed items are rows of equal values, or of zeros: they have the largest scores.
@@ -26,14 +26,14 @@ def warn_of(picks: Picks, reducer: Any, pool: Source) -> None:
 
     Args:
         picks: what a reducer ended in.
-        reducer: may have an attribute `blank`, see `fastal.scoring.measure.Blank`.
+        reducer: knows the scores of rows that hold nothing.
         pool: what it picked from.
     """
     rows, scores = (as_tensor(x, "picks").cpu().numpy() for x in (picks.rows, picks.scores))
     if not len(rows):
         why = f"all {picks.invalid:,} rows are invalid" if picks.invalid else "there are no rows"
         _log.warning("nothing was picked: %s", why)
-    blank: Blank | None = getattr(reducer, "blank", None)
+    blank = reducer.blank
     if blank is None:
         return
     found = rows[(scores >= np.float32(blank.least)) & (scores <= np.float32(blank.most))]
@@ -57,7 +57,7 @@ def _is_blank(pool: Source, row: int, blank: Blank) -> bool:
     """Whether a row of a pool holds nothing; not if it cannot be read any more."""
     with suppress(Exception):  # the picks are made: nothing that is said of them may lose them
         x = next(iter(pool.chunks(1, row))).x
-        with ops.guarded(memory_of(x, "pool")) as guard:
+        with guarded(memory_of(x, "pool")) as guard:
             values = as_tensor(x, "pool").cpu()
             least, most = values.min(), values.max()
             is_blank = bool(least == most) and blank.value in (None, float(least))

@@ -1,24 +1,23 @@
 """Selection as a reducer: scores in, the k rows most worth labelling out."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
-from fastal.base.arrays import converter_for
-from fastal.base.errors import check_another, check_same, restoring
-from fastal.scoring.measure import Blank
-from fastal.scoring.scorer import By, Chunk, Confirm, Scorer, watching
+from fastal.base.checks import MAX_ROW, checked_count
+from fastal.base.reducer import Pending
+from fastal.scoring.measure_for import By, measure_for
+from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scorer import CheckedChunk
+from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.fused_topk import FusedTopK
 from fastal.selection.noise import Noise
 from fastal.selection.picks import Picks
-from fastal.selection.topk import TopK, checked_count
-
-_ALL = 2**63 - 1
+from fastal.selection.topk import TopK
 
 
-class Selector:
+class Selector(ScoringReducer[Picks]):
     """Streaming selection of the k most uncertain rows: exact, deterministic, O(k + chunk) memory.
 
     Any chunking, any order of chunks and any number of merged selectors give bit for bit the same
@@ -66,129 +65,89 @@ class Selector:
         seed: int = 0,
         beta: float = 1.0,
     ) -> None:
+        super().__init__(measure_for(by, kind), ScoringOptions(on_invalid, backend))
         self._k = checked_count("k", k)
         self._noise = Noise(noise, seed, beta)
         self._top = self._new_top()
         self._fused = FusedTopK(self._top)
-        self._scorer = Scorer(by, kind=kind, on_invalid=on_invalid, backend=backend)
-        self._to_caller_kind: Callable[[torch.Tensor], Any] | None = None
 
-    @watching
-    def update(
-        self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
-    ) -> None:
-        """Takes rows start, start + 1, ... (None: where the last chunk ended).
+    def look(self, chunk: Any, start: int | None = None) -> Pending:
+        """Reads rows and selects among them; see `Reducer.look`."""
+        rows = self._scorer.prepare(chunk, start)
+        fused = self._scorer.measure.fused
+        if fused is not None and self._noise.name is None and self._fused.accepts(rows):
+            n_invalid, selected = self._fused.look(rows, fused)
 
-        Args:
-            chunk: [n, C] array of logits (or what `kind` says), float16, bfloat16, float32 or
-                float64, any strides, n >= 0, on any device. Any shape [n, ...] for a callable.
-            start: the row number of the chunk's first row, at least 0.
-            confirm: called when all of the chunk has been looked at and none of it is taken; what
-                it raises leaves the state as it was.
+            def commit() -> None:
+                try:  # the rows are scored again only if invalid ones have to be named
+                    self._scorer.record(rows, n_invalid, lambda: self._scorer.scores(rows)[0][0])
+                except BaseException:
+                    selected.discard()
+                    raise
+                selected.commit()
 
-        Raises:
-            InvalidRows: with on_invalid="raise".
-            ValueError, TypeError: the chunk is no such array, or its class count has changed.
-        """
-        rows = self._scorer.checked(chunk, start)
-        if self._fuses(rows):
-            self._update_fused(rows, confirm)
-        else:
-            (scores,), n_invalid = self._scorer.scores(rows)
-            keys = self._noise.keys(scores, rows.start)
-            self._scorer.count(rows, n_invalid, lambda: scores, confirm)
+            return Pending(commit, selected.discard)
+        return self._look_at_scores(rows)
+
+    def _look_at_scores(self, rows: CheckedChunk) -> Pending:
+        (scores,), n_invalid = self._scorer.scores(rows)
+        keys = self._noise.keys(scores, rows.start)
+
+        def commit() -> None:
+            self._scorer.record(rows, n_invalid, lambda: scores)
             self._top.update(keys, rows.start, *([scores] if self._noise.on_rows else []))
-        self._to_caller_kind = converter_for(chunk)
 
-    def _fuses(self, rows: Chunk) -> bool:
-        """Whether scoring and selecting are one step: of uncertainty, without noise."""
-        return (
-            bool(self._scorer.names)
-            and self._noise.name is None
-            and self._fused.takes(rows.x, rows.start, rows.backend)
-        )
-
-    def _update_fused(self, rows: Chunk, confirm: Confirm | None) -> None:
-        (measure,) = self._scorer.names
-        update = self._fused.update(rows.x, measure, self._scorer.kind, rows.start, rows.backend)
-        with update as n_invalid:
-            # A second look at the chunk, only where rows have to be named.
-            self._scorer.count(rows, n_invalid, lambda: self._scorer.scores(rows)[0][0], confirm)
+        return Pending(commit)
 
     def merge(self, other: "Selector") -> None:
-        """Takes in a selector with the same arguments that saw other rows.
+        """Adds a selector with the same arguments that saw other rows.
 
-        Rows are counted on from the last row that either saw.
+        The next row is the one after the last row that either saw.
 
         Raises:
-            ValueError, TypeError: no selector of other rows with the same k, by, kind and noise.
+            ValueError, TypeError: the other is no selector of other rows with the same k, by, kind
+                and noise.
         """
-        check_another(Selector, self, other)
-        check_same(self._arguments(), other._arguments(), "merge: the other")
+        self._check_mergeable(other)
         self._fused.flush()
         other._fused.flush()
         self._scorer.merge(other._scorer)
         self._top.merge(other._top)
-        self._to_caller_kind = self._to_caller_kind or other._to_caller_kind
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state as plain values and NumPy arrays, O(k); of a callable `by`, its name.
-
-        With softrank it holds all valid rows.
-        """
-        self._fused.flush()
-        state = {"scorer": self._scorer.state_dict(), "top": self._top.state_dict()}
-        return {**state, "arguments": self._arguments()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores exactly what `state_dict` gave.
-
-        Raises:
-            ValueError: the state is of a selector with another k, by, kind or noise, or no such
-                state; the selector is then as it was.
-        """
-        with restoring():
-            top, scorer = state["top"], state["scorer"]
-            check_same(self._arguments(), state["arguments"], "the state")
-            restored = self._new_top()
-            restored.load_state_dict(top)
-            self._scorer.load_state_dict(scorer)
-        self._top, self._fused = restored, FusedTopK(restored)
 
     def result(self) -> Picks:
         """The picks among the rows so far, as arrays of the kind of the last chunk, else NumPy."""
         self._fused.flush()
-        as_given = self._to_caller_kind or converter_for(np.empty(0))
         rows, *_, scores = self._top.best()
         if self._noise.name == "softrank":
             drawn = self._noise.ranks(self._k, len(rows)) - 1
             rows, scores = rows[drawn], scores[drawn]
-        rows, scores = (as_given(torch.from_numpy(a)) for a in (rows, scores))
-        return Picks(rows, scores, None, self._scorer.invalid)
+        rows, scores = (self._scorer.to_caller_kind(torch.from_numpy(a)) for a in (rows, scores))
+        return Picks(rows, scores, None, self.invalid)
 
-    def _arguments(self) -> dict[str, Any]:
-        return {"k": self._k, **self._noise.arguments()}
+    def identity(self) -> dict[str, Any]:
+        """k, the measure, what the rows are, and the noise; of a callable `by`, its name."""
+        return {"k": self._k, **super().identity(), **self._noise.identity()}
+
+    def _state(self) -> dict[str, Any]:
+        self._fused.flush()
+        return {**super()._state(), "top": self._top.state_dict()}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        restored = self._new_top()
+        restored.load_state_dict(state["top"])
+        super()._restore(state)
+        self._top, self._fused = restored, FusedTopK(restored)
 
     def _new_top(self) -> TopK:
-        # What softrank draws depends on how many valid rows there are: none may be left out.
-        k = _ALL if self._noise.name == "softrank" else self._k
+        # softrank draws by the number of valid rows, so all of them are kept until the end.
+        k = MAX_ROW if self._noise.name == "softrank" else self._k
         return TopK(k, payload=self._noise.on_rows)
 
     @property
-    def bar(self) -> float | None:
+    def threshold(self) -> float | None:
         """The k-th best score so far, with noise the k-th best key; None before there are k.
 
-        On a GPU it is that of the last selection there, which is lower if anything. With softrank,
+        On a GPU it is the threshold of the last selection there, which may be lower. With softrank,
         which draws at the end, it is None.
         """
         return self._fused.kth()
-
-    @property
-    def blank(self) -> Blank | None:
-        """The scores of rows that hold nothing."""
-        return self._scorer.blank
-
-    @property
-    def backend_used(self) -> str | None:
-        """The backend that scored the last chunk."""
-        return self._scorer.backend_used

@@ -1,7 +1,6 @@
 """The running top-k: the k best of any number of scores, in O(k) memory, exact and deterministic.
 
-Rows are ordered by score, larger first, then by row number, smaller first: a total order, so the
-k best are one set, whatever the chunks, their order, or how many `TopK` were merged.
+Rows are ordered as `fastal.selection.ties` says.
 """
 
 from typing import Any
@@ -10,65 +9,68 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Scores looked at in one go: bounds the memory beside the chunk, hides the overhead of a call.
+from fastal.base.checks import checked_count
+from fastal.selection.ties import best_first
+
+# Scores compared at once: bounds the memory beside the chunk, hides the overhead of a call.
 _BLOCK = 1 << 16
 _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("scores", np.float32),
     ("rows", np.int64),
-    ("carried", np.float32),
+    ("payload", np.float32),
 )
 
 
 class TopK:
-    """Keeps the k best of the scores it has seen. NaN never counts.
+    """Keeps the k best scores. NaN is never among them.
 
-    Candidates that beat the k-th best so far are buffered; once the buffer holds 2 k, the k best of
-    it are selected, in linear time, and the bar rises. A bar that lags behind only lets more
-    candidates through, so the result is exact.
+    Rows that beat the threshold are buffered. Once the buffer holds 2 k rows, the k best are
+    selected in linear time, and the worst of them becomes the threshold. A threshold that lags
+    behind only lets more rows into the buffer, so the result is exact.
 
     Args:
-        k: how many to keep, at least 1.
-        bar: score and row that rows must beat, ties to the lower row; None: there is no such.
-        payload: whether a second float32 comes along with each score, without a say in the order.
+        k: how many rows to keep, at least 1.
+        threshold: score and row that rows must beat; None: all rows are buffered.
+        payload: whether each row has a second float32, which does not affect the order.
 
     Attributes:
-        bar: score and row of the k-th best as of the last selection; None before the first.
+        threshold: score and row of the k-th best at the last selection; None before the first.
     """
 
     def __init__(
-        self, k: int, bar: tuple[float, int] | None = None, *, payload: bool = False
+        self, k: int, threshold: tuple[float, int] | None = None, *, payload: bool = False
     ) -> None:
         self.k = checked_count("k", k)
         # One buffer, grown where it must: small arrays kept between a caller's large ones would
         # fragment the heap.
         self._columns = {name: np.empty(_BLOCK, of) for name, of in _COLUMNS[: 2 + payload]}
         self._held = 0
-        self.bar = bar
+        self.threshold = threshold
 
-    def update(self, scores: Tensor, start: int, *carried: Tensor) -> None:
-        """Takes the scores [n] float32 of rows start, start + 1, ..., and what they carry."""
-        given = [_addressed(column) for column in (scores, *carried)]
+    def update(self, scores: Tensor, start: int, *payload: Tensor) -> None:
+        """Adds the scores [n] float32 of rows start, start + 1, ..., and their payload."""
+        given = [_addressed(column) for column in (scores, *payload)]
         for first in range(0, len(scores), _BLOCK):
             block, *of_block = (column[first : first + _BLOCK] for column in given)
-            above = _places(self._above_bar(block, start + first))
+            above = _places(self._beats_threshold(block, start + first))
             if len(above):
                 taken = [_on_host(column[above]) for column in (block, *of_block)]
                 self.add(taken[0], _on_host(above) + (start + first), *taken[1:])
 
     def merge(self, other: "TopK") -> None:
-        """Takes in the k best of other rows."""
-        other._compact()  # in no order: that is for the end
+        """Adds the k best of other rows."""
+        other._compact()
         self.add(*other._filled())
 
     def best(self) -> tuple[NDArray[Any], ...]:
         """Rows and scores of the k best, or of all if there are fewer, best first.
 
-        With them, where there is such a thing, what they carry.
+        Their payload follows, where they have one.
         """
         self._compact()
-        scores, rows, *carried = self._filled()
-        order = np.lexsort((rows, -scores))
-        return rows[order], scores[order], *(column[order] for column in carried)
+        scores, rows, *payload = self._filled()
+        order = best_first(scores, rows)
+        return rows[order], scores[order], *(column[order] for column in payload)
 
     def kth(self) -> float | None:
         """The k-th best score so far; None before there are k."""
@@ -78,12 +80,12 @@ class TopK:
         return float(np.partition(self._columns["scores"][: self._held], place)[place])
 
     def state_dict(self) -> dict[str, Any]:
-        """k, and the best so far."""
-        best = zip(("rows", "scores", "carried"), self.best(), strict=False)
+        """k, and the best rows so far."""
+        best = zip(("rows", "scores", "payload"), self.best(), strict=False)
         return {"k": self.k, **dict(best)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave; ValueError where that cannot be it."""
+        """Restores what `state_dict` returned; ValueError if it is no such state."""
         if state["k"] != self.k:
             raise ValueError(f"the state has k={state['k']}, this one k={self.k}")
         columns = [np.asarray(state[name], c.dtype) for name, c in self._columns.items()]
@@ -91,41 +93,41 @@ class TopK:
         one_a_row = scores.ndim == 1 and all(c.shape == scores.shape for c in columns)
         if not one_a_row or np.isnan(scores).any():
             raise ValueError("the state has not one score, a number, for each row")
-        self._held, self.bar = 0, None
+        self._held, self.threshold = 0, None
         self.add(*columns)
 
     def _filled(self) -> list[NDArray[Any]]:
-        """What is held of each column."""
+        """The part of each column that is in use."""
         return [column[: self._held] for column in self._columns.values()]
 
-    def _above_bar(self, scores: Any, start: int) -> Any:
-        """Which of the scores may be among the k best, where they are."""
-        if self.bar is None:
+    def _beats_threshold(self, scores: Any, start: int) -> Any:
+        """Which rows may be among the k best, a mask on the scores' device."""
+        if self.threshold is None:
             return scores == scores  # not NaN
-        bar, bar_row = self.bar
-        keep = scores > bar
-        if start < bar_row:  # else every row of the block loses a tie with the bar
-            keep[: bar_row - start] |= scores[: bar_row - start] == bar
+        threshold, row = self.threshold
+        keep = scores > threshold
+        if start < row:  # else every row of the block loses a tie with the threshold
+            keep[: row - start] |= scores[: row - start] == threshold
         return keep
 
     def add(
-        self, scores: NDArray[np.float32], rows: NDArray[np.int64], *carried: NDArray[np.float32]
+        self, scores: NDArray[np.float32], rows: NDArray[np.int64], *payload: NDArray[np.float32]
     ) -> None:
-        """Takes the scores of these rows, and what they carry."""
+        """Adds the scores of these rows, and their payload."""
         for first in range(0, len(rows), _BLOCK):
             part = slice(first, first + _BLOCK)
             held = self._held + len(rows[part])
-            given: tuple[NDArray[Any], ...] = (scores, rows, *carried)
+            given: tuple[NDArray[Any], ...] = (scores, rows, *payload)
             for column, values in zip(self._columns.values(), given, strict=True):
                 if held > len(column):
                     column.resize(2 * held, refcheck=False)
                 column[self._held : held] = values[part]
             self._held = held
-            if held >= (self.k if self.bar is None else 2 * self.k):
+            if held >= (self.k if self.threshold is None else 2 * self.k):
                 self._compact()
 
     def _compact(self) -> None:
-        """Keeps the k best of the buffer; the worst of them is the new bar."""
+        """Keeps the k best rows of the buffer; the worst of them is the new threshold."""
         scores, rows, *_ = self._filled()
         if self._held > self.k:
             worst = np.partition(scores, self._held - self.k)[self._held - self.k]
@@ -140,25 +142,16 @@ class TopK:
             scores, rows, *_ = self._filled()
         if self._held == self.k:
             worst = scores.min()
-            self.bar = float(worst), int(rows[scores == worst].max())
-
-
-def checked_count(name: str, count: Any) -> int:
-    """`count` as a plain int; TypeError, ValueError where it is no integer of at least 1."""
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
-        raise TypeError(f"{name}: wanted an integer, got {count!r}")
-    if count < 1:
-        raise ValueError(f"{name}: wanted at least 1, got {count}")
-    return int(count)
+            self.threshold = float(worst), int(rows[scores == worst].max())
 
 
 def _addressed(column: Tensor) -> Any:
-    """The tensor, or on a host the array that it is: NumPy starts no threads for a block."""
+    """The tensor; on a host a NumPy view of it, since NumPy starts no threads for a block."""
     return column.numpy() if column.device.type == "cpu" else column
 
 
 def _places(keep: Any) -> Any:
-    """Where it is true, [m]."""
+    """The positions where it is true, [m]."""
     return np.flatnonzero(keep) if isinstance(keep, np.ndarray) else keep.nonzero()[:, 0]
 
 

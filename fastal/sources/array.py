@@ -25,6 +25,7 @@ class ArraySource(SourceWithoutFiles):
         if 0 in array.shape[1:]:
             raise ValueError(f"pool: rows of shape {tuple(array.shape[1:])} hold no values")
         super().__init__()
+        self.on_gpu = tensor.is_cuda
         self._array = array
         self.n_rows: int = array.shape[0]
         self.row_bytes = math.prod(array.shape[1:]) * tensor.itemsize

@@ -102,6 +102,7 @@ class Files:
         self.starts = [0, *accumulate(file.n_rows for file in self.files)]
         self.n_rows = self.starts[-1]
         self.row_bytes = max(file.row_bytes for file in self.files)
+        self.on_gpu = False
         self.in_place = all(file.in_place for file in self.files)
         self.named_in_order = misplaced is None
         if misplaced is not None:

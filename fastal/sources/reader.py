@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal import ops
 from fastal.base.arrays import memory_of
+from fastal.base.guard import guarded
 from fastal.sources.location import Location
 
 
@@ -101,7 +101,7 @@ def optional(file: Location, package: str, extra: str) -> Any:
 @contextmanager
 def watched(memory: Any, name: str) -> Iterator[Callable[[], None]]:
     """A guard over mapped memory: the function raises a ValueError if a page of it was lost."""
-    with ops.guarded(memory_of(memory, name)) as guard:
+    with guarded(memory_of(memory, name)) as guard:
 
         def stands() -> None:
             if guard.broken:

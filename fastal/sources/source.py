@@ -26,6 +26,8 @@ class Skipped(NamedTuple):
 class SourceWithoutFiles:
     """What sources without files share: rows have no other names than their numbers."""
 
+    on_gpu = False
+
     def __init__(self) -> None:
         self.skipped: list[Skipped] = []
 
@@ -67,6 +69,10 @@ class Source(Protocol):
     @property
     def in_place(self) -> bool:
         """Whether chunks are views of memory that is there anyway: large ones then cost nothing."""
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether chunks are in the memory of a GPU."""
 
     def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
         """The rows from `start` on, at most `rows` of them a chunk where that can be chosen."""

@@ -5,8 +5,7 @@ keys are unique, larger ones are better, and ties go to the lower row. Rows are 
 so that keys compare within one *segment* of as many rows.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 import triton
@@ -82,30 +81,32 @@ class Candidates:
                 [self._threshold(bar), 0, 0], dtype=torch.int64, device=device
             )
         self._seen = [self._threshold(bar), 0, 0]  # the selection when last looked at
+        self._before = self._seen  # the selection when the transaction began
 
     @property
-    def bar(self) -> float | None:
+    def kth(self) -> float | None:
         """The score of the threshold when last looked at; None: there was none."""
         if self._seen[0] < 0:
             return None
         bits = torch.tensor(self._seen[0] >> _SEGMENT_BITS, dtype=torch.int32, device="cpu")
         return bits.view(torch.float32).item()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """What is appended within counts as a whole: if an exception leaves it, it never was."""
-        before = self._seen
-        self._n_kept, self._kept = before[1], None
-        try:
-            yield
-        except BaseException:
-            if self._kept is not None:
-                self._keys[: self._n_kept] = self._kept
-            self._selection.copy_(torch.tensor(before, dtype=torch.int64, device="cpu"))
-            self._look()
-            raise
-        finally:
-            self._n_kept = self._kept = None
+    def begin(self) -> None:
+        """Begins a transaction: rows are appended in one, and `commit` or `roll_back` ends it."""
+        self._before = self._seen
+        self._n_kept, self._kept = self._before[1], None
+
+    def commit(self) -> None:
+        """Keeps the rows that the transaction appended."""
+        self._n_kept = self._kept = None
+
+    def roll_back(self) -> None:
+        """Removes the rows that the transaction appended."""
+        if self._kept is not None:
+            self._keys[: self._n_kept] = self._kept
+        self._selection.copy_(torch.tensor(self._before, dtype=torch.int64, device="cpu"))
+        self._look()
+        self._n_kept = self._kept = None
 
     @torch.inference_mode(False)
     def append(self, n_rows: int, launch: Callable[[slice, Tensor, Tensor], None]) -> int:

@@ -1,16 +1,18 @@
 """The members of each cluster that stand for it: centroid, outlier and random, in one pass."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastal.base.arrays import converter_for
-from fastal.base.errors import check_another, check_same, restoring
+from fastal.base.checks import checked_count
 from fastal.base.groups import Groups
+from fastal.base.reducer import Pending
 from fastal.diversity.centroids import CentroidDistance
-from fastal.scoring.scorer import Confirm, Scorer, watching
+from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.grouped_topk import GroupedTopK
 from fastal.selection.noise import gumbel
 from fastal.selection.picks import Picks
@@ -32,82 +34,53 @@ class ClusterSample(NamedTuple):
     random: Picks
 
 
-class ClusterSampler:
+class ClusterSampler(ScoringReducer[ClusterSample]):
     """Finds a `ClusterSample` in one pass: exact, the same whatever the chunks, O(K r) memory.
 
     Args:
         centroids: of the clusters.
         n_random: how many random members of a cluster, 0 or more.
         seed: of the draw, from 0 to 2^64 - 1.
-        on_invalid: "raise" or "skip".
-        backend: "auto", "triton" or "torch".
+        options: how the rows are compared with the centroids.
     """
 
     def __init__(
-        self,
-        centroids: CentroidDistance,
-        n_random: int,
-        *,
-        seed: int = 0,
-        on_invalid: str = "raise",
-        backend: str = "auto",
+        self, centroids: CentroidDistance, n_random: int, *, seed: int, options: ScoringOptions
     ) -> None:
+        super().__init__(centroids, options)
         self._centroids = centroids
-        if isinstance(n_random, bool) or not isinstance(n_random, (int, np.integer)):
-            raise TypeError(f"n_random: wanted an integer, got {n_random!r}")
-        if n_random < 0:
-            raise ValueError(f"n_random: wanted 0 or more, got {n_random}")
-        self._n_random = int(n_random)
+        self._n_random = checked_count("n_random", n_random, least=0)
         self._seed = seed
-        self._scorer = Scorer(centroids, on_invalid=on_invalid, backend=backend)
-        # More than are wanted, where some may be taken as something else.
+        # More rows than are wanted, since some may be picked in another role.
         self._tops = [GroupedTopK(1), GroupedTopK(2), GroupedTopK(self._n_random + 2)]
-        self._to_caller_kind = converter_for(np.empty(0))
 
-    @watching
-    def update(
-        self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
-    ) -> None:
-        """Takes rows start, start + 1, ... (None: where the last chunk ended): embeddings [n, D].
-
-        Raises:
-            InvalidRows: rows are not finite, and on_invalid is "raise".
-            ValueError, TypeError: no such rows.
-        """
-        rows = self._scorer.checked(chunk, start)
-        cluster, similarity = self._centroids.assigned(rows, self._scorer, confirm)
+    def look(self, chunk: Any, start: int | None = None) -> Pending:
+        """Finds the clusters of embeddings [n, D]; see `Reducer.look`."""
+        rows = self._scorer.prepare(chunk, start)
+        cluster, similarity = self._centroids.nearest(rows.x, rows.backend)
+        n_invalid = int(similarity.isnan().sum())
         scores = similarity.cpu().numpy()
         groups = Groups(cluster.clamp(min=0).cpu().numpy(), range(len(self._centroids.units)))
-        drawn = gumbel(self._seed, rows.start, len(scores)).astype(np.float32)
-        drawn[np.isnan(scores)] = np.nan
-        for top, keys in zip(self._tops, (scores, -scores, drawn), strict=True):
-            top.update(keys, rows.start, scores, groups)
-        self._to_caller_kind = converter_for(chunk)
+
+        def commit() -> None:
+            self._scorer.record(rows, n_invalid, lambda: similarity)
+            drawn = gumbel(self._seed, rows.start, len(scores)).astype(np.float32)
+            drawn[np.isnan(scores)] = np.nan
+            for top, keys in zip(self._tops, (scores, -scores, drawn), strict=True):
+                top.update(keys, rows.start, scores, groups)
+
+        return Pending(commit)
 
     def merge(self, other: "ClusterSampler") -> None:
-        """Takes in a sampler with the same arguments that saw other rows.
+        """Adds a sampler with the same arguments that saw other rows.
 
         Raises:
-            ValueError, TypeError: no such sampler.
+            ValueError, TypeError: the other is no such sampler.
         """
-        check_another(ClusterSampler, self, other)
-        check_same(self.arguments(), other.arguments(), "merge: the other")
+        self._check_mergeable(other)
         self._scorer.merge(other._scorer)
         for top, of_other in zip(self._tops, other._tops, strict=True):
             top.merge(of_other)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state as plain values and NumPy arrays, O(K r)."""
-        tops = [top.state_dict() for top in self._tops]
-        return {"arguments": self.arguments(), "scorer": self._scorer.state_dict(), "tops": tops}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave; ValueError for that of other arguments."""
-        with restoring():
-            check_same(self.arguments(), state["arguments"], "the state")
-            self._scorer.load_state_dict(state["scorer"])
-            for top, of_top in zip(self._tops, state["tops"], strict=True):
-                top.load_state_dict(of_top)
 
     def result(self) -> ClusterSample:
         """The sample of the rows so far, by cluster; arrays of the kind of the last chunk."""
@@ -121,18 +94,21 @@ class ClusterSampler:
     def _picks(
         self, rows: NDArray[np.int64], scores: NDArray[np.float32], clusters: NDArray[Any]
     ) -> Picks:
-        as_given = self._to_caller_kind
-        rows, scores = (as_given(torch.from_numpy(column)) for column in (rows, scores))
-        return Picks(rows, scores, None, self._scorer.invalid, clusters)
+        to_caller_kind = self._scorer.to_caller_kind
+        rows, scores = (to_caller_kind(torch.from_numpy(column)) for column in (rows, scores))
+        return Picks(rows, scores, None, self.invalid, clusters)
 
-    def arguments(self) -> dict[str, Any]:
-        """What makes a difference to the result, as plain values."""
-        return {**self._centroids.arguments(), "n_random": self._n_random, "seed": self._seed}
+    def identity(self) -> dict[str, Any]:
+        """The centroids, and how members are drawn."""
+        return {**super().identity(), "n_random": self._n_random, "seed": self._seed}
 
-    @property
-    def backend_used(self) -> str | None:
-        """The backend that looked at the last chunk."""
-        return self._scorer.backend_used
+    def _state(self) -> dict[str, Any]:
+        return {**super()._state(), "tops": [top.state_dict() for top in self._tops]}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        super()._restore(state)
+        for top, of_top in zip(self._tops, state["tops"], strict=True):
+            top.load_state_dict(of_top)
 
 
 _Found = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[Any]]

@@ -7,25 +7,24 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from fastal.base.checks import checked_count, checked_seed
 from fastal.base.text import as_json
 from fastal.diversity.centroids import CentroidDistance, Nearest, units_of
 from fastal.diversity.clustering.assignment import Assignment
 from fastal.diversity.clustering.cluster_sample import ClusterSample, ClusterSampler
-from fastal.diversity.clustering.k_means import Clustering, KMeans
+from fastal.diversity.clustering.k_means import Clustering, KMeans, KMeansOptions
 from fastal.output.atomic import written_whole
-from fastal.pipeline.drive import run, run_resumable
-from fastal.selection.noise import checked_seed
-from fastal.selection.topk import checked_count
-from fastal.sources import PathLike, open_pool
-from fastal.sources.files import Files
-from fastal.uncertainty import with_ids
+from fastal.pipeline.options import RunOptions
+from fastal.pipeline.run_on_pool import in_numpy, run_on_pool, with_ids
+from fastal.scoring.options import ScoringOptions
+from fastal.sources import PathLike
 
 
 class CosineClusters:
     """Spherical k-means over pools of any size: O(chunk + K D) memory, and the same for a seed.
 
     Rows are scaled to length 1 here. k-means++ on a sample of the pool, and k-means on that sample,
-    give the first centroids. Each epoch is a pass over the pool, after which a centroid points
+    give the first centroids. Each iteration is a pass over the pool, after which a centroid points
     where the sum of its members does. Clusters that lose all members begin anew far from the
     others. Sums are exact, so that chunks change nothing.
 
@@ -35,9 +34,9 @@ class CosineClusters:
     Args:
         n_clusters: K, at least 1; None: as many as `centroids` has.
         centroids: [K, D] array, from faiss or anywhere: ready for use, or to be moved by `fit`.
-        max_iter: the most epochs, at least 1; it ends before that when no centroid moves.
+        max_iter: the most iterations, at least 1; `fit` ends earlier when no centroid moves.
         batch_size: centroids move after every so many rows (mini-batches), and again in the next
-            epochs; None: after each epoch, which ends with lower inertia.
+            iterations; None: after each iteration, which ends with lower inertia.
         seed: of what is drawn, from 0 to 2^64 - 1.
         fast: as for `nearest_centroid`.
         on_invalid: "raise", or "skip" to leave out rows that are not finite.
@@ -45,11 +44,11 @@ class CosineClusters:
 
     Attributes:
         centroids: [K, D] float32 NumPy array, each of length 1; None before `fit`.
-        counts: [K] int64 NumPy array, the members in the last epoch; None before `fit`.
+        counts: [K] int64 NumPy array, the members in the last iteration; None before `fit`.
         inertia: the sum over rows of the squared distance from the row, scaled to length 1, to its
-            centroid, 2 (1 - similarity), in the last epoch before the centroids moved.
-        epochs: how many there were.
-        converged: whether no centroid moved in the last.
+            centroid, 2 (1 - similarity), in the last iteration before the centroids moved.
+        n_iter: how many iterations there were.
+        converged: whether no centroid moved in the last iteration.
 
     Raises:
         ValueError, TypeError: a bad argument, named.
@@ -78,25 +77,23 @@ class CosineClusters:
             raise ValueError(
                 f"centroids: wanted {self._n_clusters}, as n_clusters says, got {len(given)}"
             )
-        self._fast = fast
-        self._seed = checked_seed(seed)
-        self._how: dict[str, Any] = {"on_invalid": on_invalid, "backend": backend}
-        self._k_means: dict[str, Any] = {
-            "max_iter": checked_count("max_iter", max_iter),
-            "batch_size": None if batch_size is None else checked_count("batch_size", batch_size),
-            "seed": self._seed,
-            "fast": fast,
-        }
-        self.reducer(given)  # which checks the rest
+        self._how = KMeansOptions(
+            checked_count("max_iter", max_iter),
+            None if batch_size is None else checked_count("batch_size", batch_size),
+            checked_seed(seed),
+            bool(fast),
+        )
+        self._options = ScoringOptions(on_invalid, backend)
         self.centroids = None if given is None else given.numpy()
         self.counts: Any = None
         self.inertia: float | None = None
-        self.epochs = 0
+        self.n_iter = 0
         self.converged = False
 
-    def reducer(self, centroids: torch.Tensor | None = None) -> KMeans:
+    def reducer(self) -> KMeans:
         """The reducer of several passes that `fit` runs."""
-        return KMeans(self._n_clusters, centroids, **self._k_means, **self._how)
+        given = None if self.centroids is None else torch.from_numpy(self.centroids)
+        return KMeans(self._n_clusters, given, self._how, self._options)
 
     def fit(
         self,
@@ -106,7 +103,7 @@ class CosineClusters:
         checkpoint: PathLike | None = None,
         resume: bool = False,
     ) -> "CosineClusters":
-        """Finds the centroids in one pass over the pool and one for every epoch; returns itself.
+        """Finds the centroids in one pass over the pool and one for each iteration; returns itself.
 
         Args:
             pool: embeddings [N, D], with at least K rows that are finite: any pool that
@@ -118,20 +115,14 @@ class CosineClusters:
         Raises:
             InvalidRows, ValueError, TypeError, OSError: as `fastal.select`.
         """
-        given = None if self.centroids is None else torch.from_numpy(self.centroids)
-        reducer = self.reducer(given)
-        self.take(
-            run_resumable(
-                reducer, open_pool(pool), {"clusters": reducer.arguments(), **self._how},
-                chunk_bytes=chunk_bytes, checkpoint=checkpoint, resume=resume,
-            )
-        )  # fmt: skip
+        options = RunOptions(chunk_bytes, checkpoint, resume)
+        self.adopt(run_on_pool(self.reducer(), pool, options, lambda found, _: found))
         return self
 
-    def take(self, found: Clustering) -> None:
-        """Has these clusters, which `reducer` ended in."""
+    def adopt(self, found: Clustering) -> None:
+        """Sets the attributes to clusters that `reducer` found."""
         self.centroids, self.counts = found.centroids.numpy(), found.counts.numpy()
-        self.inertia, self.epochs, self.converged = found.inertia, found.epochs, found.converged
+        self.inertia, self.n_iter, self.converged = found.inertia, found.n_iter, found.converged
 
     def assign(self, pool: Any, *, chunk_bytes: int | None = None) -> Nearest:
         """The cluster of each row, and its similarity to the centroid; one pass.
@@ -147,10 +138,11 @@ class CosineClusters:
         Raises:
             InvalidRows, ValueError, TypeError, OSError: as `fastal.select`.
         """
-        source = open_pool(pool)
-        found = run(Assignment(self._fitted(), **self._how), source, chunk_bytes=chunk_bytes)
-        # Files of bfloat16, which NumPy lacks, come as tensors.
-        return Nearest(*map(np.asarray, found)) if isinstance(source, Files) else found
+        reducer = Assignment(self._fitted(), self._options)
+        return run_on_pool(
+            reducer, pool, RunOptions(chunk_bytes),
+            lambda found, source: Nearest(*in_numpy(source, *found)),
+        )  # fmt: skip
 
     def sample(
         self,
@@ -178,18 +170,15 @@ class CosineClusters:
         Raises:
             InvalidRows, ValueError, TypeError, OSError: as `fastal.select`.
         """
-        source = open_pool(pool)
-        sampler = self.sampler(n_random)
-        found: ClusterSample = run_resumable(
-            sampler, source, {"sample": sampler.arguments(), **self._how},
-            chunk_bytes=chunk_bytes, checkpoint=checkpoint, resume=resume,
-            finish=lambda found: ClusterSample(*(with_ids(picks, source) for picks in found)),
+        options = RunOptions(chunk_bytes, checkpoint, resume)
+        return run_on_pool(
+            self.sampler(n_random), pool, options,
+            lambda found, source: ClusterSample(*(with_ids(picks, source) for picks in found)),
         )  # fmt: skip
-        return found
 
     def sampler(self, n_random: int = 1) -> ClusterSampler:
         """The reducer that `sample` runs."""
-        return ClusterSampler(self._fitted(), n_random, seed=self._seed, **self._how)
+        return ClusterSampler(self._fitted(), n_random, seed=self._how.seed, options=self._options)
 
     def save(self, path: PathLike) -> None:
         """Writes the clusters to a .npz file: `centroids`, `counts` and `about`, which is JSON."""
@@ -200,8 +189,8 @@ class CosineClusters:
         """The same to a file that is open."""
         centroids = self._fitted().units.numpy()
         about = {
-            "inertia": self.inertia, "epochs": self.epochs, "converged": self.converged,
-            "seed": self._seed,
+            "inertia": self.inertia, "n_iter": self.n_iter, "converged": self.converged,
+            "seed": self._how.seed,
         }  # fmt: skip
         counts = np.full(len(centroids), -1) if self.counts is None else self.counts
         np.savez(file, centroids=centroids, counts=counts, about=as_json(about))
@@ -231,7 +220,7 @@ class CosineClusters:
     def _fitted(self) -> CentroidDistance:
         if self.centroids is None:
             raise ValueError("centroids: there are none yet; wanted `fit` first, or given ones")
-        return CentroidDistance(self.centroids, fast=self._fast)
+        return CentroidDistance(self.centroids, fast=self._how.fast)
 
 
 def _read(file: BinaryIO) -> tuple[torch.Tensor, int, dict[str, Any]]:
@@ -248,7 +237,7 @@ def _read(file: BinaryIO) -> tuple[torch.Tensor, int, dict[str, Any]]:
         {
             "counts": None if (counts < 0).any() else counts,
             "inertia": None if inertia is None else float(inertia),
-            "epochs": int(about["epochs"]),
+            "n_iter": int(about["n_iter"]),
             "converged": bool(about["converged"]),
         },
     )

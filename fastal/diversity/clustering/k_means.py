@@ -1,20 +1,40 @@
 """Spherical k-means over pools of any size: a reducer of several passes."""
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fastal.base.errors import check_another, check_same, restoring
+from fastal.base.reducer import Pending
 from fastal.diversity.centroids import CentroidDistance, FiniteRows, digest
 from fastal.diversity.clustering.lloyd_pass import LloydPass
 from fastal.diversity.clustering.row_sample import RowSample
 from fastal.diversity.clustering.seeding import moved, seeds
-from fastal.scoring.scorer import Confirm, Scorer, watching
+from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_reducer import ScoringReducer
 
-_SAMPLE_ROWS = 64  # a cluster; half as many cost an epoch more
+_SAMPLE_ROWS = 64  # a cluster; half as many cost a pass more
 _MOST_SAMPLE_BYTES, _LEAST_SAMPLE_ROWS = 1 << 26, 1 << 12
 _NO_ROWS = torch.empty(0, 0, dtype=torch.float32, device="cpu")
+
+
+@dataclass(frozen=True)
+class KMeansOptions:
+    """How centroids are found.
+
+    Attributes:
+        max_iter: how often the centroids move at most; each time takes a pass over the pool.
+        batch_size: centroids move after every so many rows; None: after each pass.
+        seed: of what is drawn.
+        fast: as for `nearest_centroid`.
+    """
+
+    max_iter: int = 10
+    batch_size: int | None = None
+    seed: int = 0
+    fast: bool = False
 
 
 class Clustering(NamedTuple):
@@ -22,100 +42,81 @@ class Clustering(NamedTuple):
 
     Attributes:
         centroids: [K, D] float32 tensor, each of length 1.
-        counts: [K] int64 tensor, the members in the last epoch.
-        inertia: in the last epoch, before the centroids moved, see `LloydPass.inertia`.
-        epochs: how many passes there were, but for that which draws a sample.
-        converged: whether the centroids stayed where they were in the last.
+        counts: [K] int64 tensor, the members in the last iteration.
+        inertia: in the last iteration, before the centroids moved, see `Members.inertia`.
+        n_iter: how often the centroids moved; the pass that draws a sample does not count.
+        converged: whether no centroid moved in the last iteration.
         invalid: how many rows were left out as not finite.
     """
 
     centroids: Tensor
     counts: Tensor
     inertia: float
-    epochs: int
+    n_iter: int
     converged: bool
     invalid: int
 
 
-class KMeans:
-    """A first pass draws a sample, to begin from and for clusters that lose their members to begin
-    anew at; each that follows moves the centroids to the direction of their members' sum.
+class KMeans(ScoringReducer[Clustering]):
+    """Lloyd's algorithm: assign the rows to centroids in a pass, move the centroids, repeat.
+
+    A first pass draws a sample of the rows. The first centroids are found in the sample, and a
+    cluster that loses its members begins anew at a row of the sample.
 
     Args:
         n_clusters: K, at least 1.
         centroids: [K, D] to begin from instead of the sample.
-        max_iter: the most passes after the first.
-        batch_size: see `LloydPass`.
-        seed: of the sample, and of what is drawn from it.
-        fast: see `nearest_centroid`.
-        on_invalid: "raise" or "skip".
-        backend: "auto", "triton" or "torch".
+        how: how centroids are found.
+        options: how rows are compared with centroids.
     """
 
     def __init__(
-        self,
-        n_clusters: int,
-        centroids: Tensor | None,
-        *,
-        max_iter: int,
-        batch_size: int | None,
-        seed: int,
-        fast: bool,
-        on_invalid: str,
-        backend: str,
+        self, n_clusters: int, centroids: Tensor | None, how: KMeansOptions, options: ScoringOptions
     ) -> None:
+        super().__init__(FiniteRows(), options)
         self._n_clusters = n_clusters
         self._centroids = centroids
-        self._max_iter = max_iter
-        self._batch_size = batch_size
-        self._seed = seed
-        self._fast = fast
-        self._how = {"on_invalid": on_invalid, "backend": backend}
-        self._scorer = Scorer(FiniteRows(), **self._how)
+        self._how = how
+        self.max_passes = how.max_iter + 1
         self._sample: RowSample | None = None
-        self._epoch: LloydPass | None = None
-        # Centroids and sums that the epoch began with.
+        self._pass: LloydPass | None = None  # None in the pass that draws the sample
+        # Centroids and sums that the pass began with.
         self._first: tuple[Tensor, Tensor | None] = _NO_ROWS, None
-        self._epochs = 0
+        self._n_iter = 0
 
-    @watching
-    def update(
-        self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
-    ) -> None:
-        """Takes rows start, start + 1, ... of this pass (None: where the last chunk ended).
+    def look(self, chunk: Any, start: int | None = None) -> Pending:
+        """Reads embeddings [n, D]; see `Reducer.look`. The first pass accepts invalid rows."""
+        if self._pass is not None:
+            return self._pass.look(chunk, start)
+        rows = self._scorer.prepare(chunk, start)
+        sample = self._sample or self._empty_sample(rows.x.shape[1])
+        sample = sample.with_rows(rows.x, rows.start)
 
-        Raises:
-            InvalidRows: rows are not finite, and on_invalid is "raise"; not in the first pass.
-            ValueError, TypeError: no embeddings [n, D], or of another D.
-        """
-        if self._epoch is not None:
-            self._epoch.update(chunk, start, confirm=confirm)
-            return
-        rows = self._scorer.checked(chunk, start)
-        self._scorer.count(rows, 0, lambda: rows.x, confirm)
-        if self._sample is None:
-            self._sample = self._empty_sample(rows.x.shape[1])
-        self._sample.update(rows.x, rows.start)
+        def commit() -> None:
+            self._scorer.record(rows, 0, lambda: rows.x)
+            self._sample = sample
+
+        return Pending(commit)
 
     def _empty_sample(self, width: int) -> RowSample:
         most = max(_MOST_SAMPLE_BYTES // (4 * width), self._n_clusters)
         n_rows = min(max(_SAMPLE_ROWS * self._n_clusters, _LEAST_SAMPLE_ROWS), most)
-        return RowSample(n_rows, width, self._seed)
+        return RowSample(n_rows, width, self._how.seed)
 
     def next_pass(self) -> bool:
-        """Whether the centroids are to move once more; called after the last chunk of a pass.
+        """Moves the centroids after a pass; whether they are to move once more.
 
         Raises:
             ValueError: the pool has fewer rows that are finite than there are to be clusters.
         """
-        if self._epoch is None:
+        if self._pass is None:
             self._begin(self._seeds())
             return True
-        self._epochs += 1
+        self._n_iter += 1
         found = self.result()
-        if found.converged or self._epochs == self._max_iter:
+        if found.converged or self._n_iter == self._how.max_iter:
             return False
-        self._begin(found.centroids, self._epoch.sums if self._batch_size else None)
+        self._begin(found.centroids, self._pass.result().sums if self._how.batch_size else None)
         return True
 
     def _seeds(self) -> Tensor:
@@ -127,85 +128,73 @@ class KMeans:
             )
         if self._centroids is not None:
             return self._centroids
-        return seeds(sample, self._n_clusters, self._seed)
+        return seeds(sample, self._n_clusters, self._how.seed)
 
     def _units_of_sample(self) -> Tensor:
         return _NO_ROWS if self._sample is None else self._sample.units()
 
     def _begin(self, units: Tensor, sums: Tensor | None = None) -> None:
         self._first = units, sums
-        centroids = CentroidDistance(units, fast=self._fast)
-        self._epoch = LloydPass(centroids, self._batch_size, sums, **self._how)
+        centroids = CentroidDistance(units, fast=self._how.fast)
+        self._pass = LloydPass(centroids, self.options, self._how.batch_size, sums)
 
     def merge(self, other: "KMeans") -> None:
-        """Takes in the same pass over other rows; merge `LloydPass`es to distribute k-means.
+        """Adds the same pass over other rows; to distribute k-means, merge `LloydPass`es.
 
         Raises:
-            ValueError, TypeError: no k-means of other rows with the same arguments and centroids.
+            ValueError, TypeError: the other is no k-means of other rows with the same arguments and
+                centroids.
         """
-        check_another(KMeans, self, other)
-        check_same(self.arguments(), other.arguments(), "merge: the other")
-        if (self._epoch is None) != (other._epoch is None):
+        self._check_mergeable(other)
+        if (self._pass is None) != (other._pass is None):
             raise ValueError("merge: the other is at another pass")
-        if self._epoch is not None and other._epoch is not None:
-            self._epoch.merge(other._epoch)
+        if self._pass is not None and other._pass is not None:
+            self._pass.merge(other._pass)
             return
         self._scorer.merge(other._scorer)
         if other._sample is not None:
             self._sample = self._sample or self._empty_sample(other._sample.width)
             self._sample.merge(other._sample)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The state as plain values and NumPy arrays, O(K D)."""
-        units, sums = self._first
-        return {
-            "arguments": self.arguments(),
-            "epochs": self._epochs,
-            "scorer": self._scorer.state_dict(),
-            "sample": None if self._sample is None else self._sample.state_dict(),
-            "units": units.numpy().copy(),
-            "sums": None if sums is None else sums.numpy().copy(),
-            "epoch": None if self._epoch is None else self._epoch.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave; ValueError for that of other arguments."""
-        with restoring():
-            check_same(self.arguments(), state["arguments"], "the state")
-            self._scorer.load_state_dict(state["scorer"])
-            self._epochs = state["epochs"]
-            if state["sample"] is not None:
-                self._sample = self._empty_sample(state["sample"]["units"].shape[1])
-                self._sample.load_state_dict(state["sample"])
-            if state["epoch"] is not None:
-                sums = None if state["sums"] is None else torch.from_numpy(state["sums"])
-                self._begin(torch.from_numpy(state["units"]), sums)
-                assert self._epoch is not None
-                self._epoch.load_state_dict(state["epoch"])
-
     def result(self) -> Clustering:
-        """The clusters as of the epoch that is over; there has been one when all passes are."""
-        assert self._epoch is not None, "no epoch yet"
-        epoch, (before, _) = self._epoch, self._first
-        units = moved(before, epoch.sums, self._units_of_sample())
+        """The clusters after the pass that is over; one has to be over."""
+        assert self._pass is not None, "no pass yet"
+        members, (before, _) = self._pass.result(), self._first
+        units = moved(before, members.sums, self._units_of_sample())
         return Clustering(
-            units, epoch.counts, epoch.inertia, self._epochs, torch.equal(units, before),
-            epoch.scorer.invalid,
+            units, members.counts, members.inertia, self._n_iter, torch.equal(units, before),
+            self._pass.invalid,
         )  # fmt: skip
 
     @property
     def backend_used(self) -> str | None:
-        """The backend that looked at the last chunk."""
-        return None if self._epoch is None else self._epoch.scorer.backend_used
+        """The backend that read the last chunk; the sample is drawn without one."""
+        return None if self._pass is None else self._pass.backend_used
 
-    def arguments(self) -> dict[str, Any]:
-        """What makes a difference to the result, as plain values."""
+    def identity(self) -> dict[str, Any]:
+        """The number of clusters, the centroids to begin from, and how centroids are found."""
         given = None if self._centroids is None else digest(self._centroids)
+        return {"n_clusters": self._n_clusters, "centroids": given, **asdict(self._how)}
+
+    def _state(self) -> dict[str, Any]:
+        units, sums = self._first
         return {
-            "n_clusters": self._n_clusters,
-            "centroids": given,
-            "max_iter": self._max_iter,
-            "batch_size": self._batch_size,
-            "seed": self._seed,
-            "fast": self._fast,
+            **super()._state(),
+            "n_iter": self._n_iter,
+            "sample": None if self._sample is None else self._sample.state_dict(),
+            "units": units.numpy().copy(),
+            "sums": None if sums is None else sums.numpy().copy(),
+            "pass": None if self._pass is None else self._pass.state_dict(),
         }
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        super()._restore(state)
+        self._n_iter = state["n_iter"]
+        if state["sample"] is not None:
+            self._sample = self._empty_sample(state["sample"]["units"].shape[1])
+            self._sample.load_state_dict(state["sample"])
+        if state["pass"] is not None:
+            sums = None if state["sums"] is None else torch.from_numpy(state["sums"])
+            self._begin(torch.from_numpy(state["units"]), sums)
+            assert self._pass is not None
+            self._pass.load_state_dict(state["pass"])

@@ -1,143 +1,155 @@
-"""One pass of spherical k-means over a pool, as a reducer."""
+"""One pass of spherical k-means over a pool, as a reducer: rows are assigned to centroids."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fastal.base.errors import check_another, check_same, restoring
+from fastal.base.reducer import Pending
 from fastal.diversity.centroids import CentroidDistance
 from fastal.ops.reference import unit_rows, unit_sums
-from fastal.scoring.scorer import Confirm, Scorer, watching
+from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_reducer import ScoringReducer
 
 _SCALE = 2.0**30  # similarities are added as whole multiples of its inverse, exactly
 
 
-class LloydPass:
-    """Sums of the rows that are nearest to each centroid, scaled to length 1.
+class Members(NamedTuple):
+    """What is known of the members of each cluster.
+
+    Attributes:
+        centroids: what rows are assigned to.
+        sums: [K, D] int64, the exact sums of the members scaled to length 1, see `unit_sums`.
+        counts: [K] int64, how many members there are in this pass.
+        similarity: the sum of the similarities to the centroids, in units of 2^-30.
+    """
+
+    centroids: CentroidDistance
+    sums: Tensor
+    counts: Tensor
+    similarity: int
+
+    @property
+    def inertia(self) -> float:
+        """The sum of squared distances of the rows, scaled to length 1, to their centroids."""
+        return 2 * (int(self.counts.sum()) - self.similarity / _SCALE)
+
+
+class LloydPass(ScoringReducer[Members]):
+    """Sums the rows that are nearest to each centroid, scaled to length 1.
 
     Sums are exact: no chunks, and no order of chunks or of merging, change a bit of them. With
     `batch_size` the centroids move after every so many rows, to the directions of the sums so far:
     then only the order of the rows matters, and nothing can be merged.
 
     Args:
-        centroids: what rows are held against.
+        centroids: what rows are assigned to.
+        options: how rows are compared with them.
         batch_size: rows of a mini-batch, which begins at a multiple of it; None: the whole pass.
         sums: [K, D] of the mini-batches before; None: there were none.
-        on_invalid: "raise" or "skip".
-        backend: "auto", "triton" or "torch".
-
-    Attributes:
-        centroids: of the last batch.
-        sums: [K, D] int64, see `unit_sums`.
-        counts: [K] int64, the members in this pass.
     """
 
     def __init__(
         self,
         centroids: CentroidDistance,
+        options: ScoringOptions,
         batch_size: int | None = None,
         sums: Tensor | None = None,
-        *,
-        on_invalid: str = "raise",
-        backend: str = "auto",
     ) -> None:
-        self.centroids = centroids
-        self._batch_size = batch_size
+        super().__init__(centroids, options)
         shape = centroids.units.shape
-        self.sums = torch.zeros(shape, dtype=torch.int64, device="cpu") if sums is None else sums
-        self.counts = torch.zeros(len(centroids.units), dtype=torch.int64, device="cpu")
-        self._similarity = 0
-        self.scorer = Scorer(centroids, on_invalid=on_invalid, backend=backend)
+        zeros = torch.zeros(shape, dtype=torch.int64, device="cpu")
+        counts = torch.zeros(len(centroids.units), dtype=torch.int64, device="cpu")
+        self._batch_size = batch_size
+        self._members = Members(centroids, zeros if sums is None else sums, counts, 0)
 
-    @property
-    def inertia(self) -> float:
-        """The sum of squared distances of the rows, scaled to length 1, to their centroids."""
-        return 2 * (int(self.counts.sum()) - self._similarity / _SCALE)
-
-    @watching
-    def update(
-        self, chunk: Any, start: int | None = None, *, confirm: Confirm | None = None
-    ) -> None:
-        """Takes rows start, start + 1, ... (None: where the last chunk ended): embeddings [n, D].
-
-        Raises:
-            InvalidRows: rows are not finite, and on_invalid is "raise".
-            ValueError, TypeError: no such rows.
-        """
-        rows = self.scorer.checked(chunk, start)
-        before = self.centroids, self.sums, self.counts, self._similarity
+    def look(self, chunk: Any, start: int | None = None) -> Pending:
+        """Assigns embeddings [n, D] to centroids; see `Reducer.look`."""
+        rows = self._scorer.prepare(chunk, start)
+        members, first = self._members, 0
         similarity: list[Tensor] = []
-        try:
-            first = 0
-            while first < len(rows.x) or not similarity:
-                to_next = _to_next(rows.start + first, self._batch_size, len(rows.x) - first)
-                piece = rows.x[first : first + to_next]
-                similarity.append(self._take(piece, rows.backend))
-                first += len(piece)
-                if self._batch_size and (rows.start + first) % self._batch_size == 0:
-                    self._move()
-            found = torch.cat(similarity)
-            self.scorer.count(rows, int(found.isnan().sum()), lambda: found, confirm)
-        except BaseException:
-            self.centroids, self.sums, self.counts, self._similarity = before
-            raise
+        while first < len(rows.x) or not similarity:
+            to_next = _to_next(rows.start + first, self._batch_size, len(rows.x) - first)
+            piece = rows.x[first : first + to_next]
+            members, similar = _assigned(members, piece, rows.backend)
+            similarity.append(similar)
+            first += len(piece)
+            if self._batch_size and (rows.start + first) % self._batch_size == 0:
+                members = _moved(members)
+        found = torch.cat(similarity)
+        n_invalid = int(found.isnan().sum())
 
-    def _take(self, x: Tensor, backend: str) -> Tensor:
-        """Adds rows to the sums; their similarities."""
-        n_clusters = len(self.counts)
-        cluster, similarity = self.centroids.nearest(x, backend)
-        members = torch.bincount(cluster + 1, minlength=n_clusters + 1)[1:]  # -1: invalid
-        self.sums = self.sums + unit_sums(x, cluster, n_clusters).cpu()
-        self.counts = self.counts + members.cpu()
-        self._similarity += int((similarity.nan_to_num() * _SCALE).long().sum())
-        return similarity
+        def commit() -> None:
+            self._scorer.record(rows, n_invalid, lambda: found)
+            self._members = members
 
-    def _move(self) -> None:
-        """Has the centroids of clusters with members follow them, amid the pass."""
-        has_members = (self.sums != 0).any(1, keepdim=True)
-        directions = torch.where(has_members, unit_rows(self.sums).float(), self.centroids.units)
-        self.centroids = CentroidDistance(directions, fast=self.centroids.fast)
+        return Pending(commit)
 
     def merge(self, other: "LloydPass") -> None:
-        """Takes in the sums of other rows.
+        """Adds the sums of other rows.
 
         Raises:
-            ValueError, TypeError: no pass over other rows with the same centroids; or with
-                mini-batches, which are of one order of the rows.
+            ValueError, TypeError: the other is no pass over other rows with the same centroids; or
+                there are mini-batches, which depend on the order of the rows.
         """
-        check_another(LloydPass, self, other)
-        if self._batch_size or other._batch_size:
+        self._check_mergeable(other)
+        if self._batch_size:
             raise ValueError("merge: mini-batches come one after the other; wanted batch_size=None")
-        self.scorer.merge(other.scorer)
-        self.sums = self.sums + other.sums
-        self.counts = self.counts + other.counts
-        self._similarity += other._similarity
+        self._scorer.merge(other._scorer)
+        ours, theirs = self._members, other._members
+        self._members = Members(
+            ours.centroids, ours.sums + theirs.sums, ours.counts + theirs.counts,
+            ours.similarity + theirs.similarity,
+        )  # fmt: skip
 
-    def state_dict(self) -> dict[str, Any]:
-        """The state as plain values and NumPy arrays, O(K D)."""
+    def result(self) -> Members:
+        """The members of each cluster so far."""
+        return self._members
+
+    def identity(self) -> dict[str, Any]:
+        """The centroids of the first batch, and the batch size."""
+        return {**super().identity(), "batch_size": self._batch_size}
+
+    def _state(self) -> dict[str, Any]:
+        centroids, sums, counts, similarity = self._members
         return {
-            "batch_size": self._batch_size,
-            "scorer": self.scorer.state_dict(),
-            "units": self.centroids.units.numpy().copy(),
-            "sums": self.sums.numpy().copy(),
-            "counts": self.counts.numpy().copy(),
-            "similarity": self._similarity,
+            **super()._state(),
+            "units": centroids.units.numpy().copy(),
+            "sums": sums.numpy().copy(),
+            "counts": counts.numpy().copy(),
+            "similarity": similarity,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave; ValueError for that of other centroids."""
-        with restoring():
-            units, sums, counts = (state[name] for name in ("units", "sums", "counts"))
-            check_same({"batch_size": self._batch_size}, state, "the state")
-            self.scorer.load_state_dict(state["scorer"])
-            self.centroids = CentroidDistance(units, fast=self.centroids.fast)
-            self.sums, self.counts = torch.from_numpy(sums), torch.from_numpy(counts)
-            self._similarity = state["similarity"]
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        units, sums, counts = (state[name] for name in ("units", "sums", "counts"))
+        super()._restore(state)
+        centroids = CentroidDistance(units, fast=self._members.centroids.fast)
+        self._members = Members(
+            centroids, torch.from_numpy(sums), torch.from_numpy(counts), state["similarity"]
+        )
 
-    def result(self) -> "LloydPass":
-        """Itself: sums, counts and inertia so far."""
-        return self
+
+def _assigned(members: Members, x: Tensor, backend: str) -> tuple[Members, Tensor]:
+    """The members with rows x added, and the rows' similarities to their centroids."""
+    n_clusters = len(members.counts)
+    cluster, similarity = members.centroids.nearest(x, backend)
+    counts = torch.bincount(cluster + 1, minlength=n_clusters + 1)[1:]  # -1: invalid
+    added = Members(
+        members.centroids,
+        members.sums + unit_sums(x, cluster, n_clusters).cpu(),
+        members.counts + counts.cpu(),
+        members.similarity + int((similarity.nan_to_num() * _SCALE).long().sum()),
+    )
+    return added, similarity
+
+
+def _moved(members: Members) -> Members:
+    """The members with centroids at the directions of their sums; without members they stay."""
+    centroids, sums = members.centroids, members.sums
+    has_members = (sums != 0).any(1, keepdim=True)
+    directions = torch.where(has_members, unit_rows(sums).float(), centroids.units)
+    return members._replace(centroids=CentroidDistance(directions, fast=centroids.fast))
 
 
 def _to_next(row: int, batch_size: int | None, most: int) -> int:

@@ -7,11 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fastal.base.checks import MAX_ROW
 from fastal.ops.reference import unit_rows
 from fastal.selection.noise import gumbel
+from fastal.selection.ties import beat, best_first
 
-_LAST = 2**63 - 1  # loses a tie with any row
-_BLOCK = 1 << 12  # rows looked at in one go: at first, copies are made of all of them
+_BLOCK = 1 << 12  # rows at once: at first, copies are made of all of them
 _NAMES = ("keys", "rows", "units")
 _Columns = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]
 
@@ -31,24 +32,29 @@ class RowSample:
         self.width = width
         self._n = n
         self._seed = seed
-        self._bar = -np.inf, _LAST  # key and row to beat
+        self._threshold = -np.inf, MAX_ROW  # key and row to beat
         empty = np.empty(0, np.float32), np.empty(0, np.int64), np.empty((0, width), np.float32)
-        self._held: list[_Columns] = [empty]  # keys, rows and unit rows; to be put together
+        self._held: list[_Columns] = [empty]  # keys, rows and unit rows, in pieces
 
-    def update(self, x: Tensor, start: int) -> None:
-        """Takes rows start, start + 1, ..., [m, width]."""
+    def with_rows(self, x: Tensor, start: int) -> "RowSample":
+        """The sample with rows start, start + 1, ..., [m, width]; this one stays as it is."""
+        found = RowSample(self._n, self.width, self._seed)
+        found._threshold, found._held = self._threshold, list(self._held)
+        found._add_rows(x, start)
+        return found
+
+    def _add_rows(self, x: Tensor, start: int) -> None:
         for first in range(0, len(x), _BLOCK):
             block = x[first : first + _BLOCK]
             keys = gumbel(self._seed, start + first, len(block)).astype(np.float32)
             rows = np.arange(start + first, start + first + len(block))
-            key, row = self._bar
-            above = np.flatnonzero((keys > key) | ((keys == key) & (rows < row)))
+            above = np.flatnonzero(beat(keys, rows, *self._threshold))
             units = unit_rows(block[torch.from_numpy(above).to(x.device)]).float().cpu().numpy()
             kept = np.isfinite(units).all(1)
             self._add((keys[above[kept]], rows[above[kept]], units[kept]))
 
     def merge(self, other: "RowSample") -> None:
-        """Takes in the sample of other rows."""
+        """Adds the sample of other rows."""
         self._add(other._compacted())
 
     def units(self) -> Tensor:
@@ -60,7 +66,7 @@ class RowSample:
         return dict(zip(_NAMES, self._compacted(), strict=True))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
+        """Restores what `state_dict` returned."""
         keys, rows, units = (np.asarray(state[name]) for name in _NAMES)
         self._add((keys, rows, units))
 
@@ -70,10 +76,10 @@ class RowSample:
             self._compacted()
 
     def _compacted(self) -> _Columns:
-        """The n best of what is held, which is then all."""
+        """The n best rows, which alone are kept."""
         keys, rows, units = (np.concatenate(column) for column in zip(*self._held, strict=True))
-        order = np.lexsort((rows, -keys))[: self._n]
+        order = best_first(keys, rows)[: self._n]
         self._held = [(keys[order], rows[order], units[order])]
         if len(order) == self._n:
-            self._bar = float(keys[order[-1]]), int(rows[order[-1]])
+            self._threshold = float(keys[order[-1]]), int(rows[order[-1]])
         return self._held[0]

@@ -134,8 +134,8 @@ def _pool(out: Path, part: str = "pool") -> Files:
 
 
 def _clusters(out: Path) -> dict[str, Picks]:
-    picks, beside = cluster_to_file(_pool(out), _CLUSTERS, 1, out=out / "clusters.csv", **_FIT)
-    roles = beside["role"]
+    picks, columns = cluster_to_file(_pool(out), _CLUSTERS, 1, out=out / "clusters.csv")
+    roles = columns["role"]
     return {
         role: Picks(picks.rows[roles == role], picks.scores[roles == role])
         for role in ("centroid", "outlier", "random")
@@ -152,7 +152,7 @@ def _outliers(out: Path) -> dict[str, Picks]:
         _pool(out), PICKS, validation=_pool(out, "held_out"), out=out / "model-outliers.csv"
     )
     of_clusters = outliers_to_file(
-        _pool(out), PICKS, n_clusters=_CLUSTERS, out=out / "cluster-outliers.csv", **_FIT
+        _pool(out), PICKS, n_clusters=_CLUSTERS, out=out / "cluster-outliers.csv"
     )
     return {"model outlier": of_model, "cluster outlier": of_clusters}
 

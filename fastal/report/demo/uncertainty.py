@@ -30,8 +30,7 @@ def run(console: Console, out: Path, seeds: int) -> None:
         highlight=False,
     )
     picks = select_to_file(
-        Files([out / "logits.npy"]), PICKS, "margin", out=out / "picks.csv",
-        kind="logits", on_invalid="raise", backend="auto",
+        Files([out / "logits.npy"]), PICKS, "margin", out=out / "picks.csv"
     )  # fmt: skip
     table = Table("rank", "row", "score", "predicted", "true", "")
     for rank, (row, score) in enumerate(zip(picks.rows, picks.scores, strict=True), 1):

@@ -1,0 +1,43 @@
+"""Memory that may vanish while it is read: a mapped file that another program cuts short."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from typing import Any
+
+from torch import Tensor
+
+from fastal.base.arrays import is_array, memory_of
+
+
+def guarded(x: Tensor) -> AbstractContextManager[Any]:
+    """A guard over the memory of `x`; its attribute `broken` says whether pages of it were lost.
+
+    Lost pages read as NaN within the guard; without a guard the process would die. Where the
+    native kernels were not compiled, nothing is watched and `broken` stays False.
+    """
+    from fastal_kernels import native
+
+    return native.guarded(x)
+
+
+class Guards:
+    """The guards over several arrays."""
+
+    def __init__(self, guards: list[Any]) -> None:
+        self._guards = guards
+
+    def check(self) -> None:
+        """OSError if memory of one of the arrays was lost."""
+        if any(guard.broken for guard in self._guards):
+            raise OSError("the rows vanished: a mapped file that was cut short?")
+
+
+@contextmanager
+def guarded_arrays(*values: Any) -> Iterator[Guards]:
+    """Guards over those of the values that are arrays."""
+    with ExitStack() as stack:
+        guards = []
+        for x in filter(is_array, values):
+            with suppress(TypeError):  # whoever reads the array raises it with the argument's name
+                guards.append(stack.enter_context(guarded(memory_of(x, "chunk"))))
+        yield Guards(guards)

@@ -1,0 +1,26 @@
+"""How a run over a pool goes on, which changes nothing of its result."""
+
+from dataclasses import dataclass
+
+from fastal.sources import PathLike
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run over a pool goes on, which changes nothing of its result.
+
+    Attributes:
+        chunk_bytes: how many bytes of the pool to read at once; None: the pipeline decides.
+        checkpoint: the folder to save the state in; None: the state is not saved.
+        resume: continue from the folder's checkpoint, if there is one.
+    """
+
+    chunk_bytes: int | None = None
+    checkpoint: PathLike | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.chunk_bytes is not None and self.chunk_bytes < 1:
+            raise ValueError(f"chunk_bytes: wanted at least 1, got {self.chunk_bytes}")
+        if self.resume and self.checkpoint is None:
+            raise ValueError("resume: wanted checkpoint, the folder to resume from")

@@ -1,0 +1,88 @@
+"""The four uncertainty scores as a measure."""
+
+from typing import Any
+
+from torch import Tensor
+
+from fastal import ops
+from fastal.base.blank import Blank
+from fastal.base.checks import check_choice, check_matrix
+from fastal.ops.formulas import KINDS, UNCERTAINTY_SCORES
+from fastal.scoring.kind_hints import EXAMINED_ROWS, are_probabilities, describe
+from fastal.scoring.measure import Measure
+
+_INVALID = {
+    "logits": "has NaN, +inf or no finite logit",
+    "log_probs": "has NaN, +inf or no finite log-probability",
+    "probs": "has NaN, a negative value or a sum other than 1",
+}
+# A row of equal values has score 1 by each of the four, within rounding.
+_EQUAL_VALUES = Blank(1 - 5e-7, 1.0, None)
+
+
+class UncertaintyScore(Measure):
+    """One or several of the four uncertainty scores, from one read of the rows [n, C].
+
+    Args:
+        names: of the scores, see `fastal.score`.
+        kind: "logits", "probs" or "log_probs".
+    """
+
+    columns = "classes"
+    blank = _EQUAL_VALUES
+
+    def __init__(self, names: tuple[str, ...], kind: str) -> None:
+        for name in names:
+            check_choice("by", name, UNCERTAINTY_SCORES, " or a callable")
+        check_choice("kind", kind, KINDS)
+        self.names = names
+        self.kind = kind
+        self.invalid = _INVALID[kind]
+        self.fused = _Fused(names[0], kind) if len(names) == 1 else None
+
+    def check(self, x: Tensor) -> None:
+        """ValueError or TypeError unless x is [n, C] with at least two classes."""
+        check_matrix(x, self.kind, self.columns, least=2)
+
+    def scores(self, x: Tensor, backend: str, start: int) -> tuple[list[Tensor], int]:  # noqa: ARG002
+        """The scores in the order of the names, each in [0, 1], 1 = most uncertain."""
+        return ops.scores_and_invalid(x, self.names, self.kind, backend=backend)
+
+    def identity(self) -> Any:
+        """Its name, or a list of several."""
+        return self.names[0] if len(self.names) == 1 else list(self.names)
+
+    def suspect(self, x: Tensor, n_invalid: int) -> str:
+        """A warning where all first rows are invalid, or logits seem to be probabilities."""
+        if n_invalid == len(x):
+            seen = self.describe_invalid(x)
+            return (
+                f"the first {len(x)} rows are all invalid and left out: each {self.invalid}"
+                f"{seen and f'; {seen}'}"
+            )
+        if self.kind == "logits" and are_probabilities(x[:EXAMINED_ROWS]):
+            return (
+                "logits: the first rows have values from 0 to 1 that sum to 1, as probabilities "
+                "have (kind='probs')"
+            )
+        return ""
+
+    def describe_invalid(self, x: Tensor) -> str:
+        """What the rows are instead, by their values and sums."""
+        return describe(x[:EXAMINED_ROWS], self.kind)
+
+
+class _Fused:
+    """Selection by one uncertainty score in the kernel that computes it."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        self._name = name
+        self._kind = kind
+
+    def into(self, x: Tensor, start: int, candidates: Any) -> int:
+        return ops.select(x, self._name, self._kind, start, candidates)
+
+    def above(
+        self, x: Tensor, start: int, threshold: tuple[float, int] | None
+    ) -> tuple[Tensor, Tensor, int]:
+        return ops.scores_above_threshold(x, self._name, self._kind, start, threshold)

@@ -1,0 +1,28 @@
+"""Turns what a caller asked to score by into a measure: the only place that asks what it is."""
+
+from fastal.base.checks import check_choice
+from fastal.ops.formulas import KINDS
+from fastal.scoring.by_callable import ByCallable, CallableScore
+from fastal.scoring.by_name import UncertaintyScore
+from fastal.scoring.measure import Measure
+
+By = str | ByCallable | Measure
+
+
+def measure_for(by: By | tuple[str, ...], kind: str = "logits") -> Measure:
+    """The measure of a name, a tuple of names, a callable or a measure.
+
+    Args:
+        by: see `fastal.select`.
+        kind: "logits", "probs" or "log_probs", for names; a measure has a kind of its own.
+
+    Raises:
+        ValueError: an unknown name or kind.
+    """
+    if isinstance(by, Measure):
+        check_choice("kind", kind, KINDS)
+        return by
+    if callable(by):
+        check_choice("kind", kind, KINDS)
+        return CallableScore(by, kind)
+    return UncertaintyScore(by if isinstance(by, tuple) else (by,), kind)

@@ -1,0 +1,62 @@
+"""What reducers share that score the rows they read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastal.base.blank import Blank
+from fastal.base.reducer import Reducer, Result
+from fastal.scoring.measure import Measure
+from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scorer import Scorer
+
+
+class ScoringReducer(Reducer[Result]):
+    """A reducer over the scores of a measure.
+
+    Args:
+        measure: scores the rows.
+        options: how.
+    """
+
+    def __init__(self, measure: Measure, options: ScoringOptions) -> None:
+        self._scorer = Scorer(measure, options)
+        self.chunk_bytes = measure.chunk_bytes
+
+    @property
+    def options(self) -> ScoringOptions:
+        """How the measure is applied."""
+        return self._scorer.options
+
+    @property
+    def invalid(self) -> int:
+        """How many rows were left out as invalid."""
+        return self._scorer.invalid
+
+    @property
+    def blank(self) -> Blank | None:
+        """The scores of rows that hold nothing."""
+        return self._scorer.measure.blank
+
+    @property
+    def backend_used(self) -> str | None:
+        """The backend that scored the last chunk."""
+        return self._scorer.backend_used
+
+    @property
+    def unresumable(self) -> str:
+        """Why no other process can go on from a saved state; empty if one can."""
+        return self._scorer.measure.unresumable
+
+    def identity(self) -> dict[str, Any]:
+        """The measure, and what rows are."""
+        return self._scorer.identity()
+
+    def arguments(self) -> dict[str, Any]:
+        """The identity and the options."""
+        return {**self.identity(), **self.options.identity()}
+
+    def _state(self) -> dict[str, Any]:
+        return {"scorer": self._scorer.state_dict()}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._scorer.load_state_dict(state["scorer"])
