@@ -141,6 +141,13 @@ def test_tests_share_helpers_through_support_only(tmp_path):
         assert len(imports_of_tests(tmp_path / "test_x.py")) == 1
 
 
+def test_files_that_the_scripts_and_the_texts_name_exist():
+    texts = [*sorted((ROOT / "scripts").iterdir()), ROOT / "CONTRIBUTING.md"]
+    named = {f for text in texts for f in re.findall(r"tests/\w+/[\w/]+\.py", text.read_text())}
+    assert "tests/kernels/test_native.py" in named
+    assert all((ROOT / name).exists() for name in named), named
+
+
 def test_importing_fastal_is_light():
     heavy = [
         "triton",
