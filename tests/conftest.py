@@ -139,21 +139,21 @@ def interrupting(monkeypatch):
     """
 
     def of(kind):
-        update, left = kind.update, 0
+        look, left = kind.look, 0
 
         def interrupted(self, *args, **kwargs):
             nonlocal left
             left -= 1
             if not left:
                 raise KeyboardInterrupt
-            update(self, *args, **kwargs)
+            return look(self, *args, **kwargs)
 
         def at(n_chunks):
             nonlocal left
             left = n_chunks
 
         monkeypatch.setattr(Checkpoint, "is_due", True)
-        monkeypatch.setattr(kind, "update", interrupted)
+        monkeypatch.setattr(kind, "look", interrupted)
         return at
 
     return of

@@ -19,7 +19,9 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Pending:
-    """A chunk that was read and has not changed the reducer's state yet. One of the two is called.
+    """A chunk that was read and has not changed the reducer's state yet.
+
+    One of the two is called before any other method of the reducer.
 
     Attributes:
         commit: changes the state. If it raises, the state is as it was.

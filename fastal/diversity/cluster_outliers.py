@@ -20,8 +20,8 @@ def cluster_outliers(
         centroids: [K, D] array, such as `CosineClusters.centroids`, of any length.
         k: how many rows to pick, at least 1.
         fast: as for `nearest_centroid`.
-        options: the arguments of `fastal.select` that `SelectOptions` names. Invalid are rows that are
-            not finite.
+        options: the arguments of `fastal.select` that `SelectOptions` names. Invalid are rows
+            that are not finite.
 
     Returns:
         Picks; scores are cosine distances, 1 - similarity to the nearest centroid, from 0 to 2,

@@ -68,8 +68,8 @@ def model_outliers(pool: Any, validation: Any, k: int, **options: "Unpack[Select
         validation: [V, D] activations of validation data, which is like the training data: an
             array, or any such pool, held in memory in float32.
         k: how many rows to pick, at least 1.
-        options: the arguments of `fastal.select` that `SelectOptions` names. Invalid are rows with NaN,
-            +inf or no finite value.
+        options: the arguments of `fastal.select` that `SelectOptions` names. Invalid are rows
+            with NaN, +inf or no finite value.
 
     Returns:
         Picks; scores are in [0, 1], larger = farther from what the model knows. Ties go to the

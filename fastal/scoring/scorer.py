@@ -75,8 +75,8 @@ class Scorer:
         if x.ndim == 0:
             raise ValueError(f"{measure.kind}: wanted rows, got a single number")
         start = checked_start(self.next_row if start is None else start, len(x))
-        measure.check(x)
         self._check_row_shape(x, start)
+        measure.check(x)
         backend = measure.choose(x, self.options.backend)
         return CheckedChunk(chunk, x, start, backend)
 

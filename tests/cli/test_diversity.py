@@ -109,10 +109,10 @@ def test_clusters_saved_and_used_again(tmp_path, pool, x):
     loaded = diversity.CosineClusters.load(saved)
     np.testing.assert_array_equal(loaded.centroids, clusters.centroids)
     np.testing.assert_array_equal(loaded.counts, clusters.counts)
-    for name in ("inertia", "epochs", "converged"):
+    for name in ("inertia", "n_iter", "converged"):
         assert record[name] == getattr(clusters, name) == getattr(loaded, name)
     assert (record["command"], record["rows"]) == ("cluster", 640)
-    assert record["passes"] == clusters.epochs + 2
+    assert record["passes"] == clusters.n_iter + 2
     assert record["bytes"] == record["passes"] * x.nbytes
     again = run("cluster", pool, "--centroids", saved)
     assert again.stdout == out.read_text()

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 import fastal
 from fastal.base.errors import Interrupted
 from fastal.cli import main
-from fastal.commands import convert
 from fastal.commands.command import CommandRun
+from fastal.output import shards as shard_files
 from fastal.output.shards import ShardWriter
 from fastal.pipeline import checkpoint
 
@@ -98,18 +98,18 @@ def test_a_pool_without_rows_keeps_its_shape(tmp_path):
 def test_an_interrupted_conversion_goes_on(tmp_path, parquet, monkeypatch):
     monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "_PAUSE", 0)
-    monkeypatch.setattr(convert, "_CHUNK_BYTES", 300 * 32)
+    monkeypatch.setattr(shard_files, "_CHUNK_BYTES", 300 * 32)
     arguments = ("convert", parquet, *COLUMNS, "--shard-mb", 1, "--checkpoint", tmp_path / "state")
     assert run(*arguments, "--out", tmp_path / "whole").exit_code == 0
-    update, updates = ShardWriter.update, []
+    look, looks = ShardWriter.look, []
 
     def interrupted(*args, **kwargs):
-        updates.append(args)
-        if len(updates) % 5 == 0:
+        looks.append(args)
+        if len(looks) % 5 == 0:
             raise Interrupted(15)
-        update(*args, **kwargs)
+        return look(*args, **kwargs)
 
-    monkeypatch.setattr(ShardWriter, "update", interrupted)
+    monkeypatch.setattr(ShardWriter, "look", interrupted)
     codes = []
     while not codes or codes[-1] == 143:
         codes.append(run(*arguments, "--resume", "--out", tmp_path / "shards").exit_code)

@@ -181,17 +181,17 @@ def test_what_a_checkpoint_did_not_make_is_left_alone(tmp_path, pool, monkeypatc
     monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "_PAUSE", 0)
     command = ("score", pool, "--out", tmp_path / "o.npy", "--checkpoint", tmp_path / "saved")
-    update = ScoreWriter.update
+    look = ScoreWriter.look
 
     def interrupted(self, chunk, start, **more):
         if start:
             raise Interrupted(15)
-        update(self, chunk, start, **more)
+        return look(self, chunk, start, **more)
 
-    monkeypatch.setattr(ScoreWriter, "update", interrupted)
+    monkeypatch.setattr(ScoreWriter, "look", interrupted)
     monkeypatch.setattr("fastal.pipeline.drive._chunk_rows", lambda *_: 100)
     assert run(*command).exit_code == 143
-    monkeypatch.setattr(ScoreWriter, "update", update)
+    monkeypatch.setattr(ScoreWriter, "look", look)
     partial = tmp_path / ".o.npy.partial"
     before = partial.read_bytes()
     (tmp_path / "other").write_bytes(bytes(len(before)))

@@ -65,8 +65,7 @@ from pathlib import Path
 from fastal.commands.uncertainty import score_to_file
 from fastal.sources.files import Files
 pool, out = sys.argv[1:]
-options = dict(kind="logits", on_invalid="raise", backend="auto")
-measure(lambda: score_to_file(Files([pool]), fastal.Scores._fields, out=Path(out), **options))
+measure(lambda: score_to_file(Files([pool]), fastal.Scores._fields, out=Path(out)))
 """
     assert peak(code, tmp_path / "pool.npy", tmp_path / f"scores.{suffix}") < 128e6
 

@@ -2,18 +2,20 @@
 
 import pytest
 
+from fastal.base.reducer import Pending, Reducer
 from fastal.pipeline.sequential import Sequential
 
 
-class Sum:
+class Sum(Reducer):
     """Adds numbers, to what it begins with, in so many passes."""
 
     def __init__(self, begin=0, passes=1):
         self.total, self.passes = begin, passes
 
-    def update(self, chunk, start=None, *, confirm=None):
-        if confirm is not None:
-            confirm()
+    def look(self, chunk, start=None):
+        return Pending(lambda: self.add(chunk))
+
+    def add(self, chunk):
         self.total += sum(chunk)
 
     def next_pass(self):
@@ -23,10 +25,13 @@ class Sum:
     def merge(self, other):
         self.total += other.total
 
-    def state_dict(self):
+    def identity(self):
+        return {}
+
+    def _state(self):
         return {"total": self.total, "passes": self.passes}
 
-    def load_state_dict(self, state):
+    def _restore(self, state):
         self.total, self.passes = state["total"], state["passes"]
 
     def result(self):
@@ -34,18 +39,22 @@ class Sum:
 
 
 class Product(Sum):
-    """Multiplies what it begins with by each number; knows no passes."""
+    """Multiplies what it begins with by each number, in one pass."""
 
-    next_pass = None
-    backend_used, bar = "torch", 7.0
+    backend_used, threshold = "torch", 7.0
+    next_pass = Reducer.next_pass
 
-    def update(self, chunk, start=None, *, confirm=None):
+    def add(self, chunk):
         for number in chunk:
             self.total *= number
 
 
+def sequential(*stages):
+    return Sequential(*stages, arguments={"name": "test"}, max_passes=4)
+
+
 def stages():
-    return Sequential(Sum(), lambda total: Sum(total, passes=2), Product)
+    return sequential(Sum(), lambda total: Sum(total, passes=2), Product)
 
 
 def end(reducer, chunks=((1, 2), (3,))):
@@ -56,20 +65,9 @@ def end(reducer, chunks=((1, 2), (3,))):
             return reducer.result()
 
 
-@pytest.fixture(autouse=True)
-def one_pass(monkeypatch):
-    monkeypatch.setattr(Product, "next_pass", lambda self: False)
-
-
 def test_each_stage_begins_with_the_result_of_the_last():
     assert end(stages()) == (6 + 6 + 6) * 6
-    assert end(Sequential(Sum())) == 6
-
-
-def test_a_stage_that_knows_no_passes(monkeypatch):
-    monkeypatch.delattr(Product, "next_pass")
-    monkeypatch.delattr(Sum, "next_pass")
-    assert end(stages()) == (6 + 6) * 6
+    assert end(sequential(Sum())) == 6
 
 
 def test_states_of_every_chunk_are_gone_on_from():
@@ -100,7 +98,7 @@ def test_merging_is_of_one_stage():
     with pytest.raises(ValueError, match="merge: the other is at another stage"):
         one.merge(other)
     for bad in (one, Sum(), None):
-        with pytest.raises(TypeError, match="merge: wanted other Sequential"):
+        with pytest.raises(TypeError, match="merge: wanted another Sequential"):
             one.merge(bad)
 
 
@@ -108,16 +106,19 @@ def test_states_of_other_stages_are_refused():
     whole = stages()
     end(whole)
     with pytest.raises(ValueError, match="load_state_dict: the state has more stages"):
-        Sequential(Sum()).load_state_dict(whole.state_dict())
-    with pytest.raises(ValueError, match="load_state_dict: the state lacks 'stages'"):
+        sequential(Sum()).load_state_dict(whole.state_dict())
+    with pytest.raises(ValueError, match="load_state_dict: the state lacks 'identity'"):
         stages().load_state_dict({})
 
 
-def test_what_the_stage_under_way_says():
+def test_a_sequence_passes_on_what_its_current_stage_says():
     whole = stages()
-    assert (whole.backend_used, whole.bar) == (None, None)
+    assert (whole.backend_used, whole.threshold, whole.max_passes) == (None, None, 4)
     end(whole)
-    assert (whole.backend_used, whole.bar) == ("torch", 7.0)
-    called = []
-    stages().update((1,), 0, confirm=lambda: called.append(1))
-    assert called == [1]
+    assert (whole.backend_used, whole.threshold) == ("torch", 7.0)
+
+
+def test_a_chunk_that_is_discarded_leaves_no_trace():
+    whole = stages()
+    whole.look((1,), 0).discard()
+    assert whole.current.total == 0

@@ -239,47 +239,47 @@ def test_wrong_noise_is_caught():
     assert chi_square(first_picks("softmax", 1.0), p / p.sum()) > BOUND
 
 
-# --- the bar
+# --- the threshold
 
 
 @pytest.mark.parametrize("name", [None, *ON_ROWS])
 @pytest.mark.parametrize("by", ["ratio", as_they_are])
-def test_the_bar_is_the_kth_best(name, by):
+def test_the_threshold_is_the_kth_best(name, by):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((900, 4)) if by == "ratio" else rng.random(900)
     selector = fastal.Selector(40, by, noise=name, seed=3)
     for start in range(0, 900, 30):
         selector.update(x[start : start + 30])
-        bar = selector.bar  # before the best are selected, and after: the same
+        threshold = selector.threshold  # before the best are selected, and after: the same
         picks = selector.result()
-        assert bar == selector.bar
+        assert threshold == selector.threshold
         if start == 0:
-            assert bar is None
+            assert threshold is None
             continue
         last = torch.from_numpy(picks.scores[-1:])
         noise = Noise(name, 3)
-        assert bar == noise.keys(last, int(picks.rows[-1])).item()
+        assert threshold == noise.keys(last, int(picks.rows[-1])).item()
 
 
 @needs_triton
-def test_the_bar_disturbs_nothing_and_lags_only_on_a_gpu():
+def test_the_threshold_disturbs_nothing_and_lags_only_on_a_gpu():
     x = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
     plain, watched = (fastal.Selector(5, backend="triton") for _ in range(2))
     seen = []
     for start in range(0, 50, 10):
         plain.update(x[start : start + 10])
         watched.update(x[start : start + 10])
-        seen.append(watched.bar)
+        seen.append(watched.threshold)
     assert seen == sorted(seen)
     picks = watched.result()
     assert picks.rows.tolist() == plain.result().rows.tolist()
-    assert 0 < seen[-1] <= picks.scores[-1] == watched.bar
+    assert 0 < seen[-1] <= picks.scores[-1] == watched.threshold
 
 
-def test_softrank_has_no_bar():
+def test_softrank_has_no_threshold():
     selector = fastal.Selector(2, as_they_are, noise="softrank")
     selector.update(np.arange(10.0))
-    assert selector.bar is None
+    assert selector.threshold is None
 
 
 # --- what is refused
@@ -336,9 +336,9 @@ def test_a_state_without_the_scores_is_refused():
     selector = fastal.Selector(2, as_they_are, noise="power")
     selector.update(np.ones(5))
     state = selector.state_dict()
-    for carried in (np.ones(1), np.ones((2, 2))):
+    for payload in (np.ones(1), np.ones((2, 2))):
         with pytest.raises(ValueError, match="not one score"):
-            selector.load_state_dict({**state, "top": {**state["top"], "carried": carried}})
-    del state["top"]["carried"]
-    with pytest.raises(ValueError, match="the state lacks 'carried'"):
+            selector.load_state_dict({**state, "top": {**state["top"], "payload": payload}})
+    del state["top"]["payload"]
+    with pytest.raises(ValueError, match="the state lacks 'payload'"):
         selector.load_state_dict(state)

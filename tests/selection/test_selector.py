@@ -273,7 +273,7 @@ def test_bad_arguments(arguments, error, words):
         (
             [np.zeros((2, 3)), np.zeros((2, 4))],
             ValueError,
-            "rows from 2 on have 4 classes, those before them 3",
+            "rows from 2 on have 4 classes, the rows before them 3 classes",
         ),
     ],
 )
@@ -325,9 +325,9 @@ def test_a_broken_state_is_refused_and_changes_nothing():
     good = selector.state_dict()
     top = good["top"]
     for state, words in (
-        ({}, "the state lacks 'top'"),
+        ({}, "the state lacks 'identity'"),
         ({**good, "top": {"k": 3}}, "lacks 'scores'"),
-        ({**good, "scorer": {}}, "lacks 'width'"),
+        ({**good, "scorer": {}}, "lacks 'row_shape'"),
         (
             {**good, "top": {**top, "scores": top["scores"][:1]}},
             "not one score, a number, for each",
@@ -352,7 +352,7 @@ def test_lambdas_are_told_apart():
     one, other = fastal.Selector(3, lambda c: c[:, 0]), fastal.Selector(3, lambda c: -c[:, 0])
     with pytest.raises(ValueError, match="by is a different callable there"):
         one.merge(other)
-    twin = fastal.Selector(3, one._scorer.by)
+    twin = fastal.Selector(3, one._scorer.measure)
     twin.update(logits())
     one.merge(twin)
     assert len(one.result().rows) == 3
@@ -393,6 +393,6 @@ def test_only_equals_merge_and_restore():
             other.load_state_dict(one.state_dict())
     wider = fastal.Selector(3, "margin")
     wider.update(np.zeros((2, 6)))
-    with pytest.raises(ValueError, match="width=6, this one width=5"):
+    with pytest.raises(ValueError, match=r"row_shape=\[6\], this one row_shape=\[5\]"):
         one.merge(wider)
     assert one.result().rows.tolist() == [0, 1]

@@ -171,7 +171,7 @@ def test_real_scores_and_every_kind_of_array():
         assert np.asarray(picks.scores).tobytes() == scores[rows].tobytes()
         assert picks.groups.dtype == np.int64
         assert chosen.backend_used in fastal.backend_reasons()
-        assert chosen.bar is None
+        assert chosen.threshold is None
 
 
 # --- predicted classes
@@ -369,7 +369,7 @@ def test_an_invalid_chunk_and_a_negative_score_leave_no_trace():
         ({"k": 5}, "k=5, this one k=None"),
         ({"predicted": True}, "predicted=True, this one predicted=False"),
         ({"noise": "power"}, "noise='power', this one noise=None"),
-        ({"by": "ratio"}, r"by=\['ratio'\], this one by=\['entropy'\]"),
+        ({"by": "ratio"}, r"by='ratio', this one by='entropy'"),
     ],
 )
 def test_only_equals_merge_and_restore(other, words):
@@ -391,11 +391,11 @@ def test_a_broken_state_is_refused_and_changes_nothing():
     good = chosen.state_dict()
     top = good["top"]
     for state, words in (
-        ({}, "the state lacks 'top'"),
+        ({}, "the state lacks 'identity'"),
         ({**good, "top": {**top, "codes": top["codes"][:2]}}, "not one key, a number"),
         ({**good, "top": {**top, "keys": top["keys"] * np.nan}}, "not one key, a number"),
         ({**good, "top": {**top, "values": ["a"]}}, "not a group for each"),
-        ({**good, "scorer": {}}, "lacks 'width'"),
+        ({**good, "scorer": {}}, "lacks 'row_shape'"),
     ):
         with pytest.raises(ValueError, match=f"load_state_dict: .*{words}"):
             chosen.load_state_dict(state)

@@ -28,6 +28,7 @@ import zarr
 
 import fastal
 from fastal.base.arrays import as_tensor
+from fastal.base.reducer import Pending, Reducer
 from fastal.output.picks_files import PICKS_SUFFIXES, read_picks, write_picks
 from fastal.pipeline.drive import run
 from fastal.sources import open_pool
@@ -38,16 +39,24 @@ DATA = data()
 LARGE = data(n=3000)  # many pages, and chunks
 
 
-class Rows:
-    """A reducer that keeps copies of the chunks that were confirmed."""
+class Rows(Reducer):
+    """Keeps copies of the chunks that were committed."""
 
     def __init__(self):
         self.chunks = []
 
-    def update(self, x, start, *, confirm):
+    def look(self, x, start=None):
         copy = np.asarray(as_tensor(x, "x").double()).copy()
-        confirm()
-        self.chunks.append((start, copy))
+        return Pending(lambda: self.chunks.append((start, copy)))
+
+    def identity(self):
+        return {}
+
+    def _state(self):
+        return {}
+
+    def _restore(self, state):
+        pass
 
     def result(self):
         return self.chunks

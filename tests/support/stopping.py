@@ -6,14 +6,14 @@ class Stop(Exception):
 
 
 def stopping(monkeypatch, owner, left):
-    """Has `owner.update` raise when it was called so many times."""
-    update = owner.update
+    """Has `owner.look` raise when it was called so many times."""
+    look = owner.look
 
     def counted(self, *arguments, **options):
         nonlocal left
         left -= 1
         if left < 0:
             raise Stop
-        update(self, *arguments, **options)
+        return look(self, *arguments, **options)
 
-    monkeypatch.setattr(owner, "update", counted)
+    monkeypatch.setattr(owner, "look", counted)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -24,7 +24,6 @@ from fastal.selection.picks import Picks
 from fastal.sources.files import Files
 
 _CLUSTERS = 10
-_FIT: dict[str, Any] = {"max_iter": 10, "seed": 0}
 
 
 class Embedded(NamedTuple):

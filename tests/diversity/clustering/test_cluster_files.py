@@ -12,10 +12,11 @@ from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.clustering.k_means import KMeans
 from fastal.diversity.clustering.lloyd_pass import LloydPass
 from fastal.pipeline import checkpoint
+from fastal.scoring.options import ScoringOptions
 from tests.support.embeddings import blobs
 from tests.support.stopping import Stop, stopping
 
-ABOUT = {"inertia": 1.5, "epochs": 2, "converged": True, "seed": 0}
+ABOUT = {"inertia": 1.5, "n_iter": 2, "converged": True, "seed": 0}
 
 
 def test_a_round_trip(tmp_path):
@@ -25,14 +26,14 @@ def test_a_round_trip(tmp_path):
     loaded = CosineClusters.load(tmp_path / "clusters.npz")
     for name in ("centroids", "counts"):
         assert getattr(loaded, name).tobytes() == getattr(found, name).tobytes()
-    for name in ("inertia", "epochs", "converged"):
+    for name in ("inertia", "n_iter", "converged"):
         assert getattr(loaded, name) == getattr(found, name)
     for ours, theirs in zip(loaded.sample(x), found.sample(x), strict=True):
         assert ours.rows.tolist() == theirs.rows.tolist()
     loaded.save(tmp_path / "again.npz")
     CosineClusters(centroids=found.centroids).save(tmp_path / "given.npz")
     given = CosineClusters.load(str(tmp_path / "given.npz"), backend="torch")
-    assert (given.counts, given.inertia, given.epochs) == (None, None, 0)
+    assert (given.counts, given.inertia, given.n_iter) == (None, None, 0)
     with pytest.raises(ValueError, match=r"^backend: wanted one of"):
         CosineClusters.load(tmp_path / "given.npz", backend="x")
 
@@ -109,10 +110,10 @@ def test_a_fit_goes_on_to_the_same_bytes(tmp_path, always_saved, batch_size):
         np.save(tmp_path / f"{i}.npy", blobs(i, 100 + i, n_columns=8))
     pool, saved = str(tmp_path / "*.npy"), tmp_path / "saved"
     options = {"max_iter": 3, "batch_size": batch_size}
-    if batch_size is None:  # else the first epoch changes nothing: the sample is the whole pool
+    if batch_size is None:  # else the first iteration changes nothing: the sample is the whole pool
         options["centroids"] = blobs(9, 5, n_columns=8)
     want = CosineClusters(5, **options).fit(pool)
-    assert want.epochs == 3
+    assert want.n_iter == 3
     for left in (0, 1, 5, 6, 7, 12, 15, 18, 23):  # six chunks a pass
         with pytest.MonkeyPatch.context() as patch:
             stopping(patch, KMeans, left)
@@ -122,7 +123,7 @@ def test_a_fit_goes_on_to_the_same_bytes(tmp_path, always_saved, batch_size):
         found = CosineClusters(5, **options).fit(pool, checkpoint=saved, resume=True)
         assert found.centroids.tobytes() == want.centroids.tobytes()
         assert (found.counts.tolist(), found.inertia) == (want.counts.tolist(), want.inertia)
-        assert (found.epochs, found.converged) == (want.epochs, want.converged)
+        assert (found.n_iter, found.converged) == (want.n_iter, want.converged)
         assert not list(saved.iterdir())
 
 
@@ -133,7 +134,7 @@ def test_a_checkpoint_of_other_clusters_is_refused(tmp_path, always_saved, monke
     with pytest.raises(Stop):
         CosineClusters(5).fit(pool, checkpoint=saved)
     for other in (CosineClusters(6), CosineClusters(5, seed=1), CosineClusters(5, batch_size=9)):
-        with pytest.raises(ValueError, match="is of another run: clusters"):
+        with pytest.raises(ValueError, match=r"is of another run: (n_clusters|seed|batch_size)"):
             other.fit(pool, checkpoint=saved, resume=True)
 
 
@@ -151,7 +152,8 @@ def test_states_are_refused_by_others(batch_size):
     ):
         with pytest.raises(ValueError, match=f"^load_state_dict: {words}"):
             other.reducer().load_state_dict(state)
-    torn = {**state, "epoch": {**state["epoch"], "batch_size": 7}}
+    identity = {**state["pass"]["identity"], "batch_size": 7}
+    torn = {**state, "pass": {**state["pass"], "identity": identity}}
     with pytest.raises(ValueError, match=r"^load_state_dict: the state has batch_size=7"):
         CosineClusters(3, batch_size=batch_size).reducer().load_state_dict(torn)
     with pytest.raises(ValueError, match=r"^load_state_dict: the state lacks"):
@@ -162,17 +164,12 @@ def test_states_are_refused_by_others(batch_size):
 def test_a_chunk_that_is_refused_leaves_no_trace(batch_size):
     """Neither one with a row that is not finite, nor one whose file is cut short meanwhile."""
     x = blobs(0, 60)
-    epoch = LloydPass(CentroidDistance(x[:3]), batch_size)
-    epoch.update(x[:30])
-    before = pickle.dumps(epoch.state_dict())
+    lloyd = LloydPass(CentroidDistance(x[:3]), ScoringOptions(), batch_size)
+    lloyd.update(x[:30])
+    before = pickle.dumps(lloyd.state_dict())
     broken = x[30:].copy()
     broken[-1, 0] = np.nan
     with pytest.raises(InvalidRows, match="row 59 has NaN"):
-        epoch.update(broken)
-
-    def cut_short():
-        raise Stop
-
-    with pytest.raises(Stop):
-        epoch.update(x[30:], confirm=cut_short)
-    assert pickle.dumps(epoch.state_dict()) == before
+        lloyd.update(broken)
+    lloyd.look(x[30:]).discard()
+    assert pickle.dumps(lloyd.state_dict()) == before

@@ -10,6 +10,7 @@ from fastal import InvalidRows
 from fastal.diversity import CosineClusters
 from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.clustering.lloyd_pass import LloydPass
+from fastal.scoring.options import ScoringOptions
 from tests.support.embeddings import blobs, rows_of
 
 
@@ -29,7 +30,7 @@ def lloyd(x, centroids):
 
 def fitted(x, k=4, **options):
     found = CosineClusters(k, **options).fit(x)
-    return found.centroids.tobytes(), found.counts.tobytes(), found.inertia, found.epochs
+    return found.centroids.tobytes(), found.counts.tobytes(), found.inertia, found.n_iter
 
 
 # --- the definition
@@ -48,7 +49,7 @@ def test_every_epoch_is_a_step_of_lloyd():
         centroids = found.centroids
     several = CosineClusters(centroids=x[:9], max_iter=4).fit(x)
     assert several.centroids.tobytes() == centroids.tobytes()
-    assert several.epochs == 4
+    assert several.n_iter == 4
 
 
 def test_wrong_steps_are_caught():
@@ -114,26 +115,30 @@ def test_threads_change_no_bit_and_seeds_do(threads):
     assert fitted(x, 20, seed=1) != want
 
 
-def test_epochs_merge_in_any_order():
+def test_passes_merge_in_any_order():
     x, centroids = rows_of(300, 6), CentroidDistance(rows_of(4, 6, seed=1))
-    whole = LloydPass(centroids)
+    whole = LloydPass(centroids, ScoringOptions())
     whole.update(x)
     for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
-        epochs = [LloydPass(centroids) for _ in order]
-        for epoch, start in zip(epochs, (0, 100, 250), strict=True):
-            epoch.update(x[start : {0: 100, 100: 250, 250: 300}[start]], start)
-        merged = epochs[order[0]]
+        passes = [LloydPass(centroids, ScoringOptions()) for _ in order]
+        for lloyd, start in zip(passes, (0, 100, 250), strict=True):
+            lloyd.update(x[start : {0: 100, 100: 250, 250: 300}[start]], start)
+        merged = passes[order[0]]
         for i in order[1:]:
-            merged.merge(epochs[i])
-        assert torch.equal(merged.sums, whole.sums)
-        assert torch.equal(merged.counts, whole.counts)
-        assert merged.inertia == whole.inertia
+            merged.merge(passes[i])
+        found, want = merged.result(), whole.result()
+        assert torch.equal(found.sums, want.sums)
+        assert torch.equal(found.counts, want.counts)
+        assert found.inertia == want.inertia
     for other, words in (
-        (LloydPass(CentroidDistance(rows_of(4, 6, seed=2))), "the other has by="),
-        (LloydPass(centroids, 10), "mini-batches"),
+        (LloydPass(CentroidDistance(rows_of(4, 6, seed=2)), ScoringOptions()), "the other has by="),
+        (LloydPass(centroids, ScoringOptions(), 10), "the other has batch_size=10"),
     ):
         with pytest.raises(ValueError, match=words):
             whole.merge(other)
+    batched = [LloydPass(centroids, ScoringOptions(), 10) for _ in range(2)]
+    with pytest.raises(ValueError, match="mini-batches come one after the other"):
+        batched[0].merge(batched[1])
 
 
 def test_samples_of_the_first_pass_merge():
@@ -155,7 +160,8 @@ def test_samples_of_the_first_pass_merge():
     narrow.update(x[:, :3])
     other = CosineClusters(5).reducer()
     other.update(x, 0)
-    with pytest.raises(ValueError, match="the other has width=16, this one width=3"):
+    words = r"the other has row_shape=\[16\], this one row_shape=\[3\]"
+    with pytest.raises(ValueError, match=words):
         narrow.merge(other)
 
 
@@ -179,7 +185,7 @@ def test_one_cluster_and_a_cluster_a_row():
 def test_more_clusters_than_distinct_rows(batch_size):
     x = np.tile(rows_of(3, 4).numpy(), (40, 1))
     found = CosineClusters(7, max_iter=50, batch_size=batch_size).fit(x)
-    assert found.epochs < 50
+    assert found.n_iter < 50
     assert found.converged
     assert (found.counts.sum(), (found.counts > 0).sum()) == (120, 3)
     assert found.inertia == pytest.approx(0, abs=1e-4)
@@ -206,10 +212,10 @@ def test_given_centroids_are_ready_and_stay_as_they_are():
     moved = clusters.fit(x).centroids.copy()
     assert np.array_equal(given, before)
     again = clusters.fit(x, chunk_bytes=100)
-    assert (again.epochs, again.converged) == (1, True)
+    assert (again.n_iter, again.converged) == (1, True)
     assert np.array_equal(again.centroids, moved)
     stopped = CosineClusters(centroids=given, max_iter=1).fit(x)
-    assert (stopped.epochs, stopped.converged) == (1, False)
+    assert (stopped.n_iter, stopped.converged) == (1, False)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -260,7 +266,7 @@ def test_pools_that_are_refused():
         CosineClusters(2).fit(chunk for chunk in [x])
     with pytest.raises(ValueError, match="n_clusters: wanted at most the 0 valid rows"):
         CosineClusters(2).fit(x[:0])
-    with pytest.raises(ValueError, match="rows from 0 on have 3 columns, wanted 2"):
+    with pytest.raises(ValueError, match="embeddings: wanted 2 columns, got shape"):
         CosineClusters(centroids=np.eye(2)).fit(x)
     for method in ("assign", "sample", "save"):
         with pytest.raises(ValueError, match=r"^centroids: there are none yet"):
