@@ -31,8 +31,20 @@ def direction(x):
     return unit_sums(torch.from_numpy(x), torch.zeros(len(x), dtype=torch.int64), 1)
 
 
+FILES = []
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    """Closes the files of a test's writers, which would else be found open in another test."""
+    yield
+    while FILES:
+        FILES.pop().close()
+
+
 def writer(sink):
-    sink.open(tempfile.TemporaryFile("w+b"))  # noqa: SIM115
+    FILES.append(tempfile.TemporaryFile("w+b"))
+    sink.open(FILES[-1])
     return ScoreWriter(sink, measure_for(fastal.Scores._fields), SKIP)
 
 
