@@ -1,6 +1,6 @@
-"""Compiles the kernels as they would be launched, for GPUs that are not there.
+"""Compiles the kernels as a launch would, for GPUs that this machine need not have.
 
-Triton compiles or interprets, never both in one process: not with TRITON_INTERPRET set.
+TRITON_INTERPRET must not be set: in one process, Triton either compiles or interprets.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from fastal_kernels.launch import Isa, Matrix
-from fastal_kernels.uncertainty import MEASURES, variants
+from fastal_kernels.measures import UNCERTAINTY_SCORES
+from fastal_kernels.uncertainty import variants
 
 TARGETS = {
     "sm_80": (GPUTarget("cuda", 80, 32), Isa(ptx=True, shared=163 << 10)),
@@ -25,12 +26,12 @@ _POINTERS = {"p_scores": "*fp32", "p_states": "*fp32", "p_keys": "*i64", "p_sele
 
 @dataclass(frozen=True)
 class Case:
-    """A matrix with contiguous rows at an aligned address, and what is asked of it."""
+    """A matrix with contiguous rows at an aligned address, and the scores asked for."""
 
     n_classes: int
     dtype: str
     kind: str = "logits"
-    measures: tuple[str, ...] = MEASURES
+    measures: tuple[str, ...] = UNCERTAINTY_SCORES
     by: str | None = None
     stride_c: int = 1
 
@@ -39,7 +40,7 @@ class Case:
         return DTYPES[self.dtype].itemsize
 
     def __str__(self) -> str:
-        asked = "all four" if self.measures == MEASURES else ", ".join(self.measures)
+        asked = "all four" if self.measures == UNCERTAINTY_SCORES else ", ".join(self.measures)
         parts = [f"C={self.n_classes}", self.dtype, self.kind, asked]
         parts += [f"selects by {self.by}"] if self.by else []
         parts += ["columns apart"] if self.stride_c != 1 else []
@@ -47,9 +48,9 @@ class Case:
 
 
 def compiled(case: Case, target: str):
-    """The first kernel for a case, its compile-time arguments, and what Triton makes of it.
+    """The first kernel for a case, its compile-time arguments, and the compiled kernel.
 
-    Of rows that are split, the one that reads them.
+    If rows are split, the first kernel is the one that reads them.
     """
     gpu, isa = TARGETS[target]
     matrix = Matrix(case.n_classes, case.itemsize, case.n_classes, case.stride_c, alignment=16)
@@ -61,7 +62,7 @@ def compiled(case: Case, target: str):
 
 
 def _compile(kernel, constants, dtype, is_split, gpu):
-    # As a launch specialises: what is None is compiled in.
+    # A launch compiles arguments in that are None.
     fixed = {name: value for name, value in constants.items() if name != "num_warps"}
     fixed |= {} if is_split else {"p_states": None}
     fixed |= {} if constants["MEASURES"] else {"p_scores": None}
@@ -72,7 +73,10 @@ def _compile(kernel, constants, dtype, is_split, gpu):
 
 
 def compile_for(gpu, kernel, fixed, types, options):
-    """A kernel with some arguments fixed, pointers aligned, and types of the others or int64."""
+    """The compiled kernel. `fixed` arguments are constants, pointers are aligned.
+
+    `types` has the types of the other arguments. Arguments without a type are int64.
+    """
     signature = {
         name: "constexpr" if name in fixed else types.get(name, "i64") for name in kernel.arg_names
     }

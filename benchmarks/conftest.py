@@ -1,6 +1,7 @@
-"""Prints GB/s, the ratio to naive eager torch, and the share of this machine's read bandwidth.
+"""Prints the results of the CPU benchmarks as a table.
 
-`--results FILE` writes the table to a file as well.
+The table has GB/s, the ratio to naive eager torch, and the share of this machine's read bandwidth.
+`--results FILE` also writes it to a file.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The kernels of cosine similarities, as `kernel_report` compiles them."""
+"""The section of `kernel_report` on the kernels of cosine similarities."""
 
 from dataclasses import asdict, dataclass
 
@@ -9,7 +9,7 @@ from fastal_kernels import cosine
 
 @dataclass(frozen=True)
 class Case:
-    """Rows that lie one after another at an aligned address, and centroids."""
+    """Contiguous rows at an aligned address, and centroids."""
 
     n_columns: int
     n_centroids: int
@@ -25,8 +25,8 @@ class Case:
         return f"{name}{' fast' if self.fast else ''} · {self.kernel.__name__}"
 
 
-# Rows within a tile of columns and beyond it, with a tail and without; similarities to few
-# centroids; one tile of them and several. 1001: rows begin anywhere.
+# By code path: rows within one tile of columns and of several, with a tail and without;
+# similarities to few centroids; one tile of centroids and several. 1001: rows begin anywhere.
 CASES = [
     *(Case(768, n_centroids, "bf16") for n_centroids in (2, 10, 100, 1000)),
     *(Case(n_columns, 1000, "bf16") for n_columns in (64, 1000, 1001)),
@@ -39,7 +39,7 @@ _TYPES = {"p_cluster": "*i64", "p_similarity": "*fp32", "N": "i64", "K": "i32", 
 
 
 def report(case: Case, target: str) -> dict:
-    """All there is to know about one kernel, as plain values."""
+    """All figures of one kernel, as plain values."""
     constants, binary = compiled(case, target)
     instructions, resources = sass.code(binary).instructions, sass.resources(binary)
     tensor = {op: n for op, n in instructions.opcodes.items() if sass.kind(op) == "tensor"}
@@ -61,7 +61,7 @@ def report(case: Case, target: str) -> dict:
 
 
 def compiled(case: Case, target: str):
-    """The compile-time arguments of the kernel for a case, and what Triton makes of it."""
+    """The compile-time arguments of the kernel for a case, and the compiled kernel."""
     gpu, isa = TARGETS[target]
     n, k, dtype = case.n_columns, case.n_centroids, DTYPES[case.dtype]
     config, constants = cosine.variant(n, n, 1, k, dtype, case.fast, isa)
@@ -80,7 +80,7 @@ HEADER = (
 
 
 def line(one: dict) -> str:
-    """What the table says of a case on a target."""
+    """The line of the table for a case on a target."""
     held = one["resources"]
     spills = sass.spilled(held)
     loads = "+".join(f"{n}x{width}B" for width, n in one["kernel_loads"].items())

@@ -1,7 +1,9 @@
-"""Times fastal on this machine's CPUs, against what users have; arguments go to pytest.
+"""Times the scores of fastal on this machine's CPUs against other libraries.
 
-.venv/bin/python -m benchmarks.cpu --results FILE
-.venv/bin/python -m benchmarks.cpu -k "float32 and native"
+    .venv/bin/python -m benchmarks.cpu --results FILE
+    .venv/bin/python -m benchmarks.cpu -k "float32 and native"
+
+All arguments are passed to pytest.
 """
 
 import sys
@@ -10,6 +12,6 @@ from pathlib import Path
 import pytest
 
 if __name__ == "__main__":
-    # A test a line would bury the table, of which most is skipped.
+    # Most cases are skipped. A line for each would hide the table.
     quiet = ["-q", "--no-header", "-Wignore", "--benchmark-enable", "--benchmark-quiet"]
     sys.exit(pytest.main([str(Path(__file__).parent), *quiet, *sys.argv[1:]]))

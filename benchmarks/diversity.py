@@ -1,11 +1,11 @@
-"""Diversity sampling on CPUs, against what users have: `python -m benchmarks.diversity`.
+"""Times diversity sampling on CPUs against other libraries: `python -m benchmarks.diversity`.
 
-Every figure is a ratio within one run; what is compared takes turns. float32, 384 columns. faiss is
-compared where it is installed (pip install faiss-cpu).
+Every figure is a ratio within one run. The works that are compared run alternately. Rows are
+float32 with 384 columns. faiss is compared if it is installed (pip install faiss-cpu).
 
     nearest     nearest_centroid, against the bare matrix product of all rows with all centroids
-    clusters    CosineClusters.fit, against the least time in which others reach its inertia, or
-                gain no more; and its epochs against those of faiss
+    clusters    CosineClusters.fit, against the least time in which other libraries reach its
+                inertia, or stop gaining; and its epochs against those of faiss
     outliers    model_outliers, against NumPy's searchsorted by column, and the loop of the method
     core-set    k_center, rows read a second, against torch's sum over the same matrix
 """
@@ -20,13 +20,13 @@ import torch
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
 import fastal
-from benchmarks.turns import means, seconds, turns
+from benchmarks.interleaved import interleaved, means, seconds
 from fastal import diversity
 
 WIDTH = 384
 ITERATIONS = (1, 2, 3, 5, 8, 12, 20, 30, 50)
-SAME = 1.001  # times the inertia that is to be reached
-GAIN = 0.998  # of the inertia, with half as many iterations again, for there to be more
+SAME = 1.001  # an inertia up to so many times the goal reaches it
+GAIN = 0.998  # an inertia above so many times that of the previous number of iterations is no gain
 
 
 def nearest(rounds: int) -> None:
@@ -34,7 +34,7 @@ def nearest(rounds: int) -> None:
     for k in (2, 100, 1000):
         centroids = torch.nn.functional.normalize(torch.randn(k, WIDTH))
         products = torch.empty(len(x), k)
-        taken = turns(
+        taken = interleaved(
             lambda: torch.mm(x, centroids.t(), out=products),
             lambda: diversity.nearest_centroid(x, centroids),
             lambda: diversity.similarities(x, centroids),
@@ -47,7 +47,7 @@ def nearest(rounds: int) -> None:
 
 
 def embeddings(n_rows: int, seed: int) -> np.ndarray:
-    """Rows about 200 centres of unequal weight, so that no 100 clusters are right."""
+    """Rows around 200 centres of unequal weight, so that no 100 clusters fit exactly."""
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((200, WIDTH)) @ rng.standard_normal((WIDTH, WIDTH)) / WIDTH**0.5
     of_rows = rng.choice(200, n_rows, p=rng.dirichlet(np.ones(200)))
@@ -55,7 +55,7 @@ def embeddings(n_rows: int, seed: int) -> np.ndarray:
 
 
 def inertia(units: np.ndarray, labels: np.ndarray) -> float:
-    """Of unit rows to the directions of their clusters' sums, whoever made the clusters."""
+    """The inertia of unit rows to the directions of their clusters' sums, for any labels."""
     sums = np.zeros((labels.max() + 1, units.shape[1]))
     np.add.at(sums, labels, units)
     return 2 * float(len(units) - np.linalg.norm(sums, axis=1).sum())
@@ -81,14 +81,14 @@ def clusters(rounds: int) -> None:
 
 
 def epochs(k: int, x: np.ndarray, units: np.ndarray, rounds: int) -> None:
-    """Nine epochs more from the centroids of the first, without what comes before them."""
+    """Times nine more epochs from the centroids of the first, without the work before them."""
     try:
         import faiss
     except ModuleNotFoundError:
         return
     first = diversity.CosineClusters(k, max_iter=1).fit(x).centroids
     other = faiss.Kmeans(WIDTH, k, niter=9, spherical=True, max_points_per_centroid=len(x) // k)
-    taken = turns(
+    taken = interleaved(
         lambda: diversity.CosineClusters(k, max_iter=1).fit(x),
         lambda: diversity.CosineClusters(k, max_iter=10).fit(x),
         lambda: other.train(units, init_centroids=first),
@@ -100,11 +100,11 @@ def epochs(k: int, x: np.ndarray, units: np.ndarray, rounds: int) -> None:
           f"{of_faiss / (ten - one):.0%} of its rate")  # fmt: skip
 
 
-Fit = Callable[[int], np.ndarray]  # from most iterations to labels
+Fit = Callable[[int], np.ndarray]  # from the largest number of iterations to labels
 
 
 def rivals(k: int, units: np.ndarray) -> Iterator[tuple[str, Fit]]:
-    """What users have, of rows that are normalised already, which costs them nothing here."""
+    """Other libraries, on normalised rows. The time to normalise them is not counted."""
     for of, name in ((KMeans, "KMeans"), (MiniBatchKMeans, "MiniBatchKMeans")):
         yield (
             f"scikit-learn {name}",
@@ -127,12 +127,12 @@ def rivals(k: int, units: np.ndarray) -> Iterator[tuple[str, Fit]]:
 
 
 def least_seconds(fit: Fit, units: np.ndarray, goal: float) -> tuple[float, float]:
-    """The time of the fewest iterations that reach the goal, or gain no more; what is reached."""
+    """The time of the fewest iterations that reach the goal or stop gaining, and the inertia."""
     before = float("inf")
     for n in ITERATIONS:
         labels: list[np.ndarray] = []
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it did not converge
+            warnings.simplefilter("ignore")  # warnings that it did not converge
             spent = seconds(lambda: labels.append(fit(n)))
         reached = inertia(units, labels[-1])
         if reached <= goal or reached > before * GAIN:
@@ -142,7 +142,7 @@ def least_seconds(fit: Fit, units: np.ndarray, goal: float) -> tuple[float, floa
 
 
 def rank(value: float, ordered: list[float]) -> float:
-    """The method's rank of a value, by a search from the lowest on."""
+    """The rank of a value by the plain loop of the method: a search from the lowest value on."""
     index = next((i for i, other in enumerate(ordered) if value < other), len(ordered))
     if 0 < index < len(ordered):
         below, above = ordered[index - 1], ordered[index]
@@ -168,7 +168,7 @@ def outliers(rounds: int) -> None:
                 for row in pool[:few].tolist():
                     [rank(value, of) for value, of in zip(row, ordered, strict=True)]
 
-            taken = turns(
+            taken = interleaved(
                 by_column, lambda: fastal.select(pool, 1000, measure), by_item, rounds=rounds
             )
             numpy, ours, loop = means(taken)
@@ -182,7 +182,7 @@ def outliers(rounds: int) -> None:
 def core_set(rounds: int) -> None:
     x = torch.from_numpy(embeddings(200_000, seed=1))
     for k, metric in ((1000, "cosine"), (100, "euclidean")):
-        taken = turns(
+        taken = interleaved(
             lambda: [x.sum() for _ in range(100)],
             lambda: diversity.k_center(x, k, metric=metric),
             rounds=rounds,
@@ -198,8 +198,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     cases = {"nearest": nearest, "clusters": clusters, "outliers": outliers, "core-set": core_set}
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join(cases)}; or all")
+    parser.add_argument("--rounds", type=int, default=4, help="rounds of each case (default: 4)")
+    parser.add_argument(
+        "cases", nargs="*", metavar="case", help=f"any of {', '.join(cases)} (default: all)"
+    )
     arguments = parser.parse_args()
     print(f"fastal {fastal.__version__}, torch {torch.__version__}, {os.cpu_count()} CPUs, "
           f"{torch.get_num_threads()} threads, {arguments.rounds} rounds")  # fmt: skip

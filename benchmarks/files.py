@@ -1,13 +1,14 @@
-"""The pipeline over files, against memory and disk: `python -m benchmarks.files`, some 5 minutes.
+"""Times the pipeline over files, against memory and disk: `python -m benchmarks.files`.
 
-Every figure is a ratio within one run. What is compared takes turns, in an order that is reversed
-every other round, and the sums over all rounds are divided: some disks are fast and slow by turns.
-A pool of 4 GB of float32 logits of 1000 classes is written to a folder, and removed.
+A run takes about 5 minutes. It writes a pool of 4 GB, float32 logits of 1000 classes, to a folder,
+and removes it. Every figure is a ratio within one run. The works that are compared run alternately,
+in an order that is reversed every other round. The sums over all rounds are divided, because the
+speed of some disks varies.
 
     mapped      the pool in the page cache, against the same backend on a tensor in memory
-    cold        the pool from the disk, against reading the file and doing nothing else
+    cold        the pool from the disk, against reading the file alone
     overlap     reading and scoring at once, against the longer of the two alone
-    checkpoint  80 GB in the page cache with the state saved as often as it ever is, against without
+    checkpoint  80 GB in the page cache with a checkpoint every second, against none
     memory      highest anonymous memory while 80 GB are read
     formats     reading each format from the page cache on one thread, and selecting from it
 """
@@ -25,7 +26,7 @@ import numpy as np
 import torch
 
 import fastal
-from benchmarks.turns import means, seconds, turns
+from benchmarks.interleaved import interleaved, means, seconds
 from fastal.pipeline import checkpoint
 from fastal.sources.files import Files
 
@@ -43,14 +44,14 @@ def write_pool(path: Path, n_bytes: int) -> None:
 
 
 def forget(path: Path) -> None:
-    """Has the system drop the file's pages."""
+    """Makes the system drop the file's pages from the page cache."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def read(path: Path) -> None:
-    """The file from end to end, into a buffer that stays in the cache."""
+    """Reads the whole file into a buffer that stays in the CPU's cache."""
     buffer = bytearray(4 << 20)
     with path.open("rb", buffering=0) as file:
         while file.readinto(buffer):
@@ -61,7 +62,7 @@ def mapped(path: Path, rounds: int) -> None:
     tensor = torch.from_numpy(np.load(path))
 
     def compare(what: str) -> None:
-        taken = turns(
+        taken = interleaved(
             lambda: fastal.select(tensor, 1000), lambda: fastal.select(path, 1000), rounds=rounds
         )
         report("mapped", what, path.stat().st_size, taken, "in memory")
@@ -73,7 +74,7 @@ def mapped(path: Path, rounds: int) -> None:
 
 
 def cold(path: Path, rounds: int) -> None:
-    taken = turns(
+    taken = interleaved(
         lambda: read(path), lambda: fastal.select(path, 1000),
         rounds=2 * rounds, before=lambda: forget(path),
     )  # fmt: skip
@@ -86,8 +87,8 @@ def consume(pool: Path) -> None:
 
 
 def overlap(path: Path, parquet: Path, rounds: int) -> None:
-    tensor = torch.from_numpy(np.load(path))  # a map would keep the pages
-    taken = turns(
+    tensor = torch.from_numpy(np.load(path))  # a memory map would keep the file's pages
+    taken = interleaved(
         lambda: consume(path), lambda: fastal.select(tensor, 1000),
         lambda: fastal.select(path, 1000), rounds=2 * rounds, before=lambda: forget(path),
     )  # fmt: skip
@@ -95,7 +96,7 @@ def overlap(path: Path, parquet: Path, rounds: int) -> None:
     part = tensor[: Files([parquet]).n_rows]
     torch.set_num_threads(1)
     for backend in ("auto", "torch"):
-        taken = turns(
+        taken = interleaved(
             lambda: consume(parquet), lambda: fastal.select(part, 1000, backend=backend),
             lambda: fastal.select(parquet, 1000, backend=backend), rounds=2 * rounds,
         )  # fmt: skip
@@ -104,7 +105,7 @@ def overlap(path: Path, parquet: Path, rounds: int) -> None:
 
 
 def linked(path: Path, n: int) -> list[Path]:
-    """Many names of one file: a pool larger than the memory that it takes."""
+    """Hard links to one file: a pool that is larger than the memory it takes."""
     folder = path.parent / "linked"
     folder.mkdir(exist_ok=True)
     links = [folder / f"{i:03}.npy" for i in range(n)]
@@ -115,13 +116,13 @@ def linked(path: Path, n: int) -> list[Path]:
 
 
 def checkpointing(path: Path, rounds: int) -> None:
-    checkpoint._SECONDS = 1.0  # not 30: a run takes 4
+    checkpoint._SECONDS = 1.0  # not 30: the whole run takes about 4
     pool, folder = linked(path, 20), path.parent / "checkpoint"
     save, saving = checkpoint.Checkpoint.save, []
     checkpoint.Checkpoint.save = lambda *given: saving.append(seconds(lambda: save(*given)))
     for k in (1000, 1_000_000):
         saving.clear()
-        taken = turns(
+        taken = interleaved(
             lambda: fastal.select(pool, k), lambda: fastal.select(pool, k, checkpoint=folder),
             rounds=rounds,
         )  # fmt: skip
@@ -201,9 +202,9 @@ def formats(folder: Path, x: np.ndarray, rounds: int) -> None:
 
         def touch() -> None:
             for chunk in pool.chunks(8192):
-                np.asarray(chunk.x)[..., ::16].max()  # something of each cache line
+                np.asarray(chunk.x)[..., ::16].max()  # reads one value of each cache line
 
-        taken = turns(touch, lambda: fastal.select(pool, 1000), rounds=rounds)
+        taken = interleaved(touch, lambda: fastal.select(pool, 1000), rounds=rounds)
         read_at, selected_at = (x.nbytes / mean / 1e9 for mean in means(taken))
         print(f"formats     {name:<45} {read_at:6.2f} GB/s read, {selected_at:6.2f} selected from")
 
@@ -227,8 +228,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--folder", type=Path, help="where to write the pool (default: temporary)")
-    parser.add_argument("--gb", type=float, default=4.0)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--gb", type=float, default=4.0, help="size of the pool (default: 4)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of each case (default: 7)")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="fastal-files-", dir=arguments.folder))
     try:

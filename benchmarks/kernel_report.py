@@ -1,8 +1,8 @@
-"""What the kernels cost, read from their machine code: `python -m benchmarks.kernel_report`.
+"""The cost of the kernels, read from their machine code: `python -m benchmarks.kernel_report`.
 
-Compiles every configuration of the launch table ahead of time, for GPUs that are not there. The
-instruction counts are facts about the code. The shares of a card's memory rate are predictions from
-them, never measurements.
+Compiles every configuration of the launch table ahead of time, for GPUs that this machine need not
+have. The instruction counts are facts about the code. The shares of a card's memory rate are
+predictions from these counts, never measurements. A run takes minutes.
 """
 
 import argparse
@@ -21,12 +21,12 @@ from benchmarks import cosine_cases, ranks_cases, sass
 from benchmarks.ahead_of_time import TARGETS, Case, compiled
 from benchmarks.roofline import CARDS, Work, predicted_bound
 
-_THREADS = 128  # of a program of narrow rows
-# Of other ops: each has CASES and `report`, and TITLE, HEADER and `line` of a table.
+_THREADS = 128  # threads of a program for narrow rows
+# Sections of other ops. Each has CASES and `report`, and TITLE, HEADER and `line` of its table.
 SECTIONS = [cosine_cases, ranks_cases]
 CARDS_OF = {"sm_80": ("A100",), "sm_90": ("H100", "H200"), "sm_100": ("B200",), "gfx942": ()}
-# By path through the launch table: a thread a row, several rows a thread, loads of 4 to 16 bytes;
-# 4, 8, 32, 128 and 256 lanes a row, loads of 16 bytes and of 8, windows for odd rows.
+# By path through the launch table: one row and several rows a thread, loads of 4 to 16 bytes; 4, 8,
+# 32, 128 and 256 lanes a row, loads of 16 bytes and of 8, windows for rows that begin anywhere.
 NARROW, MIDDLE, LARGE = (2, 3, 10, 16, 32), (33, 100, 256, 1000, 1001), (
     4096, 32_000, 50_257, 131_072, 262_144,
 )  # fmt: skip
@@ -44,11 +44,11 @@ CASES = [
 
 
 def report(case: Case, target: str) -> dict:
-    """All there is to know about one kernel, as plain values."""
+    """All figures of one kernel, as plain values."""
     kernel, constants, binary = compiled(case, target)
     code, resources = sass.code(binary), sass.resources(binary)
     usual = [loop for loop in code.loops if not _in_double(loop.instructions)]
-    # The hot loop is the innermost with the widest loads; of narrow rows, all there is.
+    # The hot loop is the innermost loop with the most loads. Narrow rows have no loop.
     hot = max(
         (loop for loop in usual if loop.innermost and loop.instructions.loads),
         key=lambda loop: loop.instructions.loads.total(),
@@ -84,14 +84,15 @@ def report(case: Case, target: str) -> dict:
 
 
 def _in_double(instructions: sass.Instructions) -> bool:
-    """Whether a loop is the second look at rows of huge logits, which adds in float64."""
+    """Whether a loop is the second read of rows with huge logits, which sums in float64."""
     return any(op.startswith(("DADD", "v_add_f64")) for op in instructions.opcodes)
 
 
 def _per_row(case, constants, code, usual, hot) -> tuple[Counter, int]:
-    """Instructions of a usual row, lanes of all kinds and their total, and trips of the hot loop.
+    """The instructions of a usual row, by kind and in total, and the trips of the hot loop.
 
-    What lies outside the loops counts in full, rare branches included.
+    Instructions count once for each lane. Code outside the loops counts in full, including rare
+    branches.
     """
     outside = _counts(code.instructions)
     rare = [loop for loop in code.loops if _in_double(loop.instructions)]
@@ -129,26 +130,26 @@ def _counts(instructions: sass.Instructions) -> Counter:
 
 
 def _l1_lines(case, constants) -> float:
-    """Lines of 128 bytes that L1 looks up for a row, with aligned rows of adjacent columns."""
+    """The lines of 128 bytes that L1 looks up for a row, for aligned and contiguous rows."""
     if "P" in constants:
         run = constants["PER"] * case.n_classes
         lines = min(32, -(-32 * run * case.itemsize // 128))
         return run / constants["V"] * lines / (32 * constants["PER"])
     tile = constants["G"] * constants["V"]
-    # Rows begin anywhere within a line, in steps of a load.
+    # Rows begin anywhere within a line, at multiples of a load.
     of_tile = 1 + (tile - constants["V"]) * case.itemsize / 128
     return -(-case.n_classes // tile) * of_tile
 
 
 def _elements(case, constants, trips) -> float:
-    """Elements of a lane in the loop, or, where its body is a row or all there is, in that."""
+    """Elements of a lane in one trip of the hot loop; without trips, in the row or the kernel."""
     if "P" in constants:
         return case.n_classes * constants["P"] * constants["PER"] / _THREADS
     return constants["V"] * constants["UNROLL"] if trips else case.n_classes / constants["G"]
 
 
 def text(found: list[dict]) -> str:
-    """The report as a table a target."""
+    """The report, with one table for each target."""
     lines = []
     for target in TARGETS:
         lines += _table(found, target, "what is compiled", _HEADER, _line)
@@ -159,7 +160,7 @@ def text(found: list[dict]) -> str:
 
 
 def _text_of(section: ModuleType, found: list[dict]) -> str:
-    """The report of another op as a table a target."""
+    """The report of another op, with one table for each target."""
     title = f"{section.TITLE}, what is compiled"
     tables = (_table(found, target, title, section.HEADER, section.line) for target in TARGETS)
     return "\n".join(line for table in tables for line in table).strip()

@@ -1,6 +1,7 @@
-"""Ways to compute uncertainty scores on CPUs that a user has, each from logits or probabilities.
+"""Ways to compute uncertainty scores on CPUs: fastal, torch, and what other libraries do.
 
-Each returns least confidence, margin, ratio and entropy, None for what it does not offer.
+Each takes logits or probabilities [N, C], and returns least confidence, margin, ratio and entropy,
+[N] each. A score that a library does not have is None.
 """
 
 import functools
@@ -24,7 +25,7 @@ def sorted_eagerly(logits):
 
 
 def topk_eagerly(logits):
-    """The same with topk in place of the sort, the best that a careful user would write."""
+    """The same with topk instead of the sort: the best that a careful user would write."""
     log_p = torch.log_softmax(logits, 1)
     p = log_p.exp()
     p1, p2 = p.topk(2, 1).values.unbind(1)
@@ -32,14 +33,14 @@ def topk_eagerly(logits):
 
 
 def topk_in_chunks(logits, n_elements=1 << 18):
-    """The careful form on blocks that stay in cache."""
+    """`topk_eagerly` on blocks that stay in the cache."""
     rows = max(1, n_elements // logits.shape[1])
     parts = [topk_eagerly(block) for block in logits.split(rows)]
     return [torch.cat(columns) for columns in zip(*parts, strict=True)]
 
 
 def compiled(logits):
-    """The careful form by torch.compile, for the shape at hand."""
+    """`topk_eagerly` by torch.compile, compiled for the given shape."""
     return _compiled()(logits)
 
 
@@ -54,7 +55,7 @@ def from_ranked(p1, p2, p, log_p):
 
 
 def scikit_activeml(p):
-    """What its `uncertainty_scores` does, version 1.0.1, for the three scores it has."""
+    """The computation of scikit-activeml 1.0.1's `uncertainty_scores`, for its three scores."""
     assert np.allclose(p.sum(1), 1, rtol=0, atol=1e-3)
     n = p.shape[1]
     best = -np.partition(-p, 1, axis=1)[:, :2]
@@ -65,7 +66,7 @@ def scikit_activeml(p):
 
 
 def modal(p):
-    """What its uncertainty, margin and entropy measures do, version 0.4.2."""
+    """The computation of modAL 0.4.2's uncertainty, margin and entropy measures."""
     n = p.shape[1]
     best = -np.partition(-p, 1, axis=1)
     confidence = (1 - np.max(p, axis=1)) * n / (n - 1)
@@ -73,8 +74,8 @@ def modal(p):
     return confidence, 1 - (best[:, 0] - best[:, 1]), None, nats / math.log(n)
 
 
-# By name: the function, and whether it takes probabilities as a NumPy array, which cost it nothing
-# here, rather than logits.
+# By name: the function, and whether it takes probabilities as a NumPy array instead of logits. The
+# time to compute those probabilities is not counted.
 PROVIDERS = {
     NAIVE: (sorted_eagerly, False),
     "eager, topk": (topk_eagerly, False),

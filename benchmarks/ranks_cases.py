@@ -1,4 +1,4 @@
-"""What the kernel of mean ranks costs, read from its machine code; a part of kernel_report."""
+"""The section of `kernel_report` on the kernel of mean ranks."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -8,13 +8,13 @@ from benchmarks.ahead_of_time import DTYPES, TARGETS, compile_for
 from fastal_kernels.launch import Matrix
 from fastal_kernels.ranks import constants_of, ranks_kernel
 
-_GATHERS = 3  # of a value beside those of the steps: the last comparison, and its two neighbours
+_GATHERS = 3  # loads of a value after its steps: the last comparison, and the two neighbours
 _TYPES = {"p_table": "*fp32", "p_means": "*fp32", "N": "i64", "V": "i32"}
 
 
 @dataclass(frozen=True)
 class Case:
-    """Contiguous rows at an aligned address, and how many values each column's table has."""
+    """Contiguous rows at an aligned address, and the number of values in each column's table."""
 
     n_columns: int
     n_values: int
@@ -29,7 +29,7 @@ CASES += [Case(n, 10_000, "fp32") for n in (10, 384, 1000)]
 
 
 def report(case: Case, target: str) -> dict:
-    """All there is to know about the kernel for a case, as plain values."""
+    """All figures of the kernel for a case, as plain values."""
     gpu, isa = TARGETS[target]
     itemsize = DTYPES[case.dtype].itemsize
     matrix = Matrix(case.n_columns, itemsize, case.n_columns, stride_c=1, alignment=16)
@@ -63,7 +63,7 @@ def report(case: Case, target: str) -> dict:
 
 def _compiled(case, constants, gpu):
     fixed = {name: value for name, value in constants.items() if name != "num_warps"}
-    fixed |= {"p_sums": None, "p_tops": None}
+    fixed |= {"p_sums": None, "p_maxima": None}
     types = _TYPES | {"p_x": f"*{case.dtype}"}
     return compile_for(gpu, ranks_kernel, fixed, types, {"num_warps": constants["num_warps"]})
 
@@ -76,7 +76,7 @@ HEADER = (
 
 
 def line(one: dict) -> str:
-    """What the table says of a case on a target."""
+    """The line of the table for a case on a target."""
     loop, resources = one["loop_kinds"], one["resources"]
     registers = resources.get("registers", resources.get("vgpr"))
     spills = sass.spilled(resources)

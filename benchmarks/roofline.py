@@ -1,6 +1,6 @@
-"""What bounds a kernel on a card, predicted from counts of its instructions.
+"""The bounds of a kernel on a card, predicted from counts of its instructions.
 
-Nothing here is a measurement: a kernel cannot beat a bound, and may stay well below it.
+Nothing here is a measurement. A kernel cannot beat a bound, and may stay well below it.
 """
 
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Card:
-    """A card by its data sheet: bytes a second, multiprocessors, their clock in Hz."""
+    """The figures of a card's data sheet; the clock is in Hz."""
 
     bytes_per_second: float
     multiprocessors: int
     clock: float
-    fp32_lanes: int = 128  # a clock and multiprocessor
+    fp32_lanes: int = 128  # for each clock and multiprocessor
 
 
 # Clocks of A100 and B200 follow from the data sheets' dense bfloat16 rates (312 and 2250 TFLOP/s).
-# H100 and H200 reach 1.83 GHz by theirs (989 TFLOP/s) and 1.98 at most; 1.755 stands for a card
-# under load, so that their compute bounds err on the low side.
+# H100 and H200 reach 1.83 GHz by theirs (989 TFLOP/s) and 1.98 GHz at most. 1.755 GHz is assumed
+# for a card under load, so that their compute bounds err on the low side.
 CARDS = {
     "A100": Card(2.039e12, 108, 1.41e9, fp32_lanes=64),
     "H100": Card(3.35e12, 132, 1.755e9),
@@ -26,34 +26,37 @@ CARDS = {
     "B200": Card(8.0e12, 148, 1.85e9),
 }
 
-# Lanes that a multiprocessor serves a clock, alike on all four.
-_ISSUE = 4 * 32  # four schedulers, a warp instruction each
+# Lanes that a multiprocessor serves in a clock, equal on all four cards.
+_ISSUE = 4 * 32  # four schedulers, one warp instruction each
 _SLOW = 16  # MUFU, and conversions
 _SHUFFLE = 32
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a row costs. A warp instruction is 32 lanes, idle or not; see `sass` for its kind."""
+    """The cost of a row. A warp instruction counts 32 lanes, idle or not. `sass` has the kinds."""
 
     bytes_moved: float
     issue_slots: float  # lanes of all instructions
     slow_lanes: float  # lanes of MUFU and of conversions
     shuffle_lanes: float = 0
     fp32_lanes: float = 0
-    l1_lines: float = 0  # lines of 128 bytes touched by warps' loads, a line a load
+    l1_lines: float = 0  # lines of 128 bytes that the loads of warps touch, counted for each load
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Shares of the memory's rate that each bound would allow, and the lowest; over 1 is room."""
+    """The share of the memory's rate that each bound allows, and the name of the lowest.
+
+    A share above 1 means that the bound does not bind.
+    """
 
     predicted_shares: dict[str, float]
     binding: str
 
 
 def predicted_bound(work: Work, card: Card) -> Prediction:
-    """The share of a card's memory rate that rows of such work can reach at most."""
+    """The largest share of a card's memory rate that rows with this cost can reach."""
     seconds = work.bytes_moved / card.bytes_per_second
     lanes = {
         "issue": (work.issue_slots, _ISSUE),

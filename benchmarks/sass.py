@@ -1,10 +1,11 @@
 """Facts about a compiled kernel, read from its machine code without a GPU.
 
-`code` counts the instructions of a kernel and of each of its loops, `resources` tells what it
-occupies. Both take what `triton.compile` returns, for NVIDIA or for AMD.
+`code` counts the instructions of a kernel and of each of its loops. `resources` has the registers,
+memory and warps of a kernel. Both take the result of `triton.compile`, for NVIDIA or for AMD.
 
-What counts is what control can reach from the kernel's entry: no padding, no dead code. A loop is
-all that can run in a trip, so its count is an upper bound where it branches.
+An instruction counts if control can reach it from the kernel's entry: padding and dead code do not
+count. A loop has all instructions that can run in a trip. If it branches, its count is an upper
+bound.
 """
 
 import re
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 from triton import knobs
 
-# The first that matches names the kind. NVIDIA's opcodes are upper case, AMD's lower.
+# The first pattern that matches names the kind. NVIDIA's opcodes are upper case, AMD's lower case.
 _KINDS = [
     ("tensor", r"(H|I|D|B|Q|O)(G?MMA)\b|UTC\w*MMA|v_s?mfma"),
     ("load", r"(LDG|LDGSTS|LD)\b|(global|buffer|flat)_load"),
@@ -47,12 +48,12 @@ _KIND = [(kind, re.compile(pattern)) for kind, pattern in _KINDS]
 
 
 def kind(opcode: str) -> str:
-    """The kind of an instruction; "other" if it is unknown."""
+    """The kind of an instruction, or "other"."""
     return next((name for name, pattern in _KIND if pattern.match(opcode)), "other")
 
 
 def width(opcode: str) -> int:
-    """Bytes that a lane moves in one load or store."""
+    """The bytes that a lane moves with this load or store."""
     if amd := re.search(r"byte|short|dword(?:x(\d))?", opcode):
         return {"byte": 1, "short": 2}.get(amd[0]) or 4 * int(amd[1] or 1)
     bits = re.findall(r"\.[SU]?(8|16|32|64|128|256)\b", opcode)
@@ -61,7 +62,7 @@ def width(opcode: str) -> int:
 
 @dataclass(frozen=True)
 class Instructions:
-    """Instructions of a piece of code, by opcode; the rest derives from that."""
+    """The instructions of a piece of code, by opcode."""
 
     opcodes: Counter[str]
 
@@ -71,12 +72,12 @@ class Instructions:
 
     @property
     def kinds(self) -> Counter[str]:
-        """How many there are of each kind; 0 of a kind that is absent."""
+        """The number of instructions of each kind; 0 for a kind that is absent."""
         return self._sum(kind)
 
     @property
     def loads(self) -> Counter[int]:
-        """Loads from global memory by their width in bytes."""
+        """The number of loads from global memory, by their width in bytes."""
         return self._sum(width, "load")
 
     @property
@@ -93,7 +94,7 @@ class Instructions:
 
 @dataclass(frozen=True)
 class Loop:
-    """A loop: all that a trip can run, and the part of it that is in subroutines it may call."""
+    """A loop: all instructions of a trip, and those of them in subroutines that it may call."""
 
     label: str
     instructions: Instructions
@@ -103,7 +104,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class Code:
-    """A kernel's instructions, and its loops as they lie in it."""
+    """A kernel's instructions, and its loops in the order of their addresses."""
 
     instructions: Instructions
     loops: tuple[Loop, ...]
@@ -130,7 +131,7 @@ def listing(compiled) -> str:
 
 
 def parse(text: str, entry: str | None = None) -> Code:
-    """The code that a listing holds, from the label `entry` or from its first instruction."""
+    """The code of a listing, from the label `entry` or from the first instruction."""
     opcodes, labels, following, callees = _read(text)
     successors = [after | called for after, called in zip(following, callees, strict=True)]
     start = labels.get(entry, 0)
@@ -151,7 +152,7 @@ def parse(text: str, entry: str | None = None) -> Code:
 
 
 def _read(text):
-    """Opcodes, labels, and for each instruction what may follow it and what it may call."""
+    """Opcodes, labels, and for each instruction its successors and the subroutines it calls."""
     labels, found = {}, []
     for line in text.splitlines():
         if label := _LABEL.match(line):
@@ -164,9 +165,9 @@ def _read(text):
         target = _TARGET.search(args) if _JUMP.match(opcode) else None
         place = (target[1] or target[2]) if target else ""
         places = {labels[place]} if place in labels else set()
-        # ptxas also leaves a loop by CALL: to a label of its own, and nothing returns from there.
+        # ptxas may also leave a loop by CALL, to a local label. Such a call does not return.
         calls = opcode.startswith("CALL") and not place.startswith(".L")
-        # A comma: the target comes after a predicate.
+        # With a comma, the target follows a predicate: the jump is conditional.
         ends = _END.match(opcode) and not (calls or instruction["guard"] or "," in args)
         stays = set() if ends or i == len(found) else {i}
         following.append(stays if calls else stays | places)
@@ -175,7 +176,7 @@ def _read(text):
 
 
 def _reach(starts, edges, barred=None):
-    """Everything on a way from `starts` that does not pass `barred`."""
+    """All instructions that can be reached from `starts` without passing `barred`."""
     reached, waiting = set(), [i for i in starts if i != barred]
     while waiting:
         i = waiting.pop()
@@ -186,7 +187,10 @@ def _reach(starts, edges, barred=None):
 
 
 def _loops(start, whole, successors, following):
-    """The natural loops: head to body. An edge is a loop's if its end dominates its beginning."""
+    """The natural loops, as a dict from head to body.
+
+    An edge belongs to a loop if its end dominates its beginning.
+    """
     before = {i: set() for i in whole}
     for i in whole:
         for j in following[i]:
@@ -203,7 +207,7 @@ def _loops(start, whole, successors, following):
 
 @dataclass(frozen=True)
 class NvidiaResources:
-    """What a program of a kernel takes of a multiprocessor; memory in bytes."""
+    """The resources of a multiprocessor that a program of a kernel takes; memory in bytes."""
 
     registers: int
     stack: int
@@ -215,7 +219,7 @@ class NvidiaResources:
 
 @dataclass(frozen=True)
 class AmdResources:
-    """What a program of a kernel takes of a compute unit; memory in bytes."""
+    """The resources of a compute unit that a program of a kernel takes; memory in bytes."""
 
     vgpr: int
     sgpr: int
@@ -226,18 +230,18 @@ class AmdResources:
     warps: int
 
 
-# Of a multiprocessor: warps, programs, bytes of shared memory. 65,536 registers on each.
+# Limits of a multiprocessor: warps, programs, bytes of shared memory. Each has 65,536 registers.
 _LIMITS = {80: (64, 32, 164 << 10), 90: (64, 32, 228 << 10), 100: (64, 32, 228 << 10)}
-_SYSTEM_SHARED = 1024  # bytes a program, kept by CUDA since sm_80
+_SYSTEM_SHARED = 1024  # bytes of each program that CUDA keeps, since sm_80
 
 
 def spilled(held: dict) -> int:
-    """What does not fit into registers, of resources as a dictionary; 0 if all does."""
+    """The spilled memory of resources given as a dictionary; 0 if all values fit in registers."""
     return sum(held.get(name, 0) for name in ("stack", "local", "vgpr_spills", "scratch"))
 
 
 def resources(compiled) -> NvidiaResources | AmdResources:
-    """What a compiled kernel occupies."""
+    """The resources of a compiled kernel."""
     metadata = compiled.metadata
     if "cubin" not in compiled.asm:
         found = dict(re.findall(r"^ +\.(\w+): +(\d+)$", compiled.asm["amdgcn"], re.MULTILINE))
@@ -248,7 +252,7 @@ def resources(compiled) -> NvidiaResources | AmdResources:
     usage = _inspect(tool, "--dump-resource-usage", compiled.asm["cubin"])
     found = {name: int(n) for name, n in re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", usage)}
     arch = metadata.target.arch
-    # From sm_90 on the tool reports what the system keeps as the kernel's own.
+    # From sm_90 on, the tool counts the system's shared memory as the kernel's.
     static = found["SHARED"] - (_SYSTEM_SHARED if arch >= 90 else 0)
     shared = metadata.shared + max(0, static)
     resident = resident_warps(arch, found["REG"], shared, metadata.num_warps)
@@ -257,10 +261,10 @@ def resources(compiled) -> NvidiaResources | AmdResources:
 
 
 def resident_warps(arch: int, registers: int, shared: int, warps: int) -> int:
-    """Warps that a multiprocessor holds at a time: programs of `warps` warps, whole ones only."""
+    """The warps that a multiprocessor holds at a time: whole programs of `warps` warps."""
     most_warps, most_programs, memory = _LIMITS[arch]
     of_a_warp = _round_up(32 * max(1, registers), 256)
-    by_registers = 4 * (65536 // 4 // of_a_warp)  # each of four partitions has its own
+    by_registers = 4 * (65536 // 4 // of_a_warp)  # each of four partitions has its own registers
     by_shared = memory // _round_up(shared + _SYSTEM_SHARED, 128)
     return warps * min(most_programs, by_shared, min(most_warps, by_registers) // warps)
 

@@ -1,8 +1,8 @@
-"""Uncertainty scores of a pool in memory, on CPUs: fastal against what users have.
+"""Times uncertainty scores of a matrix in memory on CPUs: fastal against other libraries.
 
     .venv/bin/python -m benchmarks.cpu
 
-Every provider is held against fastal in float64 before it is timed.
+The scores of each provider are compared with those of fastal in float64 before they are timed.
 """
 
 import shutil
@@ -15,7 +15,7 @@ import fastal
 from benchmarks.providers import NAIVE, PROVIDERS
 from fastal.ops import instruction_set, uncertainty
 
-ELEMENTS = 64_000_000  # of each case: well beyond the caches in any type
+ELEMENTS = 64_000_000  # of each matrix: larger than the caches in any dtype
 CLASSES = [2, 10, 100, 1000, 32_000, 131_072]
 ROUNDS = {NAIVE: 2, "NumPy, as scikit-activeml": 2, "SciPy, as modAL": 2, "fastal native": 15}
 OURS = ["fastal torch", "fastal native"]
@@ -48,7 +48,7 @@ def case(request):
     logits = torch.randn(ELEMENTS // n_classes, n_classes, generator=generator).to(dtype)
     torch.set_num_threads(n_threads)
     found = {"case": case_name(request.param), "bytes": logits.nbytes, "elements": logits.numel()}
-    # Other users of the machine come and go: what its memory gave before, or gave after.
+    # The load of the machine varies: the larger of the bandwidths before and after counts.
     found["bandwidth"] = read_bandwidth(logits)
     yield found, logits, providers
     found["bandwidth"] = max(found["bandwidth"], read_bandwidth(logits))
@@ -56,7 +56,7 @@ def case(request):
 
 
 def read_bandwidth(x, rounds=5):
-    """Bytes a second at which torch's threads read a matrix: the best of three reductions."""
+    """The bytes a second at which torch's threads read a matrix: the best of three reductions."""
     flat = x.view(-1).view(torch.float32)
     best = float("inf")
     for reduce in (torch.sum, torch.amax, lambda x: torch.dot(x, x)):
@@ -74,9 +74,9 @@ def test_scores(benchmark, case, provider):
         pytest.skip(missing(provider))
     score, takes_probs = PROVIDERS[provider]
     x = torch.softmax(logits, 1).numpy() if takes_probs else logits
-    of_all = score(x)  # which also warms up
+    of_all = score(x)  # also warms up
     for got, want in zip(of_all, fastal.score(logits[:500].double()), strict=True):
-        # Others take differences of probabilities: absolute; in 16 bits they mean little.
+        # Others subtract probabilities: an absolute tolerance, and no comparison in 16 bits.
         if got is not None and (provider in OURS or logits.dtype.itemsize > 2):
             got = torch.as_tensor(got[:500]).float()
             torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
@@ -86,7 +86,7 @@ def test_scores(benchmark, case, provider):
 
 @pytest.mark.parametrize("what", ["one score", "select 1000"])
 def test_selection(benchmark, case, what):
-    """Selection of k = 1000 by one score, and computing that score without it."""
+    """Times the selection of k = 1000 by one score, and that score without the selection."""
     found, logits, providers = case
     if providers != list(PROVIDERS) or missing("native"):
         pytest.skip("another case")

@@ -1,15 +1,21 @@
 """fastal: the rows of an unlabelled pool most worth labelling, at the speed of memory."""
 
-from fastal.base.errors import InvalidRows
-from fastal.ops import backend_reasons
-from fastal.ops.formulas import Scores
-from fastal.selection.picks import Picks
-from fastal.selection.selector import Selector
-from fastal.selection.stratified import StratifiedSelector
-from fastal.sources import open_pool
-from fastal.sources.predictions import predictions
-from fastal.uncertainty import score, select
+from typing import TYPE_CHECKING
+
+from fastal.base.lazy import import_on_first_use
 from fastal.version import __version__
+
+if TYPE_CHECKING:
+    from fastal import diversity
+    from fastal.base.errors import InvalidRows
+    from fastal.ops import backend_reasons
+    from fastal.ops.formulas import Scores
+    from fastal.selection.picks import Picks
+    from fastal.selection.selector import Selector
+    from fastal.selection.stratified import StratifiedSelector
+    from fastal.sources import open_pool
+    from fastal.sources.predictions import predictions
+    from fastal.uncertainty import score, select
 
 __all__ = [
     "InvalidRows",
@@ -19,8 +25,25 @@ __all__ = [
     "StratifiedSelector",
     "__version__",
     "backend_reasons",
+    "diversity",
     "open_pool",
     "predictions",
     "score",
     "select",
 ]
+
+import_on_first_use(
+    __name__,
+    {
+        "fastal.base.errors": ["InvalidRows"],
+        "fastal.ops": ["backend_reasons"],
+        "fastal.ops.formulas": ["Scores"],
+        "fastal.selection.picks": ["Picks"],
+        "fastal.selection.selector": ["Selector"],
+        "fastal.selection.stratified": ["StratifiedSelector"],
+        "fastal.sources": ["open_pool"],
+        "fastal.sources.predictions": ["predictions"],
+        "fastal.uncertainty": ["score", "select"],
+    },
+    subpackages=["diversity"],
+)

@@ -1,16 +1,16 @@
-"""Checks fastal on the GPU of this machine: are the scores right, the picks exact, and how fast?
+"""Checks fastal on the GPU of this machine: accuracy of scores, exactness of picks, and speed.
 
     scripts/gpu-check [--out FILE.json] [--quick] [--limit SECONDS]
 
-It first looks for what Triton needs of the machine. Every step is then a process of its own, with
-a time limit, that prints a JSON record a line: neither a crash nor a hang of one takes away what
-the others find, or what it had found itself. A step alone, or several:
+It first checks that the machine has what Triton needs. Each step then runs in a process of its own,
+with a time limit, and prints one JSON record a line. So the crash or hang of a step loses neither
+the records of other steps nor its own earlier ones. To run single steps:
 
     PYTHONPATH=.:kernels python -m benchmarks.gpu --step correctness --classes 2,1000
     PYTHONPATH=.:kernels compute-sanitizer python -m benchmarks.gpu --step sanitize
 
-With `--device cpu` and TRITON_INTERPRET=1 all steps interpret the kernels, on matrices so small
-that they take a few seconds. That tries the check, not the kernels; its times mean nothing.
+With `--device cpu` and TRITON_INTERPRET=1, all steps interpret the kernels, on matrices so small
+that this takes a few seconds. It tests this program, not the kernels. Its times mean nothing.
 """
 
 import argparse
@@ -23,14 +23,14 @@ from benchmarks.gpu.needs import missing
 
 
 def main() -> int:
-    """The exit code: 0 where nothing is wrong."""
+    """Runs the command. Returns the exit code: 0 if nothing failed."""
     options = arguments()
     if not options.step and (problem := missing(options.device)):
         sys.exit(f"gpu-check: {problem}")
     if options.step:
         from benchmarks.gpu.steps import run_steps
 
-        logging.getLogger("fastal").setLevel(logging.CRITICAL)  # invalid rows are made on purpose
+        logging.getLogger("fastal").setLevel(logging.CRITICAL)  # invalid rows are intended here
         return run_steps(options)
     from benchmarks.gpu.plan import check_everything
     from benchmarks.gpu.report import report
@@ -46,26 +46,42 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="gpu-check", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write all findings there")
-    parser.add_argument("--quick", action="store_true", help="less of everything, in two minutes")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write all records to a file")
+    parser.add_argument("--quick", action="store_true", help="run fewer cases, in two minutes")
     parser.add_argument(
-        "--limit", type=float, metavar="SECONDS", help="end by then: 290, or 120 with --quick"
+        "--limit",
+        type=float,
+        metavar="SECONDS",
+        help="the time limit of the whole run (default: 290, or 120 with --quick)",
     )
-    parser.add_argument("--step", metavar="STEPS", help="only these, in this process: picks,large")
     parser.add_argument(
-        "--classes", type=numbers, help="class counts for the correctness step: 2,10,1000"
+        "--step", metavar="STEPS", help="run only these steps, in this process: picks,large"
     )
-    parser.add_argument("--backend", default="triton", choices=("triton", "torch"))
-    parser.add_argument("--device", default="cuda", help="cpu: for developers; interprets")
-    parser.add_argument("--seconds", type=float, default=600, help="the time that a step has")
+    parser.add_argument(
+        "--classes", type=numbers, help="numbers of classes for the correctness step: 2,10,1000"
+    )
+    parser.add_argument(
+        "--backend",
+        default="triton",
+        choices=("triton", "torch"),
+        help="the backend that the correctness and picks steps check (default: triton)",
+    )
+    parser.add_argument(
+        "--device",
+        default="cuda",
+        help="the device to check (default: cuda); cpu interprets the kernels, for developers",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=600, help="the time limit of a step (default: 600)"
+    )
     options = parser.parse_args()
     if options.out and not options.out.absolute().parent.is_dir():
-        parser.error(f"--out: there is no folder {options.out.absolute().parent}")
+        parser.error(f"--out: the folder {options.out.absolute().parent} does not exist")
     return options
 
 
 def numbers(given: str) -> tuple[int, ...]:
-    """Numbers with commas."""
+    """The numbers of a comma-separated list."""
     return tuple(map(int, given.split(",")))
 
 

@@ -1,7 +1,7 @@
-"""What is checked and at what sizes: in full, quickly, or so little that it can be interpreted.
+"""The cases of the checks and their sizes: in full, quick, or so small that they are interpreted.
 
-Checks run side by side: each may hold `CASE_BYTES` of the GPU at most. Three steps ask how much
-memory is free and take a part of it: large matrices, timings, and rows sent from the host.
+Checks run side by side: each may hold at most `CASE_BYTES` of the GPU's memory. Three steps take a
+part of the memory that is free: large matrices, timings, and rows sent from the host.
 """
 
 from dataclasses import dataclass, replace
@@ -15,25 +15,25 @@ FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
 
 
 @dataclass(frozen=True)
-class Far:
-    """A matrix whose far end is checked; `edge`: the first element or row beyond an int32."""
+class LargeMatrix:
+    """A matrix whose far end is checked. `edge` is the first element or row beyond an int32."""
 
     n_rows: int
     n_classes: int
     dtype: torch.dtype
     edge: int = 2**31
     by_columns: bool = False
-    embeddings: bool = False  # whether its rows are checked as embeddings too
+    embeddings: bool = False  # whether its rows are also checked as embeddings
 
     @property
     def nbytes(self) -> int:
-        """With room for scores, clusters and similarities."""
+        """The bytes of the matrix and of its scores, clusters and similarities."""
         return self.n_rows * (self.n_classes * self.dtype.itemsize + (24 if self.embeddings else 8))
 
 
 @dataclass(frozen=True)
-class Rows:
-    """FiniteRows, and how many centroids they are compared with."""
+class Embeddings:
+    """Embeddings, and the number of centroids they are compared with."""
 
     n_rows: int
     n_columns: int
@@ -43,8 +43,8 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """ValidationRank, and how many validation values each column has."""
+class Activations:
+    """Activations, and the number of validation values of each column."""
 
     n_rows: int
     n_columns: int
@@ -57,18 +57,18 @@ class Cases:
     """The cases of each step.
 
     Attributes:
-        classes: class counts for the correctness of the kernels.
-        reference_classes: of the torch backend on the same device.
-        few, many: how often the rows of the regimes are repeated, above 5000 classes and below.
-        pools: rows, classes and dtype of the pools that are picked from.
+        classes: numbers of classes for the correctness of the kernels.
+        reference_classes: the same for the torch backend on the device.
+        few, many: how often the rows of the regimes are repeated above 5000 classes, and up to it.
+        pools: rows, classes and dtype of the pools that rows are selected from.
         far: matrices with more elements or rows than an int32 can number.
-        sanitized: class and column counts under compute-sanitizer.
+        sanitized: numbers of classes and columns under compute-sanitizer.
         cosine, ranks: embeddings and activations.
         core_set, duplicates: rows and columns.
-        counted: rows, rows of a chunk and k, of selections whose work on the host is counted.
+        counted: rows, rows of a chunk and k, for selections whose work on the host is counted.
         timed: rows, classes and dtype of the matrices that are timed.
-        timed_picks: the k that are picked of them, where there are as many rows.
-        host: bytes and classes of the rows that are sent from the host, and how many are picked.
+        timed_picks: the k that are selected from them, if they have as many rows.
+        host: bytes and classes of the rows that are sent from the host, and the k selected.
     """
 
     classes: tuple[int, ...]
@@ -76,10 +76,10 @@ class Cases:
     few: int
     many: int
     pools: tuple[tuple[int, int, torch.dtype], ...]
-    far: tuple[Far, ...]
+    far: tuple[LargeMatrix, ...]
     sanitized: tuple[int, ...]
-    cosine: tuple[Rows, ...]
-    ranks: tuple[Ranks, ...]
+    cosine: tuple[Embeddings, ...]
+    ranks: tuple[Activations, ...]
     core_set: tuple[int, int]
     duplicates: tuple[int, int]
     counted: tuple[int, int, int]
@@ -124,35 +124,36 @@ FULL = Cases(
         (250_000, 1001, FLOAT16),
     ),
     far=(
-        Far(2**31 // 10 + 1000, 10, FLOAT32),
-        Far(2**31 // 1001 + 1000, 1001, BFLOAT16, embeddings=True),
-        Far(2**31 // 131_072 + 100, 131_072, BFLOAT16),
-        Far(2**31 // 1000 + 1000, 1000, BFLOAT16, by_columns=True, embeddings=True),
-        Far(2**31 + 1000, 2, BFLOAT16),
+        LargeMatrix(2**31 // 10 + 1000, 10, FLOAT32),
+        LargeMatrix(2**31 // 1001 + 1000, 1001, BFLOAT16, embeddings=True),
+        LargeMatrix(2**31 // 131_072 + 100, 131_072, BFLOAT16),
+        LargeMatrix(2**31 // 1000 + 1000, 1000, BFLOAT16, by_columns=True, embeddings=True),
+        LargeMatrix(2**31 + 1000, 2, BFLOAT16),
     ),
     sanitized=(2, 10, 33, 257, 1001, 32_000),
-    # By path through the launch table: one tile of columns with a tail, a full one, several with a
-    # tail and full; tiles of 16 to 128 centroids and several; centroids in one part and in two.
+    # By path through the launch table: one tile of columns, with a tail and full; several tiles,
+    # with a tail and full; tiles of 16 to 128 centroids, and several; centroids of one part and of
+    # two.
     cosine=(
-        Rows(300, 1, 1, FLOAT16),
-        Rows(300, 3, 2, FLOAT32),
-        Rows(300, 64, 10, BFLOAT16),
-        Rows(300, 100, 17, FLOAT16),
-        Rows(300, 384, 130, FLOAT32),
-        Rows(300, 384, 130, FLOAT32, fast=True),
-        Rows(20_000, 768, 1000, BFLOAT16),
-        Rows(20_000, 768, 1000, BFLOAT16, fast=True),
-        Rows(300, 768, 1000, FLOAT16, fast=True),
-        Rows(300, 1001, 100, BFLOAT16),
-        Rows(300, 4096, 300, BFLOAT16),
+        Embeddings(300, 1, 1, FLOAT16),
+        Embeddings(300, 3, 2, FLOAT32),
+        Embeddings(300, 64, 10, BFLOAT16),
+        Embeddings(300, 100, 17, FLOAT16),
+        Embeddings(300, 384, 130, FLOAT32),
+        Embeddings(300, 384, 130, FLOAT32, fast=True),
+        Embeddings(20_000, 768, 1000, BFLOAT16),
+        Embeddings(20_000, 768, 1000, BFLOAT16, fast=True),
+        Embeddings(300, 768, 1000, FLOAT16, fast=True),
+        Embeddings(300, 1001, 100, BFLOAT16),
+        Embeddings(300, 4096, 300, BFLOAT16),
     ),
     ranks=(
-        Ranks(300, 1, 1, FLOAT32),
-        Ranks(300, 3, 2, BFLOAT16),
-        Ranks(300, 10, 1000, FLOAT32),
-        Ranks(300, 33, 17, FLOAT16),
-        Ranks(2000, 384, 10_000, BFLOAT16),
-        Ranks(2000, 1000, 1000, FLOAT32),
+        Activations(300, 1, 1, FLOAT32),
+        Activations(300, 3, 2, BFLOAT16),
+        Activations(300, 10, 1000, FLOAT32),
+        Activations(300, 33, 17, FLOAT16),
+        Activations(2000, 384, 10_000, BFLOAT16),
+        Activations(2000, 1000, 1000, FLOAT32),
     ),
     core_set=(50_000, 96),
     duplicates=(50_000, 96),
@@ -184,13 +185,17 @@ INTERPRETED = Cases(
     many=3,
     pools=((40, 2, FLOAT32), (40, 10, FLOAT32)),
     far=(
-        Far(230, 10, FLOAT32, edge=2000),
-        Far(40, 101, BFLOAT16, edge=2000, embeddings=True),
-        Far(40, 100, BFLOAT16, edge=2000, by_columns=True),
+        LargeMatrix(230, 10, FLOAT32, edge=2000),
+        LargeMatrix(40, 101, BFLOAT16, edge=2000, embeddings=True),
+        LargeMatrix(40, 100, BFLOAT16, edge=2000, by_columns=True),
     ),
     sanitized=(10,),
-    cosine=(Rows(9, 3, 2, FLOAT32), Rows(70, 40, 17, BFLOAT16), Rows(9, 72, 10, FLOAT16, True)),
-    ranks=(Ranks(9, 1, 1, FLOAT32), Ranks(20, 10, 9, BFLOAT16)),
+    cosine=(
+        Embeddings(9, 3, 2, FLOAT32),
+        Embeddings(70, 40, 17, BFLOAT16),
+        Embeddings(9, 72, 10, FLOAT16, True),
+    ),
+    ranks=(Activations(9, 1, 1, FLOAT32), Activations(20, 10, 9, BFLOAT16)),
     core_set=(60, 5),
     duplicates=(60, 9),
     counted=(200, 50, 5),
@@ -201,6 +206,6 @@ INTERPRETED = Cases(
 
 
 def cases_for(options: Any) -> Cases:
-    """The cases that the command's options ask for."""
+    """The cases for the command's options."""
     cases = INTERPRETED if options.device == "cpu" else QUICK if options.quick else FULL
     return replace(cases, classes=options.classes) if options.classes else cases

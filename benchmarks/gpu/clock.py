@@ -1,7 +1,7 @@
-"""Times calls on a GPU, or by the host's clock where a CPU stands in for one.
+"""Times calls on a GPU, or by the host's clock if a CPU stands in for the GPU.
 
-Every variant runs once a round, after a write that leaves nothing of the matrix in the caches and
-hides the cost of starting a kernel. Times are medians, between their 20th and 80th percentiles.
+Each variant runs once a round. Before it, a large write empties the caches of the matrix, and hides
+the cost of starting a kernel. The result is the median with the 20th and 80th percentiles.
 """
 
 import math
@@ -18,7 +18,7 @@ ROUNDS, FEWEST_ROUNDS = 12, 3
 
 
 class Variant(NamedTuple):
-    """What to call, and the clock to read: "gpu" or "host"."""
+    """The call to time, and the clock to read: "gpu" or "host"."""
 
     call: Callable[[], Any]
     clock: str
@@ -50,9 +50,9 @@ class Stopwatch:
     def rounds(
         self, variants: dict[str, Variant], seconds: float = math.inf
     ) -> dict[str, list[float]]:
-        """Times of each variant; all in turn, so that a drift of the clocks meets them alike.
+        """The times of each variant. Variants run in turn, so that a drift of clocks affects all.
 
-        A first round is left out, in which memory is allocated and kernels are compiled.
+        The first round, which allocates memory and compiles kernels, does not count.
         """
         end = time.monotonic() + seconds
         most, fewest = (ROUNDS, FEWEST_ROUNDS) if on_gpu(self._device) else (1, 1)
@@ -66,7 +66,7 @@ class Stopwatch:
 
 
 def summary(times: Sequence[float], n_bytes: int | None = None) -> dict[str, Any]:
-    """The median and its spread, and the rate where bytes are meant to be moved."""
+    """The median and its spread, and the rate if the number of bytes is given."""
     ranked = sorted(times)
     last = len(ranked) - 1
     found = {

@@ -1,4 +1,4 @@
-"""Are the scores right? Every regime, dtype, kind and layout, and invalid rows."""
+"""Checks the scores: every regime, dtype, kind and layout, and invalid rows."""
 
 import math
 from typing import Any
@@ -15,9 +15,9 @@ from tests.support.matrices import INVALID, INVALID_PROBS, KERNEL_DTYPES, layout
 def check_correctness(
     device: str, n_classes: int, backend: str = "triton", copies: int = 3
 ) -> dict[str, Any]:
-    """Scores of matrices of so many classes, against their definitions.
+    """Compares scores of matrices with n_classes classes to their definitions.
 
-    Rows are repeated `copies` times: long ones are split over programs where there are few of them.
+    Rows are also repeated `copies` times, so that matrices of few and of many rows are checked.
     """
     findings = Findings()
     for dtype in KERNEL_DTYPES:
@@ -28,7 +28,7 @@ def check_correctness(
                 _check_regimes(findings, what, rows, copies, device, kind, backend)
                 if n_classes >= 4:
                     _check_invalid(findings, what, rows[2:3], device, kind, backend)
-    # Each layout is a kernel to compile: the dtypes take turns.
+    # Each layout needs a kernel of its own: to compile less, each number of classes has one dtype.
     dtype = KERNEL_DTYPES[n_classes % 3]
     what = f"{n_classes} classes, {name_of(dtype)}"
     with findings.check(f"{what}, layouts"):
@@ -42,7 +42,7 @@ def check_correctness(
 
 
 def rows_of(n_classes: int, dtype: torch.dtype, kind: str) -> torch.Tensor:
-    """A row of each regime, on the CPU."""
+    """One row of each regime, on the CPU."""
     if kind == "logits":
         return regimes(n_classes, dtype)
     log_p = torch.log_softmax(regimes(n_classes, torch.float64).clamp(-1e4, 1e4), 1)
@@ -50,8 +50,8 @@ def rows_of(n_classes: int, dtype: torch.dtype, kind: str) -> torch.Tensor:
 
 
 def views_of(x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Views of x and its like under all kinds of strides and alignments, by name."""
-    # Made where they are used: a copy to the device would be contiguous.
+    """Views with the values of x, in all kinds of strides and alignments, by name."""
+    # They are made on the device: a copy to it would be contiguous.
     with torch.device(x.device):
         views = layouts(x)
         shifted = torch.full((x.numel() + 1,), math.nan, dtype=x.dtype)

@@ -1,4 +1,4 @@
-"""How much does the host do for a selection? Kernels launched, and waits for the GPU."""
+"""Counts the work of the host for a selection: kernel launches, and waits for the GPU."""
 
 import math
 import warnings
@@ -14,16 +14,17 @@ from benchmarks.gpu.truth import Findings
 from fastal_kernels import uncertainty
 
 CLASSES = 2
-# Beside a launch and two waits a chunk, since a selection in it is looked at again: the first
-# launches are small, until there is a threshold.
-MORE = 24
+# Launches and waits that are allowed beside one launch and two waits for each chunk (two, because
+# the count is read again after a selection). The first launches are small, until there is a
+# threshold.
+ALLOWED_EXTRA = 24
 _WAITS = ("item", "tolist", "cpu", "nonzero", "equal", "__bool__", "__int__", "__float__")
 
 
 class HostCounts(TorchFunctionMode):
-    """Counts, while it is entered, launches of our kernels and what reads from the device.
+    """A context that counts launches of our kernels and reads from the device.
 
-    On a GPU the waits are those that torch itself warns of, if these are more.
+    On a GPU, torch's own warnings of waits are counted too. The larger number counts.
     """
 
     def __init__(self, device: str) -> None:
@@ -62,7 +63,7 @@ class HostCounts(TorchFunctionMode):
 
 
 def check_counts(device: str, n_rows: int, chunk_rows: int, k: int) -> Iterator[dict[str, Any]]:
-    """A record for rows in random order, and one for the worst: each better than all before."""
+    """A record for rows in random order, and one for ascending scores, which is the worst case."""
     for order in ("random", "ascending"):
         findings, counted = Findings(), HostCounts(device)
         x = torch.zeros(n_rows, CLASSES, device=device)
@@ -70,10 +71,10 @@ def check_counts(device: str, n_rows: int, chunk_rows: int, k: int) -> Iterator[
         x = x[torch.randperm(n_rows, device=device)] if order == "random" else x
         most = math.ceil(n_rows / chunk_rows)
         with findings.check(f"{order} rows"):
-            fastal.select(x[:1], 1, backend="triton")  # what is done once
+            fastal.select(x[:1], 1, backend="triton")  # the work that is done once
             with counted:
                 fastal.select(x, k, backend="triton", chunk_bytes=32 * chunk_rows)
-            assert counted.launches <= most + MORE, f"{counted.launches} launches"
-            assert counted.waits <= 2 * most + MORE, f"{counted.waits} waits"
+            assert counted.launches <= most + ALLOWED_EXTRA, f"{counted.launches} launches"
+            assert counted.waits <= 2 * most + ALLOWED_EXTRA, f"{counted.waits} waits"
         counts = {"rows": n_rows, "launches": counted.launches, "waits": counted.waits}
         yield findings.record(order=order, **counts)

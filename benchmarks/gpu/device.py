@@ -1,46 +1,46 @@
-"""The device that is checked: a GPU; or the CPU in its place, where kernels are interpreted."""
+"""The device that is checked: a GPU, or the CPU in its place if kernels are interpreted."""
 
 import torch
 from torch import Tensor
 
-STAND_IN_BYTES = 1 << 24  # what the CPU that stands in for a GPU is taken to have
+STAND_IN_BYTES = 1 << 24  # the assumed memory of a CPU that stands in for a GPU
 
 
 def on_gpu(device: str) -> bool:
-    """Whether it is a GPU."""
+    """Whether the device is a GPU."""
     return device != "cpu"
 
 
 def synchronize(device: str) -> None:
-    """Waits for all that the device was given to do."""
+    """Waits for all work of the device."""
     if on_gpu(device):
         torch.cuda.synchronize(device)
 
 
 def usable_bytes(device: str) -> int:
-    """What a matrix may take of the memory that is free now."""
+    """The bytes of the free memory that a matrix may take."""
     free = torch.cuda.mem_get_info(device)[0] if on_gpu(device) else STAND_IN_BYTES
     return int(0.6 * free)
 
 
 def cache_bytes(device: str) -> int:
-    """How much its caches hold."""
+    """The bytes that the device's caches hold."""
     return torch.cuda.get_device_properties(device).L2_cache_size if on_gpu(device) else 1 << 16
 
 
 def pinned(x: Tensor, device: str) -> Tensor:
-    """The same rows in memory that a GPU can copy by itself."""
+    """A copy of the rows in pinned memory, which a GPU can copy by itself."""
     return x.pin_memory() if on_gpu(device) else x
 
 
 def release(device: str) -> None:
-    """Gives back what is kept for later tensors."""
+    """Frees the memory that torch keeps for later tensors."""
     if on_gpu(device):
         torch.cuda.empty_cache()
 
 
 def most_held(device: str) -> int | None:
-    """The most bytes of tensors since it was asked last; None where nothing counts them."""
+    """The most bytes of tensors since the last call; None if the device does not count them."""
     if not on_gpu(device):
         return None
     held = torch.cuda.max_memory_allocated(device)

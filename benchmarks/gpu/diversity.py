@@ -1,4 +1,4 @@
-"""Are core-sets and duplicates right? Against float64 on the same device."""
+"""Checks core-sets and duplicates against float64 on the same device."""
 
 import math
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ PICKED, CENTROIDS, COPIES = 12, 20, 9
 
 
 def check_core_set(device: str, n_rows: int, n_columns: int) -> Iterator[dict[str, Any]]:
-    """A record for each metric: every pick is the row farthest from those before, to rounding."""
+    """A record for each metric: each pick is farthest from the earlier picks, up to rounding."""
     for metric, dtype in (("cosine", torch.bfloat16), ("euclidean", torch.float32)):
         findings = Findings()
         with findings.check(f"{metric}, {name_of(dtype)}"):
@@ -46,7 +46,7 @@ def _distances(x: Tensor, centre: int, metric: str) -> Tensor:
 
 
 def check_duplicates(device: str, n_rows: int, n_columns: int) -> dict[str, Any]:
-    """Copies of rows, of another length, are found among rows that are not alike, and no others."""
+    """Scaled copies of rows are found among dissimilar rows, and no other rows are."""
     findings = Findings()
     with findings.check("duplicates"):
         x = _rows(n_rows, n_columns, torch.float32, device)

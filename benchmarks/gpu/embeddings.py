@@ -1,4 +1,4 @@
-"""Are similarities to centroids, and ranks of activations, right? Against float64, on the host."""
+"""Checks similarities to centroids and ranks of activations against float64 on the host."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.cases import Ranks, Rows
+from benchmarks.gpu.cases import Activations, Embeddings
 from benchmarks.gpu.truth import Findings, name_of
 from fastal import ops
 from tests.support.matrices import KERNEL_DTYPES, layouts
 
 RANKS_OFF = 2.3e-7
-# Of centroids in two parts, and where rounding is allowed in one; of float32, to TF32.
+# The error from rounding centroids, by dtype: of two parts, and of one part if `fast`. For float32
+# rows, `fast` rounds both factors to TF32.
 _PARTS = {
     torch.bfloat16: (2.0**-17, 2.0**-8),
     torch.float16: (2.0**-23, 2.0**-11),
@@ -22,8 +23,8 @@ _PARTS = {
 Record = dict[str, Any]
 
 
-def check_cosine(device: str, cases: Sequence[Rows]) -> Iterator[Record]:
-    """A record for each case, one for rows under all kinds of strides, one for strange rows."""
+def check_cosine(device: str, cases: Sequence[Embeddings]) -> Iterator[Record]:
+    """A record for each case, one for rows of all kinds of strides, one for special rows."""
     for case in cases:
         fast = ", fast" if case.fast else ""
         what = (
@@ -36,7 +37,7 @@ def check_cosine(device: str, cases: Sequence[Rows]) -> Iterator[Record]:
         yield findings.record(case=what)
     findings = Findings()
     with findings.check("layouts"):
-        x, units = _rows(9, 72, torch.bfloat16), _units(Rows(9, 72, 5, torch.bfloat16))
+        x, units = _rows(9, 72, torch.bfloat16), _units(Embeddings(9, 72, 5, torch.bfloat16))
         for name, view in _layouts(x, device).items():
             _check_cosine(findings, name, view.cpu(), view, units, fast=False)
     yield findings.record(case="layouts")
@@ -47,8 +48,8 @@ def check_cosine(device: str, cases: Sequence[Rows]) -> Iterator[Record]:
     yield findings.record(case="strange rows")
 
 
-def check_ranks(device: str, cases: Sequence[Ranks]) -> Iterator[Record]:
-    """A record for each case, and one for rows under all kinds of strides."""
+def check_ranks(device: str, cases: Sequence[Activations]) -> Iterator[Record]:
+    """A record for each case, and one for rows of all kinds of strides."""
     for case in cases:
         what = f"{case.n_columns} columns, {case.n_values} values, {name_of(case.dtype)}"
         findings = Findings()
@@ -68,7 +69,7 @@ def check_ranks(device: str, cases: Sequence[Ranks]) -> Iterator[Record]:
 
 
 def _layouts(x: Tensor, device: str) -> dict[str, Tensor]:
-    """Views of rows made where they are used: a copy to the device would be contiguous."""
+    """Views of rows, made on the device: a copy to it would be contiguous."""
     with torch.device(device):
         return layouts(x.to(device))
 
@@ -90,7 +91,7 @@ def _check_cosine(findings, what, x, given, units, fast):
 
 
 def _check_strange(device, dtype):
-    """Rows whose length float32 cannot tell are looked at again."""
+    """Rows are recomputed if float32 gives no accurate length."""
     largest = torch.finfo(dtype).max
     rows = [[0.0] * 4, [1, math.nan, 0, 0], [math.inf, 1, 0, 0], [largest] * 4]
     x = torch.tensor(rows, dtype=dtype, device=device)
@@ -106,28 +107,28 @@ def _check_ranks(findings, what, x, given, table):
 
 
 def _check_parts(findings, what, x, table):
-    """A table that a GPU is given in parts adds up to the same bits."""
+    """A table that is read in parts gives the same bits."""
     from fastal_kernels import ranks
 
     with findings.check(f"{what}, in parts"):
         sums = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        tops = torch.full((len(x),), -math.inf, device=x.device)
+        maxima = torch.full((len(x),), -math.inf, device=x.device)
         half = -(-len(table) // 2)
         for columns, part in zip(x.split(half, 1), table.split(half), strict=True):
-            ranks.add_ranks(columns, part.to(x.device), sums, tops)
-        found = ranks.means_of(sums, tops, table.numel())
+            ranks.add_ranks(columns, part.to(x.device), sums, maxima)
+        found = ranks.means_of(sums, maxima, table.numel())
         whole = ranks.mean_ranks(x, table.to(x.device))
         assert torch.equal(found.nan_to_num(-1), whole.nan_to_num(-1)), "other ranks"
 
 
 def similarities_of(x: Tensor, units: Tensor) -> Tensor:
-    """Cosine similarities in float64; 0 of rows of zeros."""
+    """Cosine similarities in float64; 0 for rows of zeros."""
     x = x.double()
     return x / x.norm(dim=1, keepdim=True).clamp_(min=1e-300) @ units.double().t()
 
 
 def assert_near(found: Tensor, want: Tensor, x: Tensor, fast: bool = False) -> None:
-    """AssertionError where similarities of rows x are farther off than is documented."""
+    """Raises AssertionError if similarities of rows x exceed the documented error."""
     found, most = found.cpu().double(), _most_off(x, fast)
     assert torch.equal(found.isnan(), want.isnan()), "NaN in other rows"
     off = float((found - want).abs().nan_to_num(0).max())
@@ -139,7 +140,7 @@ def _most_off(x: Tensor, fast: bool) -> float:
 
 
 def ranks_of(x: Tensor, table: Tensor) -> Tensor:
-    """Mean ranks in float64, by their definition; NaN of rows that are not finite."""
+    """Mean ranks in float64, by their definition; NaN for rows that are not finite."""
     values, columns = x.double().t().contiguous(), table.double()
     last = columns.shape[1] - 1
     count = torch.searchsorted(columns, values, right=True)
@@ -151,7 +152,7 @@ def ranks_of(x: Tensor, table: Tensor) -> Tensor:
 
 
 def assert_ranks(found: Tensor, want: Tensor) -> None:
-    """AssertionError where mean ranks are farther off than is documented."""
+    """Raises AssertionError if mean ranks exceed the documented error."""
     found = found.cpu().double()
     assert torch.equal(found.isnan(), want.isnan()), "NaN in other rows"
     off = float((found - want).abs().nan_to_num(0).max())
@@ -159,7 +160,7 @@ def assert_ranks(found: Tensor, want: Tensor) -> None:
 
 
 def table_of(n_columns: int, n_values: int) -> Tensor:
-    """Sorted values of columns, [D, V] float32 on the host."""
+    """The sorted values of columns, [D, V] float32 on the host."""
     generator = torch.Generator().manual_seed(1)
     return torch.randn(n_columns, n_values, generator=generator).sort(1).values
 

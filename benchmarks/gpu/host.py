@@ -1,4 +1,4 @@
-"""Rows in host memory: how much of the bus's rate do they go through fastal at, and rightly?"""
+"""Checks and times rows in host memory, as shares of the bus's rate."""
 
 import os
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ SECONDS = 5
 
 
 def host(device: str, cases: Cases) -> Iterator[dict[str, Any]]:
-    """A record for each source and variant; the plain copy of pinned rows is the bus's rate."""
+    """A record for each memory and variant. The plain copy of pinned rows gives the bus's rate."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     n_bytes, n_classes, picked = cases.host
     n_bytes = min(n_bytes, free // 4, usable_bytes(device) // 2)
@@ -47,7 +47,7 @@ def host(device: str, cases: Cases) -> Iterator[dict[str, Any]]:
 
 
 def _checked(pool: torch.Tensor, on_gpu: torch.Tensor, k: int) -> dict[str, Any]:
-    """Scores and picks of rows on the host are, bit for bit, those of the same rows on the GPU."""
+    """Rows on the host have the same scores and picks, bit for bit, as the same rows on the GPU."""
     findings = Findings()
     with findings.check("fastal.select"):
         picks, want = (fastal.select(x, k, backend="triton") for x in (pool, on_gpu))

@@ -1,4 +1,4 @@
-"""The far ends of matrices of more than 2^31 elements, and of more than 2^31 rows."""
+"""Checks the far ends of matrices of more than 2^31 elements, and of more than 2^31 rows."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 import fastal
-from benchmarks.gpu.cases import Far
+from benchmarks.gpu.cases import LargeMatrix
 from benchmarks.gpu.device import release, usable_bytes
 from benchmarks.gpu.embeddings import assert_near, assert_ranks, ranks_of, similarities_of, table_of
 from benchmarks.gpu.truth import Findings, definitions, name_of
 from fastal import ops
 
 
-def check_large(device: str, matrices: Sequence[Far]) -> Iterator[dict[str, Any]]:
+def check_large(device: str, matrices: Sequence[LargeMatrix]) -> Iterator[dict[str, Any]]:
     """A record for each matrix."""
     for case in matrices:
         order = "by columns" if case.by_columns else "by rows"
@@ -35,13 +35,13 @@ def check_large(device: str, matrices: Sequence[Far]) -> Iterator[dict[str, Any]
         yield findings.record(matrix=what)
 
 
-def _check(findings: Findings, what: str, x: Tensor, case: Far) -> None:
-    x[:, 0] += 20  # certain rows, but for three
+def _check(findings: Findings, what: str, x: Tensor, case: LargeMatrix) -> None:
+    x[:, 0] += 20  # all rows are certain, except three
     beyond = case.edge // (case.n_classes if case.n_classes > 2 else 1)
     uncertain = [1, beyond, len(x) - 2]
     x[uncertain] = 0
     looked_at = [row + step for row in uncertain for step in (-1, 0, 1)]
-    measures = ("margin", "entropy")  # all four would not fit beside 2^31 rows everywhere
+    measures = ("margin", "entropy")  # all four scores of 2^31 rows would not fit every GPU
     with findings.check(f"{what}, scores"):
         found = ops.uncertainty(x, measures, backend="triton")
         scores = [score[looked_at] for score in found]

@@ -1,4 +1,4 @@
-"""What the numbers depend on: the card, its driver and clocks, the software."""
+"""The facts that the figures depend on: the card, its driver and clocks, the software."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from benchmarks.gpu.truth import sentence
 
 
 def environment(device: str) -> dict[str, Any]:
-    """One record; without a GPU on which a kernel runs it says so, and nothing else would."""
+    """One record, with a failure if no kernel runs on the device: then other steps are skipped."""
     found = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": _output("git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"),
@@ -35,7 +35,7 @@ def environment(device: str) -> dict[str, Any]:
         found |= _gpu(device)
     try:
         fastal.score(torch.zeros(1, 2, device=device), backend="triton").entropy.tolist()
-    except Exception as error:  # of Triton, its compilers or the driver
+    except Exception as error:  # from Triton, its compilers or the driver
         found["failures"] = [f"no kernel runs here: {sentence(error)}"]
     return found
 

@@ -1,6 +1,6 @@
-"""What Triton needs of a machine, looked for before anything is imported that needs it.
+"""Checks that a machine has what Triton needs, before anything that needs it is imported.
 
-This imports only the standard library. If the machine lacks something, one sentence says what.
+This module imports only the standard library. If the machine lacks something, one sentence says so.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ _SOURCE = "#include <Python.h>\n#include <dlfcn.h>\n#include <stdlib.h>\n"
 
 
 def missing(device: str) -> str | None:
-    """A sentence that says what is missing and how to get it; None: nothing is."""
+    """A sentence that says what is missing and how to get it; None if nothing is missing."""
     checks = [_packages] if device == "cpu" else [_packages, _compiler, _driver, _assembler]
     return next((problem for check in checks if (problem := check())), None)
 
@@ -34,16 +34,16 @@ def _packages() -> str | None:
 
 
 def _compiler() -> str | None:
-    """Triton's driver is a C extension of Python, built when the first kernel is launched."""
+    """Checks the compiler: Triton builds a C extension when the first kernel is launched."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or shutil.which(compiler) is None:
-        named = f"; CC names {compiler}, which is not there" if compiler else ""
+        named = f"; CC names {compiler}, which does not exist" if compiler else ""
         return f"Triton needs a C compiler: install gcc or clang, or set CC{named}"
     include = _include()
     if not (include / "Python.h").is_file():
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         return (
-            f"Triton needs Python's headers: {include}/Python.h is not there; install "
+            f"Triton needs Python's headers: {include}/Python.h does not exist; install "
             f"python{version}-dev (Debian, Ubuntu) or python{version}-devel (Fedora, RHEL)"
         )
     with tempfile.TemporaryDirectory() as folder:
@@ -51,12 +51,12 @@ def _compiler() -> str | None:
         source.write_text(_SOURCE)
         command = [compiler, source, "-shared", "-fPIC", f"-I{include}", "-o", f"{folder}/probe.so"]
         problem = _failure(command)
-    return problem and f"Triton needs a C compiler that works: {compiler} fails with {problem}"
+    return problem and f"Triton needs a working C compiler: {compiler} fails with {problem}"
 
 
 def _include() -> Path:
-    """Where Triton looks for Python's headers."""
-    scheme = sysconfig.get_default_scheme()  # Debian's own is of what is installed locally
+    """The folder in which Triton expects Python's headers."""
+    scheme = sysconfig.get_default_scheme()  # on Debian, that of locally installed packages
     scheme = "posix_prefix" if scheme == "posix_local" else scheme
     return Path(sysconfig.get_paths(scheme)["include"])
 
@@ -90,7 +90,7 @@ def _assembler() -> str | None:
 
 
 def _failure(command: list[str | Path]) -> str | None:
-    """What goes wrong with a command, in a line."""
+    """The error of a command in one line; None if it succeeds."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -1,4 +1,4 @@
-"""Are the picks exact? Against the sorted scores of the same rows, whatever the chunks."""
+"""Checks that picks equal the sorted scores of the same rows, for any chunks."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -37,7 +37,7 @@ def check_picks(
 
 
 def assert_picked(picks: fastal.Picks, rows: torch.Tensor, scores: torch.Tensor) -> None:
-    """AssertionError where picks are not exactly these rows with these scores, in this order."""
+    """Raises AssertionError if picks are not exactly these rows and scores, in this order."""
     assert len(picks.rows) == len(rows), f"{len(picks.rows)} rows, not {len(rows)}"
     differ = int((picks.rows != rows).sum())
     assert differ == 0, f"{differ} of {len(rows)} rows differ"
@@ -59,13 +59,13 @@ def _check(findings, what, x, by, backend):
 
 
 def ranked(scores: torch.Tensor) -> torch.Tensor:
-    """Rows by score, best first, ties to the lower row; NaN left out."""
+    """The rows by score, best first, without NaN. Ties go to the lower row."""
     valid = scores.isnan().logical_not().nonzero()[:, 0]
     return valid[scores[valid].sort(descending=True, stable=True).indices]
 
 
 def _in_chunks(x, k, **options):
-    """Picks from chunks of a row to half of all, in any order; some begin at odd rows."""
+    """Picks from chunks of one row to half of all rows, in random order; some begin at odd rows."""
     n = len(x)
     chunks = list(pairwise(sorted({0, 1, n // 1000, n // 9, n // 3 | 1, n // 2, n})))
     np.random.default_rng(0).shuffle(chunks)

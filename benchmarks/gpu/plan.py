@@ -1,4 +1,4 @@
-"""Which steps run, side by side or one after the other, and by when each must end."""
+"""The order of the steps, side by side or one after the other, and their time limits."""
 
 import os
 import shutil
@@ -11,17 +11,17 @@ from typing import Any
 from benchmarks.gpu.cases import Cases, cases_for
 from benchmarks.gpu.runner import Outcome, run
 
-# Seconds after the start by which the checks, the timings and the host's rows must end.
+# Seconds from the start until the checks, the timings and the host step must end.
 ENDS, QUICK_ENDS = (160, 260, 290), (75, 105, 120)
 MOST_SIDE_BY_SIDE = 14
-CHECKS = ("picks", "cosine", "ranks", "core_set,duplicates,counts")  # each a process of its own
-# Without torch's cache, an allocation ends where its tensor does.
+CHECKS = ("picks", "cosine", "ranks", "core_set,duplicates,counts")  # one process for each
+# Without torch's cache, each tensor has an allocation of its own size.
 SANITIZED = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
 Job = tuple[str, ...]
 
 
 class Check:
-    """Runs steps as processes and keeps what they find."""
+    """Runs steps as processes and collects their records."""
 
     def __init__(self, options: Namespace) -> None:
         self.started = time.monotonic()
@@ -31,7 +31,7 @@ class Check:
         self._command += ["--quick"] * options.quick
 
     def step(self, end: float, step: str, *arguments: str, **variables: str) -> None:
-        """Runs steps in one process until `end`, in seconds after the start, at most."""
+        """Runs steps in one process, at most until `end`, in seconds from the start."""
         outcome = self._run(end, step, *arguments, **variables)
         for record in outcome.records:
             self._keep(record.pop("step", step), record)
@@ -39,7 +39,7 @@ class Check:
             self.failures.append(f"{' '.join((step, *arguments))}: {outcome.problem}")
 
     def sanitize(self, end: float, tool: str) -> None:
-        """Runs the tiny step under compute-sanitizer, if there is one."""
+        """Runs the sanitize step under compute-sanitizer, if it is installed."""
         found = {"tool": tool, "result": "compute-sanitizer is not on the PATH"}
         if program := shutil.which("compute-sanitizer"):
             outcome = self._run(end, "sanitize", under=(program, "--tool", tool), **SANITIZED)
@@ -59,7 +59,7 @@ class Check:
 
 
 def verdict(tool: str, outcome: Outcome) -> dict[str, Any]:
-    """What a tool of compute-sanitizer found; that it cannot work here is no failure of kernels."""
+    """The finding of a tool of compute-sanitizer. If the tool cannot run, this is no failure."""
     if "not supported" in outcome.output.lower():
         return {"tool": tool, "result": "compute-sanitizer does not support this device"}
     summaries = [line for line in outcome.output.splitlines() if "SUMMARY" in line]
@@ -71,14 +71,14 @@ def verdict(tool: str, outcome: Outcome) -> dict[str, Any]:
 
 
 def check_everything(options: Namespace) -> dict[str, Any]:
-    """Runs every step, within the time, and returns all that they found."""
+    """Runs every step within the time limit, and returns all records."""
     check = Check(options)
     ends = QUICK_ENDS if options.quick else ENDS
     checks_end, timings_end, host_end = (
         end * (options.limit or ends[-1]) / ends[-1] for end in ends
     )
     check.step(checks_end, "environment")
-    if not check.failures:  # else nothing else would work
+    if not check.failures:  # else no other step can work
         _run_checks(check, options, checks_end)
         check.step(timings_end, "timings")
         check.step(host_end, "host")
@@ -91,10 +91,11 @@ def check_everything(options: Namespace) -> dict[str, Any]:
 
 
 def jobs_of(cases: Cases, on_gpu: bool) -> list[Job]:
-    """The steps, and their arguments, of the processes that run side by side.
+    """The steps and arguments of the processes that run side by side.
 
-    Compiling and computing truths is bound by the CPU: a process of its own for every number of
-    classes, the many first, since they take the longest. Interpreted, all is soon done in one.
+    The CPU bounds the time to compile and to compute the true scores. So each number of classes has
+    a process of its own, and the largest, which take longest, come first. If the kernels are
+    interpreted, one process is enough.
     """
     few = ",".join(map(str, cases.reference_classes))
     reference = ("correctness", "--classes", few, "--backend", "torch")
@@ -108,7 +109,7 @@ def jobs_of(cases: Cases, on_gpu: bool) -> list[Job]:
 
 
 def _run_checks(check: Check, options: Namespace, end: float) -> None:
-    """All but timings, side by side."""
+    """Runs all steps except timings and host, side by side."""
     on_gpu = options.device != "cpu"
     tools = ("memcheck", "racecheck") if on_gpu else ()
     n_cpus = len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""What the GPU's memory gives: to a copy, counting what it reads and writes, and to a sum."""
+"""The rates of the GPU's memory: of a copy, which counts reads and writes, and of a sum."""
 
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from benchmarks.gpu.device import usable_bytes
 
 
 def rates(watch: Stopwatch, device: str) -> dict[str, dict[str, Any]]:
-    """Summaries with the rates of a copy and of a read, of 4 GB where they fit."""
+    """Summaries with the rates of a copy and of a read, of 4 GB if they fit."""
     source = torch.empty(min(2**30, usable_bytes(device) // 8), device=device).normal_()
     target = torch.empty_like(source)
     times = watch.rounds(

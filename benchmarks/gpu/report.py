@@ -1,4 +1,4 @@
-"""The findings as plain text."""
+"""The records as plain text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ Record = dict[str, Any]
 
 
 def report(found: dict[str, Any]) -> str:
-    """The machine, the checks, the timings, the verdict."""
+    """The text of the report: the machine, the checks, the timings, the verdict."""
     machine = {"date": "", "device": "unknown device"} | next(
         iter(found.get("environment", [])), {}
     )
@@ -61,7 +61,7 @@ def _checks(found: dict[str, Any]) -> list[str]:
 
 
 def _timings(title: str, of: str, share: str, records: list[Record]) -> list[str]:
-    """A table of what was timed, then why the rest was not."""
+    """A table of the times, then the reasons why other variants were skipped."""
     timed = [record for record in records if "ms" in record]
     if not timed:
         return []
@@ -84,7 +84,7 @@ def _row(record: Record, of: str, share: str) -> tuple[str, ...]:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of columns as wide as they need to be, the first two to the left."""
+    """The lines of a table. The first two columns are aligned to the left, others to the right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     return [
         "  ".join(

@@ -1,4 +1,4 @@
-"""Runs a process within a time limit, and keeps the JSON records it prints, whatever its end."""
+"""Runs a process within a time limit. Keeps its JSON records, even if the process fails."""
 
 import json
 import os
@@ -7,11 +7,11 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-FOUND = 3  # the exit code of a process that ran to its end and found failures
+FAILURES_FOUND = 3  # the exit code of a process that ran to the end and reported failures
 
 
 class Outcome(NamedTuple):
-    """Records printed, what went wrong beside the failures that they hold, and all output."""
+    """The printed records, a problem that no record reports or None, and all output."""
 
     records: list[dict[str, Any]]
     problem: str | None
@@ -19,7 +19,7 @@ class Outcome(NamedTuple):
 
 
 def run(command: Sequence[str], seconds: int, **variables: str) -> Outcome:
-    """Runs a command with more environment variables; a line that begins with { is a record."""
+    """Runs a command with more environment variables. A line that begins with { is a record."""
     if seconds < 1:
         return Outcome([], "not started, no time was left", "")
     try:
@@ -33,10 +33,10 @@ def run(command: Sequence[str], seconds: int, **variables: str) -> Outcome:
     try:
         output, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # with the compilers that it may have started
+        os.killpg(process.pid, signal.SIGKILL)  # and the compilers that it may have started
         output, errors = process.communicate()
         problem = f"stopped after {seconds} s, unfinished"
-    if problem is None and process.returncode not in (0, FOUND):
+    if problem is None and process.returncode not in (0, FAILURES_FOUND):
         last = errors.strip().splitlines()[-1:] or ["no message"]
         problem = f"{last[0][:300]} (exit code {process.returncode})"
     return Outcome(list(_records(output)), problem, output + errors)
@@ -47,5 +47,5 @@ def _records(output: str) -> Iterator[dict[str, Any]]:
         if line.startswith("{"):
             try:
                 yield json.loads(line)
-            except ValueError:  # it was cut short
+            except ValueError:  # the line was cut short
                 yield {"failures": [f"an unreadable record: {line[:100]}"]}

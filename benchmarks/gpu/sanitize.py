@@ -1,4 +1,4 @@
-"""A launch or two of each kind of kernel on tiny matrices, for compute-sanitizer."""
+"""One or two launches of each kind of kernel on tiny matrices, for compute-sanitizer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from fastal import ops
 
 
 def check_tiny(device: str, classes: Sequence[int]) -> dict[str, Any]:
-    """Scores, picks, similarities and ranks of five rows."""
+    """Computes scores, picks, similarities and ranks of five rows."""
     findings = Findings()
     asked = ((torch.bfloat16, "logits"), (torch.float32, "logits"), (torch.float32, "probs"))
     for n_classes in classes:
@@ -34,6 +34,6 @@ def check_tiny(device: str, classes: Sequence[int]) -> dict[str, Any]:
 
 
 def _with_room(x: torch.Tensor) -> torch.Tensor:
-    """The same, before as much memory as may be read with a row's last 16 bytes."""
+    """The same rows, followed by the memory that may be read with a row's last 16 bytes."""
     room = x.new_empty(x.numel() + 16 // x.element_size())
     return room[: x.numel()].view(x.shape).copy_(x)

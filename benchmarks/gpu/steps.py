@@ -1,4 +1,4 @@
-"""The steps by name, and what they find as lines of JSON."""
+"""The steps by name. They print their records as lines of JSON."""
 
 import json
 from argparse import Namespace
@@ -15,7 +15,7 @@ from benchmarks.gpu.host import host
 from benchmarks.gpu.large import check_large
 from benchmarks.gpu.machine import environment
 from benchmarks.gpu.picks import check_picks
-from benchmarks.gpu.runner import FOUND
+from benchmarks.gpu.runner import FAILURES_FOUND
 from benchmarks.gpu.sanitize import check_tiny
 from benchmarks.gpu.timings import timings
 from benchmarks.gpu.truth import sentence
@@ -29,7 +29,7 @@ def _correctness(o: Namespace, cases: Cases) -> Iterator[Record]:
         yield check_correctness(o.device, n_classes, o.backend, copies)
 
 
-# Records, each as soon as it is found.
+# Each step yields a record as soon as it is complete.
 STEPS: dict[str, Callable[[Namespace, Cases], Iterable[Record]]] = {
     "environment": lambda o, _: [environment(o.device)],
     "correctness": _correctness,
@@ -44,29 +44,29 @@ STEPS: dict[str, Callable[[Namespace, Cases], Iterable[Record]]] = {
     "timings": lambda o, cases: timings(o.device, o.seconds, cases),
     "host": lambda o, cases: host(o.device, cases),
 }
-_TAKE_WHAT_IS_FREE = ("large", "timings", "host")
+_USE_FREE_MEMORY = ("large", "timings", "host")  # these steps may hold more than CASE_BYTES
 
 
 def run_steps(options: Namespace) -> int:
-    """Prints what the steps find as it is found; the exit code: 0 where nothing is wrong."""
+    """Prints the records of the steps as they come. Returns the exit code: 0 without failures."""
     failed = False
     for step in options.step.split(","):
         for record in found_by(step, options):
             print(json.dumps({"step": step, **record}), flush=True)
             failed |= bool(record.get("failures"))
-    return FOUND if failed else 0
+    return FAILURES_FOUND if failed else 0
 
 
 def found_by(step: str, options: Namespace) -> Iterator[Record]:
-    """The records of a step; what ends it early is a finding, as is a case that takes too much."""
+    """The records of a step. An error that ends it is a failure, and so is a case too large."""
     try:
         for record in STEPS[step](options, cases_for(options)):
             held = most_held(options.device)
             if held is not None:
                 record["gpu_bytes"] = held
-                if held > CASE_BYTES and step not in _TAKE_WHAT_IS_FREE:
-                    too_much = f"held {held:,} bytes of the GPU, planned are {CASE_BYTES:,}"
+                if held > CASE_BYTES and step not in _USE_FREE_MEMORY:
+                    too_much = f"held {held:,} bytes of the GPU, allowed are {CASE_BYTES:,}"
                     record = record | {"failures": [*record.get("failures", []), too_much]}
             yield record
-    except Exception as error:  # the other steps are still worth their time
+    except Exception as error:  # the other steps run in any case
         yield {"failures": [f"ended early: {sentence(error)}"]}

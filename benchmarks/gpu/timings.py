@@ -1,4 +1,4 @@
-"""How fast? As shares of the copy rate that the same run measured; rates are of logits read."""
+"""Times fastal and torch. Rates count the logits read, as shares of the run's own copy rate."""
 
 import time
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ Record = dict[str, Any]
 
 
 def timings(device: str, seconds: float, cases: Cases) -> Iterator[Record]:
-    """A record for each case and variant, the rates of the memory first."""
+    """A record for each case and variant. The rates of the memory come first."""
     end = time.monotonic() + seconds - 5
     watch = Stopwatch(device)
     memory = rates(watch, device)
@@ -36,7 +36,7 @@ def timings(device: str, seconds: float, cases: Cases) -> Iterator[Record]:
             share = left / (len(cases.timed) - i)
             for record in _timed(watch, x, memory, left, share, cases.timed_picks):
                 yield {"case": case, **record}
-        except Exception as error:  # the other cases are still worth timing
+        except Exception as error:  # the other cases are timed in any case
             yield {"case": case, "variant": "all", "failures": [f"{case}: {sentence(error)}"]}
         x = None
 
@@ -45,7 +45,7 @@ def _timed(
     watch: Stopwatch, x: torch.Tensor, memory: dict[str, Record], left: float, share: float,
     picked: tuple[int, ...],
 ) -> Iterator[Record]:  # fmt: skip
-    """A record for each variant; `left` seconds may pass at most, and about `share` should."""
+    """A record for each variant, in about `share` seconds and at most `left` seconds."""
     end = time.monotonic() + share
     variants = ours(x, picked) | theirs(x)
     for name, variant in list(variants.items()):

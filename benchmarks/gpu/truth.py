@@ -1,4 +1,4 @@
-"""What scores ought to be, and how far they may be from it."""
+"""The true scores, and the errors that are allowed."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,8 @@ ABSOLUTE = float(np.finfo(np.float32).tiny)  # below it, float32 has no relative
 
 
 def definitions(x: torch.Tensor, kind: str = "logits") -> np.ndarray:
-    """The four scores [4, N] as the book defines them: softmax, sort, formulas, in long doubles."""
-    # Rows contiguous, which NumPy adds up in pairs: else 1 − p1 = 1e-12 would lose to rounding.
+    """The four scores [4, N] by their definitions: softmax, sort, formulas, in long doubles."""
+    # NumPy sums contiguous rows pairwise. Else rounding would spoil rows with 1 − p1 = 1e-12.
     p = x.detach().cpu().double().numpy().astype(np.longdouble, order="C")
     n = p.shape[1]
     if kind != "probs":
@@ -29,7 +29,7 @@ def definitions(x: torch.Tensor, kind: str = "logits") -> np.ndarray:
 
 
 def relative_errors(got: torch.Tensor, want: np.ndarray) -> np.ndarray:
-    """How far each score is off, of what it should be; infinite for NaN and outside [0, 1]."""
+    """The relative error of each score; infinite for NaN and for scores outside [0, 1]."""
     score = got.cpu().double().numpy()
     off = np.maximum(np.abs(score - want) - ABSOLUTE, 0)
     error = np.divide(off, want, where=want > 0, out=np.where(off > 0, np.inf, 0).astype(off.dtype))
@@ -37,7 +37,7 @@ def relative_errors(got: torch.Tensor, want: np.ndarray) -> np.ndarray:
 
 
 class Findings:
-    """Counts checks, and keeps the failures and the worst error of each score by dtype."""
+    """Counts checks, and keeps the failures and the largest error of each score by dtype."""
 
     def __init__(self) -> None:
         self.checks = 0
@@ -46,18 +46,18 @@ class Findings:
 
     @contextmanager
     def check(self, what: str) -> Iterator[None]:
-        """One check: whatever goes wrong in it is a failure, and the next one runs."""
+        """A context for one check: an error in it is recorded as a failure, and not raised."""
         self.checks += 1
         try:
             yield
-        except Exception as error:  # a finding
+        except Exception as error:
             self.failures.append(f"{what}: {sentence(error)}")
 
     def scores(
         self, x: torch.Tensor, got: Sequence[torch.Tensor], truth: np.ndarray,
         measures: Sequence[str] = UNCERTAINTY_SCORES,
     ) -> None:  # fmt: skip
-        """Holds scores of x against the truth; AssertionError where one is too far off."""
+        """Compares scores of x with the true ones. AssertionError if an error is too large."""
         worst = self.worst.setdefault(name_of(x.dtype), dict.fromkeys(UNCERTAINTY_SCORES, 0.0))
         off = []
         for measure, score in zip(measures, got, strict=True):
@@ -69,7 +69,7 @@ class Findings:
         assert not off, "; ".join(off)
 
     def record(self, **fields: Any) -> dict[str, Any]:
-        """All that was found, with what it is about, for JSON, which has no infinity."""
+        """The findings and the given fields, for JSON. Errors are text: JSON has no infinity."""
         worst = {
             dtype: {measure: f"{error:.1e}" for measure, error in errors.items()}
             for dtype, errors in self.worst.items()
@@ -78,11 +78,11 @@ class Findings:
 
 
 def sentence(error: Exception) -> str:
-    """An error in a line."""
+    """An error as one line."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:300]}"
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """float32, not torch.float32."""
+    """The name of a dtype without `torch.`."""
     return str(dtype).removeprefix("torch.")

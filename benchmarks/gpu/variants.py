@@ -1,4 +1,4 @@
-"""What is timed on a matrix: fastal, and what users of torch would write instead."""
+"""The variants that are timed on a matrix: fastal, and the same in torch's operations."""
 
 import math
 import signal
@@ -18,7 +18,7 @@ from fastal.ops.formulas import UNCERTAINTY_SCORES
 
 
 def ours(x: Tensor, picked: Sequence[int]) -> dict[str, Variant]:
-    """fastal's kernels and functions, and torch's selection from scores that are there already."""
+    """The kernels and functions of fastal, and torch's selection from scores computed before."""
     (scores,) = uncertainty(x, ["entropy"], backend="triton")
     variants = {
         "kernel, 4 scores": Variant(
@@ -37,17 +37,17 @@ def ours(x: Tensor, picked: Sequence[int]) -> dict[str, Variant]:
 
 
 def theirs(x: Tensor) -> dict[str, Variant]:
-    """Chains of torch's operations, on equal chunks, for whose temporaries there is room."""
+    """Chains of torch's operations, on equal chunks whose temporaries fit the memory."""
     most = min(2**28, usable_bytes(x.device.type) // 20)
     chunks = x.chunk(2 ** max(0, math.ceil(math.log2(x.numel() / most))))
-    compiler = "inductor" if on_gpu(x.device.type) else "eager"  # to compile for a CPU takes long
+    compiler = "inductor" if on_gpu(x.device.type) else "eager"  # to compile for a CPU is slow
 
     @cache
     def compiled() -> Callable[[Tensor], Any]:
         torch.compiler.reset()
         return torch.compile(eager, dynamic=False, backend=compiler)
 
-    # The first call makes what is compiled: where that fails, the others are still worth timing.
+    # The first call compiles. If it fails, the other variants are timed in any case.
     chains = {"torch eager": eager, "torch.compile": lambda chunk: compiled()(chunk)}
     return {
         name: Variant(partial(_in_chunks, chain, chunks), "gpu") for name, chain in chains.items()
@@ -69,7 +69,7 @@ def _in_chunks(chain: Callable[[Tensor], Any], chunks: Sequence[Tensor]) -> None
 
 
 def problem(call: Callable[[], Any], seconds: float, device: str) -> str | None:
-    """What a first call runs into, be it that it compiles for over so many seconds."""
+    """The error of a first call, or that it takes more than these seconds; None if it works."""
 
     def stop(*_: object) -> None:
         raise TimeoutError(f"took over {seconds:.0f} s")
@@ -79,7 +79,7 @@ def problem(call: Callable[[], Any], seconds: float, device: str) -> str | None:
     try:
         call()
         synchronize(device)
-    except Exception as error:  # the other variants are still worth timing
+    except Exception as error:  # the other variants are timed in any case
         return sentence(error)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,4 +1,7 @@
-"""Arrays of any library in, torch tensors inside, the caller's kind of array out; zero-copy."""
+"""From arrays of any library to torch tensors, and from results to the caller's kind of array.
+
+Neither direction copies memory, except in the cases that `as_tensor` names.
+"""
 
 import re
 from collections.abc import Callable
@@ -13,25 +16,28 @@ from torch.utils.dlpack import from_dlpack
 
 
 def is_array(x: object) -> bool:
-    """Whether `x` is an array: it answers to DLPack or to NumPy's `__array__`."""
+    """Whether `x` is an array: it has DLPack's `__dlpack__` or NumPy's `__array__`."""
     return hasattr(x, "__dlpack__") or hasattr(x, "__array__")
 
 
 def is_traced() -> bool:
-    """Whether operators are recorded for later use, by `torch.compile` or `torch.jit.trace`."""
+    """Whether `torch.compile` or `torch.jit.trace` is recording operators for later use."""
     return torch.compiler.is_compiling() or _is_jit_tracing()
 
 
 def as_tensor(x: Any, name: str) -> Tensor:
-    """`x` as a tensor on its own device, sharing its memory where torch can address it.
+    """`x` as a tensor on its own device, which shares the memory of `x` if torch can address it.
 
-    Copied are only NumPy arrays in foreign byte order, unaligned or with strides that torch lacks,
-    and tensors that are a lazy conjugate or negative. The tensor may alias memory that is
-    read-only: it must never be written to.
+    Two kinds of input are copied: NumPy arrays in foreign byte order, unaligned, or with strides
+    that torch lacks; and tensors that are a lazy conjugate or negative. The memory may be
+    read-only: the tensor must never be written to.
+
+    Args:
+        x: an array of any library.
+        name: the argument's name, for messages.
 
     Raises:
-        TypeError: `x` is no array, its dtype is not numeric, or it is a tensor without memory;
-            the message names `name`.
+        TypeError: `x` is no array, its dtype is not numeric, or it is a tensor without memory.
     """
     if _is_jit_tracing():
         raise TypeError(f"{name}: torch.jit.trace would record the result as a constant")
@@ -42,12 +48,12 @@ def as_tensor(x: Any, name: str) -> Tensor:
 
 
 def traceable(x: Any, name: str) -> Tensor:
-    """As `as_tensor`, also where there is no memory yet: for operators that are recorded."""
+    """As `as_tensor`, but `x` may have no memory yet: for operators that are being recorded."""
     if isinstance(x, Tensor):
         if x.layout != torch.strided or x.device.type == "meta" or x.is_nested:
             kind = "nested" if x.is_nested else x.layout
             raise TypeError(f"{name}: wanted a dense tensor, got {kind} on {x.device}")
-        return x.detach().resolve_conj().resolve_neg()  # bits that raw memory does not show
+        return x.detach().resolve_conj().resolve_neg()  # raw memory does not show these two bits
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name}: masked arrays are ambiguous here; fill them with NaN first")
     if isinstance(x, np.ndarray):
@@ -56,7 +62,7 @@ def traceable(x: Any, name: str) -> Tensor:
         try:
             return from_dlpack(x)
         except (BufferError, RuntimeError, TypeError) as error:
-            raise TypeError(f"{name}: torch cannot take it: {error}") from error
+            raise TypeError(f"{name}: torch cannot import it: {error}") from error
     if hasattr(x, "__array__"):
         return _from_numpy(_produced(x, name), name)
     raise TypeError(f"{name}: wanted an array (torch, NumPy, DLPack), got {type(x).__name__}")
@@ -67,27 +73,27 @@ def _is_jit_tracing() -> bool:
 
 
 def _check_memory(x: Tensor, name: str) -> None:
-    """TypeError unless all of a tensor is in memory that is its own: C is given the address."""
+    """Raises TypeError unless all of a tensor is in its own memory: C code gets the address."""
     if not x.numel() or x.device.type not in ("cpu", "cuda"):
         return
     last = sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
     needed = (x.storage_offset() + last + 1) * x.element_size()
     try:
         storage = x.untyped_storage()
-        # One that only traces shapes has a storage that is elsewhere, and warns of its address.
+        # A tensor that only traces shapes has a storage on another device, whose address warns.
         held = storage.nbytes() if storage.device == x.device and storage.data_ptr() else 0
-    except RuntimeError:  # of wrappers around other tensors
+    except RuntimeError:  # a wrapper around other tensors
         held = 0
     if held < needed:
         raise TypeError(
-            f"{name}: wanted a tensor that is in memory; of {needed:,} bytes this "
-            f"{type(x).__name__} has {held:,}: its storage was freed or cut, or it only traces "
-            "shapes or wraps another tensor"
+            f"{name}: wanted a tensor that is in memory; this {type(x).__name__} has {held:,} of "
+            f"{needed:,} bytes: its storage was freed or cut, or it only traces shapes or wraps "
+            "another tensor"
         )
 
 
 def memory_of(x: Any, name: str) -> Tensor:
-    """The memory that an array is in, whatever it holds, as a tensor; empty if `x` is none."""
+    """The memory of an array of any dtype, as a tensor. The tensor is empty if `x` is no array."""
     if not is_array(x):
         return torch.empty(0, dtype=torch.uint8, device="cpu")
     if not isinstance(x, np.ndarray):
@@ -100,16 +106,16 @@ def memory_of(x: Any, name: str) -> Tensor:
 
 
 def as_sliceable(x: Any, name: str) -> Any:
-    """`x` itself if it has a shape and slices, else the tensor or NumPy array that it produces."""
+    """`x` itself if it has a shape and slices; else the tensor or NumPy array that it exports."""
     if isinstance(x, (Tensor, np.ndarray)) or hasattr(x, "__array_namespace__"):
         return x
     return as_tensor(x, name) if hasattr(x, "__dlpack__") else _produced(x, name)
 
 
 def converter_for(x: Any) -> Callable[[Tensor], Any]:
-    """A function that turns result tensors into arrays of the same kind as `x`, where it lives.
+    """A function that converts result tensors to arrays of the library and on the device of `x`.
 
-    Producers without an array type of their own get tensors (DLPack) or NumPy arrays (the rest).
+    Objects without an array type of their own get tensors if they export DLPack, else NumPy arrays.
     """
     if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
         return _to_numpy
@@ -131,13 +137,13 @@ def _to_namespace(result: Tensor, namespace: Any, device: torch.device) -> Any:
     array = namespace.from_dlpack(result.to(device))
     kept = as_tensor(array, "result")
     if kept.dtype != result.dtype and not torch.equal(kept.to(result), result):
-        # JAX, for one, has 64-bit integers only where it was told to.
+        # JAX, for one, has 64-bit integers only if they were enabled.
         raise ValueError(f"{namespace.__name__}: its {kept.dtype} cannot hold these row numbers")
     return array
 
 
 class _Addressable:
-    """Lends a read-only NumPy array to torch, which warns of every one; nobody writes to it."""
+    """Lends a read-only NumPy array to torch as a writable one, which spares torch's warning."""
 
     def __init__(self, x: NDArray[Any]) -> None:
         interface = dict(x.__array_interface__)
@@ -147,7 +153,7 @@ class _Addressable:
 
 
 class _Memory:
-    """Lends the memory that a NumPy array is in to torch, as bytes."""
+    """Lends the memory of a NumPy array to torch, as bytes."""
 
     def __init__(self, x: NDArray[Any], first: int, n_bytes: int) -> None:
         self.__array_interface__ = {
@@ -157,10 +163,10 @@ class _Memory:
 
 
 def _produced(x: Any, name: str) -> NDArray[Any]:
-    """The NumPy array of a table or the like.
+    """The NumPy array that a table, or another object with `__array__`, exports.
 
     Raises:
-        TypeError: a table that has integers beside other numbers: ids would count as a class.
+        TypeError: a table has integers beside other numbers. Its ids would count as a class.
     """
     # pandas and Polars; pyarrow.
     dtypes = getattr(x, "dtypes", None) if hasattr(x, "columns") else None
@@ -173,13 +179,13 @@ def _produced(x: Any, name: str) -> NDArray[Any]:
             whole = [repr(of) for of, is_one in zip(names, is_whole, strict=True) if is_one]
             raise TypeError(
                 f"{name}: a table of scores that has integers too, in {', '.join(whole[:5])}"
-                f"{', ...' if len(whole) > 5 else ''}; wanted the columns of scores alone"
+                f"{', ...' if len(whole) > 5 else ''}; wanted columns of scores alone"
             )
     return np.asarray(x)
 
 
 def _is_whole(dtype: Any) -> bool:
-    """Whether numbers of a table's dtype are integers or bools, whatever library it is of."""
+    """Whether a table's dtype, of any library, is one of integers or bools."""
     return re.match("u?int|bool", str(dtype).lower()) is not None
 
 
@@ -189,7 +195,7 @@ def _from_numpy(x: NDArray[Any], name: str) -> Tensor:
     if not x.dtype.isnative:
         x = x.astype(x.dtype.newbyteorder("="))
     if any(stride < 0 or stride % x.itemsize for stride in x.strides) or not x.flags.aligned:
-        x = x.copy(order="C")  # not ascontiguousarray, which leaves empty arrays alone
+        x = x.copy(order="C")  # ascontiguousarray would not copy empty arrays
     if not x.flags.writeable:
         x = np.asarray(_Addressable(x))
     return torch.from_numpy(x)

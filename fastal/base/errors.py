@@ -1,22 +1,33 @@
-"""Errors that callers catch by name; bad arguments raise plain ValueError or TypeError."""
+"""Errors that callers catch by name, and helpers that complete the messages of other errors.
+
+Bad arguments raise plain ValueError or TypeError.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-NAMED_ROWS = 5  # how many rows an error names at most
+NAMED_ROWS = 5  # the most rows that an error names
 
 
 class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding about rows)
     """Some rows of a chunk cannot be scored.
 
     Attributes:
-        rows: the first invalid rows, global row numbers, ascending, at most `NAMED_ROWS`.
-        count: how many rows of the chunk are invalid.
-        span: the chunk examined, as (first row, last row + 1).
+        rows: the first invalid rows, at most `NAMED_ROWS`: row numbers of the pool, ascending.
+        count: the number of invalid rows in the chunk.
+        span: the chunk, as (first row, last row + 1).
         reason: what makes such a row invalid.
-        where: file and row of the first invalid row, empty where the pool has no files.
-        looks: what they look like instead, where most rows of the chunk are invalid; else empty.
+        where: file and row of the first invalid row; empty if the pool has no files.
+        looks: what the rows look like instead, if most rows of the chunk are invalid; else empty.
+
+    Example:
+        >>> import fastal, numpy as np
+        >>> try:
+        ...     fastal.score(np.array([[0.1, 0.9], [np.nan, 0.0]]))
+        ... except fastal.InvalidRows as error:
+        ...     print(error.rows, error.count, error.span)
+        [1] 1 (0, 2)
     """
 
     def __init__(
@@ -42,21 +53,23 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Rebuilt from its arguments, in the process that a worker's error travels to."""
+        """Pickles the arguments: a worker's error is rebuilt in the parent process."""
         return type(self), (
             self.rows, self.count, self.span, self.reason, self.where, self.looks
         )  # fmt: skip
 
     def located(self, where: str) -> "InvalidRows":
-        """The same finding, with the file and row of the first invalid row."""
+        """The same error, with the file and row of the first invalid row."""
         return InvalidRows(self.rows, self.count, self.span, self.reason, where, self.looks)
 
 
 class Interrupted(BaseException):
-    """A signal asked the run to end. No error: whoever handles those of files lets it pass.
+    """A signal asked the run to end.
+
+    It is not an `Exception`: code that handles errors of files does not catch it.
 
     Attributes:
-        signal: its number.
+        signal: the number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -66,7 +79,7 @@ class Interrupted(BaseException):
 
 @contextmanager
 def prefixing_errors(name: str) -> Iterator[None]:
-    """Within, a pool other than the `pool` is looked at: errors name the argument it came in."""
+    """A context that reads the pool of argument `name`: errors name that argument, not `pool`."""
     try:
         yield
     except InvalidRows as error:
@@ -79,11 +92,11 @@ def prefixing_errors(name: str) -> Iterator[None]:
 
 @contextmanager
 def restoring() -> Iterator[None]:
-    """Within, a saved state is restored: ValueError says what it lacks, or how it differs."""
+    """A context that restores a saved state: a ValueError says what it lacks or how it differs."""
     try:
         yield
     except KeyError as error:
         raise ValueError(f"load_state_dict: the state lacks {error}") from error
     except ValueError as error:
-        reason = str(error).removeprefix("load_state_dict: ")  # of a state within this one
+        reason = str(error).removeprefix("load_state_dict: ")  # from a state within this one
         raise ValueError(f"load_state_dict: {reason}") from error

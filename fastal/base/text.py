@@ -1,19 +1,19 @@
-"""Text for people, and for programs: names without control characters, JSON that is JSON."""
+"""Text for people and for programs: names without control characters, and valid JSON."""
 
 import json
 import math
 import unicodedata
 from typing import Any
 
-# Control characters (escape sequences, newlines), invisible ones (some reorder what is shown),
-# separators of lines, and what no encoding has.
+# Control characters (escape sequences, newlines), invisible characters (some reorder the text),
+# separators of lines and paragraphs, and surrogates, which have no encoding.
 _HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs")
 
 
 def shown(text: str) -> str:
-    """Text that may hold names from a pool, for a terminal or a log: in one line, nothing hidden.
+    """Text that may hold names from a pool, as one line for a terminal or a log.
 
-    Characters that would act on a terminal, or cannot be seen, are escaped as Python has them.
+    Characters that would control a terminal, or are invisible, become Python's escape sequences.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -26,9 +26,9 @@ def shown(text: str) -> str:
 
 
 def as_json(value: Any, **options: Any) -> str:
-    """JSON of plain values, as parsers read it: what it has no numbers for is text.
+    """JSON of plain values that any parser reads. JSON has no infinity and no NaN.
 
-    Infinity, -Infinity and NaN are the strings "Infinity", "-Infinity" and "NaN".
+    So these become the strings "Infinity", "-Infinity" and "NaN".
     """
     try:
         return json.dumps(value, allow_nan=False, **options)

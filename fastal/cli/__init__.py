@@ -1,26 +1,33 @@
 """The command line. Results alone go to stdout, progress and messages to stderr.
 
-Exit status: 0; 2 for bad usage or bad input, with one line that says what was wrong; 3 where files
-were skipped, so that nobody takes part of a pool for the whole; 130 or 143 after SIGINT or SIGTERM.
+Exit status: 0; 2 for bad usage or bad input, with one line that names the cause; 3 if files were
+skipped, so that nobody takes part of a pool for the whole; 130 or 143 after SIGINT or SIGTERM.
+
+The modules of this package import click alone. A command imports what it runs when it is run, so
+that help, the version and wrong usage take no time.
 """
 
 import click
 
-import fastal
+from fastal.cli.commands import Group
 from fastal.cli.diversity import cluster, core_set, outliers, represent
 from fastal.cli.tools import convert, demo, info
 from fastal.cli.uncertainty import score, select
+from fastal.version import __version__
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(fastal.__version__, package_name="fastal")
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fastal")
 def main() -> None:
     """Pick the rows of an unlabelled pool that are most worth labelling.
 
-    A POOL is a file of predictions [rows, classes] or embeddings [rows, dimensions] (.npy, .npz,
-    .safetensors, .pt, .parquet, .arrow, .h5, .zarr), a folder of them, a glob, a URL, a manifest,
-    or several of these; rows are numbered across files in the order of their paths. A folder is
-    searched with its subfolders, except for names that begin with "." or "_".
+    Each command reads a POOL of predictions [rows, classes] or embeddings [rows, dimensions]. A
+    POOL is a file (.npy, .npz, .safetensors, .pt, .parquet, .arrow, .h5, .zarr), a folder of files,
+    a glob, a URL, a manifest, or several of these. Rows are numbered across files, in the order of
+    the files' paths. A folder includes its subfolders. Names in a folder that begin with "." or
+    "_" are ignored.
+
+    Run `fastal COMMAND --help` for the options of a command and an example.
     """
 
 

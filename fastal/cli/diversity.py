@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from fastal.cli.commands import Command, output_option, running_option, selection_option
 from fastal.cli.options import (
     GROUPS,
     PICKS_OUT,
@@ -13,89 +14,109 @@ from fastal.cli.options import (
     SCORING,
     K,
     check_quotas,
+    loading,
     reports_bad_input,
     run_over,
     with_options,
 )
-from fastal.commands.diversity import (
-    cluster_to_file,
-    core_set_to_file,
-    outliers_to_file,
-    represent_to_file,
-)
-from fastal.diversity.clustering.k_means import KMeansOptions
 
-_FAST = click.option("--fast", is_flag=True, help="On a GPU, products of lower precision.")
+_FAST = running_option(
+    "--fast",
+    is_flag=True,
+    help="On a GPU, use matrix products of lower precision, which are faster.",
+)
 _FIT = with_options(
-    click.option("--clusters", "n_clusters", type=int, help="How many clusters to find first."),
-    click.option(
+    selection_option(
+        "--clusters", "n_clusters", type=int, help="Number of clusters to find in the pool."
+    ),
+    selection_option(
+        "--centroids",
+        type=click.Path(path_type=Path),
+        help="File of centroids [clusters, dimensions], or of clusters that `fastal cluster "
+        "--save` wrote. They are used unchanged, instead of --clusters.",
+    ),
+    selection_option(
         "--max-iter",
         type=int,
         default=10,
         show_default=True,
-        help="How often the centroids move, at most, to find them: a pass over the pool each.",
+        help="Largest number of k-means iterations for --clusters. Each reads the pool once.",
     ),
-    click.option(
-        "--batch-size", type=int, help="Have the centroids move after every so many rows as well."
+    selection_option(
+        "--batch-size",
+        type=int,
+        help="Number of rows after which the centroids move (mini-batches). Default: they move "
+        "once per iteration.",
     ),
-    click.option(
+    selection_option(
         "--seed",
         type=click.IntRange(min=0),
         default=0,
         show_default=True,
-        help="Of what is drawn at random.",
-    ),
-    click.option(
-        "--centroids",
-        type=click.Path(path_type=Path),
-        help="A file of centroids [clusters, dimensions] or of saved clusters, to use as they are.",
+        help="Seed of all random draws. The same seed gives the same picks.",
     ),
 )
 
 
-@click.command()
-@POOL
+@click.command(
+    cls=Command,
+    examples=("fastal cluster embeddings.npy --clusters 50 --save clusters.npz --out picks.csv",),
+)
 @_FIT
-@click.option(
+@selection_option(
     "--random",
     "n_random",
     type=click.IntRange(min=0),
     default=1,
     show_default=True,
-    help="How many random members of each cluster.",
+    help="Number of random members to pick from each cluster.",
 )
-@click.option("--save", type=click.Path(path_type=Path), help="A .npz file for the clusters.")
-@_FAST
+@POOL
 @SCORING
 @PICKS_OUT
+@output_option(
+    "--save",
+    type=click.Path(path_type=Path),
+    help="File to write the clusters of --clusters to: .npz, for --centroids of a later run.",
+)
+@_FAST
 @RUNNING
 @reports_bad_input
 def cluster(pool: tuple[str, ...], **options: Any) -> None:
-    """Print the members that stand for each cluster: its centroid, an outlier, and random ones.
+    """Pick the centroid, an outlier and random members of each cluster.
 
-    Clusters are found by cosine similarity: as many as --clusters says, or those of --centroids.
-    Rows are rank, row, score (the similarity to the centroid), id if there is, cluster and role.
+    Clusters are found by cosine similarity. Give --clusters to find them in the pool, or
+    --centroids to use given ones. Writes CSV: rank, row, score (the cosine similarity to the
+    centroid), the id if the pool has ids, cluster and role.
     """
     _exactly_one({"--clusters": options["n_clusters"], "--centroids": options["centroids"]})
     if options["centroids"] and options["save"]:
-        raise click.UsageError("--save is for --clusters.")
+        raise click.UsageError("--save needs --clusters.")
+    with loading():
+        from fastal.commands.diversity import cluster_to_file
     options["how"] = _k_means_options(options)
     run_over(cluster_to_file, pool, options)
 
 
-@click.command()
-@POOL
+@click.command(
+    cls=Command,
+    examples=(
+        "fastal outliers activations.npy --k 100 --validation validation.npy --out picks.csv",
+        "fastal outliers embeddings.npy --k 100 --clusters 50 --out picks.csv",
+    ),
+)
 @K
-@click.option(
+@selection_option(
     "--validation",
     multiple=True,
-    help="Files of the model's activations on validation data. May be given several times.",
+    help="File of the model's activations on validation data. Repeat the option for several files.",
 )
 @_FIT
 @GROUPS
-@_FAST
+@POOL
 @SCORING
 @PICKS_OUT
+@_FAST
 @RUNNING
 @reports_bad_input
 def outliers(
@@ -104,10 +125,12 @@ def outliers(
     group_column: str | None,
     **options: Any,
 ) -> None:
-    """Print the k rows that are least like what is known, as CSV.
+    """Pick the k rows that are least like known data.
 
-    With --validation, those that excite the model less than validation data did; with --centroids
-    or --clusters, those farthest from all centroids by cosine similarity.
+    With --validation, these are the rows that activate the model less than validation data. With
+    --clusters or --centroids, these are the rows farthest from all centroids by cosine similarity.
+    Give one of the three. Writes CSV: rank, row, score, then the id and the group if the pool has
+    them.
     """
     check_quotas(options, group_column)
     _exactly_one(
@@ -118,60 +141,86 @@ def outliers(
         }
     )
     if validation and options["fast"]:
-        raise click.UsageError("--fast is for --centroids and --clusters.")
+        raise click.UsageError("--fast needs --centroids or --clusters.")
+    with loading():
+        from fastal.commands.diversity import outliers_to_file
     options["how"] = _k_means_options(options)
     run_over(outliers_to_file, pool, options, group_column, {"validation": validation})
 
 
-@click.command()
-@POOL
-@click.option("--k", type=int, required=True, help="How many rows to pick.")
-@click.option(
+@click.command(
+    cls=Command,
+    examples=("fastal represent embeddings.npy --k 100 --training labelled.npy --out picks.csv",),
+)
+@selection_option("--k", type=int, required=True, help="Number of rows to pick.")
+@selection_option(
     "--training",
     multiple=True,
     required=True,
-    help="Files of the embeddings of what was labelled. May be given several times.",
+    help="File of embeddings of the labelled rows. Repeat the option for several files.",
 )
-@click.option(
+@selection_option(
     "--adaptive",
     is_flag=True,
-    help="Have each pick count as labelled for the next: a pass over the pool each.",
+    help="Count each pick as labelled before the next is chosen. The pool is read once per pick.",
 )
-@_FAST
+@POOL
 @SCORING
 @PICKS_OUT
+@_FAST
 @RUNNING
 @reports_bad_input
 def represent(pool: tuple[str, ...], training: tuple[str, ...], **options: Any) -> None:
-    """Print the k rows that are most like the pool, and unlike what was labelled, as CSV."""
-    run_over(represent_to_file, pool, options, beside={"training": training})
+    """Pick the k rows most like the pool and unlike labelled rows.
+
+    Writes CSV: rank, row, score, and the id if the pool has ids.
+    """
+    with loading():
+        from fastal.commands.diversity import represent_to_file
+    run_over(represent_to_file, pool, options, other_pools={"training": training})
 
 
-@click.command("core-set")
-@POOL
-@click.option(
-    "--k", type=int, required=True, help="How many rows to pick: a pass over the pool each."
+@click.command(
+    "core-set",
+    cls=Command,
+    examples=("fastal core-set embeddings.npy --k 100 --labelled labelled.npy --out picks.csv",),
 )
-@click.option(
+@selection_option(
+    "--k", type=int, required=True, help="Number of rows to pick. The pool is read once per pick."
+)
+@selection_option(
     "--labelled",
     multiple=True,
-    help="Files of the embeddings of what was labelled. May be given several times.",
+    help="File of embeddings of the labelled rows. Repeat the option for several files.",
 )
-@click.option(
-    "--metric", type=click.Choice(["cosine", "euclidean"]), default="cosine", show_default=True
+@selection_option(
+    "--metric",
+    type=click.Choice(["cosine", "euclidean"]),
+    default="cosine",
+    show_default=True,
+    help="Distance between rows.",
 )
-@_FAST
+@POOL
 @SCORING
 @PICKS_OUT
+@_FAST
 @RUNNING
 @reports_bad_input
 def core_set(pool: tuple[str, ...], labelled: tuple[str, ...], **options: Any) -> None:
-    """Print k rows that leave none of the pool far from all picked or labelled ones, as CSV."""
-    run_over(core_set_to_file, pool, options, beside={"labelled": labelled})
+    """Pick k rows so that every row is near a picked or labelled one.
+
+    Each pick is the row that is farthest from all rows picked or labelled so far. Writes CSV: rank,
+    row, score, and the id if the pool has ids.
+    """
+    with loading():
+        from fastal.commands.diversity import core_set_to_file
+    run_over(core_set_to_file, pool, options, other_pools={"labelled": labelled})
 
 
-def _k_means_options(options: dict[str, Any]) -> KMeansOptions:
-    """The options of `_FIT` and `_FAST`, which are removed from the others."""
+def _k_means_options(options: dict[str, Any]) -> Any:
+    """The options of `_FIT` and `_FAST` as `KMeansOptions`; they are removed from `options`."""
+    from fastal.diversity.clustering.k_means import KMeansOptions
+
     names = ("max_iter", "batch_size", "seed", "fast")
     return KMeansOptions(**{name: options.pop(name) for name in names})
 

@@ -1,4 +1,4 @@
-"""What commands have in common: options, how a pool is opened and run over, what is bad input."""
+"""What commands have in common: options, how a pool is opened and read, what is bad input."""
 
 import functools
 import re
@@ -9,17 +9,15 @@ from typing import Any
 
 import click
 
+from fastal.base.choices import BACKENDS, BYTES_DTYPES
 from fastal.base.errors import Interrupted, prefixing_errors
-from fastal.commands.command import CommandOptions
-from fastal.ops import BACKENDS
-from fastal.pipeline.interrupts import raising
+from fastal.cli.commands import output_option, pool_option, running_option, selection_option
+from fastal.pipeline.interrupts import exiting, raising
 from fastal.pipeline.progress import Reporter, to_stderr
-from fastal.scoring.options import ScoringOptions
-from fastal.sources import Source, open_pool
-from fastal.sources.files import Files, in_order_of
 
 _Command = Callable[..., Any]
 _NO_THREADS = "can't start new thread"  # of Python's RuntimeError
+loading = functools.partial(exiting, to_stderr)  # a context for imports that take seconds
 
 
 class _BadInput(click.ClickException):
@@ -30,7 +28,10 @@ class _BadInput(click.ClickException):
 
 
 def reports_bad_input(command: _Command) -> _Command:
-    """Turns an error about arguments or files into one line and exit status 2."""
+    """Decorates a command: an error about arguments or files is one line, with exit status 2.
+
+    A signal that ends the run is one line too, with exit status 128 + its number.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -40,11 +41,11 @@ def reports_bad_input(command: _Command) -> _Command:
                     return command(*args, **kwargs)
                 except Interrupted as interrupted:
                     end()
-                    saved = "; --resume goes on" if kwargs.get("checkpoint") else ""
+                    saved = "; continue with --resume" if kwargs.get("checkpoint") else ""
                     to_stderr(f"{interrupted}{saved}")
                     click.get_current_context().exit(128 + interrupted.signal)
         except BrokenPipeError:
-            raise  # whoever read the output has seen enough: click ends quietly
+            raise  # the reader of the output has closed the pipe: click ends quietly
         except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
             reason = str(error).strip() or type(error).__name__
             raise _BadInput(spelled(reason)) from error
@@ -57,17 +58,17 @@ def reports_bad_input(command: _Command) -> _Command:
 
 
 def spelled(message: str) -> str:
-    """A message that names arguments as Python has them, in the spelling of the current command.
+    """Rewrites a message from the Python names of arguments to the options of this command.
 
-    "on_invalid='skip' leaves them out" is "--on-invalid skip leaves them out", and
-    "column: wanted ..." is "--column: wanted ...".
+    "on_invalid='skip' leaves them out" becomes "--on-invalid skip leaves them out", and
+    "column: wanted ..." becomes "--column: wanted ...".
     """
     options = {
         option.name: max(option.opts, key=len)
         for option in click.get_current_context().command.params
         if isinstance(option, click.Option) and option.name is not None
     }
-    # Names of the user's own files stay.
+    # A file of the user may have the name of an argument.
     for value in click.get_current_context().params.values():
         for given in value if isinstance(value, tuple) else (value,):
             options.pop(str(given), None)
@@ -86,7 +87,7 @@ def spelled(message: str) -> str:
     message = re.sub(rf"(?<![^\s(])({names})=(['\"])([^'\"]*)\2", with_value, message)
     message = re.sub(rf"(?<![^\s(])({names})=True\b", alone, message)
     message = re.sub(rf"(?<=of another run: )({names})(?= )", alone, message)
-    # What a message begins with, at once or after a file; what it asks for.
+    # A name at the start of a message, after the name of a file, or after "wanted".
     before, after = r"(?:^|(?<=: )|(?<=wanted )|(?<= or ))", "(?=: |, | as well|$)"
     return re.sub(rf"{before}({names}){after}", alone, message)
 
@@ -104,77 +105,99 @@ def with_options(*options: _Command) -> _Command:
 
 POOL = with_options(
     click.argument("pool", nargs=-1, required=True, metavar="POOL..."),
-    click.option("--column", help="The array or column to read, where a file has several."),
-    click.option(
+    pool_option("--column", help="Array or column to read, if a file holds several."),
+    pool_option(
         "--columns",
-        help="Columns to read, one a class: names or patterns, with commas. Those that match a "
-        "pattern come by number where they differ in numbers alone, else as in the first file.",
+        help="Columns to read, one per class: names or patterns such as 'logit_*', separated by "
+        "commas. If the columns of a pattern differ only by a number, they are sorted by number. "
+        "Otherwise they keep the order of the first file.",
     ),
-    click.option("--id-column", help="The array or column of ids, which travel to the picks."),
-    click.option(
+    pool_option("--id-column", help="Array or column of row ids. The picks are written with ids."),
+    pool_option(
         "--dtype",
-        type=click.Choice(["float16", "bfloat16", "float32", "float64"]),
-        help="What a column of plain bytes holds.",
+        type=click.Choice(BYTES_DTYPES),
+        help="Type of the numbers in a column of plain bytes.",
     ),
-    click.option(
+    pool_option(
         "--on-bad-file",
         type=click.Choice(["raise", "skip"]),
         default="raise",
         show_default=True,
-        help="Files that are unreadable, cut short, of another shape or of other columns: stop, or "
-        "leave them out, name them, and exit with status 3.",
+        help="What to do with a file that cannot be read, is cut short, or has rows of another "
+        "shape or other columns: raise, or skip it, report it and exit with status 3.",
     ),
 )
-K = click.option("--k", type=int, help="How many rows to pick. Without it, --per-group says so.")
+K = selection_option(
+    "--k", type=int, help="Number of rows to pick. Required unless --per-group is given."
+)
 GROUPS = with_options(
-    click.option(
-        "--per-group", type=int, help="At most so many rows of a group; without --k, exactly."
+    selection_option(
+        "--per-group",
+        type=int,
+        help="Largest number of rows to pick from a group. Without --k, every group gives this "
+        "many, or all its rows if it has fewer.",
     ),
-    click.option(
+    selection_option(
         "--group-column",
-        help="The array or column of groups, or the name of folders such as country=de.",
+        help="Array or column of groups, or the key in folder names such as country=de.",
     ),
 )
 SCORING = with_options(
-    click.option(
+    pool_option(
         "--on-invalid",
         type=click.Choice(["raise", "skip"]),
         default="raise",
         show_default=True,
-        help="Rows with NaN, +inf or no finite value, of embeddings with any that is not finite: "
-        "stop, or leave them out and count them.",
+        help="What to do with an invalid row: raise, or skip it and report how many were skipped. "
+        "A row of predictions is invalid if it has NaN, +inf or no finite value. A row of "
+        "embeddings is invalid if it has any value that is not finite.",
     ),
-    click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True),
+    running_option(
+        "--backend",
+        type=click.Choice(BACKENDS),
+        default="auto",
+        show_default=True,
+        help="Backend that computes the scores. `fastal info` prints which can be used; auto "
+        "chooses one of these.",
+    ),
 )
-PICKS_OUT = click.option(
+PICKS_OUT = output_option(
     "--out",
     type=click.Path(path_type=Path),
-    help="A .csv, .jsonl, .parquet or .json file (Label Studio tasks); default: CSV on standard "
-    "output.",
+    help="File to write the picks to: .csv, .jsonl, .parquet, or .json (Label Studio tasks). "
+    "Default: CSV on standard output.",
 )
 RUNNING = with_options(
-    click.option(
+    running_option(
         "--checkpoint",
         type=click.Path(path_type=Path, file_okay=False),
-        help="A folder to save the state in, every 30 seconds and on SIGINT or SIGTERM.",
+        help="Folder to save the state of the run in, every 30 seconds and on SIGINT or SIGTERM.",
     ),
-    click.option("--resume", is_flag=True, help="Go on from the checkpoint, if there is one."),
-    click.option(
+    running_option(
+        "--resume",
+        is_flag=True,
+        help="Continue from the state in the --checkpoint folder, if there is one.",
+    ),
+    running_option(
         "--chunk-mb",
         type=click.IntRange(min=1),
-        help="How much of the pool to look at in one go. Default: 32, or 256 of mapped files.",
+        help="MiB of the pool to read at a time. Default: 32, or 256 for mapped files.",
     ),
-    click.option("--quiet", is_flag=True, help="No progress, no summary."),
-    click.option("--log-json", is_flag=True, help="Progress and messages as JSON, one a line."),
+    running_option("--quiet", is_flag=True, help="Print no progress and no summary."),
+    running_option(
+        "--log-json",
+        is_flag=True,
+        help="Print progress and messages as JSON, one object per line.",
+    ),
 )
 
 
 def check_quotas(options: dict[str, Any], has_groups: object) -> None:
-    """Whether it is said how many rows to pick, by `K` or `GROUPS`."""
+    """Raises a usage error unless `K` or `GROUPS` say how many rows to pick."""
     if options["k"] is None and options["per_group"] is None:
         raise click.UsageError("Missing option '--k' or '--per-group'.")
     if options["per_group"] is None and has_groups:
-        raise click.UsageError("Groups are for --per-group.")
+        raise click.UsageError("Groups need --per-group, the number of rows to pick from each.")
 
 
 def run_over(
@@ -182,17 +205,27 @@ def run_over(
     pool: tuple[str, ...],
     options: dict[str, Any],
     group_column: str | None = None,
-    beside: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    other_pools: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> None:
-    """Opens the pool and does the work on it, as the options of `POOL` and `RUNNING` say.
+    """Opens the pool and runs a command on it, as the options of `POOL` and `RUNNING` say.
 
     Args:
-        work: takes the pool, `how`, what else is opened, and the other options.
+        work: takes the pool, `how`, the other pools, and the remaining options.
         pool: paths.
         options: by name.
         group_column: of the pool.
-        beside: other pools to open, by name: of the same column.
+        other_pools: paths of further pools, by argument of `work`. They are read from the same
+            column.
     """
+    column, columns = options.pop("column"), options.pop("columns")
+    if column and columns:
+        raise click.UsageError("Wanted one of --column and --columns, got both.")
+    with loading():
+        from fastal.commands.command import CommandOptions
+        from fastal.scoring.options import ScoringOptions
+        from fastal.sources import open_pool
+        from fastal.sources.files import Files, in_order_of
+
     reporter = Reporter(quiet=options.pop("quiet"), as_json=options.pop("log_json"))
     chunk_mb = options.pop("chunk_mb")
     if "on_invalid" in options:
@@ -203,9 +236,6 @@ def run_over(
         options.pop("resume"),
         reporter,
     )
-    column, columns = options.pop("column"), options.pop("columns")
-    if column and columns:
-        raise click.UsageError("--columns is not for use with --column.")
     read = {"column": columns.split(",") if columns else column, "dtype": options.pop("dtype")}
     with reporter.warnings(spelled):
         source = open_pool(
@@ -216,15 +246,16 @@ def run_over(
         )
         assert isinstance(source, Files)
         others = {}
-        for name, paths in beside.items():
+        for name, paths in other_pools.items():
             if paths:
                 with prefixing_errors(name):
-                    others[name] = in_order_of(source, _open_beside(paths, **read))
+                    other = open_pool(list(paths), **(read | _without_names(paths)))
+                    others[name] = in_order_of(source, other)
         work(source, **others, **options)
     if source.skipped:
         click.get_current_context().exit(3)
 
 
-def _open_beside(paths: Sequence[str], column: Any, dtype: str | None) -> Source:
-    has_names = not all(path.endswith(".npy") for path in paths)
-    return open_pool(list(paths), column=column if has_names else None, dtype=dtype)
+def _without_names(paths: Sequence[str]) -> dict[str, None]:
+    """No column to read, if these files have no names for columns."""
+    return {"column": None} if all(path.endswith(".npy") for path in paths) else {}

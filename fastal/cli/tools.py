@@ -4,40 +4,57 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
-from fastal.cli.options import POOL, RUNNING, reports_bad_input, run_over
-from fastal.commands.command import versions
-from fastal.commands.convert import convert_picks, convert_pool
-from fastal.ops import backend_reasons, instruction_set
-from fastal.output.picks_files import PICKS_SUFFIXES
+from fastal.cli.commands import (
+    Command,
+    output_option,
+    pool_option,
+    running_option,
+    selection_option,
+)
+from fastal.cli.options import POOL, RUNNING, loading, reports_bad_input, run_over
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "fastal convert predictions/*.parquet --column logits --id-column id --out shards",
+        "fastal convert picks.csv --out tasks.json",
+    ),
+)
 @POOL
-@click.option("--group-column", help="The array or column of groups.")
-@click.option(
+@pool_option("--group-column", help="Array or column of groups. It is converted with the rows.")
+@output_option(
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="A folder to be, for a pool; or a .csv, .jsonl, .parquet or .json file, for picks.",
+    help="New folder for the shards of a pool; or a .csv, .jsonl, .parquet or .json file for "
+    "picks.",
 )
-@click.option(
-    "--shard-mb", type=click.IntRange(min=1), default=1024, show_default=True,
-    help="How large a shard may get.",
-)  # fmt: skip
+@output_option(
+    "--shard-mb",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    help="Largest size of a shard, in MiB.",
+)
 @RUNNING
 @reports_bad_input
 def convert(
     pool: tuple[str, ...], group_column: str | None, out: Path, shard_mb: int, **options: Any
 ) -> None:
-    """Write a pool as .npy shards with a manifest, which are read at the speed of memory.
+    """Convert a pool to .npy shards, or picks to another format.
 
-    Ids and groups go along where their columns are named. Parquet is worth converting that is read
-    more than once: decoding it takes much longer than scoring.
+    The shards have a manifest and are read at the speed of memory. Decoding Parquet takes much
+    longer than scoring it, so convert Parquet that is read more than once. Ids and groups are
+    converted too if their columns are named.
 
-    A file of picks is written in another format: --out tasks.json makes tasks for Label Studio.
+    If --out is a .csv, .jsonl, .parquet or .json file, POOL is a file of picks. A .json file holds
+    tasks for Label Studio.
     """
+    with loading():
+        from fastal.commands.convert import convert_picks, convert_pool
+        from fastal.output.picks_files import PICKS_SUFFIXES
     if out.suffix in PICKS_SUFFIXES:
         if len(pool) != 1:
             raise ValueError(f"picks: wanted one file for {out}, got {len(pool)}")
@@ -48,10 +65,18 @@ def convert(
     )
 
 
-@click.command()
+@click.command(cls=Command, examples=("fastal info",))
 @reports_bad_input
 def info() -> None:
-    """Print versions, devices and backends, with the reason where one cannot be used."""
+    """Print versions, devices and backends.
+
+    If a backend cannot be used, the reason is printed.
+    """
+    with loading():
+        import torch
+
+        from fastal.commands.command import versions
+        from fastal.ops import backend_reasons, instruction_set
     for package, found in versions().items():
         click.echo(f"{package:<10} {found}")
     instructions = instruction_set()
@@ -66,27 +91,37 @@ def info() -> None:
         click.echo(f"{backend:<10} {'; '.join(reasons) or 'usable'}")
 
 
-@click.command()
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("fastal-demo"),
-    show_default=True,
-    help="The folder for what is read, picks and picture.",
-)
-@click.option(
+@click.command(cls=Command, examples=("fastal demo --strategy clusters",))
+@selection_option(
     "--strategy",
     type=click.Choice(["uncertainty", "clusters", "outliers", "representative"]),
     default="uncertainty",
     show_default=True,
-    help="How to pick.",
+    help="Strategy that picks the rows.",
 )
-@click.option("--seeds", type=click.IntRange(min=1), default=10, show_default=True)
+@output_option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("fastal-demo"),
+    show_default=True,
+    help="Folder for the pool, the picks and the picture.",
+)
+@running_option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Number of random splits over which the results are averaged.",
+)
 @reports_bad_input
 def demo(out: Path, strategy: str, seeds: int) -> None:
-    """Pick rows from a real pool, and measure what labelling them is worth."""
+    """Pick rows of a real pool and measure what labels are worth.
+
+    The pool is 1,797 pictures of handwritten digits. The demo needs: pip install 'fastal[demo]'
+    """
     try:
-        from fastal.report.demo import run_demo
+        with loading():
+            from fastal.report.demo import run_demo
     except ModuleNotFoundError as error:
         raise click.UsageError(f"{error}; the demo needs: pip install 'fastal[demo]'") from error
     run_demo(out, seeds, strategy)

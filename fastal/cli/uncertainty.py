@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from fastal.base.choices import KINDS, NOISES, UNCERTAINTY_SCORES
+from fastal.cli.commands import Command, output_option, pool_option, selection_option
 from fastal.cli.options import (
     GROUPS,
     PICKS_OUT,
@@ -13,38 +15,57 @@ from fastal.cli.options import (
     SCORING,
     K,
     check_quotas,
+    loading,
     reports_bad_input,
     run_over,
 )
-from fastal.commands.uncertainty import score_to_file, select_to_file
-from fastal.ops.formulas import KINDS, UNCERTAINTY_SCORES
-from fastal.selection.noise import NOISES
 
-_KIND = click.option(
+_KIND = pool_option(
     "--kind",
     type=click.Choice(KINDS),
     default="logits",
     show_default=True,
-    help="What the pool holds.",
+    help="What the pool holds: logits, probabilities or log-probabilities.",
 )
 
 
-@click.command()
-@POOL
+@click.command(
+    cls=Command, examples=("fastal select logits.npy --k 100 --by margin --out picks.csv",)
+)
 @K
-@click.option("--by", type=click.Choice(UNCERTAINTY_SCORES), default="entropy", show_default=True)
+@selection_option(
+    "--by",
+    type=click.Choice(UNCERTAINTY_SCORES),
+    default="entropy",
+    show_default=True,
+    help="Score to pick by.",
+)
 @GROUPS
-@click.option("--group-by-prediction", is_flag=True, help="Groups are predicted classes.")
-@click.option(
+@selection_option(
+    "--group-by-prediction", is_flag=True, help="Use the predicted class of a row as its group."
+)
+@selection_option(
     "--noise",
     type=click.Choice(NOISES),
-    help="Pick at random, the more uncertain the likelier: stochastic batch acquisition.",
+    help="Draw the picks at random, the more uncertain rows more often. The batches become more "
+    "varied (stochastic batch acquisition).",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option(
-    "--beta", type=float, default=1.0, show_default=True, help="The larger, the less random."
+@selection_option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the noise. The same seed gives the same picks.",
+)
+@selection_option(
+    "--beta",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Weight of the scores against the noise. A larger weight makes the picks less random.",
 )
 @_KIND
+@POOL
 @SCORING
 @PICKS_OUT
 @RUNNING
@@ -52,29 +73,39 @@ _KIND = click.option(
 def select(
     pool: tuple[str, ...], group_column: str | None, group_by_prediction: bool, **options: Any
 ) -> None:
-    """Print the k most uncertain rows as CSV: rank, row, score, and id and group if there are."""
+    """Pick the k most uncertain rows.
+
+    Writes CSV: rank, row, score, then the id and the group if the pool has them.
+    """
     check_quotas(options, group_column or group_by_prediction)
+    with loading():
+        from fastal.commands.uncertainty import select_to_file
     run_over(select_to_file, pool, {**options, "predicted": group_by_prediction}, group_column)
 
 
-@click.command()
-@POOL
-@click.option(
+@click.command(cls=Command, examples=("fastal score logits.npy --by entropy --out scores.npy",))
+@selection_option(
     "--by",
     type=click.Choice(UNCERTAINTY_SCORES),
     multiple=True,
     default=UNCERTAINTY_SCORES,
-    help="A score to write; may be given several times. Default: all four.",
+    help="Score to write. Repeat the option for several scores. Default: all four.",
 )
 @_KIND
+@POOL
 @SCORING
-@click.option(
+@output_option(
     "--out",
     type=click.Path(path_type=Path),
-    help="A .npy file (a field a score) or a .csv file; default: CSV on standard output.",
+    help="File to write: .npy with one field per score, or .csv. Default: CSV on standard output.",
 )
 @RUNNING
 @reports_bad_input
 def score(pool: tuple[str, ...], by: tuple[str, ...], **options: Any) -> None:
-    """Write the scores of every row; 1 is most uncertain."""
+    """Write the uncertainty scores of every row.
+
+    Scores are from 0 to 1; 1 is most uncertain.
+    """
+    with loading():
+        from fastal.commands.uncertainty import score_to_file
     run_over(score_to_file, pool, {**options, "by": tuple(dict.fromkeys(by))})

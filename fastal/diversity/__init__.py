@@ -1,14 +1,19 @@
 """Diversity sampling: the rows that a model does not know that it does not know."""
 
-from fastal.diversity.centroids import CentroidDistance, Nearest, nearest_centroid, similarities
-from fastal.diversity.cluster_outliers import cluster_outliers
-from fastal.diversity.clustering.cluster_sample import ClusterSample
-from fastal.diversity.clustering.clusters import CosineClusters
-from fastal.diversity.core_set import CoreSet, k_center
-from fastal.diversity.deduplicator import Deduplicator, Duplicates
-from fastal.diversity.duplicates import deduplicate
-from fastal.diversity.model_outliers import ValidationRank, model_outliers
-from fastal.diversity.representative import adaptive_representative, representative
+from typing import TYPE_CHECKING
+
+from fastal.base.lazy import import_on_first_use
+
+if TYPE_CHECKING:
+    from fastal.diversity.centroids import CentroidDistance, Nearest, nearest_centroid, similarities
+    from fastal.diversity.cluster_outliers import cluster_outliers
+    from fastal.diversity.clustering.cluster_sample import ClusterSample
+    from fastal.diversity.clustering.clusters import CosineClusters
+    from fastal.diversity.core_set import CoreSet, k_center
+    from fastal.diversity.deduplicator import Deduplicator, Duplicates
+    from fastal.diversity.duplicates import deduplicate
+    from fastal.diversity.model_outliers import ValidationRank, model_outliers
+    from fastal.diversity.representative import adaptive_representative, representative
 
 __all__ = [
     "CentroidDistance",
@@ -28,3 +33,23 @@ __all__ = [
     "representative",
     "similarities",
 ]
+
+import_on_first_use(
+    __name__,
+    {
+        "fastal.diversity.centroids": [
+            "CentroidDistance",
+            "Nearest",
+            "nearest_centroid",
+            "similarities",
+        ],
+        "fastal.diversity.cluster_outliers": ["cluster_outliers"],
+        "fastal.diversity.clustering.cluster_sample": ["ClusterSample"],
+        "fastal.diversity.clustering.clusters": ["CosineClusters"],
+        "fastal.diversity.core_set": ["CoreSet", "k_center"],
+        "fastal.diversity.deduplicator": ["Deduplicator", "Duplicates"],
+        "fastal.diversity.duplicates": ["deduplicate"],
+        "fastal.diversity.model_outliers": ["ValidationRank", "model_outliers"],
+        "fastal.diversity.representative": ["adaptive_representative", "representative"],
+    },
+)

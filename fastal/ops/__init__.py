@@ -1,7 +1,11 @@
-"""Chooses the backend that computes an op, and has it do so; alone imports `fastal_kernels`."""
+"""The ops, each computed by the backend that is chosen for it.
 
+`reference/` holds the torch definition of every op. Only this folder and `fastal.base.guard` import
+`fastal_kernels`.
+"""
+
+from fastal.base.choices import BACKENDS
 from fastal.ops.choice import (
-    BACKENDS,
     backend_reasons,
     choose,
     device_for,

@@ -1,6 +1,6 @@
-"""Which backend computes an op, and why the others were passed over.
+"""The choice of the backend that computes an op, and the reasons against the others.
 
-The choice is made on every call, from the tensor's device and dtype; there is no global state.
+The choice is made on every call, from the tensor's device and dtype. There is no global state.
 """
 
 import importlib.util
@@ -12,54 +12,75 @@ import torch
 from torch import Tensor
 
 from fastal.base.arrays import as_tensor
-
-BACKENDS = ("auto", "triton", "native", "torch")
+from fastal.base.choices import BACKENDS
 
 
 def choose(backend: str, x: Tensor, offers: Sequence[str] = BACKENDS[1:]) -> str:
-    """The name of the backend to use for rows `x`, of those that offer the op.
+    """The name of the backend that computes an op on rows `x`.
+
+    Args:
+        backend: one of `BACKENDS`. "auto" chooses the fastest backend that can be used.
+        x: the rows.
+        offers: the backends that have the op.
 
     Raises:
-        ValueError: an unknown name, or a backend that cannot take these rows, with every reason.
+        ValueError: the name is unknown, or the backend cannot be used. The message has all reasons.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend: wanted one of {', '.join(BACKENDS)}, got {backend!r}")
     if backend == "auto":
-        # On a CPU, triton could at most be interpreted.
+        # On a CPU, Triton can only interpret kernels.
         best = "triton" if x.device.type == "cuda" else "native"
         return best if best in offers and not _REASONS[best](x) else "torch"
     reasons = _REASONS[backend](x)
     if backend not in offers:
-        reasons = [f"for this there are {', '.join(offers)}", *reasons]
+        reasons = [f"this op has the backends {', '.join(offers)}", *reasons]
     if reasons:
         raise ValueError(f"backend: {backend!r} cannot be used: {'; '.join(reasons)}")
     return backend
 
 
 def backend_reasons(logits: Any = None) -> dict[str, list[str]]:
-    """Why each backend is not usable: a list of reasons by name, empty where it is usable.
+    """The reasons why each backend cannot be used.
+
+    `backend="auto"` uses "triton" for arrays on a GPU and "native" for arrays on the CPU, if there
+    are no reasons against it, else "torch". "torch" can always be used.
 
     Args:
-        logits: the array it would be used on; without one, the answer is about this machine.
+        logits: the array [N, C] to be scored, of any library. Its device and dtype count, not its
+            values. None: the reasons are about this machine only.
+
+    Returns:
+        A dict from "triton", "native" and "torch" to a list of sentences. An empty list means that
+        the backend can be used.
 
     Raises:
         TypeError: `logits` is no array.
+
+    Example:
+        >>> import fastal, torch
+        >>> reasons = fastal.backend_reasons(torch.zeros(2, 3, dtype=torch.int32))
+        >>> reasons["torch"]
+        []
+        >>> reasons["native"][-1]
+        'torch.int32 rows: it takes float16, bfloat16, float32 and float64'
     """
     x = None if logits is None else as_tensor(logits, "logits")
     return {name: reasons(x) for name, reasons in _REASONS.items()}
 
 
 def instruction_set() -> str | None:
-    """The instruction set that the native backend uses on this machine; None: there is none."""
+    """The instruction set that the native backend uses here; None if it cannot be used."""
     from fastal_kernels import native
 
     return None if native.reasons() else native.variant()
 
 
 def device_for(logits: Tensor) -> torch.device:
-    """Where the kernels look at these logits: on their GPU; those on the host, on the current one.
+    """The device on which the Triton kernels read these logits.
 
-    The interpreter looks at them where they are.
+    This is the GPU that holds them. Logits on the host are read on the current GPU. The interpreter
+    reads them where they are.
     """
     if logits.device.type == "cpu" and torch.cuda.is_available() and not _interprets():
         return torch.device("cuda", torch.cuda.current_device())
@@ -82,7 +103,7 @@ def _triton_reasons(x: Tensor | None) -> list[str]:
 
 
 def _interprets() -> bool:
-    # Triton reads this variable when a kernel is defined; its interpreter serves tests.
+    # Triton reads this variable when a kernel is defined. The interpreter serves tests.
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 
 

@@ -1,4 +1,4 @@
-"""The ops over embeddings and activations, by the backend that was chosen."""
+"""The ops over embeddings and activations, each computed by the chosen backend."""
 
 import math
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from fastal.ops import reference
 from fastal.ops.choice import device_for
 from fastal.ops.transfer import staged
 
-_GPU_TABLE_BYTES = 4 << 30  # of a table that a GPU is given at once
+_GPU_TABLE_BYTES = 4 << 30  # the largest part of a table that is on a GPU at once
 
 
 def nearest(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) -> tuple[Tensor, Tensor]:
@@ -47,9 +47,10 @@ def similarities(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) 
 
 
 def mean_ranks(x: Tensor, table: Tensor, *, backend: str) -> Tensor:
-    """`fastal.ops.reference.mean_ranks`, computed by `backend`, a name that `choose` gave.
+    """`fastal.ops.reference.mean_ranks`, computed by `backend`, a name that `choose` returned.
 
-    For "triton" the table may be on the host, as the rows may, and larger than a GPU's memory.
+    For "triton", the rows and the table may be on the host. The table may be larger than the GPU's
+    memory.
     """
     if backend == "torch":
         return reference.mean_ranks(x, table)
@@ -65,17 +66,17 @@ def mean_ranks(x: Tensor, table: Tensor, *, backend: str) -> Tensor:
         table = table.to(device)
         return torch.cat([ranks.mean_ranks(piece, table) for _, piece in _on(device, x)])
     sums = torch.zeros(len(x), dtype=torch.int64, device=device)
-    tops = torch.full((len(x),), -math.inf, dtype=torch.float32, device=device)
+    maxima = torch.full((len(x),), -math.inf, dtype=torch.float32, device=device)
     for columns, part in zip(
         torch.split(x, n_columns, 1), torch.split(table, n_columns), strict=True
     ):
         part = part.to(device)
         for start, piece in _on(device, columns):
             rows = slice(start, start + len(piece))
-            ranks.add_ranks(piece, part, sums[rows], tops[rows])
-    return ranks.means_of(sums, tops, table.numel())
+            ranks.add_ranks(piece, part, sums[rows], maxima[rows])
+    return ranks.means_of(sums, maxima, table.numel())
 
 
 def _on(device: torch.device, x: Tensor) -> Iterable[tuple[int, Tensor]]:
-    """Pairs of first row and rows on a device: all of them at once if they are there."""
+    """Pairs of first row and rows on a device: one pair if `x` is on the device already."""
     return [(0, x)] if x.device == device else staged(x, device)

@@ -1,14 +1,14 @@
-"""The uncertainty measures: formula, range, orientation, source.
+"""The uncertainty scores: formula, range, orientation, source.
 
-All four are functions of a row's softmax statistics, which one pass over its n logits x yields.
-With m = max x and the maximum itself left out of each sum (one of them, where several tie):
+All four are functions of a row's softmax statistics, which one pass over its n logits x computes.
+Let m = max x. Each sum leaves out the maximum, or one of the maxima if several values tie:
 
     tail      = Σ e^(x_i − m)
     runner_up = e^(x2 − m), x2 the second largest
     moment    = Σ (x_i − m) e^(x_i − m), at most 0
 
-No formula subtracts nearly equal numbers, so a row at p1 = 1 − 1e-12 keeps a meaningful score.
-Every score is in [0, 1] and larger means more uncertain, hence more worth labelling.
+No formula subtracts nearly equal numbers, so a row with p1 = 1 − 1e-12 keeps an accurate score.
+Every score is in [0, 1]. A larger score means that the model is less certain of the row.
 
 Source: Robert Munro, Human-in-the-Loop Machine Learning (Manning, 2021), section 3.2.
 """
@@ -19,9 +19,12 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from fastal.base.choices import KINDS as KINDS
+from fastal.base.choices import UNCERTAINTY_SCORES as UNCERTAINTY_SCORES
+
 
 class Statistics(NamedTuple):
-    """Softmax statistics of N rows, each [N]; `moment` is None where no measure asks for it."""
+    """Softmax statistics of N rows, each [N]. `moment` is None if no score needs it."""
 
     tail: Tensor
     runner_up: Tensor
@@ -30,10 +33,16 @@ class Statistics(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """The four uncertainty scores of N rows, each [N] float32 in [0, 1], 1 = most uncertain.
+    """The four uncertainty scores of N rows: each [N] float32 in [0, 1], where 1 is most uncertain.
 
-    The arrays are of the kind that was scored: NumPy for NumPy, torch for torch, and so on. An
-    invalid row has NaN in all four.
+    The scores are arrays of the same library as the input: NumPy for NumPy, torch for torch. All
+    four scores of an invalid row are NaN.
+
+    Example:
+        >>> import fastal, numpy as np
+        >>> scores = fastal.score(np.log([[0.0321, 0.6439, 0.0871, 0.2369]]))
+        >>> {name: round(float(score[0]), 4) for name, score in scores._asdict().items()}
+        {'least_confidence': 0.4748, 'margin': 0.593, 'ratio': 0.3679, 'entropy': 0.6835}
     """
 
     least_confidence: Any
@@ -54,13 +63,13 @@ def margin(s: Statistics) -> Tensor:
 
 def ratio(s: Statistics) -> Tensor:
     """Ratio of confidence: p2 / p1."""
-    # The zero makes a NaN in the tail one here too: every score of an invalid row is NaN.
+    # Adding 0 · tail keeps a NaN in the tail: every score of an invalid row is NaN.
     return s.runner_up + 0 * s.tail
 
 
 def entropy(s: Statistics) -> Tensor:
-    """Entropy over its largest value: −Σ p log p / log n."""
-    assert s.moment is not None  # the backend computes it when entropy is asked for
+    """Entropy divided by its largest value: −Σ p log p / log n."""
+    assert s.moment is not None  # the backend computes it if entropy is asked for
     return (s.tail.log1p() - s.moment / (1 + s.tail)) / math.log(s.n_classes)
 
 
@@ -70,5 +79,3 @@ FORMULAS: dict[str, Callable[[Statistics], Tensor]] = {
     "ratio": ratio,
     "entropy": entropy,
 }
-UNCERTAINTY_SCORES = Scores._fields
-KINDS = ("logits", "probs", "log_probs")

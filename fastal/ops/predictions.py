@@ -1,4 +1,4 @@
-"""The ops over predictions, by the backend that was chosen."""
+"""The ops over predictions, each computed by the chosen backend."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from fastal.ops.transfer import staged
 def uncertainty(
     logits: Tensor, measures: Sequence[str], kind: str = "logits", *, backend: str
 ) -> list[Tensor]:
-    """`fastal.ops.reference.uncertainty`, computed by `backend`, a name that `choose` gave."""
+    """`fastal.ops.reference.uncertainty`, computed by `backend`, a name that `choose` returned."""
     if backend == "torch":
         return reference.uncertainty(logits, measures, kind)
     if backend == "native":
@@ -33,7 +33,7 @@ def uncertainty(
 def scores_and_invalid(
     logits: Tensor, measures: Sequence[str], kind: str, *, backend: str
 ) -> tuple[list[Tensor], int]:
-    """What `uncertainty` returns, of one measure at least, and how many rows are invalid."""
+    """The result of `uncertainty` for at least one measure, and the number of invalid rows."""
     if backend == "native":
         from fastal_kernels import native
 
@@ -45,14 +45,14 @@ def scores_and_invalid(
 def candidates(
     k: int, device: torch.device, segment: int, threshold: tuple[float, int] | None
 ) -> Any:
-    """`fastal_kernels.topk.Candidates`: what `select` lets through on a device."""
+    """`fastal_kernels.topk.Candidates`: the rows that `select` lets pass on a device."""
     from fastal_kernels.topk import Candidates
 
     return Candidates(k, device, segment, threshold)
 
 
 def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Any) -> int:
-    """`fastal_kernels.uncertainty.select`: scores and selects at once; the invalid rows' count."""
+    """`fastal_kernels.uncertainty.select`: scores and selects; returns the invalid rows' number."""
     from fastal_kernels.uncertainty import select
 
     device = device_for(logits)
@@ -67,7 +67,7 @@ def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Any) -
 def scores_above_threshold(
     logits: Tensor, measure: str, kind: str, first_row: int, threshold: tuple[float, int] | None
 ) -> tuple[Tensor, Tensor, int]:
-    """`fastal_kernels.native.scores_above_threshold`, which see."""
+    """`fastal_kernels.native.scores_above_threshold`: the rows whose scores beat a threshold."""
     from fastal_kernels import native
 
     return native.scores_above_threshold(logits, measure, kind, first_row, threshold)

@@ -1,5 +1,6 @@
 """Signals that ask a run to end: it ends between two chunks, when its state can be saved."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -53,6 +54,22 @@ def interruptible() -> Iterator[Callable[[], None]]:
 
     with _handling(note):
         yield check
+
+
+@contextmanager
+def exiting(report: Callable[[str], None]) -> Iterator[None]:
+    """Within, SIGINT or SIGTERM reports one line and ends the process, with 128 + its number.
+
+    For imports, which leave nothing to save or to clean up. An exception that is raised in an
+    import may be swallowed there, or end in a crash of compiled code.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        report(str(Interrupted(number)))
+        os._exit(128 + number)
+
+    with _handling(stop):
+        yield
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""Pictures and the demonstration."""
+"""Pictures and the demo."""

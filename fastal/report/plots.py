@@ -1,4 +1,4 @@
-"""Pictures of measures and of picks. Needs matplotlib (extra `demo`)."""
+"""Pictures of scores and of picks. Needs matplotlib (extra `demo`)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,13 +14,14 @@ from fastal.ops.formulas import Scores
 from fastal.output.atomic import written_whole
 from fastal.uncertainty import score
 
-_STEPS = 240  # even odds of two and of three labels are points of the grid
+_STEPS = 240  # the grid has the points of even odds of two and of three labels
 
 
 def simplex_heat_maps(path: Path) -> Path:
     """Draws each score over all predictions of a three-label problem and writes a PNG.
 
-    A corner of a triangle is a certain prediction of one label, the middle is even odds.
+    There is a triangle for each score. A corner is a certain prediction of one label, the centre
+    is a prediction of even odds.
 
     Source: Munro, Human-in-the-Loop Machine Learning, section 3.2, its heat maps.
     """
@@ -53,13 +54,13 @@ def simplex_heat_maps(path: Path) -> Path:
 def map_of_picks(
     path: Path, embeddings: NDArray[Any], labels: NDArray[Any], picks: Mapping[str, NDArray[Any]]
 ) -> Path:
-    """Draws a pool in the plane that shows most of its variance, and writes a PNG.
+    """Draws a pool along its first two principal components, marks the picks and writes a PNG.
 
     Args:
         path: the file.
         embeddings: [N, D].
-        labels: [N], whole numbers from 0 to 9, told apart by light colours.
-        picks: rows by what they were picked as, each with a marker of its own.
+        labels: [N] integers from 0 to 9. Each label has a colour.
+        picks: row numbers by role. Each role has a marker.
     """
     centred = embeddings - embeddings.mean(0)
     _, lengths, directions = np.linalg.svd(centred, full_matrices=False)

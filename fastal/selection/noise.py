@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastal.base.checks import check_choice, checked_beta, checked_seed
+from fastal.base.choices import NOISES as NOISES
 from fastal.selection.topk import TopK
-
-NOISES = ("power", "softmax", "softrank")
 
 _BLOCK = 1 << 16  # rows in one go: bounds the memory beside the keys
 _WORDS = 4  # of a step of Philox's counter
@@ -56,7 +55,7 @@ class Noise:
     def identity(self) -> dict[str, Any]:
         """The arguments that make a difference, by name, as plain values."""
         if self.name is None:
-            return {"noise": None}
+            return {}
         return {"noise": self.name, "seed": self.seed, "beta": self.beta}
 
     def keys(self, scores: Tensor, start: int) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from fastal.base.arrays import is_array
+from fastal.base.choices import BYTES_DTYPES
 from fastal.sources.array import ArraySource
 from fastal.sources.expand import PathLike
 from fastal.sources.files import Files
@@ -65,7 +66,7 @@ def open_pool(
         group_column,
         dtype,
     )
-    if dtype not in (None, "float16", "bfloat16", "float32", "float64"):
+    if dtype not in (None, *BYTES_DTYPES):
         raise ValueError(f"dtype: wanted float16, bfloat16, float32 or float64, got {dtype!r}")
     if isinstance(pool, (str, os.PathLike)):
         return Files([pool], columns, on_bad_file)

@@ -1,1 +1,5 @@
-"""Triton kernels over prediction matrices; they need torch and triton and nothing else."""
+"""Triton and C kernels over matrices of predictions and embeddings.
+
+They need torch and triton, and know nothing of active learning. kernels/README.md says what each
+file holds, and derives what it computes.
+"""

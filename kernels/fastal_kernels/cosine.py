@@ -1,8 +1,8 @@
-"""Cosine similarities of rows to centroids: no normalised rows, and of products only a tile.
+"""Cosine similarities of rows to centroids. No normalised rows and no [N, K] products are stored.
 
-Reads N * D elements, writes 12 N bytes, or 4 N K where all similarities are asked for. A program
-streams the centroids past its rows. Products add up in float32, and are divided by a row's length
-when they are done.
+Reads N * D elements. Writes 12 N bytes, or 4 N K bytes if all similarities are asked for. A program
+streams the centroids past its rows. Products are summed in float32. Each finished product is
+divided by the length of its row.
 
 Letters: N rows, D columns, K centroids; a tile is BN rows or BK centroids by BD columns.
 """
@@ -15,11 +15,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fastal_kernels.hardware import isa_of
 from fastal_kernels.launch import Isa, Matrix, Products, products
-from fastal_kernels.uncertainty import isa_of
 
-# Squares of the lengths that float32 can tell from the sum of a row's squares; of other rows the
-# similarity is left infinite.
+# If the sum of a row's squares is between these, float32 gives an accurate length. The similarity
+# of other rows is +inf.
 LEAST_SQUARE: tl.constexpr = tl.constexpr(2.0**-80)
 MOST_SQUARE: tl.constexpr = tl.constexpr(2.0**120)
 _SIZES = ("N", "K", "width")
@@ -34,9 +34,9 @@ def nearest(x: Tensor, units: Tensor, fast: bool = False) -> tuple[Tensor, Tenso
         fast: round the centroids to the type of 16-bit rows; use tf32 for float32 rows.
 
     Returns:
-        Clusters [N] int64, ties to the lowest, and cosine similarities [N] float32, not yet clipped
-        to [-1, 1]. A similarity is infinite, and its cluster any, where float32 cannot tell the
-        row's length: the caller has to look again.
+        Clusters [N] int64, and cosine similarities [N] float32, not yet clipped to [-1, 1]. Ties go
+        to the lowest cluster. If float32 gives no accurate length of a row, its similarity is +inf
+        and its cluster arbitrary: the caller has to recompute the row.
     """
     cluster = torch.empty(len(x), dtype=torch.int64, device=x.device)
     similarity = torch.empty(len(x), dtype=torch.float32, device=x.device)
@@ -45,13 +45,13 @@ def nearest(x: Tensor, units: Tensor, fast: bool = False) -> tuple[Tensor, Tenso
 
 
 def similarities(x: Tensor, units: Tensor, fast: bool = False) -> Tensor:
-    """The cosine similarities of each row to every centroid, where these are few.
+    """The cosine similarities of each row to every centroid, for few centroids.
 
     Args:
         x, units, fast: as for `nearest`.
 
     Returns:
-        [N, K] float32, not yet clipped to [-1, 1]; rows are infinite as for `nearest`.
+        [N, K] float32, not yet clipped to [-1, 1]. Rows are +inf as for `nearest`.
     """
     similarity = torch.empty(len(x), len(units), dtype=torch.float32, device=x.device)
     _launch(similarities_kernel, x, units, fast, {"p_similarity": similarity})
@@ -62,7 +62,7 @@ def similarities(x: Tensor, units: Tensor, fast: bool = False) -> Tensor:
 def load_rows(
     p_rows, o_d, D: tl.constexpr, STRIDE_D: tl.constexpr, BD: tl.constexpr, WIDEN: tl.constexpr
 ):
-    """Columns o_d [BD] of the rows at p_rows [BN]; 0 beyond the last."""
+    """Columns o_d [BD] of the rows at p_rows [BN], as [BN, BD]; 0 beyond column D - 1."""
     columns = o_d if STRIDE_D == 1 else o_d.to(tl.int64) * STRIDE_D
     p = p_rows[:, None] + columns[None, :]
     if D % BD == 0:
@@ -76,7 +76,7 @@ def load_rows(
 def add_products(
     acc, x, p_high, p_low, o_u, PRECISION: tl.constexpr, WIDEN: tl.constexpr
 ):  # fmt: skip
-    """The sum acc + x (high + low) [BN, BK], of centroids in one part or in two."""
+    """The sum acc + x (high + low) [BN, BK], with centroids of one part or of two."""
     high = tl.load(p_high + o_u)
     acc = tl.dot(x, high.to(tl.float32) if WIDEN else high, acc, input_precision=PRECISION)
     if p_low is not None:
@@ -87,7 +87,7 @@ def add_products(
 
 @triton.jit
 def sum_of_squares(x):
-    """Of each row [BN, BD], [BN] float32."""
+    """The sum of squares of each row of x [BN, BD], as [BN] float32."""
     x = x.to(tl.float32)
     return tl.sum(x * x, axis=1)
 
@@ -98,10 +98,11 @@ def tile_products(
     D: tl.constexpr, STRIDE_D: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, BD: tl.constexpr,
     STAGES: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
-    """Products of rows with the centroids from k on [BN, BK], and the rows' sums of squares [BN].
+    """Products [BN, BK] of rows with the centroids from k on, and the sums of squares [BN] of rows.
 
-    The rows are x where a tile holds all their columns; else None, and read from p_rows on, up to
-    `width`: known when compiled, the loop would be unrolled whole.
+    If a tile holds all columns, the rows are x. Else x is None, and the rows are read from p_rows
+    on, up to column `width`. This is a run-time argument: the compiler would unroll a loop of known
+    length completely.
     """
     o_d = tl.arange(0, BD)
     WIDTH: tl.constexpr = (D + BD - 1) // BD * BD
@@ -126,11 +127,11 @@ def tile_products(
 
 @triton.jit
 def better(best, cluster, acc, k):
-    """The largest product of each row and its centroid [BN], of those so far and a tile from k."""
+    """Updates the largest product and its centroid [BN] with the products of a tile from k on."""
     BK: tl.constexpr = acc.shape[1]
     largest = tl.max(acc, axis=1)
     is_better = largest > best
-    # `item`: of a reduction to no dimension at all, Triton 3.7 makes no code for sm_100 here.
+    # `item`: Triton 3.7 cannot compile a reduction to no dimensions for sm_100 here.
     if tl.max(is_better.to(tl.int32)[None, :], axis=1).item() != 0:
         o_k = tl.arange(0, BK)[None, :]
         first = tl.min(tl.where(acc == largest[:, None], o_k, BK), axis=1)
@@ -141,24 +142,24 @@ def better(best, cluster, acc, k):
 
 @triton.jit
 def over_length(products, squares, SCALE: tl.constexpr):
-    """Similarities; infinite where float32 cannot tell the length of a row."""
-    told = (squares >= LEAST_SQUARE) & (squares <= MOST_SQUARE)
-    per_product = tl.div_rn(1.0, tl.sqrt_rn(tl.where(told, squares, 1.0)) * SCALE)
-    return tl.where(told, products * per_product, float("inf"))
+    """Similarities from products; +inf if float32 gives no accurate length of a row."""
+    is_accurate = (squares >= LEAST_SQUARE) & (squares <= MOST_SQUARE)
+    per_product = tl.div_rn(1.0, tl.sqrt_rn(tl.where(is_accurate, squares, 1.0)) * SCALE)
+    return tl.where(is_accurate, products * per_product, float("inf"))
 
 
 @triton.jit(do_not_specialize=_SIZES)
 def nearest_kernel(
-    p_x, p_high, p_low,  # [N, D]; centroids in whole tiles, `width` columns each; low or None
+    p_x, p_high, p_low,  # [N, D]; centroids in whole tiles of `width` columns; low may be None
     p_cluster, p_similarity,  # [N]
     N: tl.int64, K: tl.int32, width: tl.int32,
     D: tl.constexpr, PITCH: tl.constexpr, STRIDE_D: tl.constexpr, SCALE: tl.constexpr,
     BN: tl.constexpr, BK: tl.constexpr, BD: tl.constexpr, ONE_TILE: tl.constexpr,
     STAGES: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
-    """The nearest centroids of BN rows; those beyond K repeat the last, and never come first."""
+    """The nearest centroids of BN rows. Centroids beyond K repeat the last one, and never win."""
     o_n = tl.program_id(0).to(tl.int64) * BN + tl.arange(0, BN)
-    p_rows = p_x + tl.minimum(o_n, N - 1) * PITCH  # a row too many is read twice instead
+    p_rows = p_x + tl.minimum(o_n, N - 1) * PITCH  # past the end: the last row once more
     x = load_rows(p_rows, tl.arange(0, BD), D, STRIDE_D, BD, WIDEN) if D <= BD else None
     acc, squares = tile_products(
         x, p_rows, p_high, p_low, 0, width, True, D, STRIDE_D, BN, BK, BD, STAGES, PRECISION, WIDEN
@@ -166,7 +167,7 @@ def nearest_kernel(
     best = tl.full([BN], float("-inf"), tl.float32)
     best, cluster = better(best, tl.zeros([BN], tl.int32), acc, 0)
     if not ONE_TILE:
-        # Where the columns have a loop of their own, it is that which loads ahead.
+        # If the columns have a loop of their own, that loop loads ahead.
         for k in tl.range(BK, K, BK, num_stages=STAGES if D <= BD else 1):
             acc, _ = tile_products(
                 x, p_rows, p_high, p_low, k, width, False,
@@ -187,7 +188,7 @@ def similarities_kernel(
     BN: tl.constexpr, BK: tl.constexpr, BD: tl.constexpr, ONE_TILE: tl.constexpr,
     STAGES: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
-    """The similarities of BN rows to BK centroids; neighbouring programs share the rows."""
+    """The similarities of BN rows to BK centroids. Neighbouring programs share the rows."""
     n_tiles = 1 if ONE_TILE else tl.cdiv(K, BK)
     program = tl.program_id(0)
     k = program % n_tiles * BK
@@ -207,7 +208,15 @@ def variant(
     n_columns: int, pitch: int, stride_d: int, n_centroids: int, dtype: torch.dtype, fast: bool,
     isa: Isa,
 ) -> tuple[Products, dict[str, Any]]:  # fmt: skip
-    """The configuration for rows so far apart, and the compile-time arguments of their kernel."""
+    """The configuration for rows and centroids, and the compile-time arguments of their kernel.
+
+    Args:
+        n_columns, n_centroids: D and K.
+        pitch, stride_d: elements from a row to the next, from a column to the next.
+        dtype: of the rows.
+        fast: as for `nearest`.
+        isa: what the device offers.
+    """
     itemsize = dtype.itemsize
     is_half = itemsize == 2
     is_split, is_exact = is_half and not fast, not (is_half or fast)
@@ -216,7 +225,7 @@ def variant(
     config = products(n_columns, n_centroids, load_bytes, itemsize, is_split, is_exact, isa)
     constants = asdict(config)
     constants.pop("SPLIT")
-    if isa.ptx:  # else the assembler spills a few registers for the sake of more programs
+    if isa.ptx:  # else the assembler spills a few registers to fit more programs
         constants["maxnreg"] = 255
     return config, constants | {
         "D": n_columns,
@@ -225,20 +234,20 @@ def variant(
         "SCALE": scale_of(dtype),
         "ONE_TILE": n_centroids <= config.BK,
         "PRECISION": "ieee" if is_half or is_exact else "tf32",
-        "WIDEN": triton.knobs.runtime.interpret,  # which computes wrongly with bfloat16
+        "WIDEN": triton.knobs.runtime.interpret,  # the interpreter is wrong with bfloat16
         "num_warps": constants.pop("threads") // isa.warp_size,
     }
 
 
 def scale_of(dtype: torch.dtype) -> float:
-    """What centroids are multiplied by, lest float16 lose digits of their small parts."""
+    """The scale of centroids: in float16, their small parts would else be subnormal."""
     return 2.0**15 if dtype == torch.float16 else 1.0
 
 
 def parts_of(units: Tensor, dtype: torch.dtype, config: Products) -> tuple[Tensor, Tensor | None]:
-    """Scaled centroids in whole tiles: rounded to a type, and what that leaves of them, or None.
+    """Scaled centroids in whole tiles, rounded to a dtype, and the rest of the rounding or None.
 
-    The last is repeated, columns are filled with zeros.
+    The last centroid is repeated to fill its tile. Missing columns are zeros.
     """
     n_centroids, n_columns = units.shape
     whole = units.new_zeros(_up(n_centroids, config.BK), _up(n_columns, config.BD))

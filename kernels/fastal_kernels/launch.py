@@ -1,29 +1,34 @@
 """Launch configurations: a function of the matrix and the hardware, never tuned at run time.
 
-They are chosen so that every load is as wide as the rows' alignment permits, that little is done
-per row beside what is done per element, and that no lane's sum is of more than 32 batches, whose
-roundings then stay below 3e-6 of it.
+They follow three aims:
+* Every load is as wide as the alignment of the rows permits.
+* The work per row is small beside the work per element.
+* The sum of a lane adds at most 32 batches. Its roundings then stay below 3e-6 of the sum.
 """
 
 from dataclasses import dataclass
 
 _LOAD_BYTES = 16
 _FEWEST_BYTES = 8  # loads narrower than this are not worth their instructions
-_MOST_NARROW = 32  # classes of rows that a thread may take whole
-_MOST_ALONE = 16  # up to which there is no better way
+_MOST_NARROW = 32  # the most classes of a row that one thread may read whole
+_MOST_ALONE = 16  # up to this many classes, a thread always reads whole rows
 _ENOUGH_L1_BYTES = 16  # a clock: an H100's memory delivers 14.5 to each multiprocessor
-_MOST_HELD = 160  # elements of a run that a thread can hold
-_FEWEST_HELD = 10  # and is to hold, lest more be done for the thread than for its rows
-_SECTOR_BYTES = 32  # what caches fetch at least
-_MOST_BEYOND = 1 / 8  # of a row's columns
-_SEARCHES = 1024  # of a program at a time
+_MOST_HELD = 160  # the most elements of a run that a thread can hold in registers
+_FEWEST_HELD = 10  # the fewest that pay for the work per thread
+_SECTOR_BYTES = 32  # the least that caches fetch
+_MOST_BEYOND = 1 / 8  # the largest share of a row's columns that may be read beyond its end
+_SEARCHES = 1024  # searches of a program at a time
 
 
 @dataclass(frozen=True)
 class Isa:
-    """What the hardware offers: PTX (from sm_80 on); two float32 values an instruction (sm_100).
+    """What the hardware offers.
 
-    `shared`: bytes of shared memory that a program may have.
+    Attributes:
+        ptx: whether it takes PTX (NVIDIA from sm_80 on).
+        pairs: whether one instruction computes two float32 values (sm_100).
+        warp_size: lanes of a warp.
+        shared: bytes of shared memory that a program may have.
     """
 
     ptx: bool = False
@@ -34,15 +39,15 @@ class Isa:
 
 @dataclass(frozen=True)
 class Matrix:
-    """What a configuration depends on; lengths in elements.
+    """The properties of a matrix that its configuration depends on. Lengths are in elements.
 
     Attributes:
         n_classes: columns.
         itemsize: bytes of an element.
         pitch: from one row to the next.
         stride_c: from one column to the next.
-        alignment: largest power of two that the address of the first row is a multiple of.
-        has_boundary: whether there is memory from the last 16-byte boundary before it on.
+        alignment: the largest power of two that divides the address of the first row.
+        has_boundary: whether the tensor's memory reaches back to the 16-byte boundary before it.
     """
 
     n_classes: int
@@ -53,7 +58,7 @@ class Matrix:
     has_boundary: bool = True
 
     def vector(self, run: int) -> int:
-        """The most elements that one load can take from anywhere on, in steps of `run`."""
+        """The most elements of one load that starts at any multiple of `run`."""
         if self.stride_c != 1:
             return 1
         most = min(_LOAD_BYTES // self.itemsize, self.alignment)
@@ -62,7 +67,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Narrow:
-    """Whole rows a thread: P runs a program, of PER consecutive rows, V elements a load."""
+    """A thread reads whole rows: P runs of PER consecutive rows a program, V elements a load."""
 
     P: int
     PER: int
@@ -70,15 +75,16 @@ class Narrow:
 
     @property
     def threads(self) -> int:
-        """Of a program: one a run."""
+        """Threads of a program: one for each run."""
         return self.P
 
 
 @dataclass(frozen=True)
 class Wide:
-    """G lanes a row, V elements a load, UNROLL loads an iteration; ROWS rows at once, GROUPS times.
+    """Lanes share a row: G lanes a row, V elements a load, UNROLL loads an iteration.
 
-    IN_WINDOW: rows begin anywhere; they are read in whole vectors from the last boundary on.
+    A program scores ROWS rows at a time, GROUPS times. With IN_WINDOW, rows begin at any address.
+    They are read in whole vectors, starting at the 16-byte boundary before the row.
     """
 
     V: int
@@ -92,7 +98,7 @@ class Wide:
 
 @dataclass(frozen=True)
 class Ranked:
-    """ROWS rows a program, COLUMNS at a time."""
+    """A program ranks ROWS rows, COLUMNS columns at a time."""
 
     ROWS: int
     COLUMNS: int
@@ -100,10 +106,11 @@ class Ranked:
 
 
 def ranked(x: Matrix) -> Ranked:
-    """The configuration for mean ranks: 8 values a thread, to hide how long a search takes.
+    """The configuration for mean ranks.
 
-    Of columns a sector, so that each is read once and lanes have few tables to share; fewer where
-    much of the last ones would be beyond the row.
+    Each thread ranks 8 values at a time, which hides the latency of the searches. The columns are
+    those of one sector: then each sector is read once, and lanes share few tables. There are fewer
+    columns if too many of the last ones would lie beyond the row.
     """
     sector = _SECTOR_BYTES // x.itemsize
     sizes = [sector >> i for i in range(sector.bit_length()) if sector >> i <= x.n_classes]
@@ -130,13 +137,13 @@ def _narrow(x: Matrix) -> Narrow | None:
 
 
 def _l1_bytes(run: int, itemsize: int) -> float:
-    """Bytes a clock from L1, which serves one line of 128 bytes of those that 32 runs touch."""
+    """Bytes a clock from L1. It serves one line of 128 bytes a clock; 32 runs touch many lines."""
     load = min(_LOAD_BYTES, (run & -run) * itemsize)
     return min(2.0 * _LOAD_BYTES, load * max(1.0, 128 / (run * itemsize)))
 
 
 def wide(x: Matrix) -> Wide:
-    """The configuration for a matrix, or a part of its columns, whose rows lanes share."""
+    """The configuration for a matrix, or for a part of its columns, with lanes that share a row."""
     vector = x.vector(x.pitch)
     in_window = x.stride_c == 1 and x.has_boundary and vector * x.itemsize < _FEWEST_BYTES
     if vector * x.itemsize < _FEWEST_BYTES:
@@ -147,7 +154,7 @@ def wide(x: Matrix) -> Wide:
         V=vector,
         G=lanes,
         ROWS=threads // lanes,
-        # Each lane ends up with a row of its own, so that none finishes another's as well.
+        # As many groups as lanes: then each lane finishes one row.
         GROUPS=lanes if lanes <= 8 else 1,
         UNROLL=32 // vector,
         IN_WINDOW=in_window,
@@ -155,17 +162,17 @@ def wide(x: Matrix) -> Wide:
     )
 
 
-# Lanes by most classes: few enough that each sees many elements beside the work per row, and
-# enough that what they read at once fills whole sectors of 32 bytes, lines of 128 from 256 on.
+# (most classes, lanes). Few lanes: each reads many elements for its work per row. Enough lanes:
+# their loads fill whole sectors of 32 bytes, and whole lines of 128 bytes from 256 classes on.
 _LANES = ((64, 2), (256, 4), (1024, 8), (4096, 32), (65_536, 128))
-# Longer rows than two of these are split, so that few of them keep a GPU busy. By their length
-# alone: a row's score must not depend on how many others there are.
+# A row of at least two parts is split: then few such rows keep a GPU busy. The number of rows does
+# not matter, because a row's score must not depend on how many others there are.
 _PART = 65_536
 _WHOLE_TILES = 2048
 
 
 def parts_of(n_classes: int) -> tuple[int, int, int]:
-    """How many parts a row is split into, their columns, and the columns of what is left."""
+    """The number of equal parts of a row, their columns, and the columns of the rest."""
     n_parts = max(1, n_classes // _PART)
     if n_parts == 1:
         return 1, n_classes, 0
@@ -175,10 +182,10 @@ def parts_of(n_classes: int) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class Products:
-    """BN rows a program; tiles of BK centroids by BD columns, STAGES of them read at a time.
+    """BN rows a program, tiles of BK centroids by BD columns, STAGES tiles in flight.
 
-    SPLIT: centroids come in two parts. All columns are in a tile, or they are read again for each
-    tile of centroids.
+    With SPLIT, each centroid is the sum of two parts. If the rows have more columns than a tile,
+    they are read again for each tile of centroids.
     """
 
     BN: int
@@ -190,8 +197,8 @@ class Products:
 
 
 _LINE_BYTES = 128
-_FEWEST_TILED = 16  # of anything: what the hardware multiplies at once
-_MOST_TILED, _MOST_TILED_EXACT = 128, 64  # centroids
+_FEWEST_TILED = 16  # the smallest side of a tile that the hardware multiplies
+_MOST_TILED, _MOST_TILED_EXACT = 128, 64  # centroids of a tile
 _MOST_STAGES = 4
 
 
@@ -199,16 +206,23 @@ def products(
     n_columns: int, n_centroids: int, load_bytes: int, itemsize: int, is_split: bool, exact: bool,
     isa: Isa,
 ) -> Products:  # fmt: skip
-    """The configuration for rows that can be read by so many bytes, against centroids.
+    """The configuration for the products of rows with centroids.
 
-    If exact, there is no help of tensor cores.
+    Args:
+        n_columns: columns of the rows.
+        n_centroids: centroids.
+        load_bytes: bytes of the widest load that the rows allow.
+        itemsize: bytes of an element of the rows.
+        is_split: whether each centroid is the sum of two parts.
+        exact: multiply in float32, without tensor cores.
+        isa: what the device offers.
     """
     most = _MOST_TILED_EXACT if exact else _MOST_TILED
     tiled = min(most, max(_FEWEST_TILED, _power_of_two_from(n_centroids)))
     columns = max(_FEWEST_TILED, _power_of_two_from(n_columns))
-    # If exact, both factors of a tile are in registers.
+    # If exact, both factors of a tile are held in registers.
     columns = min(columns, _FEWEST_TILED if exact else _LINE_BYTES // itemsize)
-    # Fewer rows where so many would spill: narrow loads take more pointers.
+    # 128 rows would spill here: narrow loads need more pointers.
     rows = 64 if exact or load_bytes < _FEWEST_BYTES else 128
     stage = (rows + tiled * (1 + is_split)) * columns * itemsize
     stages = 2 if exact else max(1, min(_MOST_STAGES, isa.shared // stage))

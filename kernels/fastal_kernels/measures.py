@@ -1,27 +1,32 @@
-"""What callers may ask of the kernels, whichever computes it."""
+"""The names and limits that all kernels share."""
 
 from collections.abc import Sequence
 
 import torch
 
-MEASURES = (
+# In the order in which every kernel numbers them.
+UNCERTAINTY_SCORES = (
     "least_confidence",
     "margin",
     "ratio",
     "entropy",
-)  # as every kernel numbers them
-# What rounding, of whatever a probability was computed from, may leave of 0: it counts as 0.
+)
+# A probability from here to 0 counts as 0: rounding may leave it where the true value is 0.
 LEAST_PROB = -1e-3
 
 
 def asked_for(measures: Sequence[str]) -> tuple[str, ...]:
-    """The measures asked for, each once, in the order of `MEASURES`; KeyError for others."""
-    if not set(measures) <= set(MEASURES):
-        raise KeyError(f"measures: wanted some of {MEASURES}, got {measures}")
-    return tuple(measure for measure in MEASURES if measure in measures)
+    """The measures asked for, each once, in the order of `UNCERTAINTY_SCORES`.
+
+    Raises:
+        KeyError: an unknown measure.
+    """
+    if not set(measures) <= set(UNCERTAINTY_SCORES):
+        raise KeyError(f"measures: wanted some of {UNCERTAINTY_SCORES}, got {measures}")
+    return tuple(measure for measure in UNCERTAINTY_SCORES if measure in measures)
 
 
 def probs_tolerance(dtype: torch.dtype, n_classes: int) -> float:
-    """How far from 1 a row of probabilities may sum: what rounding to the dtype can do, or 1e-3."""
+    """The largest deviation of a row's sum from 1: that of rounding to the dtype, at least 1e-3."""
     info = torch.finfo(dtype)
     return max(1e-3, info.eps) + n_classes * info.smallest_normal * info.eps / 2

@@ -1,6 +1,6 @@
-"""Rows of few classes: a thread holds whole rows, and no thread needs to hear of another.
+"""Rows of few classes: a thread holds whole rows in registers. Threads exchange nothing.
 
-Letters: N rows, C classes; P runs of consecutive rows, PER rows each, V values a load.
+Letters: N rows, C classes; P runs of consecutive rows, PER rows each; V values a load.
 """
 
 import triton
@@ -15,7 +15,7 @@ from fastal_kernels.topk import append
 
 @triton.jit
 def columns(x, V: tl.constexpr):
-    """The V columns [P] of x [P, V]."""
+    """The V columns [P] of x [P, V], as a tuple."""
     if V == 1:
         return (tl.reshape(x, [x.shape[0]]),)
     else:
@@ -25,7 +25,7 @@ def columns(x, V: tl.constexpr):
 
 @triton.jit
 def matrix(xs):
-    """The matrix [P, n] of n columns [P], n a power of two."""
+    """The matrix [P, n] of a tuple of n columns [P]; n is a power of two."""
     P: tl.constexpr = xs[0].shape[0]
     if len(xs) == 1:
         return tl.reshape(xs[0], [P, 1])
@@ -42,7 +42,7 @@ def row_statistics(
     xs, FIRST: tl.constexpr, C: tl.constexpr, tolerance, WITH_T: tl.constexpr,
     IS_PROBS: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
-    """Tail, runner-up and moment [P] of the rows with columns xs[FIRST : FIRST + C]."""
+    """Tail, runner-up and moment [P] (see `scores.py`) of the rows xs[FIRST : FIRST + C]."""
     a = xs[FIRST]
     losers = ()
     for c in tl.static_range(1, C):
@@ -64,13 +64,13 @@ def row_statistics(
         is_valid = tl.abs(a) < float("inf")
         gap, e = exp_of_difference(second, a, False)
         runner_up = tl.where(is_valid, e * TWO_TO_MINUS_64, float("nan"))
-        if C == 2:  # the commonest pool there is
+        if C == 2:  # a common case: the only loser is the runner-up
             return runner_up, runner_up, gap * e * TWO_TO_MINUS_64
         else:
             s, t = tl.zeros_like(a), tl.zeros_like(a)
             for c in tl.static_range(C - 1):
                 d = losers[c] - second
-                d = tl.where(d > FLOOR, d, FLOOR)  # NaN, of -inf - (-inf), becomes FLOOR as well
+                d = tl.where(d > FLOOR, d, FLOOR)  # so does NaN, from -inf - (-inf)
                 term = tl.exp2(d * LOG2_E)
                 s += term
                 if WITH_T:
@@ -81,29 +81,29 @@ def row_statistics(
 
 @triton.jit(do_not_specialize=("offset", "stride_m", "first_row", "N"))
 def narrow_kernel(
-    # [N, C], `offset` elements after p_x, which is aligned if anything is.
+    # [N, C], which begins `offset` elements after p_x. The offset makes p_x aligned if possible.
     p_x, offset: tl.int64,
-    # See `store_scores` and `append`.
+    # Outputs: see `store_scores` and `append`.
     p_scores, stride_m: tl.int64, p_keys, p_selection, first_row: tl.int64,
     N: tl.int64, per_class, per_log, tolerance,
     C: tl.constexpr, PITCH: tl.constexpr, STRIDE_C: tl.constexpr, P: tl.constexpr,
     PER: tl.constexpr, V: tl.constexpr, MEASURES: tl.constexpr, BY: tl.constexpr,
     WITH_T: tl.constexpr, IS_PROBS: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
-    """Scores P * PER rows; with PER > 1 these lie without a gap, and V divides PER * C."""
+    """Scores P * PER rows. If PER > 1, the rows have no gaps and V divides PER * C."""
     first = tl.program_id(0).to(tl.int64) * (P * PER)
     left = tl.minimum(N - first, P * PER).to(tl.int32)
-    # Beside `first`, 32 bits are enough, and half the instructions.
+    # Relative to `first`, 32 bits are enough, and take half the instructions.
     o_p = tl.arange(0, P)
     o_x = (o_p if P * PER * PITCH < 2**31 else o_p.to(tl.int64)) * (PER * PITCH)
     start = first * PITCH + offset
-    p_x += start // V * V  # no change, but a proof of alignment
+    p_x += start // V * V  # equals `start`: tells the compiler the alignment
     xs = ()
     for v in tl.static_range(0, PER * C, V):
         o_c = v + tl.arange(0, V)
         if STRIDE_C != 1:
             o_c = o_c.to(tl.int64) * STRIDE_C
-        m_n = o_p * PER + v // C < left  # without `other`: nobody looks at rows that are none
+        m_n = o_p * PER + v // C < left  # no `other`: rows beyond the matrix are never used
         x = tl.load(p_x + o_x[:, None] + o_c[None, :], mask=m_n[:, None])
         xs += columns(widen(x, PTX and V > 1), V)
     selected = ()

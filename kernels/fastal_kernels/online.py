@@ -1,19 +1,21 @@
-"""Pointer-free device functions: what a row's scores need of it, gathered while it streams by.
+"""Device functions without pointers: they gather a row's state in one pass over its values.
 
-Values meet two at a time. The larger goes on, the smaller, a *loser*, joins the sums: in the end
-every value but one maximum has. Nothing is ever subtracted for it, which keeps the tail of a
-confident row.
+Values meet two at a time. The larger value stays in play. The smaller one, the *loser*, joins the
+sums. In the end, every value except one maximum is in the sums. No sum ever subtracts the maximum,
+so that the tail of a confident row loses no digits.
 
-A state is five float32 values of a lane, a part of a row, or a row:
-    a    the largest value; NaN or +inf where the row is invalid
+A state is five float32 values of a lane, of a part of a row, or of a row:
+    a    the largest value; NaN or +inf if the row is invalid
     r    the largest loser
     m    logits: the reference of the sums, a whole number near r · log2 e
          probabilities: the smallest loser
     s    logits: Σ 2^(x log2 e − m) over the losers x; probabilities: Σ p
     t    logits: Σ (x log2 e − m) 2^(x log2 e − m); probabilities: 2^64 Σ p log2 p
-As references are whole numbers, a state moves to another one by an exact power of two. As they are
-near the largest loser, s is about 1 at least, and its terms have small exponents, which float32
-holds well, however far above them the row's maximum is.
+References are whole numbers: a state changes its reference by an exact power of two. References are
+near the largest loser: s is at least about 1, and its terms have small exponents. Float32 holds
+such terms well, however far above them the row's maximum is.
+
+Letters: R rows, G lanes a row, V values a lane, W = G * V; see `registers.py`.
 """
 
 import triton
@@ -35,21 +37,21 @@ from fastal_kernels.registers import (
 
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 
-# Rows with a maximum beyond ±USUAL are scored apart (`wide.extreme_statistics`). In all others a
-# loser at LEAST_REFERENCE contributes exactly 0, as does one at LEAST; clamping there takes −inf,
-# whose product with 0 is NaN, out of the sums. The names in HALF are for float16.
+# Rows with a maximum beyond ±USUAL are scored apart (`wide.extreme_statistics`). In all other rows,
+# a loser at LEAST_REFERENCE or at LEAST contributes exactly 0. Losers are clamped there, because
+# −inf times 0 would be NaN in the sums. The names with HALF are for float16.
 USUAL: tl.constexpr = tl.constexpr(2.0**19)
 USUAL_HALF: tl.constexpr = tl.constexpr(2.0**15)
 LEAST_REFERENCE: tl.constexpr = tl.constexpr(-(2.0**20))
 LEAST: tl.constexpr = tl.constexpr(-(2.0**24))
 LEAST_HALF: tl.constexpr = tl.constexpr(-65504.0)
-# Added and subtracted, rounds a float32 below 2^22 to a whole number.
+# Adding and then subtracting it rounds a float32 below 2^22 to a whole number.
 ROUNDER: tl.constexpr = tl.constexpr(1.5 * 2.0**23)
 
 
 @triton.jit
 def least(DTYPE: tl.constexpr, IS_PROBS: tl.constexpr):
-    """What losers are clamped to."""
+    """The value that losers are clamped to."""
     if IS_PROBS:
         return 0.0
     elif DTYPE == tl.float16:
@@ -60,7 +62,7 @@ def least(DTYPE: tl.constexpr, IS_PROBS: tl.constexpr):
 
 @triton.jit
 def meet(a, x, IS_PROBS: tl.constexpr):
-    """Winners and losers of the values `a` so far and more values x."""
+    """Winners and losers of the values x against the winners `a` so far."""
     loser = vector_min(a, x)
     if not IS_PROBS:
         loser = vector_max(loser, tl.full(x.shape, least(x.dtype, False), x.dtype))
@@ -69,7 +71,7 @@ def meet(a, x, IS_PROBS: tl.constexpr):
 
 @triton.jit
 def meet_in_turn(a, xs, IS_PROBS: tl.constexpr):
-    """Winners of `a` and all vectors xs, and a tuple of losers."""
+    """The winners of `a` and of all vectors xs, and a tuple of the losers."""
     losers = ()
     for i in tl.static_range(len(xs)):
         a, loser = meet(a, xs[i], IS_PROBS)
@@ -79,7 +81,7 @@ def meet_in_turn(a, xs, IS_PROBS: tl.constexpr):
 
 @triton.jit
 def largest_of(losers):
-    """Elementwise the largest of a tuple of vectors."""
+    """The elementwise maximum of a tuple of vectors."""
     r = losers[0]
     for i in tl.static_range(1, len(losers)):
         r = vector_max(r, losers[i])
@@ -88,7 +90,7 @@ def largest_of(losers):
 
 @triton.jit
 def smallest_of(losers):
-    """Elementwise the smallest of a tuple of vectors."""
+    """The elementwise minimum of a tuple of vectors."""
     q = losers[0]
     for i in tl.static_range(1, len(losers)):
         q = vector_min(q, losers[i])
@@ -97,13 +99,13 @@ def smallest_of(losers):
 
 @triton.jit
 def reference(r):
-    """The reference of the sums over losers of which the largest is r."""
+    """The reference of the sums over losers whose largest is r."""
     return tl.fma(tl.maximum(r, LEAST_REFERENCE), LOG2_E, ROUNDER) - ROUNDER
 
 
 @triton.jit
 def rebase(m, s, t, m_new, WITH_T: tl.constexpr):
-    """The sums relative to m as sums relative to a reference m_new that is no smaller."""
+    """The sums s, t relative to m, as sums relative to a reference m_new >= m."""
     shift = tl.maximum(m - m_new, -127.0)
     scale = ((shift + 127.0).to(tl.int32) << 23).to(tl.float32, bitcast=True)  # 2^shift; 0 at -127
     if WITH_T:
@@ -116,7 +118,7 @@ def sums_of(
     losers, m, V: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
     PTX: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
-    """The sums s and t [R, G] of a tuple of losers, V a lane, relative to the lanes' m [R, G]."""
+    """The sums s and t [R, G] of a tuple of losers [R, W], relative to the lanes' m [R, G]."""
     R: tl.constexpr = losers[0].shape[0]
     W: tl.constexpr = losers[0].shape[1]
     minus_m = tl.reshape(tl.broadcast_to(-m[:, :, None], [R, W // V, V]), [R, W])
@@ -144,17 +146,18 @@ def sums_of(
 
 @triton.jit
 def log2_of_prob(p, PTX: tl.constexpr):
-    """2^64 log2 p, to 2^-22 of itself as a loser is no more than about 1/2; of p = 0 some number.
+    """2^64 log2 p; any finite number for p = 0.
 
-    Scaled, so that p log2 p is not subnormal where p is: many of them may be none in their sum.
+    The relative error is 2^-22, because a loser is at most about 1/2. The scale keeps p log2 p from
+    being subnormal if p is: the sum of many such terms may be a normal number.
     """
-    smallest = tl.full(p.shape, 2.0**-149, tl.float32)  # as a plain number it would be a double
+    smallest = tl.full(p.shape, 2.0**-149, tl.float32)  # a plain number would be a double
     return log2(tl.maximum(p, smallest), PTX) * 2.0**64
 
 
 @triton.jit
 def no_losers(a, V: tl.constexpr, IS_PROBS: tl.constexpr):
-    """The state (r, m, s, t) of lanes before their first loser; a: their winners [R, G * V]."""
+    """The state (r, m, s, t) of lanes before their first loser; `a` holds their winners [R, W]."""
     R: tl.constexpr = a.shape[0]
     G: tl.constexpr = a.shape[1] // V
     nothing = tl.zeros([R, G], tl.float32)
@@ -168,7 +171,7 @@ def push(
     a, r, m, s, t, xs, V: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
     PTX: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
-    """Takes a batch into the state: vectors xs; a and r are vectors, too, the rest is by lane."""
+    """Adds a batch of vectors xs [R, W] to the state; a and r are [R, W], the others [R, G]."""
     a, losers = meet_in_turn(a, xs, IS_PROBS)
     r = vector_max(r, largest_of(losers))
     if IS_PROBS:
@@ -183,7 +186,7 @@ def push(
 
 @triton.jit
 def fold(a, V: tl.constexpr, IS_PROBS: tl.constexpr):
-    """Each lane's winner [R, G]; its other winners as losers, in tuples: V / 2 a lane, ... 1."""
+    """Each lane's winner [R, G], and its other values as losers: tuples of V / 2, V / 4 ... 1."""
     low, high = halves(a, V)
     if V == 2:
         a, loser = meet(low.to(tl.float32), high.to(tl.float32), IS_PROBS)
@@ -199,24 +202,23 @@ def row_of_lanes(
     a, r, m, s, t, pending, LOOPED: tl.constexpr, V: tl.constexpr, WITH_T: tl.constexpr,
     IS_PROBS: tl.constexpr, PTX: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
-    """The state [R] of each row of lanes.
+    """The state [R] of each row, from the states of its lanes.
 
     Args:
-        a: winners [R, G * V].
-        r, m, s, t: of a looped kernel, the state so far.
-        pending: a tuple of losers [R, G * V] that are in no sum yet; r, m, s, t go unread unless
-            LOOPED.
+        a: winners [R, W].
+        r, m, s, t: the state of the loop so far; unread unless LOOPED.
+        pending: a tuple of losers [R, W] that are in no sum yet.
     """
     G: tl.constexpr = a.shape[1] // V
-    # Vectors by their width: V, V / 2, ... 1.
+    # Losers by the values that a lane holds of them: V, V / 2, ... 1.
     if V > 1:
         a, losers = fold(a, V, IS_PROBS)
         losers = (pending,) + losers
     else:
         losers = (pending,)
-    a = tl.where(a == a, a, float("inf"))  # tl.max would drop NaN; +inf is as invalid
+    a = tl.where(a == a, a, float("inf"))  # tl.max would drop NaN; +inf is invalid too
     maximum = tl.max(a, axis=1)
-    # The lowest lane that holds it owns the maximum; of every other lane it is one more loser.
+    # The lowest lane that holds the maximum owns it. The winner of every other lane is a loser.
     o_lane = tl.broadcast_to(tl.arange(0, G)[None, :], a.shape)
     owner = tl.min(tl.where(a == maximum[:, None], o_lane, G), axis=1)
     nothing: tl.constexpr = least(tl.float32, IS_PROBS)

@@ -1,7 +1,8 @@
 """Mean ranks of rows among the sorted values of their columns: the matrix is read once.
 
-Letters: N rows, D columns, V sorted values of each. Reads N * D elements and, of a column's table,
-about log2 V values an element, which the caches hold; writes 4 N bytes.
+Letters: N rows, D columns, V sorted values of each column. Reads N * D elements once from memory
+and writes 4 N bytes. For each element, it also reads about log2 V values of the column's table. The
+caches hold the table.
 """
 
 from typing import Any
@@ -11,45 +12,45 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fastal_kernels.hardware import isa_of
 from fastal_kernels.launch import Matrix, ranked
 from fastal_kernels.registers import sticky_max
-from fastal_kernels.uncertainty import isa_of
 
-# Ranks are summed as whole numbers of this part of a place: whatever their order, no bit changes.
+# Ranks are summed as whole multiples of 2^-24 of a place: the order of the sum changes no bit.
 PLACE_BITS: tl.constexpr = tl.constexpr(24)
 
 
 def mean_ranks(x: Tensor, table: Tensor) -> Tensor:
-    """The mean over the columns of where a row's values rank among the values of a table.
+    """The mean over the columns of the rank of a row's value among the values of a table.
 
     Args:
         x: [N, D] with D >= 1; float16, bfloat16 or float32; any strides; on a GPU.
         table: [D, V] float32 with V >= 1 on the same device, sorted along V, without NaN.
 
     Returns:
-        [N] float32 in [0, 1]; NaN for rows with NaN, +inf or no finite value. They are off by at
-        most 2.3e-7.
+        [N] float32 in [0, 1], with an error of at most 2.3e-7. NaN for rows with NaN, +inf or no
+        finite value.
     """
     means = torch.empty(len(x), dtype=torch.float32, device=x.device)
-    _launch(x, table, {"p_means": means, "p_sums": None, "p_tops": None})
+    _launch(x, table, {"p_means": means, "p_sums": None, "p_maxima": None})
     return means
 
 
-def add_ranks(x: Tensor, table: Tensor, sums: Tensor, tops: Tensor) -> None:
-    """Adds to what some of the columns come to, where a table has to be looked at in parts.
+def add_ranks(x: Tensor, table: Tensor, sums: Tensor, maxima: Tensor) -> None:
+    """Adds the ranks of some of the columns to sums, for a table that is read in parts.
 
     Args:
-        x, table: as for `mean_ranks`, of these columns.
-        sums: [N] int64 ranks in parts of a place, 0 at first.
-        tops: [N] float32 maxima, -inf at first; infinite for invalid rows.
+        x, table: these columns, as for `mean_ranks`.
+        sums: [N] int64 ranks in units of 2^-24 of a place. The caller sets them to 0 first.
+        maxima: [N] float32 maxima. The caller sets them to -inf first. Infinite for invalid rows.
     """
-    _launch(x, table, {"p_means": None, "p_sums": sums, "p_tops": tops})
+    _launch(x, table, {"p_means": None, "p_sums": sums, "p_maxima": maxima})
 
 
-def means_of(sums: Tensor, tops: Tensor, n_values: int) -> Tensor:
-    """What `mean_ranks` returns, once `add_ranks` has seen all n_values of the tables."""
+def means_of(sums: Tensor, maxima: Tensor, n_values: int) -> Tensor:
+    """The result of `mean_ranks`, after `add_ranks` has read all n_values of the tables."""
     means: Tensor = sums.double() / (n_values << PLACE_BITS.value)
-    return means.masked_fill_(tops.isinf(), torch.nan).float()
+    return means.masked_fill_(maxima.isinf(), torch.nan).float()
 
 
 def _launch(x: Tensor, table: Tensor, out: dict[str, Any]) -> None:
@@ -66,7 +67,7 @@ def _launch(x: Tensor, table: Tensor, out: dict[str, Any]) -> None:
 
 
 def constants_of(matrix: Matrix, n_values: int, warp_size: int) -> dict[str, Any]:
-    """The compile-time arguments for a matrix and so many values of each column."""
+    """The compile-time arguments for a matrix and n_values of each column."""
     config = ranked(matrix)
     return {
         "D": matrix.n_classes,
@@ -81,10 +82,10 @@ def constants_of(matrix: Matrix, n_values: int, warp_size: int) -> dict[str, Any
 
 @triton.jit
 def count_up_to(x, p_columns, V, STEPS: tl.constexpr):
-    """How many of the V sorted values at p_columns are at most x."""
+    """The number of the V sorted values at p_columns that are at most x."""
     count = tl.zeros(x.shape, tl.int32)
     left = V
-    for _ in range(STEPS):  # until one is left
+    for _ in range(STEPS):  # until one value is left
         half = left >> 1
         count = tl.where(tl.load(p_columns + (count + (half - 1))) <= x, count + half, count)
         left -= half
@@ -93,12 +94,13 @@ def count_up_to(x, p_columns, V, STEPS: tl.constexpr):
 
 @triton.jit
 def places(x, p_columns, V, STEPS: tl.constexpr):
-    """The ranks of values among the V at p_columns, times V, in parts of a place."""
+    """The ranks of values among the V at p_columns, times V, in units of 2^-24 of a place."""
     count = count_up_to(x, p_columns, V, STEPS)
     low = tl.load(p_columns + tl.maximum(count - 1, 0))
     high = tl.load(p_columns + tl.minimum(count, V - 1))
     is_between = (count > 0) & (count < V) & (low > float("-inf"))
-    # Halves of huge values, whose difference would overflow; of others, they would lose a bit.
+    # The difference of huge values would overflow: their halves are subtracted. Small values are
+    # not halved, because a subnormal number would lose a bit.
     scale = tl.where(tl.maximum(tl.abs(low), tl.abs(high)) > 2.0**126, 0.5, 1.0)
     part = (x * scale - low * scale) / (high * scale - low * scale)
     part = tl.where(is_between, part, 1.0) * 2.0**PLACE_BITS + 0.5
@@ -108,14 +110,14 @@ def places(x, p_columns, V, STEPS: tl.constexpr):
 @triton.jit(do_not_specialize=("N", "V"))
 def ranks_kernel(
     p_x,  # [N, D]
-    p_table,  # [D, V] without gaps
-    p_means,  # [N], or None: then the sums and tops [N] of earlier columns are added to
-    p_sums, p_tops,
+    p_table,  # [D, V], contiguous
+    p_means,  # [N]; or None, and the results are added to sums and maxima [N] of earlier columns
+    p_sums, p_maxima,
     N: tl.int64, V: tl.int32,
     D: tl.constexpr, PITCH: tl.constexpr, STRIDE_D: tl.constexpr, STEPS: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Ranks ROWS rows, COLUMNS columns at a time: few, so that many lanes share their tables."""
+    """Ranks ROWS rows, COLUMNS columns at a time. Few columns: many lanes share their tables."""
     o_n = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     m_n = o_n < N
     p_rows = p_x + (o_n * PITCH)[:, None]
@@ -131,7 +133,7 @@ def ranks_kernel(
         p_columns = p_table + tl.minimum(o_d, D - 1).to(tl.int64) * V
         total += tl.where(m_d, places(x, p_columns, V, STEPS), 0)
     row_total = tl.sum(total, axis=1)
-    row_top = tl.max(tl.where(top < float("inf"), top, float("inf")), axis=1)  # no more NaN
+    row_top = tl.max(tl.where(top < float("inf"), top, float("inf")), axis=1)  # NaN becomes +inf
     if p_means is not None:
         n_places = (tl.cast(V, tl.int64) * D).to(tl.float64) * 2.0**PLACE_BITS
         mean = (row_total.to(tl.float64) / n_places).to(tl.float32)
@@ -139,6 +141,6 @@ def ranks_kernel(
         tl.store(p_means + o_n, tl.where(is_valid, mean, float("nan")), mask=m_n)
     else:
         row_total += tl.load(p_sums + o_n, mask=m_n)
-        row_top = tl.maximum(row_top, tl.load(p_tops + o_n, mask=m_n))
+        row_top = tl.maximum(row_top, tl.load(p_maxima + o_n, mask=m_n))
         tl.store(p_sums + o_n, row_total, mask=m_n)
-        tl.store(p_tops + o_n, row_top, mask=m_n)
+        tl.store(p_maxima + o_n, row_top, mask=m_n)

@@ -1,11 +1,11 @@
-"""Elementwise operations on vectors of registers, two 16-bit values an instruction where that pays.
+"""Elementwise operations on vectors of registers, with two 16-bit values an instruction if it pays.
 
-Where the hardware takes PTX (PTX is True), 16-bit values stay what they are, and packed. On AMD and
-in the interpreter all values are float32. PAIRS is True where two float32 values are added or
-multiplied in one instruction (sm_100).
+If the hardware takes PTX (PTX is True), 16-bit values keep their type and stay packed in pairs. On
+AMD and in the interpreter, all values are float32. If PAIRS is True, one instruction adds or
+multiplies two float32 values (sm_100).
 
-A vector is a tensor [R, G * V] in which each of G lanes holds V neighbours, so that taking it apart
-into halves moves no data.
+A vector is a tensor [R, G * V]: R rows, G lanes a row, V neighbours a lane. To split a vector into
+halves moves no data.
 """
 
 import triton
@@ -14,7 +14,7 @@ import triton.language as tl
 
 @triton.jit
 def packed(OPERATION: tl.constexpr, x, y):
-    """A PTX operation on two vectors of 16-bit values."""
+    """The result of a PTX operation on two vectors of 16-bit values."""
     TYPE: tl.constexpr = "bf16x2" if x.dtype == tl.bfloat16 else "f16x2"
     asm: tl.constexpr = OPERATION + "." + TYPE + " $0, $1, $2;"
     return tl.inline_asm_elementwise(asm, "=r,r,r", [x, y], x.dtype, is_pure=True, pack=2)
@@ -22,7 +22,7 @@ def packed(OPERATION: tl.constexpr, x, y):
 
 @triton.jit
 def sticky_max(x, y):
-    """The larger of two; NaN if one is NaN."""
+    """The larger of two values; NaN if one of them is NaN."""
     if x.dtype == tl.float32:
         return tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
     else:
@@ -31,7 +31,7 @@ def sticky_max(x, y):
 
 @triton.jit
 def vector_max(x, y):
-    """The larger of two; what NaN gives is left open."""
+    """The larger of two values; undefined if one of them is NaN."""
     if x.dtype == tl.float32:
         return tl.maximum(x, y)
     else:
@@ -40,7 +40,7 @@ def vector_max(x, y):
 
 @triton.jit
 def vector_min(x, y):
-    """The smaller of two; what NaN gives is left open."""
+    """The smaller of two values; undefined if one of them is NaN."""
     if x.dtype == tl.float32:
         return tl.minimum(x, y)
     else:
@@ -50,7 +50,7 @@ def vector_min(x, y):
 @triton.jit
 def widen(x, PTX: tl.constexpr):
     """The values as float32."""
-    if PTX and x.dtype == tl.bfloat16:  # one instruction each; the compiler's own way takes two
+    if PTX and x.dtype == tl.bfloat16:  # one instruction a value; the compiler's own code takes two
         asm: tl.constexpr = "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;"
         return tl.inline_asm_elementwise(asm, "=r,=r,r", [x], tl.float32, is_pure=True, pack=2)
     else:
@@ -93,8 +93,8 @@ def add(x, y, PAIRS: tl.constexpr):
 
 @triton.jit
 def reciprocal(x, PTX: tl.constexpr):
-    """The reciprocal 1 / x of a normal number, to one unit in the last place."""
-    if PTX:  # a seventh of the instructions of a division, which provides for any x
+    """The reciprocal 1 / x of a normal number, within one unit in the last place."""
+    if PTX:  # a seventh of the instructions of a division, which allows any x
         asm: tl.constexpr = "rcp.approx.ftz.f32 $0, $1;"
         return tl.inline_asm_elementwise(asm, "=f,f", [x], tl.float32, is_pure=True, pack=1)
     else:
@@ -103,8 +103,8 @@ def reciprocal(x, PTX: tl.constexpr):
 
 @triton.jit
 def log2(x, PTX: tl.constexpr):
-    """log2 x for x > 0: to 2^-22 between 1/2 and 2, to 2^-22 of itself elsewhere."""
-    if PTX:  # a third of the instructions of a logarithm that is right near 1
+    """The logarithm log2 x for x > 0. Absolute error 2^-22 from 1/2 to 2, else relative 2^-22."""
+    if PTX:  # a third of the instructions of a logarithm with a small relative error near 1
         asm: tl.constexpr = "lg2.approx.f32 $0, $1;"
         return tl.inline_asm_elementwise(asm, "=f,f", [x], tl.float32, is_pure=True, pack=1)
     else:

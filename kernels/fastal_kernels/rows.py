@@ -1,4 +1,4 @@
-"""From a row's state to its statistics, in full precision: what is done once a row."""
+"""From a row's state to its statistics, in full precision. This work is done once a row."""
 
 import triton
 import triton.language as tl
@@ -9,7 +9,7 @@ from fastal_kernels.registers import log2
 
 LEAST: tl.constexpr = tl.constexpr(LEAST_PROB)
 LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
-# log 2 in two parts; the first has so few bits that its products with the k below are exact.
+# log 2 in two parts. The first has so few bits that its products with k below are exact.
 LN_2_HIGH: tl.constexpr = tl.constexpr(355 / 512)
 LN_2_LOW: tl.constexpr = tl.constexpr(0.6931471805599453 - 355 / 512)
 # Below this, e^d is exactly 0 in float32.
@@ -19,11 +19,11 @@ TWO_TO_MINUS_64: tl.constexpr = tl.constexpr(2.0**-64)
 
 @triton.jit
 def statistics(a, r, m, s, t, tolerance, IS_PROBS: tl.constexpr):
-    """Tail, runner-up and moment (see `scores.py`) of rows of that state; NaN of invalid rows."""
+    """Tail, runner-up and moment (see `scores.py`) of rows with that state; NaN if invalid."""
     if IS_PROBS:
         is_valid = (tl.abs(a + s - 1.0) <= tolerance) & (m >= LEAST)
         r = tl.maximum(r, 0.0)
-        # e^(x - a) is p / a; t is 2^64 times what it stands for.
+        # e^(x - a) is p / a. t is scaled by 2^64.
         s, r, t = s / a, r / a, (t * (LN_2 * TWO_TO_MINUS_64) - tl.log(a) * s) / a
     else:
         is_valid = tl.abs(a) < float("inf")
@@ -39,22 +39,22 @@ def statistics(a, r, m, s, t, tolerance, IS_PROBS: tl.constexpr):
 
 @triton.jit
 def exp_of_difference(x, y, CARRY: tl.constexpr):
-    """D = x - y, at least FLOOR, and 2^64 e^(x - y), for x <= y.
+    """D = x - y, but at least FLOOR, and 2^64 e^(x - y), for x <= y.
 
-    Scaled, since subnormal numbers count as 0 on NVIDIA wherever it is fast. With CARRY the
-    exponential is right to a few units in the last place at any d; without, rounding d costs it up
-    to 4e-6 at d = -87.
+    The exponential is scaled, because fast instructions of NVIDIA treat subnormal numbers as 0.
+    With CARRY, it is within a few units in the last place at any d. Without CARRY, the rounding of
+    d costs it up to 4e-6 at d = -87.
     """
     difference = x - y
-    # NaN, of -inf - (-inf), a class ruled out, becomes FLOOR as well.
+    # If a class is ruled out, -inf - (-inf) is NaN, and becomes FLOOR too.
     d = tl.where(difference > FLOOR, difference, FLOOR)
-    # e^d = 2^k e^f; k + 64 goes into the exponent's bits.
+    # e^d = 2^k e^f. k + 64 is added to the exponent's bits.
     rounded = tl.fma(d, LOG2_E, ROUNDER + 64.0)
     k = rounded - (ROUNDER + 64.0)
     f = tl.fma(k, -LN_2_LOW, tl.fma(k, -LN_2_HIGH, d))
     if CARRY:
         z = difference - x
-        lost = (x - (difference - z)) - (y + z)  # of x - y in rounding it (Knuth's two-sum)
+        lost = (x - (difference - z)) - (y + z)  # the rounding error of x - y (Knuth's two-sum)
         f += tl.where(difference > FLOOR, lost, 0.0)
     bits = tl.exp2(f * LOG2_E).to(tl.int32, bitcast=True)
     return d, (bits + (rounded.to(tl.int32, bitcast=True) << 23)).to(tl.float32, bitcast=True)
@@ -62,9 +62,9 @@ def exp_of_difference(x, y, CARRY: tl.constexpr):
 
 @triton.jit
 def log1p(x, AT_MOST_1: tl.constexpr, PTX: tl.constexpr):
-    """log(1 + x) to 3e-7 of itself, for x >= 0."""
-    # Up to 1, x times a polynomial: the best of degree 8 (Remez), off by 3e-8. Beyond, log2(1 + x)
-    # is at least 1, so that the absolute 2^-22 of the hardware's is relative as well.
+    """The logarithm log(1 + x) for x >= 0, with a relative error of 3e-7."""
+    # Up to 1: x times the minimax polynomial of degree 8 (Remez), with an error of 3e-8. Beyond 1,
+    # log2(1 + x) is at least 1: the hardware's absolute error of 2^-22 is a relative one too.
     p = tl.fma(x, 0.00523269410982686, -0.02950523727631827)
     p = tl.fma(x, p, 0.0782259478173932)
     p = tl.fma(x, p, -0.13663245295851173)

@@ -1,12 +1,12 @@
 """From a row's statistics to its scores.
 
-Of a row x of n classes with maximum a, one maximum left out of each sum:
+A row x has n classes, maximum a and second largest value x2. Each sum leaves out one maximum:
     tail = sum e^(x_i - a), runner_up = e^(x2 - a), moment = sum (x_i - a) e^(x_i - a)
     least_confidence = tail / (1 + tail) n / (n - 1)
     margin           = (tail + runner_up) / (1 + tail)
     ratio            = runner_up
     entropy          = (log1p(tail) - moment / (1 + tail)) / log n
-All are in [0, 1], or NaN where the row is invalid: there tail and runner_up are NaN.
+All are in [0, 1]. Tail, runner_up and all scores of an invalid row are NaN.
 """
 
 import triton
@@ -15,7 +15,7 @@ import triton.language as tl
 from fastal_kernels.registers import reciprocal
 from fastal_kernels.rows import log1p
 
-# Measures by number; of several, bit by bit.
+# The numbers of the measures. A set of measures has the bit of each number.
 LEAST_CONFIDENCE: tl.constexpr = tl.constexpr(0)
 MARGIN: tl.constexpr = tl.constexpr(1)
 RATIO: tl.constexpr = tl.constexpr(2)
@@ -27,7 +27,7 @@ def score_of(
     MEASURE: tl.constexpr, tail, runner_up, moment, per_class, per_log, C: tl.constexpr,
     PTX: tl.constexpr,
 ):  # fmt: skip
-    """One of the four."""
+    """One of the four scores, of rows with these statistics."""
     per_total = reciprocal(1.0 + tail, PTX)
     if MEASURE == LEAST_CONFIDENCE:
         score = tail * per_total * per_class
@@ -45,7 +45,7 @@ def store_scores(
     tail, runner_up, moment, first, o_n, m_n, p_scores, stride_m, per_class, per_log,
     MEASURES: tl.constexpr, C: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
-    """Stores the measures asked for, in order, [M, N], of rows first + o_n of the N where m_n."""
+    """Stores the scores asked for, [M, N] in order, of the rows first + o_n for which m_n holds."""
     for i in tl.static_range(4):
         if MEASURES & (1 << i):
             score = score_of(i, tail, runner_up, moment, per_class, per_log, C, PTX)

@@ -1,8 +1,8 @@
 """Selection behind the scores: candidates above the running threshold; exact compaction.
 
-A key is the bits of a row's score above those of 2^32 - 1 - row, an int64 that is not negative:
-keys are unique, larger ones are better, and ties go to the lower row. Rows are taken modulo 2^32,
-so that keys compare within one *segment* of as many rows.
+`append`, the device function, runs at the end of the kernels that score. It stores the keys (see
+`keys.py`) of the rows that exceed the threshold. `Candidates` owns the buffer of keys, and raises
+the threshold when the buffer holds many.
 """
 
 from collections.abc import Callable
@@ -12,34 +12,34 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_SEGMENT_BITS = 32
-_LOW = (1 << _SEGMENT_BITS) - 1
-# Rows of a launch: at first, until there is a threshold that is worth something, and at most.
+from fastal_kernels.keys import pack_key, threshold_key, unpack_keys, unpack_score
+
+# Rows of a launch: the first while there is no threshold that keeps many rows out, and the most.
 _FIRST_ROWS, _MOST_ROWS, _GROWTH = 1 << 16, 1 << 24, 8
-_LEAST_LIMIT = 1 << 16  # keys that are not worth a selection
+_LEAST_LIMIT = 1 << 16  # fewer keys are not worth a selection
 
 
 @triton.jit
 def append(score, row, m_n, p_keys, p_selection):
     """Appends the keys of the rows that may be among the best, and counts invalid rows.
 
-    Which keys are appended does not depend on the order of programs; where they end up does.
+    The set of keys that are appended does not depend on the order of programs. Their places do.
 
     Args:
         score: float32 in [0, 1], or NaN for an invalid row, of any shape.
-        row: their row numbers; m_n: which of them are rows at all.
-        p_keys: [capacity] int64. p_selection: [3] int64: the threshold, which a key has to exceed;
-            how many keys there are; how many rows were invalid.
+        row: their row numbers.
+        m_n: which of them are rows of the matrix.
+        p_keys: [capacity] int64.
+        p_selection: [3] int64: the threshold, which a key has to exceed; the number of keys; the
+            number of invalid rows.
     """
     threshold = tl.load(p_selection)
-    # One comparison a row tells that nothing is to be done, for most programs: true also of NaN,
-    # and of all where the threshold's upper half, of -1, is NaN.
-    of_threshold = (threshold >> 32).to(tl.int32).to(tl.float32, bitcast=True)
-    if tl.max((m_n & ((score < of_threshold) == 0)).to(tl.int32)) != 0:
+    # For most programs, one comparison a row finds that no row passes. It is true for NaN too, and
+    # for all rows if there is no threshold: the score of the key -1 is NaN.
+    threshold_score = unpack_score(threshold)
+    if tl.max((m_n & ((score < threshold_score) == 0)).to(tl.int32)) != 0:
         SIZE: tl.constexpr = score.numel
-        bits = tl.maximum(score.to(tl.int32, bitcast=True), 0)  # -0.0 is 0
-        key = (bits.to(tl.int64) << 32) | (0xFFFFFFFF - (row & 0xFFFFFFFF))
-        key = tl.reshape(key, [SIZE])
+        key = tl.reshape(pack_key(score, row), [SIZE])
         is_row, is_valid = tl.reshape(m_n, [SIZE]), tl.reshape(score == score, [SIZE])
         passes = is_row & is_valid & (key > threshold)
         rank = tl.cumsum(passes.to(tl.int64))
@@ -53,68 +53,67 @@ def append(score, row, m_n, p_keys, p_selection):
 
 
 class Candidates:
-    """The keys that kernels let through, of rows of one segment: the k best are among them.
+    """The keys that kernels let through, for rows of one segment. The k best are among them.
 
-    The threshold is -1, or a key such that k keys are known that are no worse. It may lag behind,
-    which only lets more keys through. Before a launch there is room for all its rows: nothing can
-    overflow, and nothing is ever launched again.
+    The threshold is -1, or a key such that k keys are known that are no worse. It may lag behind:
+    then more keys pass, and no result changes. Before each launch there is room for the keys of all
+    its rows. So no key is lost, and no launch is repeated.
 
     Args:
-        k: how many are wanted.
+        k: how many rows are to be selected.
         device: where the matrices are.
         segment: the number of the segment, row // 2^32.
-        bar: score and row of a k-th best that is known, of any segment; None: there is none.
+        threshold: score and row of a known k-th best row, of any segment; None if there is none.
     """
 
     def __init__(
-        self, k: int, device: torch.device, segment: int, bar: tuple[float, int] | None
+        self, k: int, device: torch.device, segment: int, threshold: tuple[float, int] | None
     ) -> None:
         self._k, self._segment = k, segment
-        self._has_threshold = bar is not None
+        self._has_threshold = threshold is not None
         self._next_rows = _MOST_ROWS if self._has_threshold else _FIRST_ROWS
-        self._held = 0  # keys, at most
-        self._kept: Tensor | None = None  # what `_compact` overwrites in a transaction
-        self._n_kept: int | None = None  # None outside of one
+        self._held = 0  # an upper bound of the number of keys
+        self._kept: Tensor | None = None  # in a transaction: the keys that `_compact` overwrote
+        self._n_kept: int | None = None  # the keys before the transaction; None outside of one
+        key = -1 if threshold is None else threshold_key(*threshold, segment)
         with torch.inference_mode(False):  # a tensor made in it could not be changed outside
             self._keys = torch.empty(0, dtype=torch.int64, device=device)
-            self._selection = torch.tensor(
-                [self._threshold(bar), 0, 0], dtype=torch.int64, device=device
-            )
-        self._seen = [self._threshold(bar), 0, 0]  # the selection when last looked at
+            self._selection = torch.tensor([key, 0, 0], dtype=torch.int64, device=device)
+        self._seen = [key, 0, 0]  # the selection as the host last read it
         self._before = self._seen  # the selection when the transaction began
 
     @property
     def kth(self) -> float | None:
-        """The score of the threshold when last looked at; None: there was none."""
+        """The score of the threshold as last read; None if there was none."""
         if self._seen[0] < 0:
             return None
-        bits = torch.tensor(self._seen[0] >> _SEGMENT_BITS, dtype=torch.int32, device="cpu")
-        return bits.view(torch.float32).item()
+        key = torch.tensor(self._seen[0], dtype=torch.int64, device="cpu")
+        return unpack_keys(key, self._segment)[0].item()
 
     def begin(self) -> None:
-        """Begins a transaction: rows are appended in one, and `commit` or `roll_back` ends it."""
+        """Begins a transaction, which `commit` or `roll_back` ends. `append` needs one."""
         self._before = self._seen
         self._n_kept, self._kept = self._before[1], None
 
     def commit(self) -> None:
-        """Keeps the rows that the transaction appended."""
+        """Ends the transaction and keeps the rows that it appended."""
         self._n_kept = self._kept = None
 
     def roll_back(self) -> None:
-        """Removes the rows that the transaction appended."""
+        """Ends the transaction and removes the rows that it appended."""
         if self._kept is not None:
             self._keys[: self._n_kept] = self._kept
         self._selection.copy_(torch.tensor(self._before, dtype=torch.int64, device="cpu"))
-        self._look()
+        self._read_selection()
         self._n_kept = self._kept = None
 
     @torch.inference_mode(False)
     def append(self, n_rows: int, launch: Callable[[slice, Tensor, Tensor], None]) -> int:
-        """Lets n_rows through, within a transaction, and returns how many of them are invalid.
+        """Scores and filters n_rows, within a transaction. Returns the number of invalid rows.
 
         Args:
-            launch: starts a kernel on a slice of the rows, with the keys and the selection that
-                `append`, the device function, is to get.
+            launch: starts a kernel on a slice of the rows. It passes the keys and the selection on
+                to `append`, the device function.
         """
         start, (_, _, invalid) = 0, self._seen
         while start < n_rows:
@@ -131,25 +130,9 @@ class Candidates:
     @torch.inference_mode(False)
     def best(self) -> tuple[Tensor, Tensor]:
         """Scores and rows of the k best, or of all if there are fewer, in no order."""
-        self._look()
+        self._read_selection()
         self._compact()
-        keys = self._keys[: self._held]
-        scores = (keys >> _SEGMENT_BITS).to(torch.int32).view(torch.float32)
-        return scores, (_LOW - (keys & _LOW)) | (self._segment << _SEGMENT_BITS)
-
-    def _threshold(self, bar: tuple[float, int] | None) -> int:
-        """The key that keys of the segment must exceed to beat a row with that score."""
-        if bar is None:
-            return -1
-        score, row = bar
-        key = (
-            int(torch.tensor(score, dtype=torch.float32, device="cpu").view(torch.int32))
-            << _SEGMENT_BITS
-        )
-        if row >> _SEGMENT_BITS == self._segment:
-            return key | (_LOW - (row & _LOW))
-        # A tie is won by all rows of a segment before that of the bar, and lost by all after it.
-        return key | _LOW if self._segment > row >> _SEGMENT_BITS else key - 1
+        return unpack_keys(self._keys[: self._held], self._segment)
 
     @property
     def _limit(self) -> int:
@@ -162,23 +145,24 @@ class Candidates:
             keys[: self._held] = self._keys[: self._held]
             self._keys = keys
 
-    def _look(self) -> None:
+    def _read_selection(self) -> None:
         """Waits for the kernels, and reads what they counted."""
         self._seen = self._selection.tolist()
         threshold, self._held, _ = self._seen
         self._has_threshold = threshold >= 0
 
     def _settle(self) -> None:
-        """Waits for the kernels, and selects if there is much to select from."""
-        self._look()
+        """Waits for the kernels, and selects if there are enough keys."""
+        self._read_selection()
         if self._held >= self._limit:
             self._compact()
-            self._look()  # nothing is left undone for a caller's other stream to run into
+            # Waits for the selection too: the caller may go on in another stream.
+            self._read_selection()
         if self._has_threshold:
             self._next_rows = min(_GROWTH * self._next_rows, _MOST_ROWS)
 
     def _compact(self) -> None:
-        """Keeps the k best keys, one set whatever their order; the worst is the new threshold."""
+        """Keeps the k best keys, the same set in any order. The worst is the new threshold."""
         if self._n_kept is not None and self._kept is None:
             self._kept = self._keys[: self._n_kept].clone()
         if self._held > self._k:

@@ -1,7 +1,7 @@
 """Uncertainty scores of rows of predictions: the matrix is read once, the scores written once.
 
-Reads N * C elements, writes 4 N bytes a score asked for; accumulates in float32. NaN in every score
-of an invalid row.
+Letters: N rows, C classes. Reads N * C elements and writes 4 N bytes for each score asked for. Sums
+are float32. Every score of an invalid row is NaN.
 """
 
 import functools
@@ -14,13 +14,14 @@ import torch
 import triton
 from torch import Tensor
 
+from fastal_kernels.hardware import isa_of
 from fastal_kernels.launch import Isa, Matrix, Narrow, Wide, configuration, parts_of, wide
-from fastal_kernels.measures import MEASURES, asked_for, probs_tolerance
+from fastal_kernels.measures import UNCERTAINTY_SCORES, asked_for, probs_tolerance
 from fastal_kernels.narrow import narrow_kernel
 from fastal_kernels.topk import Candidates
 from fastal_kernels.wide import merge_kernel, wide_kernel
 
-_ALIGNED = 16  # bytes; what Triton takes a pointer for, or for nothing
+_ALIGNED = 16  # bytes: the only alignment of a pointer that Triton distinguishes
 
 
 def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -> list[Tensor]:
@@ -28,11 +29,11 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
 
     Args:
         logits: [N, C] with C >= 2; float16, bfloat16 or float32; any strides; on a GPU.
-        measures: names of the scores above.
+        measures: names from `UNCERTAINTY_SCORES`.
         kind: what the matrix holds: "logits", "probs" or "log_probs".
 
     Returns:
-        A list of [N] float32 tensors in [0, 1], larger = more uncertain, NaN for invalid rows.
+        A list of [N] float32 tensors in [0, 1]. Larger is more uncertain. NaN for invalid rows.
     """
     asked = asked_for(measures)
     scores = torch.empty(len(asked), len(logits), dtype=torch.float32, device=logits.device)
@@ -43,15 +44,15 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
 
 
 def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Candidates) -> int:
-    """Lets the rows of a matrix through to the selection behind their scores.
+    """Scores the rows of a matrix and adds those that may be among the best to the candidates.
 
     Args:
         logits, measure, kind: as for `uncertainty`.
-        first_row: the number of the first row; all rows are of one segment.
+        first_row: the number of the first row. All rows are of one segment.
         into: the candidates so far.
 
     Returns:
-        How many rows are invalid.
+        The number of invalid rows.
     """
 
     def launch(rows: slice, keys: Tensor, selection: Tensor) -> None:
@@ -69,16 +70,16 @@ def variants(
     by: str | None,
     isa: Isa,
 ) -> list[tuple[Any, dict[str, Any]]]:
-    """The kernels to launch for a matrix, and their compile-time arguments.
+    """The kernels to launch for a matrix, with their compile-time arguments, in order.
 
-    One for whole rows; or, for long ones, one for their parts, one for what is left of them where
-    that is anything, and one that merges.
+    This is one kernel if rows are scored whole. If rows are long, it is one kernel for their equal
+    parts, one for the rest of the columns if there is a rest, and one that merges.
     """
     common = {
         "PITCH": matrix.pitch,
         "STRIDE_C": matrix.stride_c,
-        "MEASURES": sum(1 << MEASURES.index(measure) for measure in measures),
-        "BY": -1 if by is None else MEASURES.index(by),
+        "MEASURES": sum(1 << UNCERTAINTY_SCORES.index(measure) for measure in measures),
+        "BY": -1 if by is None else UNCERTAINTY_SCORES.index(by),
         "WITH_T": "entropy" in (*measures, by),
         "IS_PROBS": kind == "probs",
         "PTX": isa.ptx,
@@ -101,7 +102,7 @@ def variants(
         "PARTS": triton.next_power_of_2(n_states),
         "num_warps": 1,
     }
-    common |= {"MEASURES": 0, "BY": -1}  # of states there are no scores
+    common |= {"MEASURES": 0, "BY": -1}  # the kernels of the parts write states, not scores
     of_parts = [of_columns(columns, n_parts)]
     of_parts += [of_columns(rest, 1)] if rest else []
     return [*of_parts, (merge_kernel, merge)]
@@ -149,7 +150,7 @@ def _launch(
 def _launch_parts(
     chosen: list[tuple[Any, dict[str, Any]]], arguments: dict[str, Any], out: dict[str, Any]
 ) -> None:
-    """First the states of all parts of the rows, then their scores."""
+    """Computes the states of all parts of the rows, then the scores."""
     *of_parts, (merge, constants) = chosen
     n_states = sum(part["PARTS"] for _, part in of_parts)
     states = arguments["p_x"].new_empty(arguments["N"], n_states, 5, dtype=torch.float32)
@@ -178,22 +179,8 @@ def _start(kernel: Any, constants: dict[str, Any], arguments: dict[str, Any]) ->
 
 
 def _aligned(x: Tensor) -> tuple[Tensor, int]:
-    """A tensor at the last boundary before x, and how many elements x begins after it."""
+    """A tensor at the last boundary before x, and the number of elements from there to x."""
     offset = x.data_ptr() % _ALIGNED // x.element_size()
     if offset == 0 or x.storage_offset() < offset:
         return x, 0
     return x.as_strided((1,), (1,), x.storage_offset() - offset), offset
-
-
-@functools.cache
-def isa_of(device: torch.device) -> Isa:
-    """What the device offers."""
-    if device.type != "cuda" or triton.knobs.runtime.interpret:
-        return Isa()
-    properties = triton.runtime.driver.active.utils.get_device_properties(device.index)
-    shared = properties["max_shared_mem"]
-    if torch.version.hip is not None:
-        warp_size = torch.cuda.get_device_properties(device).warp_size
-        return Isa(warp_size=warp_size, shared=shared)
-    major, _ = torch.cuda.get_device_capability(device)
-    return Isa(ptx=major >= 8, pairs=major >= 10, shared=shared)

@@ -1,6 +1,6 @@
-"""Rows of many classes: G lanes share a row, each with V neighbouring columns at a time.
+"""Rows of many classes: G lanes share a row. Each lane reads V neighbouring columns at a time.
 
-Letters: N rows, C classes; a tile is G * V columns, W of them.
+Letters: N rows, C classes, R rows of a program at a time; a tile is W = G * V columns.
 """
 
 import triton
@@ -21,7 +21,7 @@ from fastal_kernels.rows import TWO_TO_MINUS_64, exp_of_difference, statistics
 from fastal_kernels.scores import score_of, store_scores
 from fastal_kernels.topk import append
 
-# One kernel for all of them, whatever their values.
+# Arguments that Triton must not specialise: one kernel serves all their values.
 _SIZES = ("offset", "stride_m", "first_row", "first_state", "n_states", "N")
 
 
@@ -30,7 +30,10 @@ def load_tile(
     p_row, head, TILE: tl.constexpr, C: tl.constexpr, V: tl.constexpr, W: tl.constexpr,
     STRIDE_C: tl.constexpr, IN_WINDOW: tl.constexpr, IS_PROBS: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
-    """Columns TILE * W on, of rows that begin `head` < V elements after p_row; else neutral."""
+    """W columns from TILE * W on, of rows that begin `head` < V elements after p_row.
+
+    Values beyond the row are neutral: they change no score.
+    """
     START: tl.constexpr = TILE * W
     p = p_row + START * STRIDE_C
     neutral = 0.0 if IS_PROBS else float("-inf")
@@ -39,7 +42,7 @@ def load_tile(
     if START + W <= C:
         x = tl.load(p, eviction_policy="evict_first")
     elif IN_WINDOW:
-        # Whole vectors: up to V - 1 elements beyond the row, never beyond its last 16 bytes.
+        # Reads whole vectors: up to V - 1 elements beyond the row, within its last 16 bytes.
         x = tl.load(p, mask=o_c // V * V < end, other=neutral, eviction_policy="evict_first")
     else:
         x = tl.load(p, mask=o_c < C, other=neutral, eviction_policy="evict_first")
@@ -59,7 +62,7 @@ def row_state(
     """The state of rows of C columns that begin `head` < V elements after p_row [R, W]."""
     W: tl.constexpr = V * G
     N_TILES: tl.constexpr = (C + (V - 1 if IN_WINDOW else 0) + W - 1) // W
-    N_FULL: tl.constexpr = C // W  # tiles that are within the row
+    N_FULL: tl.constexpr = C // W  # tiles that lie within the row
     a = load_tile(p_row, head, 0, C, V, W, STRIDE_C, IN_WINDOW, IS_PROBS, PTX)
     r, m, s, t = no_losers(a, V, IS_PROBS)
     LOOPED: tl.constexpr = N_TILES > UNROLL + 1
@@ -83,26 +86,26 @@ def row_state(
 
 @triton.jit
 def is_extreme(a, DTYPE: tl.constexpr):
-    """Whether valid rows with maximum `a` are beyond what the sums are made for."""
+    """Whether the maximum `a` of a valid row is beyond the range of the sums."""
     usual = USUAL_HALF if DTYPE == tl.float16 else USUAL
     return (tl.abs(a) > usual) & (tl.abs(a) < float("inf"))
 
 
 @triton.jit
 def extreme_statistics(p_row, a, C: tl.constexpr, W: tl.constexpr, STRIDE_C: tl.constexpr):
-    """Tail, runner-up and moment of rows with a huge maximum a [R], from a second look at them."""
+    """Tail, runner-up and moment of rows with a huge maximum a [R], from a second read of them."""
     R: tl.constexpr = p_row.shape[0]
     o_c = tl.arange(0, W)[None, :]
     ties = tl.zeros([R], tl.int32) - 1
     second = tl.full([R], float("-inf"), tl.float32)
-    tail = tl.zeros([R], tl.float64)  # long sums, and no hurry
+    tail = tl.zeros([R], tl.float64)  # float64: the sums are long, and such rows are rare
     moment = tl.zeros([R], tl.float64)
     for start in range(0, C, W):
         p = p_row + tl.cast(start, tl.int64) * STRIDE_C
         x = tl.load(p, mask=start + o_c < C, other=float("-inf")).to(tl.float32)
         is_maximum = x == a[:, None]
         d, e = exp_of_difference(x, a[:, None], True)
-        e = tl.where(is_maximum, 0.0, e)  # 2^64 of each, since their sum may be more than subnormal
+        e = tl.where(is_maximum, 0.0, e)  # scaled by 2^64: subnormal terms may have a normal sum
         ties += tl.sum(is_maximum.to(tl.int32), axis=1)
         second = tl.maximum(second, tl.max(tl.where(is_maximum, float("-inf"), x), axis=1))
         tail += tl.sum(e.to(tl.float64), axis=1)
@@ -118,12 +121,12 @@ def first_tile(
     p_x, offset, row, C: tl.constexpr, PITCH: tl.constexpr, STRIDE_C: tl.constexpr,
     PARTS: tl.constexpr, IN_WINDOW: tl.constexpr, V: tl.constexpr, W: tl.constexpr,
 ):  # fmt: skip
-    """Pointers [R, W] to the first tile of the rows, and how far after them the rows begin."""
+    """Pointers [R, W] to the first tile of the rows, and the elements from there to the rows."""
     start = row // PARTS * PITCH + row % PARTS * (C * STRIDE_C) if PARTS > 1 else row * PITCH
     start += offset
     head = start % V if IN_WINDOW else tl.zeros_like(start)
     if STRIDE_C == 1 and (IN_WINDOW or PITCH % V == 0):
-        # A window's first boundary; else no change, but a proof of alignment.
+        # In a window: the boundary before the row. Else equals `start`, and tells the alignment.
         start = start // V * V
     o_c = tl.arange(0, W)
     if STRIDE_C != 1:
@@ -133,11 +136,11 @@ def first_tile(
 
 @triton.jit(do_not_specialize=_SIZES)
 def wide_kernel(
-    # [N, C], `offset` elements after p_x, which is aligned if anything is.
+    # [N, C], which begins `offset` elements after p_x. The offset makes p_x aligned if possible.
     p_x, offset: tl.int64,
-    # See `store_scores` and `append`.
+    # Outputs: see `store_scores` and `append`.
     p_scores, stride_m: tl.int64, p_keys, p_selection, first_row: tl.int64,
-    # Or None; else the parts' states are written, [N / PARTS, n_states, 5], from first_state on.
+    # None, or [N / PARTS, n_states, 5]: then the states of the parts go there from first_state on.
     p_states, first_state: tl.int32, n_states: tl.int32,
     N: tl.int64, per_class, per_log, tolerance,
     C: tl.constexpr, PITCH: tl.constexpr, STRIDE_C: tl.constexpr, PARTS: tl.constexpr,
@@ -145,7 +148,7 @@ def wide_kernel(
     GROUPS: tl.constexpr, UNROLL: tl.constexpr, MEASURES: tl.constexpr, BY: tl.constexpr,
     WITH_T: tl.constexpr, IS_PROBS: tl.constexpr, PTX: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
-    """Scores ROWS * GROUPS rows, ROWS at a time; row g * ROWS + i ends up in lane g of its G."""
+    """Scores ROWS * GROUPS rows, ROWS at a time. Lane g of row i finishes row g * ROWS + i."""
     W: tl.constexpr = V * G
     first = tl.program_id(0).to(tl.int64) * (ROWS * GROUPS)
     o_r = tl.arange(0, ROWS)
@@ -153,7 +156,7 @@ def wide_kernel(
     zeros = tl.zeros([ROWS, GROUPS], tl.float32)
     a, r, m, s, t = zeros, zeros, zeros, zeros, zeros
     for group in range(GROUPS):
-        row = tl.minimum(first + group * ROWS + o_r, N - 1)  # a row too many is read twice instead
+        row = tl.minimum(first + group * ROWS + o_r, N - 1)  # past the end: the last row once more
         p_row, head = first_tile(
             p_x, offset, row, C, PITCH, STRIDE_C, PARTS, IN_WINDOW, V, W
         )  # fmt: skip
@@ -201,14 +204,14 @@ def wide_kernel(
 
 @triton.jit(do_not_specialize=_SIZES)
 def merge_kernel(
-    p_states, n_states: tl.int32,  # [N, n_states, 5]: what `wide_kernel` wrote
+    p_states, n_states: tl.int32,  # [N, n_states, 5], written by `wide_kernel`
     p_x, offset: tl.int64, p_scores, stride_m: tl.int64, p_keys, p_selection, first_row: tl.int64,
     N: tl.int64, per_class, per_log, tolerance,
     C: tl.constexpr, PITCH: tl.constexpr, STRIDE_C: tl.constexpr, PARTS: tl.constexpr,
     MEASURES: tl.constexpr, BY: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
     PTX: tl.constexpr,
 ):  # fmt: skip
-    """Scores one row from the states of its parts; PARTS is a power of two, n_states at least."""
+    """Scores one row from the states of its parts. PARTS is a power of two, at least n_states."""
     o_n = tl.program_id(0).to(tl.int64) + tl.arange(0, 1)
     o_p = tl.arange(0, PARTS)[None, :]
     nothing: tl.constexpr = least(tl.float32, IS_PROBS)

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from fastal import ops as backend
+from fastal.base.guard import guarded
 from fastal_kernels import native
 from tests.support.checkout import environment
 
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from fastal import ops as backend
 from fastal.base.arrays import as_tensor
+from fastal.base.guard import guarded
 from fastal_kernels import native
 from fastal_kernels.native import _native
 
@@ -104,7 +105,7 @@ for name in ("native", "torch"):
     for cut in (None, 0, 5, 100 * PAGE, 100 * PAGE + 1234):
         path, array, x = mapped()
         want = bits(score(x.clone(), name))
-        with backend.guarded(x) as guard:
+        with guarded(x) as guard:
             assert not guard.broken
             if cut is not None:
                 os.truncate(path, cut)
@@ -116,11 +117,11 @@ for name in ("native", "torch"):
         assert all(scores[lost:].isnan().all() for scores in got), (name, cut)
         assert (lost < len(x)) == (cut is not None), (name, cut)
         for dtype in native.DTYPES:
-            with backend.guarded(x):
+            with guarded(x):
                 assert x.view(-1).view(dtype)[-PAGE:].isnan().all() == (cut is not None)
     path, array, x = mapped()
     os.truncate(path, 100 * PAGE)
-    with backend.guarded(x[:, 7:9]) as guard:
+    with guarded(x[:, 7:9]) as guard:
         assert all(scores[-1].isnan() for scores in score(x[:, 7:9], name))
     assert guard.broken
 assert free_slots() == 64
@@ -206,7 +207,7 @@ for repeat in range(100):
         os.truncate(path, cut)
 
     other = threading.Thread(target=shorten, args=(rng.random() * 1.5 * takes,))
-    with backend.guarded(x) as guard:
+    with guarded(x) as guard:
         other.start()
         got = score(x, name)
     other.join()
@@ -231,7 +232,7 @@ array = np.memmap("pool.bin", np.float32, "r")
 x = as_tensor(array, "x")
 os.truncate("pool.bin", 0)
 before = len(open("/proc/self/maps").readlines())
-with backend.guarded(x) as guard:
+with guarded(x) as guard:
     assert x[:: PAGE // 4].isnan().all()
 assert guard.broken
 assert len(open("/proc/self/maps").readlines()) - before < n // 100
@@ -250,7 +251,7 @@ os.truncate(other_path, 100 * PAGE)
 before = action()
 
 def within(x, function, *arguments):
-    with backend.guarded(x) as guard:
+    with guarded(x) as guard:
         function(*arguments)
     assert guard.broken
 
@@ -258,7 +259,7 @@ def touch(x):
     return float(x[-1, -1])
 
 def after():
-    with backend.guarded(other) as guard:
+    with guarded(other) as guard:
         touch(other)
     assert guard.broken and action() == before
     touch(x)
@@ -282,7 +283,7 @@ assert status == died and "Bus error" in text and "in touch" in text, text
 assert ends(lambda: with_faulthandler(x, touch, x)) == (0, "")
 
 def faulthandler_within():
-    with backend.guarded(other):
+    with guarded(other):
         faulthandler.enable()
         touch(x)
 
@@ -291,7 +292,7 @@ assert status == died and "Bus error" in text, text
 
 def ignoring(sends):
     signal.signal(signal.SIGBUS, signal.SIG_IGN)
-    with backend.guarded(other):
+    with guarded(other):
         os.kill(os.getpid(), signal.SIGBUS) if sends else touch(x)
 
 assert ends(lambda: ignoring(False)) == (died, "")
@@ -312,7 +313,7 @@ def handler_before(handler, flags, want):
     theirs = Action(ctypes.cast(handler, ctypes.c_void_p), flags=flags)
     libc.sigaction(7, ctypes.byref(theirs), None)
     mine = action()
-    with backend.guarded(x) as guard:
+    with guarded(x) as guard:
         assert action() != mine
         getattr(libc, "raise")(7)
         touch(x)
@@ -325,14 +326,14 @@ assert ends(lambda: handler_before(without, 0, 7)) == (0, "")
 def handler_after():
     theirs = Action(ctypes.cast(without, ctypes.c_void_p))
     ours = Action()
-    with backend.guarded(x):
+    with guarded(x):
         libc.sigaction(7, ctypes.byref(theirs), ctypes.byref(ours))
         mine = action()
     assert action() == mine
-    with backend.guarded(x):
+    with guarded(x):
         assert action() == mine
     libc.sigaction(7, ctypes.byref(ours), None)  # as it found it
-    with backend.guarded(x) as guard:
+    with guarded(x) as guard:
         touch(x)
     assert guard.broken and action() == before
 
@@ -347,10 +348,10 @@ def test_guards_overlap_nest_and_are_given_back(tmp_path):
 before, python = action(), signal.getsignal(signal.SIGBUS)
 path, array, x = mapped()
 os.truncate(path, 100 * PAGE)
-with backend.guarded(x) as outer, backend.guarded(x[:10]) as apart:
-    with backend.guarded(x[2000:]) as inner:
+with guarded(x) as outer, guarded(x[:10]) as apart:
+    with guarded(x[2000:]) as inner:
         x[-1].sum()
-    with backend.guarded(x[3000:]) as later:
+    with guarded(x[3000:]) as later:
         x[-1].sum()  # is as it was left: lost pages stay so
     assert action() != before
 assert outer.broken and inner.broken and not apart.broken and not later.broken
@@ -360,7 +361,7 @@ ctypes.set_errno(0)
 errno_libc = ctypes.CDLL(None, use_errno=True)
 path, array, x = mapped()
 os.truncate(path, 0)
-with backend.guarded(x) as guard:
+with guarded(x) as guard:
     ctypes.set_errno(77)
     errno_libc.memchr(ctypes.c_void_p(x.data_ptr()), 0, ctypes.c_size_t(PAGE))
     assert ctypes.get_errno() == 77
@@ -373,7 +374,7 @@ for _ in range(20):
     met, seen = threading.Barrier(2), []
 
     def look(rows):
-        with backend.guarded(x[rows]) as guard:
+        with guarded(x[rows]) as guard:
             met.wait()
             scores = score(x[rows], "native")
         seen.append((guard.broken, all(s.isnan().all() for s in scores)))
@@ -395,7 +396,7 @@ def forked(is_held):
 held, leave = threading.Event(), threading.Event()
 
 def hold():
-    with backend.guarded(x):
+    with guarded(x):
         held.set()
         leave.wait()
 
@@ -404,13 +405,13 @@ thread.start()
 held.wait()
 assert free_slots() == 63
 assert ends(lambda: forked(False)) == (0, "")
-with backend.guarded(x):
+with guarded(x):
     assert ends(lambda: forked(True)) == (0, "")
 leave.set()
 thread.join()
 
 for _ in range(100_000):
-    with backend.guarded(x):
+    with guarded(x):
         pass
 
 def many():
@@ -545,7 +546,7 @@ def test_it_spans_what_the_strides_reach(monkeypatch, x, want):
         "", (), {"guard": lambda *span: calls.append(span) or -1, "unguard": lambda _: False}
     )
     monkeypatch.setattr(native, "_native", stand_in)
-    with backend.guarded(x):
+    with guarded(x):
         pass
     if want is None:
         assert calls == []
@@ -557,7 +558,7 @@ def test_it_spans_what_the_strides_reach(monkeypatch, x, want):
 def test_where_it_is_not_compiled_nothing_is_watched(monkeypatch):
     monkeypatch.setattr(native, "_native", None)
     before = signal.getsignal(signal.SIGBUS)
-    with backend.guarded(torch.zeros(3, 4)) as guard:
+    with guarded(torch.zeros(3, 4)) as guard:
         pass
     assert not guard.broken
     assert signal.getsignal(signal.SIGBUS) == before

@@ -1,4 +1,4 @@
-"""Every reducer reads a chunk without changing its state, then changes it wholly or not at all."""
+"""Every reducer reads a chunk without changing its state, and then adds all of it or nothing."""
 
 import pickle
 import tempfile
@@ -25,25 +25,15 @@ from fastal.scoring.options import ScoringOptions
 X = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
 SKIP = ScoringOptions("skip")
 CENTROIDS = CentroidDistance(X[:3])
+FILES = []
 
 
 def direction(x):
     return unit_sums(torch.from_numpy(x), torch.zeros(len(x), dtype=torch.int64), 1)
 
 
-FILES = []
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    """Closes the files of a test's writers, which would else be found open in another test."""
-    yield
-    while FILES:
-        FILES.pop().close()
-
-
 def writer(sink):
-    FILES.append(tempfile.TemporaryFile("w+b"))
+    FILES.append(tempfile.TemporaryFile("w+b"))  # noqa: SIM115
     sink.open(FILES[-1])
     return ScoreWriter(sink, measure_for(fastal.Scores._fields), SKIP)
 
@@ -68,6 +58,13 @@ REDUCERS = {
     "representative": lambda: reducer_for(X[:9], 3, SKIP, adaptive=False, fast=False),
     "adaptive": lambda: Adaptive(3, direction(X), direction(X[:9]), Representativeness, SKIP),
 }
+
+
+@pytest.fixture(autouse=True)
+def closing():
+    yield
+    while FILES:
+        FILES.pop().close()
 
 
 @pytest.fixture(params=REDUCERS)

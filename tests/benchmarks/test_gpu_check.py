@@ -111,7 +111,7 @@ def test_wrong_core_sets_and_duplicates_are_reported(monkeypatch):
 
 
 def test_launches_and_waits_that_are_too_many_are_reported(monkeypatch):
-    monkeypatch.setattr(counts, "MORE", -3)
+    monkeypatch.setattr(counts, "ALLOWED_EXTRA", -3)
     random, ascending = counts.check_counts("cpu", *INTERPRETED.counted)
     assert random["launches"] >= 4 and random["waits"] >= 4
     assert random["failures"] == ["random rows: AssertionError: 5 launches"]
@@ -185,7 +185,7 @@ def test_a_machine_that_lacks_something_is_told_in_a_sentence(monkeypatch, tmp_p
     monkeypatch.delenv("CC")
     with monkeypatch.context() as patched:
         patched.setattr(needs, "_include", lambda: tmp_path)
-        assert f"Python's headers: {tmp_path}/Python.h is not there" in needs.missing("cuda")
+        assert f"Python's headers: {tmp_path}/Python.h does not exist" in needs.missing("cuda")
     if not Path("/dev/kfd").exists():
         no_driver = missing(monkeypatch, TRITON_LIBCUDA_PATH=str(tmp_path))
         assert no_driver.startswith("Triton needs the GPU's driver: ")

@@ -431,12 +431,12 @@ def test_skipped_files_are_named_and_the_status_is_3(tmp_path, logits):
 def test_more_bad_usage(pool, tmp_path):
     for arguments, words in (
         (["select", pool], "Missing option '--k' or '--per-group'"),
-        (["select", pool, "--k", 5, "--group-by-prediction"], "Groups are for --per-group"),
+        (["select", pool, "--k", 5, "--group-by-prediction"], "Groups need --per-group"),
         (["select", pool, "--per-group", 5], "--group-column: wanted a label a row"),
         (["select", pool, "--k", 5, "--resume"], "--resume: wanted --checkpoint"),
         (
             ["select", pool, "--k", 5, "--column", "a", "--columns", "b"],
-            "--columns is not for use with --column",
+            "Wanted one of --column and --columns, got both",
         ),
         (["select", pool, "--k", 5, "--id-column", "id"], "no array 'id'"),
         (["score", pool, "--checkpoint", tmp_path / "state"], "--checkpoint: wanted --out"),

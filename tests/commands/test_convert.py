@@ -14,7 +14,7 @@ import fastal
 from fastal.base.errors import Interrupted
 from fastal.cli import main
 from fastal.commands.command import CommandRun
-from fastal.output import shards as shard_files
+from fastal.output import shards
 from fastal.output.shards import ShardWriter
 from fastal.pipeline import checkpoint
 
@@ -98,7 +98,7 @@ def test_a_pool_without_rows_keeps_its_shape(tmp_path):
 def test_an_interrupted_conversion_goes_on(tmp_path, parquet, monkeypatch):
     monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "_PAUSE", 0)
-    monkeypatch.setattr(shard_files, "_CHUNK_BYTES", 300 * 32)
+    monkeypatch.setattr(shards, "_CHUNK_BYTES", 300 * 32)
     arguments = ("convert", parquet, *COLUMNS, "--shard-mb", 1, "--checkpoint", tmp_path / "state")
     assert run(*arguments, "--out", tmp_path / "whole").exit_code == 0
     look, looks = ShardWriter.look, []

@@ -260,7 +260,7 @@ def test_files_and_going_on_after_an_interruption(metric, tmp_path, interrupting
         ({"labelled": [np.eye(2), np.eye(3)]}, ValueError, "labelled: .*Sizes of tensors must"),
         ({"labelled": embeddings(3) * math.inf}, ValueError, "labelled: row 0 has NaN or an"),
         ({"resume": True}, ValueError, "resume: wanted checkpoint"),
-        ({"metric": "euclidean", "backend": "native"}, ValueError, "for this there are torch"),
+        ({"metric": "euclidean", "backend": "native"}, ValueError, "op has the backends torch"),
         ({"pool": embeddings().astype(int)}, TypeError, "embeddings: wanted float16"),
         ({"pool": embeddings()[0]}, ValueError, r"embeddings: wanted \[rows, columns\]"),
     ],

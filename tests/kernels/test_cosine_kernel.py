@@ -1,4 +1,4 @@
-"""The kernels of cosine similarities: twins of the reference, and the memory they may touch."""
+"""The kernels of cosine similarities: agreement with the definition, and the memory they access."""
 
 import inspect
 import math
@@ -13,7 +13,7 @@ from fastal_kernels import cosine
 from tests.support.matrices import DEVICE, KERNEL_DTYPES, layouts
 
 SENTINEL = -1234.0
-# By code path: one tile of columns with a tail, a full one, several with a tail, several full.
+# By code path: one tile of columns with a tail, one full, several with a tail, several full.
 COLUMNS = [1, 3, 17, 64, 100, 384]
 # Tiles of centroids of 16 and 32, and several.
 CENTROIDS = [1, 2, 3, 17, 130]
@@ -31,7 +31,7 @@ def rows_of(n, n_columns, dtype, seed=2):
 
 
 def oracle(x, units):
-    """Similarities in float64, of rows that are normalised first."""
+    """Similarities in float64. The rows are normalised first."""
     x, units = x.double().numpy(), units.double().numpy()
     return torch.from_numpy(
         np.einsum("ij,kj->ik", x / np.sqrt((x * x).sum(1, keepdims=True)), units)
@@ -39,7 +39,9 @@ def oracle(x, units):
 
 
 def tolerance(x, fast=False):
-    """D roundings of the products' sum, D of the squares' (halved by the root), a few of the rest.
+    """The largest error of a similarity.
+
+    The sum of products has D roundings, that of the squares D (halved by the root), the rest a few.
 
     Centroids in two parts are off by 2^-17 in bfloat16, 2^-23 in float16; in one by 2^-8, 2^-11.
     Interpreted tf32 is float32; on a GPU each factor is off by 2^-10.
@@ -90,8 +92,8 @@ def test_any_number_of_rows(n_rows):
 
 @pytest.mark.parametrize("dtype", KERNEL_DTYPES)
 @pytest.mark.parametrize("n_columns", [17, 72])
-def test_any_strides_and_nothing_but_the_rows_is_read(dtype, n_columns):
-    """Most layouts lie amid NaN: an element beyond a row would make its similarity infinite."""
+def test_any_strides_and_only_the_rows_are_read(dtype, n_columns):
+    """NaN surrounds most layouts: an element beyond a row would make its similarity infinite."""
     units = unit_rows(5, n_columns)
     for x in layouts(rows_of(9, n_columns, dtype)).values():
         x = x.to(DEVICE) if DEVICE == "cuda" else x
@@ -102,7 +104,7 @@ def test_any_strides_and_nothing_but_the_rows_is_read(dtype, n_columns):
 
 @pytest.mark.parametrize("dtype", KERNEL_DTYPES)
 def test_float16_keeps_the_small_parts_of_centroids(dtype):
-    """Columns of centroids as small as a long row makes them: subnormal in float16 if unscaled."""
+    """Small components, as in long centroids: without a scale, they are subnormal in float16."""
     units = torch.full((2, 384), 1e-6)
     units[:, 0] = 1
     units[1, 1:] = -1e-6
@@ -114,7 +116,7 @@ def test_float16_keeps_the_small_parts_of_centroids(dtype):
 
 
 def test_ties_go_to_the_lowest():
-    # Several tiles, and sums that are exact: interpreted, it is BLAS that adds, in any order.
+    # Several tiles, and exact sums: the interpreter sums by BLAS, in any order.
     units = (unit_rows(1, 16).sign() / 4).repeat(140, 1)
     x = rows_of(9, 16, torch.bfloat16)
     assert (cosine.nearest(x.to(DEVICE), units.to(DEVICE))[0] == 0).all()
@@ -125,7 +127,7 @@ def test_ties_go_to_the_lowest():
 
 @pytest.mark.parametrize("n_centroids", [3, 33, 131])
 def test_padding_never_wins(n_centroids):
-    """All similarities are negative: a centroid of zeros, or none, would seem the nearest."""
+    """All similarities are negative: a centroid of zeros would be the nearest."""
     away = unit_rows(n_centroids, 40).abs()
     x = -rows_of(6, 40, torch.float32).abs()
     assert_nearest(x.to(DEVICE), away)
@@ -135,7 +137,7 @@ def test_padding_never_wins(n_centroids):
 
 
 def strange_rows(dtype):
-    """Rows whose length float32 cannot tell, with their similarities to the first axis."""
+    """Rows of which float32 gives no accurate length, with their similarities to the first axis."""
     limits = torch.finfo(dtype)
     rows = {
         "zeros": ([0.0] * 4, 0.0),
@@ -143,14 +145,14 @@ def strange_rows(dtype):
         "inf": ([math.inf, 1.0, 0.0, 0.0], math.nan),
         "-inf": ([0.0, 0.0, -math.inf, 1.0], math.nan),
     }
-    if dtype != torch.float16:  # whose numbers float32 can square
+    if dtype != torch.float16:  # float32 holds the square of any float16
         rows["huge"] = ([limits.max] * 4, 0.5)
         rows["tiny"] = ([limits.tiny, 0.0, 0.0, 0.0], 1.0)
     return rows
 
 
 @pytest.mark.parametrize("dtype", KERNEL_DTYPES)
-def test_rows_that_have_to_be_looked_at_again(dtype):
+def test_rows_that_have_to_be_recomputed(dtype):
     rows = strange_rows(dtype)
     x = torch.tensor([row for row, _ in rows.values()], dtype=dtype, device=DEVICE)
     units = torch.eye(4, device=DEVICE)
@@ -172,7 +174,7 @@ def test_float16_squares_do_not_overflow():
 
 
 @pytest.mark.parametrize("n_rows", [1, 65, 128])
-def test_nothing_but_the_outputs_is_written(monkeypatch, n_rows):
+def test_only_the_outputs_are_written(monkeypatch, n_rows):
     buffers = []
 
     def guarded_empty(*shape, dtype, device):

@@ -1,4 +1,4 @@
-"""The budgets of the kernels, held by their machine code: no change may lose them unnoticed."""
+"""The budgets of the kernels, checked in their machine code: no change may exceed them unseen."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def find(kernels, target, n_classes, dtype, measures=UNCERTAINTY_SCORES, by=None
 
 
 def per_element(kernel, *kinds):
-    """Instructions of the loop, or those of some kinds, for each of its elements."""
+    """The instructions of the loop for each of its elements: all, or those of some kinds."""
     count = sum(kernel["loop_kinds"].get(kind, 0) for kind in kinds)
     return (count if kinds else kernel["loop_instructions"]) / kernel["loop_elements"]
 
@@ -67,7 +67,7 @@ def test_middle_rows(kernels, n_classes, width):
 
 @pytest.mark.parametrize(("n_classes", "most", "alone"), [(2, 26, 20), (10, 20, 20)])
 def test_narrow_rows(kernels, n_classes, most, alone):
-    """`most` with all four scores, `alone` with entropy alone: two values share a row's work."""
+    """`most` is the limit with all four scores, `alone` with entropy alone."""
     for measures, limit in ((UNCERTAINTY_SCORES, most), (("entropy",), alone)):
         kernel = find(kernels, "sm_90", n_classes, "fp32", measures)
         assert per_element(kernel) <= limit
@@ -87,7 +87,7 @@ def test_selection_costs_nothing_per_element(kernels, n_classes):
         assert selecting["kernel_kinds"]["atomic"] == 2  # one for keys, one for invalid rows
 
 
-def test_nothing_is_computed_that_is_not_asked_for(kernels):
+def test_only_the_scores_asked_for_are_computed(kernels):
     for n_classes in (1000, 131_072):
         alone = find(kernels, "sm_90", n_classes, "bf16", ("least_confidence",))
         every = find(kernels, "sm_90", n_classes, "bf16")
@@ -95,16 +95,16 @@ def test_nothing_is_computed_that_is_not_asked_for(kernels):
         assert alone["bytes_per_row"] == every["bytes_per_row"] - 12
 
 
-def test_memory_is_the_bound_where_it_matters(kernels):
-    """Of the commonest pools, by prediction."""
+def test_memory_is_the_bound_of_common_pools(kernels):
+    """The bound is predicted, not measured."""
     for n_classes, dtype in [(2, "fp32"), (10, "fp32"), (100, "fp32"), (1000, "bf16"), *((n, "bf16") for n in LARGE)]:  # fmt: skip  # noqa: E501
         for target in ("sm_80", "sm_90"):
             for card, predicted in find(kernels, target, n_classes, dtype)["predicted"].items():
                 assert predicted["binding"] == "memory", (card, n_classes, dtype)
 
 
-def test_products_are_the_work_of_tensor_cores(kernels):
-    """But those of float32 rows in full precision on NVIDIA; within the memory of a program."""
+def test_tensor_cores_compute_the_products(kernels):
+    """On NVIDIA, not those of float32 rows in full precision. The tiles fit the shared memory."""
     of_cosine = [k for k in kernels if "n_centroids" in k["case"]]
     assert {k["kernel"] for k in of_cosine} == {"nearest_kernel", "similarities_kernel"}
     for kernel in of_cosine:

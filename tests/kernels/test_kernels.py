@@ -1,4 +1,4 @@
-"""The Triton kernels: twins of the reference, and the memory they may touch."""
+"""The Triton kernels: signatures equal to the reference's, and the memory that they access."""
 
 import inspect
 
@@ -39,7 +39,7 @@ def test_twins_take_the_same_measures():
     ("n_rows", "n_classes"),
     [*((n, 3) for n in (1, 511, 512, 513, 700)), *((n, 40) for n in (1, 127, 129)), (3, 1100)],
 )
-def test_nothing_but_the_outputs_is_written(monkeypatch, n_rows, n_classes):
+def test_only_the_outputs_are_written(monkeypatch, n_rows, n_classes):
     from fastal_kernels import uncertainty as kernels
 
     buffers = []
@@ -60,8 +60,8 @@ def test_nothing_but_the_outputs_is_written(monkeypatch, n_rows, n_classes):
 
 @pytest.mark.parametrize("dtype", KERNEL_DTYPES)
 @pytest.mark.parametrize("n_classes", [2, 3, 33, 1025])
-def test_nothing_but_the_rows_is_read(dtype, n_classes):
-    """Rows amid NaN: one element read beyond a row and counted would make it invalid."""
+def test_only_the_rows_are_read(dtype, n_classes):
+    """NaN surrounds the rows: if an element beyond a row counted, the row would be invalid."""
     from fastal_kernels.uncertainty import uncertainty
 
     x = regimes(n_classes, dtype)
@@ -74,7 +74,7 @@ def test_nothing_but_the_rows_is_read(dtype, n_classes):
 @pytest.mark.skipif(DEVICE == "cuda", reason="changes the interpreter")
 @pytest.mark.parametrize("n_classes", [3, 1000])
 def test_an_exp2_that_flushes_to_zero_loses_no_tail(monkeypatch, n_classes):
-    """As NVIDIA's does: a tail of terms that are nearly or wholly subnormal must still count."""
+    """NVIDIA's exp2 flushes. A tail of nearly or wholly subnormal terms must still count."""
     from triton.runtime.interpreter import InterpreterBuilder
 
     exp2 = InterpreterBuilder.create_exp2
@@ -90,7 +90,7 @@ def test_an_exp2_that_flushes_to_zero_loses_no_tail(monkeypatch, n_classes):
     assert_scores(fastal.score(x, backend="triton"), definitions_to_any_digit(x))
 
 
-def test_backend_reasons_speak_of_the_input(monkeypatch):
+def test_backend_reasons_name_the_input(monkeypatch):
     reasons = fastal.backend_reasons(torch.zeros(2, 3, dtype=torch.float64, device=DEVICE))
     assert reasons["torch"] == []
     assert reasons["triton"] == [
@@ -103,14 +103,14 @@ def test_backend_reasons_speak_of_the_input(monkeypatch):
         assert fastal.backend_reasons()["triton"] == ["torch sees no CUDA or ROCm device"]
 
 
-def test_a_backend_that_cannot_says_every_reason(monkeypatch):
+def test_the_error_of_an_unusable_backend_has_every_reason(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     words = "'triton' cannot be used: the rows are on cpu.*; torch.float64 rows"
     with pytest.raises(ValueError, match=words):
         fastal.score(torch.zeros(2, 3, dtype=torch.float64), backend="triton")
 
 
-def test_without_triton_others_are_used(monkeypatch):
+def test_without_triton_other_backends_are_used(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "triton is not installed" in fastal.backend_reasons()["triton"][0]
     selector = fastal.Selector(1)

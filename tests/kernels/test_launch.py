@@ -1,4 +1,4 @@
-"""The launch table, and launches through Triton's JIT as far as they get without a GPU."""
+"""The launch table, and launches through Triton's JIT, which only compiles without a GPU."""
 
 import json
 import subprocess
@@ -41,7 +41,7 @@ def test_every_matrix_is_covered(n_classes, itemsize, gap, stride_c, alignment, 
         assert powers_of_two(config.G, config.ROWS, config.GROUPS, config.UNROLL)
         assert config.G * config.ROWS == config.threads
         assert config.GROUPS <= config.G
-        # Roundings of a lane: a batch adds one.
+        # The roundings of a lane: one for each batch.
         assert parts_of(n_classes)[1] / (config.G * config.V * config.UNROLL) <= 32
         start = 1 if config.IN_WINDOW else x.pitch
         assert not config.IN_WINDOW or (stride_c == 1 and has_boundary)
@@ -82,12 +82,12 @@ def test_common_pools_keep_their_configurations(n_classes, itemsize):
 @needs_triton
 @pytest.mark.full
 def test_a_launch_compiles_once():
-    """Not again for other rows, a last odd chunk, or misaligned ones, as far as that can be."""
+    """Other rows, a shorter last chunk and, if possible, unaligned rows need no recompilation."""
     script = [sys.executable, "-m", "tests.support.launches"]
     done = subprocess.run(script, env=compiling(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     compiled = json.loads(done.stdout)
     want = {f"{n} classes": 1 for n in (2, 10, 1001)}
     want |= {f"{n} classes, selecting": 1 for n in (2, 10, 1001)}
-    # Two rows of bfloat16 lie at any 4 bytes: one more, with narrower loads.
+    # Rows of two bfloat16 begin at any 4 bytes: one more kernel, with narrower loads.
     assert compiled == want | {"": 1, "parts": 3}

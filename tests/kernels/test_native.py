@@ -1,4 +1,4 @@
-"""The native kernels: every variant, the memory that they touch, their threads, their absence."""
+"""The native kernels: all variants, the memory that they access, their threads, their absence."""
 
 import inspect
 import os
@@ -26,9 +26,9 @@ INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 compiled = pytest.mark.skipif(bool(native.reasons()), reason="not compiled here")
 
-# By path: two classes apart; a part of a vector, a whole one, several; around where lanes stop
-# having rows of their own (64), where rows stop being turned together (256), and where blocks end
-# (512, 1024 and 2048).
+# By code path: two classes; a part of a vector, a whole one, several; near the most classes with a
+# row in each lane (64) and with results transposed together (256); near the ends of blocks (512,
+# 1024 and 2048).
 CLASSES = [2, 3, 8, 15, 16, 17, 63, 64, 65, 100, 256, 257, 512, 513, 1025, 2048, 2049, 5000]
 
 
@@ -58,14 +58,14 @@ def test_there_is_a_variant_for_every_machine(monkeypatch):
 
 
 @compiled
-def test_the_variable_chooses(monkeypatch):
+def test_the_environment_variable_chooses_the_variant(monkeypatch):
     x = matrix(50, 1000)
     monkeypatch.delenv(native.VARIABLE, raising=False)
     best = as_bits(fastal.score(x, backend="native"))
     monkeypatch.setenv(native.VARIABLE, "portable")
     assert native.variant() == "portable"
     portable = as_bits(fastal.score(x, backend="native"))
-    # Other sums in another order: were no bit different, the variable would not have mattered.
+    # Another variant sums in another order. If no bit differed, the variable had no effect.
     assert native.variants() == ["portable"] or not torch.equal(best, portable)
     monkeypatch.setenv(native.VARIABLE, "sse9")
     with pytest.raises(ValueError, match=r"FASTAL_NATIVE: wanted one of .*portable, got 'sse9'"):
@@ -122,8 +122,8 @@ def test_bits_do_not_depend_on_threads(variant, monkeypatch, n_classes):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="protects pages")
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_nothing_beside_the_matrix_is_read(variant, dtype):
-    """Its first and last bytes border on pages whose reading would end the process."""
+def test_only_the_matrix_is_read(variant, dtype):
+    """The matrix is next to protected pages: a read beyond it would end the process."""
     guarded = Guarded(n_pages=-(-21 * 10_001 * 8 // PAGE))
     for n_classes in CLASSES:
         for n_rows in (1, 2, 16, 21):
@@ -143,7 +143,7 @@ def test_nothing_beside_the_matrix_is_read(variant, dtype):
 @compiled
 @pytest.mark.full
 def test_the_guard_pages_guard():
-    """The test above can fail: a byte further, the process dies of it."""
+    """The test above can fail: a read of the next byte ends the process."""
     code = f"""
 import ctypes
 from tests.support.memory import Guarded
@@ -158,7 +158,7 @@ ctypes.string_at(guarded._view.ctypes.data + {2 * PAGE}, 1)
 
 
 @pytest.mark.parametrize("n_rows", [1, 15, 16, 63, 64, 65])
-def test_nothing_but_the_outputs_is_written(variant, monkeypatch, n_rows):
+def test_only_the_outputs_are_written(variant, monkeypatch, n_rows):
     sentinel, buffers = 77, []
 
     def guarded_empty(*shape, dtype, device):
@@ -188,7 +188,7 @@ def test_nothing_but_the_outputs_is_written(variant, monkeypatch, n_rows):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_no_nan_is_lost(variant, dtype):
-    """Of any payload, alone in a row, in every lane, block and remainder."""
+    """A NaN of any payload, alone in a row, in every lane, block and remainder."""
     integer = INTEGERS[dtype.itemsize]
     payloads = torch.tensor([torch.nan], dtype=dtype).view(integer)
     low = torch.tensor([1], dtype=integer)
@@ -210,8 +210,8 @@ def test_no_nan_is_lost(variant, dtype):
 
 @pytest.mark.parametrize("n_classes", [2, 10, 64, 100, 256, 300, 5000])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_one_value_after_nothing(variant, n_classes, dtype):
-    """Rows of -inf but for one or two classes, wherever these are: also whole blocks of nothing."""
+def test_one_value_after_ruled_out_classes(variant, n_classes, dtype):
+    """Rows of -inf except one or two classes, at any place: whole blocks may be -inf."""
     n = min(n_classes, 40)
     first = torch.linspace(0, n_classes - 1, n).long()
     x = torch.full((2 * n, n_classes), -torch.inf, dtype=dtype)
@@ -227,9 +227,9 @@ def test_one_value_after_nothing(variant, n_classes, dtype):
 
 
 def worst_rounding(n_classes, block):
-    """A row of 2^18 classes in which a sum of floats loses the same in every block.
+    """A row in which the float32 sum of every block loses digits with the same sign.
 
-    That is, if a maximum's 1 is taken from each sum before it joins the others'.
+    They are lost if the maximum's term, 1, is subtracted from each sum before the sums are added.
     """
     x = torch.full((1, n_classes), float(np.log(0.995 * 2.0**-25 / block)))
     x[0, :block] = -60
@@ -245,7 +245,7 @@ def test_small_terms_in_many_blocks(variant, block):
 
 
 def test_small_terms_in_doubles_far_apart(variant):
-    """A gap between two floats, and terms that each lose half a digit beside the largest."""
+    """The gap is between two floats, and each term loses half a digit beside the largest."""
     step = 2.0**-17
     offsets = step * torch.arange(-4, 5)
     x = torch.zeros(len(offsets), 64, dtype=torch.float64)
@@ -298,20 +298,22 @@ def test_probabilities_whose_ratio_is_subnormal(variant, n_classes):
 @settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 99), n_rows=st.integers(0, 300), n_classes=st.sampled_from([2, 3, 70, 300]),
-    by=st.sampled_from(UNCERTAINTY_SCORES), bar_at=st.integers(-1, 299),
-    first_row=st.integers(0, 2**62),
+    by=st.sampled_from(UNCERTAINTY_SCORES), k=st.integers(-1, 299), first_row=st.integers(0, 2**62),
 )  # fmt: skip
-def test_above_is_comparing(seed, n_rows, n_classes, by, bar_at, first_row):
+def test_scores_above_a_threshold_are_those_that_compare_above(
+    seed, n_rows, n_classes, by, k, first_row
+):
+    """The threshold is the score of row k, if k is not negative. Row k may be past the end."""
     x = matrix(n_rows, n_classes, seed=seed).round()  # so that rows tie
     x[::7] = torch.nan
     (scores,) = native.uncertainty(x, [by])
-    bar, keep = None, ~scores.isnan()
-    if bar_at >= 0:
-        bar = (float(scores.nan_to_num(0.5)[bar_at]) if bar_at < n_rows else 0.5, bar_at)
-        before = torch.arange(n_rows) < bar_at
-        keep = (scores > bar[0]) | ((scores == bar[0]) & before)
-        bar = bar[0], first_row + bar_at
-    got, rows, n_invalid = native.scores_above_threshold(x, by, "logits", first_row, bar)
+    threshold, keep = None, ~scores.isnan()
+    if k >= 0:
+        least = float(scores.nan_to_num(0.5)[k]) if k < n_rows else 0.5
+        before = torch.arange(n_rows) < k
+        keep = (scores > least) | ((scores == least) & before)
+        threshold = least, first_row + k
+    got, rows, n_invalid = native.scores_above_threshold(x, by, "logits", first_row, threshold)
     order = rows.argsort()
     assert torch.equal(rows[order] - first_row, keep.nonzero()[:, 0])
     assert torch.equal(got[order], scores[keep])
@@ -343,7 +345,7 @@ def test_an_invalid_row_leaves_the_selection_as_it_was(variant, monkeypatch):
     selector = fastal.Selector(10, "ratio", backend="native")
     selector.update(x[:300])
     before = selector.result()
-    x[899, 2] = torch.nan  # in the last of the pieces that the chunk is looked at in
+    x[899, 2] = torch.nan  # in the last of the pieces in which the chunk is scored
     with pytest.raises(fastal.InvalidRows, match="row 899"):
         selector.update(x[300:])
     after = selector.result()
@@ -360,7 +362,7 @@ def test_an_invalid_row_leaves_the_selection_as_it_was(variant, monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 @pytest.mark.full
 def test_a_forked_process_has_threads_of_its_own():
-    """Those of its parent do not exist there: one of them would never come to work."""
+    """The parent's threads do not exist in the child: work for them would never end."""
     code = """
 import os, torch
 from fastal_kernels import native
@@ -397,7 +399,7 @@ def test_an_error_in_a_thread_is_raised(monkeypatch):
 
 
 @compiled
-def test_subnormal_numbers_count_whatever_the_thread_does_with_them():
+def test_subnormal_numbers_count_even_if_the_thread_flushes_them():
     code = """
 import torch
 from fastal_kernels import native
@@ -414,7 +416,7 @@ for flush in (True, False):
 
 
 @compiled
-def test_a_default_device_is_not_where_the_scores_go():
+def test_scores_are_on_the_host_with_any_default_device():
     x = matrix(10, 5)
     want = as_bits(fastal.score(x, backend="native"))
     with torch.device("meta"):
@@ -425,8 +427,8 @@ def test_a_default_device_is_not_where_the_scores_go():
 
 
 @compiled
-def test_without_helpers_one_thread_does_it_all(monkeypatch):
-    """As at the end of the interpreter, or where the system has no more threads."""
+def test_without_helpers_one_thread_scores_all_rows(monkeypatch):
+    """There are none at the end of the interpreter, or if the system has no more threads."""
     x = matrix(4000, 100)
     want = as_bits(native.uncertainty(x, UNCERTAINTY_SCORES))
 
@@ -441,7 +443,7 @@ def test_without_helpers_one_thread_does_it_all(monkeypatch):
 
 @compiled
 def test_long_work_can_be_interrupted(monkeypatch):
-    """Python is asked now and then, and then the other threads stop as well."""
+    """Python checks for signals now and then. After an interrupt, other threads stop too."""
     x = torch.zeros(1, 1000).expand(2_000_000, 1000)
     calls, work = [], native._native.work
 
@@ -458,10 +460,10 @@ def test_long_work_can_be_interrupted(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         native.scores_above_threshold(x, "margin", "logits", 0, (1.0, 0))
     assert calls == [True]
-    assert seen[0][0] == len(x)  # nobody finds any more rows to take
+    assert seen[0][0] == len(x)  # no thread finds more rows to claim
 
 
-def test_without_it_torch_is_used(monkeypatch):
+def test_without_native_kernels_torch_is_used(monkeypatch):
     monkeypatch.setattr(native, "_native", None)
     monkeypatch.setattr(native, "_MISSING", "it was not compiled", raising=False)
     x = matrix(4, 3)
@@ -473,7 +475,7 @@ def test_without_it_torch_is_used(monkeypatch):
         fastal.score(x, backend="native")
 
 
-def test_reasons_speak_of_the_input():
+def test_reasons_name_the_input():
     reasons = fastal.backend_reasons(torch.zeros(2, 3, dtype=torch.int32))["native"]
     assert reasons[len(native.reasons()) :] == [
         "torch.int32 rows: it takes float16, bfloat16, float32 and float64"

@@ -1,4 +1,4 @@
-"""The kernels as they run on NVIDIA: packed values, approximations at their worst."""
+"""The kernels as they run on NVIDIA: with packed values and the worst allowed approximations."""
 
 import math
 
@@ -8,15 +8,15 @@ import torch
 from tests.support.matrices import INVALID, INVALID_PROBS, KERNEL_DTYPES, ON_GPU, far_apart, regimes
 from tests.support.oracle import assert_scores, definitions, definitions_to_any_digit
 
-pytestmark = pytest.mark.skipif(ON_GPU, reason="imitates what is there")
-# A thread a row and several; 2, 4, 8 lanes a row, one look and a loop; loads of 16 bytes, of 8, and
-# from anywhere on.
+pytestmark = pytest.mark.skipif(ON_GPU, reason="imitates a GPU")
+# By code path: one row and several a thread; 2, 4, 8 lanes a row, without a loop and with one;
+# loads of 16 bytes, of 8, and from any address.
 CLASSES = [2, 3, 10, 33, 100, 257, 1000, 1001]
 
 
 @pytest.fixture(params=[1, -1], ids=["all errors up", "all errors down"])
 def scored(request, monkeypatch):
-    """The kernels' scores, as sm_90 would compute them or, with pairs, sm_100."""
+    """The scores of the kernels as sm_90 computes them or, with pairs, sm_100."""
     from fastal_kernels import uncertainty as kernels
     from fastal_kernels.launch import Isa
     from tests.support.nvidia import imitate
@@ -25,7 +25,7 @@ def scored(request, monkeypatch):
 
     def scored(x, kind="logits", pairs=False):
         monkeypatch.setattr(kernels, "isa_of", lambda device: Isa(ptx=True, pairs=pairs))
-        return kernels.uncertainty(x, kernels.MEASURES, kind)
+        return kernels.uncertainty(x, kernels.UNCERTAINTY_SCORES, kind)
 
     return scored
 
@@ -41,7 +41,7 @@ def test_every_regime(scored, n_classes, dtype):
 
 @pytest.mark.parametrize("n_classes", [3, 40, 300])
 def test_the_range_of_float16(scored, n_classes):
-    """Where losers are clamped to a number that a logit may be."""
+    """In float16, losers are clamped to a number that a logit may have."""
     x = torch.full((6, n_classes), -math.inf)
     x[:, 1] = torch.tensor([-65504.0, -65472, -65472, -32736, -32800, 65504])
     x[1:3, 2], x[2:5, 0], x[5, 2] = -65504, -65504, 65472

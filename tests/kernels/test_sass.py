@@ -1,6 +1,6 @@
-"""The reading of machine code that the static bounds rest on: by hand, and on kernels compiled.
+"""The reading of machine code, on which the static bounds rest: of listings and compiled kernels.
 
-Run as a script it compiles the kernels, for Triton compiles or interprets, never both in one.
+Run as a script, this file compiles the kernels: one process cannot compile and interpret.
 """
 
 import json
@@ -81,7 +81,7 @@ def test_a_loop_and_its_loads(compiled, target):
     innermost = [loop.instructions for loop in code.loops if loop.innermost]
     assert innermost
     for loop in innermost:
-        # Unrolled or not, a load of 16 bytes is four exponentials, each of them a MUFU.
+        # Unrolled or not, a load of 16 bytes has four exponentials, each of them a MUFU.
         assert set(loop.loads) == {16} and loop.loads[16] % (values // 4) == 0
         assert loop.kinds["mufu"] == 4 * loop.loads[16]
         assert not loop.stores and not loop.kinds["barrier"] and not loop.kinds["shuffle"]
@@ -113,7 +113,7 @@ def test_an_atomic_add(compiled, target):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_opcode_is_known(compiled, target):
-    """Of these kernels; LDC and S2R read constants and registers of the system."""
+    """The opcodes of these kernels. LDC and S2R read constants and registers of the system."""
     for (where, _), (code, _) in compiled.items():
         if where == target:
             others = {o for o in code.instructions.opcodes if sass.kind(o) == "other"}
@@ -192,7 +192,7 @@ def test_a_call_returns_unless_it_leaves_the_loop():
     assert (outer.label, outer.innermost, inner.label, inner.innermost) == (
         ".L_x_0", False, ".L_x_1", True
     )  # fmt: skip
-    # The call at .L_x_2 comes after the loops: no way leads from there to their heads.
+    # The call at .L_x_2 comes after the loops: no path leads from there to their heads.
     assert (outer.instructions.total, inner.instructions.total) == (8, 2)
     assert outer.called.opcodes == {"MUFU.RCP": 1, "RET.REL.NODEC": 1}
 
@@ -279,7 +279,7 @@ def test_resident_warps(arch, registers, shared, warps, resident):
     [("H100", 17.7, 2.2), ("A100", 19.1, 2.4), ("H200", 12.4, 1.5), ("B200", 8.8, 1.1)],
 )
 def test_instructions_that_a_bfloat16_affords(card, slots, slow):
-    """At the full rate of the memory: where the issue and the slow pipe begin to bind."""
+    """The counts at which the issue and the slow pipe bind, at the full rate of the memory."""
     shares = predicted_bound(Work(2, slots, slow), CARDS[card]).predicted_shares
     assert shares["memory"] == 1
     assert shares["issue"] == pytest.approx(1, abs=0.01)

@@ -25,11 +25,12 @@ def dtypes_of(name):
 
 
 def tolerance(x, backend="torch"):
-    """Of the sum of D products, D roundings of 2^-24, each of at most the lengths' product; of the
-    squares, which vectors add in many lanes, and of what else is rounded, 8.
+    """The largest error of a similarity.
 
-    A kernel adds one square after the other, which the root halves; and of 16-bit rows it takes
-    centroids in two parts.
+    The sum of D products has D roundings of at most 2^-24 of the lengths' product. The squares,
+    which are summed in many lanes, and all other roundings together count 8. A kernel sums one
+    square after the other, and the root halves their error. For 16-bit rows, it adds the error of
+    centroids of two parts.
     """
     if backend == "torch":
         return (x.shape[1] + 8) * 2.0**-24
@@ -43,7 +44,7 @@ def oracle(x, centroids):
 
 
 def assert_right(x, centroids, backend, wanted=None):
-    """Both ops, as their callers have them, against the oracle."""
+    """Compares both ops, called by their public functions, with the oracle."""
     name, device = backend
     want, most = oracle(x, centroids) if wanted is None else wanted, tolerance(x, name)
     given = x.to(device)
@@ -83,7 +84,7 @@ def test_any_layout(backend):
 
 
 def test_rows_of_any_length(backend):
-    """Those whose squares float32 has not, beside others, and rows of zeros."""
+    """Rows whose squares float32 cannot hold, other rows, and rows of zeros."""
     centroids = rows_of(5, 17, seed=1)
     for dtype in dtypes_of(backend[0]):
         limits = torch.finfo(dtype)
@@ -96,7 +97,7 @@ def test_rows_of_any_length(backend):
         x = (directions * torch.tensor(lengths, dtype=torch.float64)[:, None]).to(dtype)
         x[1] = 0
         assert x.isfinite().all()
-        with np.errstate(all="ignore"):  # squares that overflow, interpreted
+        with np.errstate(all="ignore"):  # squares overflow in the interpreter
             assert_right(x, centroids, backend)
     assert diversity.nearest_centroid(x[1:2], -centroids, backend=backend[0])[0].tolist() == [0]
 
@@ -123,7 +124,7 @@ def test_centroids_of_any_length_and_type():
 
 
 def test_ties_go_to_the_lowest(backend):
-    """Of equal centroids too, which BLAS may multiply in different ways."""
+    """Equal centroids tie too, although BLAS may multiply them in different ways."""
     x = torch.tensor([[1.0, 1, 0], [0, 1, 1], [0, 0, 0], [1, 1, 1]])
     found = diversity.nearest_centroid(x, torch.eye(3), backend=backend[0])
     assert found.cluster.tolist() == [0, 1, 0, 0]
@@ -131,15 +132,16 @@ def test_ties_go_to_the_lowest(backend):
     for n_centroids in (2, 5, 17, 100) if is_torch else (20,):
         for dtype in dtypes_of(backend[0]):
             x, same = rows_of(70, 31, dtype), rows_of(1, 31, seed=2)
-            if not is_torch:  # interpreted, it is BLAS that adds, in any order: of exact sums
+            if not is_torch:  # the interpreter sums by BLAS, in any order: these sums are exact
                 x, same = x[:, :16].sign(), same[:, :16].sign()
-            x[::2] *= torch.finfo(dtype).max / 8  # a second look
+            x[::2] *= torch.finfo(dtype).max / 8  # such rows are recomputed
             same = same.repeat(n_centroids, 1)
             cluster, _ = diversity.nearest_centroid(x, same, backend=backend[0])
             assert (cluster == 0).all()
 
 
-def test_an_opposite_row_has_no_similarity_to_what_fills_tiles():
+def test_padding_of_tiles_is_never_the_nearest():
+    """All similarities are negative: a centroid of zeros would be the nearest."""
     x = -rows_of(70, 5).abs()
     centroids = rows_of(3, 5, seed=1).abs()
     assert_right(x, centroids, ("torch", "cpu"))
@@ -186,7 +188,7 @@ def both(x, centroids):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("n_columns", "n_centroids"), [(3, 100), (17, 5), (17, 1), (96, 50)])
 def test_bits_depend_on_the_row_alone(dtype, n_columns, n_centroids, threads, monkeypatch):
-    """Neither on its place, nor on those beside it, strides, blocks and threads."""
+    """They depend on no other rows, and not on the row's place, strides, blocks and threads."""
     x, centroids = rows_of(3001, n_columns, dtype), rows_of(n_centroids, n_columns, seed=1)
     x[::5] *= torch.finfo(dtype).max / 8
     wants = both(x, centroids)
@@ -196,7 +198,7 @@ def test_bits_depend_on_the_row_alone(dtype, n_columns, n_centroids, threads, mo
     for n_threads, n_bytes in ((1, 1 << 21), (4, 1 << 18), (7, 1 << 15)):
         threads(n_threads)
         monkeypatch.setattr(reference.cosine, "_BLOCK_BYTES", n_bytes)
-        monkeypatch.setattr(reference.cosine, "_SECOND_LOOK_BYTES", n_bytes)
+        monkeypatch.setattr(reference.cosine, "_RECOMPUTED_BYTES", n_bytes)
         for same in (x, x.t().contiguous().t()):
             for found, want in zip(both(same, centroids), wants, strict=True):
                 assert torch.equal(found, want)
@@ -205,7 +207,7 @@ def test_bits_depend_on_the_row_alone(dtype, n_columns, n_centroids, threads, mo
 # --- arrays
 
 
-def test_arrays_of_the_kind_that_came(tmp_path):
+def test_results_have_the_callers_kind_of_array(tmp_path):
     x, centroids = rows_of(9, 4).numpy(), rows_of(2, 4, seed=1).numpy()
     before = x.copy()
     np.save(tmp_path / "x.npy", x)
@@ -230,17 +232,17 @@ def test_arrays_of_the_kind_that_came(tmp_path):
         (np.ma.masked_array(np.zeros((2, 3), "f4")), TypeError, "embeddings: masked arrays"),
         (np.zeros((2, 3, 3), "f4"), ValueError, r"embeddings: wanted \[rows, columns\], got"),
         (np.zeros((2, 0), "f4"), ValueError, r"embeddings: wanted at least 1 columns, got"),
-        (np.zeros((2, 4), "f4"), ValueError, "embeddings: .* have 4 columns, wanted 3"),
+        (np.zeros((2, 4), "f4"), ValueError, "embeddings: wanted 3 columns"),
         ([[0.0] * 3], TypeError, "embeddings: wanted an array .*, got list"),
     ],
 )
-def test_what_is_refused(x, error, words):
+def test_invalid_rows_are_refused(x, error, words):
     for op in (diversity.nearest_centroid, diversity.similarities):
         with pytest.raises(error, match=f"^{words}"):
             op(x, np.eye(3))
 
 
-def test_centroids_that_are_refused():
+def test_invalid_centroids_are_refused():
     x = rows_of(2, 3)
     for bad, error, words in (
         (np.zeros((0, 3)), ValueError, r"wanted \[rows, columns\]"),

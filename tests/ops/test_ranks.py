@@ -25,7 +25,7 @@ from tests.support.matrices import (
 )
 from tests.support.memory import PAGE, Guarded
 
-# Of a float32 in [0, 1], and of what the fractions may be off by; each backend derives its own.
+# The rounding of a float32 in [0, 1] and the error of the fractions, for the least exact backend.
 TOLERANCE = 2.3e-7
 
 
@@ -39,9 +39,9 @@ def mean_ranks(x, table, backend):
 
 
 def rank(a, column):
-    """By the definition, without a search: pairs of neighbours, one of which the value is between.
+    """The rank by its definition, without a search: loops over pairs of neighbouring values.
 
-    Python's floats hold what float32 values differ by; only what it overflows to is put right.
+    Python's floats hold all differences of float32 values. Only -inf needs a case of its own.
     """
     if a < column[0]:
         return 0.0
@@ -52,7 +52,7 @@ def rank(a, column):
 
 
 def definition(x, table, rank=rank):
-    """Mean ranks in float64."""
+    """Mean ranks in float64, by their definition."""
     x, table = x.double().cpu().tolist(), table.double().cpu().tolist()
     means = []
     for row in x:
@@ -91,7 +91,7 @@ def test_twins_share_name_and_signature():
 
 # --- the definition
 
-# Columns: one, a part of a sector, of a line, several of both. Values: around powers of two.
+# Columns: one; a part of a sector; a part of a line; several of both. Values: near powers of two.
 SHAPES = [
     (0, 3, 4), (1, 1, 1), (3, 1, 2), (7, 2, 3), (5, 10, 4), (20, 3, 5), (4, 17, 7), (70, 2, 8),
     (3, 33, 9), (2, 130, 16), (130, 3, 17), (5, 4, 1000),
@@ -119,7 +119,7 @@ def test_any_layout(backend):
 
 
 def test_values_of_the_table(backend):
-    """Ties, duplicates and constant neurons: a value counts those that it equals."""
+    """Ties, duplicates and constant columns: values of the table that equal the value count."""
     table = torch.tensor([[-1.0, 0, 0, 0, 2, 2, 5], [3.0] * 7, [0.0, 1, 2, 3, 4, 5, 6]])
     values = torch.tensor([-2.0, -1, -0.5, -0.0, 0, 1, 2, 2.5, 3, 4, 5, 6, 7])
     x = torch.cartesian_prod(values, values[::3], values[::4])
@@ -165,7 +165,7 @@ def test_doubles_are_compared_as_doubles(backend):
         pytest.skip("takes no float64")
     values = [1 - 2.0**-53, 1, 1 + 2.0**-30, 1 + 2.0**-23 - 2.0**-52, 2]
     x = torch.tensor(values, dtype=torch.float64)[:, None]
-    for table in ([[0.0, 1.0, 1.0 + 2.0**-23]], [[1.0] * 3]):  # ranks leap where values are equal
+    for table in ([[0.0, 1.0, 1.0 + 2.0**-23]], [[1.0] * 3]):  # ranks jump at equal values
         assert_ranks(mean_ranks(x, torch.tensor(table), backend), x, torch.tensor(table))
 
 
@@ -176,7 +176,7 @@ finite = st.floats(width=16, allow_nan=False)
 @given(data=st.data(), n_columns=st.integers(1, 5), n_values=st.integers(1, 9))
 def test_any_values(data, n_columns, n_values):
     numbers = st.lists(finite | st.sampled_from([0.0, 1.0, 2.0]), min_size=5, max_size=60)
-    few = data.draw(numbers)  # so that many of them are equal
+    few = data.draw(numbers)  # few numbers, so that many values are equal
     several = st.lists(st.sampled_from(few), min_size=n_columns, max_size=n_columns)
     x = torch.tensor(data.draw(st.lists(several, min_size=1, max_size=6)), dtype=torch.float32)
     columns = st.lists(st.sampled_from(few), min_size=n_values, max_size=n_values)
@@ -186,7 +186,7 @@ def test_any_values(data, n_columns, n_values):
 
 
 def test_wrong_formulas_are_caught():
-    """Those that come to mind first: the other side's search, and no interpolation."""
+    """The most likely mistakes: a search from the other side, and no interpolation."""
 
     def left_sided(a, column):
         i = sum(r < a for r in column)
@@ -238,8 +238,8 @@ def test_native_bits_do_not_depend_on_threads(variant, monkeypatch):
 
 
 @needs_triton
-def test_a_table_in_parts_makes_no_difference(monkeypatch):
-    """Whatever a part sees of a row: nothing finite, nothing but what is infinite, all of it."""
+def test_a_table_in_parts_gives_the_same_bits(monkeypatch):
+    """A part may hold no finite value of a row, only its infinite values, or all of it."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     x, table = case(40, 7, 9)
     x[0, :6], x[1, 1:], x[2], x[3, 5], x[4, 2] = -math.inf, -math.inf, -math.inf, math.inf, math.nan
@@ -279,7 +279,7 @@ def test_nothing_but_the_outputs_is_written(backend, monkeypatch, n_rows):
 
 
 def test_nothing_but_the_rows_is_read(backend):
-    """Rows amid NaN: one element read beyond a row and counted would make it invalid."""
+    """NaN surrounds the rows: if an element beyond a row counted, the row would be invalid."""
     for dtype in dtypes_of(backend[0]):
         for n_columns in (1, 3, 8, 33):
             x, table = case(21, n_columns, 5, dtype)
@@ -291,13 +291,13 @@ def test_nothing_but_the_rows_is_read(backend):
 @pytest.mark.skipif(sys.platform != "linux" or bool(native.reasons()), reason="protects pages")
 @pytest.mark.parametrize("variant", native.variants())
 def test_native_reads_nothing_beside_the_matrix_and_the_table(variant, monkeypatch):
-    """The first and last bytes of both border on pages whose reading would end the process."""
+    """Both are next to protected pages: a read beyond them would end the process."""
     monkeypatch.setenv(native.VARIABLE, variant)
     of_x, of_table = (Guarded(n_pages=-(-(130 * 65 * 8) // PAGE)) for _ in range(2))
     for dtype in DTYPES:
         for n_rows, n_columns, n_values in [(1, 1, 1), (2, 3, 7), (65, 10, 9), (130, 65, 33)]:
             x, table = case(n_rows, n_columns, n_values, dtype)
-            x[-1] = 9  # above all of the table
+            x[-1] = 9  # above all values of the table
             want = as_bits(native.mean_ranks(x, table))
             for place in ("at_the_start", "at_the_end"):
                 inside = getattr(of_x, place)(x), getattr(of_table, place)(table)
@@ -322,4 +322,4 @@ def test_the_budgets_of_the_kernel(kernels):
         widths = {int(width) for width in found["loads_of_x"]}
         assert widths == {2 * itemsize if n_columns == 10 else 16}
         loaded = sum(int(width) * n for width, n in found["loads_of_x"].items())
-        assert loaded == 8 * itemsize  # 8 values of a thread, each of them once
+        assert loaded == 8 * itemsize  # a thread loads each of its 8 values once

@@ -71,7 +71,7 @@ def test_confidence_beyond_float64(backend):
 @functools.cache
 def far(n_classes, dtype, kind):
     x = far_apart(n_classes, dtype, "probs" if kind == "probs" else "logits")
-    if kind == "huge logits":  # which the kernels for GPUs sum apart
+    if kind == "huge logits":  # GPU kernels score such rows in a second read
         x = (x.double() + (40_000 if dtype == torch.float16 else 1.5 * 2**19)).to(dtype)
     return x, exactly(x, kind)
 
@@ -79,18 +79,18 @@ def far(n_classes, dtype, kind):
 @pytest.mark.parametrize("kind", ["logits", "huge logits", "probs"])
 @pytest.mark.parametrize("n_classes", [2, 3, 31, 33, 257, 1001, 262_144])
 def test_many_terms_too_small_for_float32(backend, n_classes, kind):
-    """Each is below 1.2e-38, where float32 has few digits or none, and their sum is not."""
+    """Each term is below 1.2e-38, where float32 has few digits or none, but their sum is not."""
     if backend[0] == "triton" and n_classes > 10_000 and kind == "huge logits":
         pytest.skip("its second look takes the interpreter long, and knows no number of classes")
     for dtype in dtypes(backend[0]):
-        if dtype != torch.float16 or kind != "probs":  # whose smallest number is 6e-8
+        if dtype != torch.float16 or kind != "probs":  # the smallest float16 is 6e-8
             x, truth = far(n_classes, dtype, kind)
             assert_scores(scored(x, backend, kind=kind.removeprefix("huge ")), truth)
 
 
 @pytest.mark.parametrize("n_classes", [2, 5, 300])
 def test_scores_fall_as_the_maximum_rises(backend, n_classes):
-    """Down to 0, however small they are."""
+    """Scores fall down to 0, even the smallest ones."""
     gaps = torch.cat([torch.arange(60, 130), torch.tensor([200, 1e4, 1e30, math.inf])])
     for dtype in dtypes(backend[0]):
         x = -gaps[:, None].expand(-1, n_classes).to(dtype)
@@ -105,8 +105,8 @@ def hexadecimal(*values):
 
 
 @pytest.mark.parametrize("kind", ["logits", "probs"])
-def test_roundings_that_all_go_the_same_way(backend, kind):
-    """Rows made to round each step of a plain float32 sum of plain exponentials one way."""
+def test_roundings_with_one_sign(backend, kind):
+    """In these rows, each step of a plain float32 sum of exponentials rounds in one direction."""
     x = torch.full((1, 65_536), -math.inf if kind == "logits" else 0.0)
     if kind == "logits":
         most, first, second = hexadecimal("-0x1.624028p+5", "0x1.4d59f4p+5", "-0x1.ba543cp+4")
@@ -123,7 +123,7 @@ def test_roundings_that_all_go_the_same_way(backend, kind):
 @pytest.mark.parametrize("kind", ["logits", "probs"])
 @pytest.mark.parametrize("n_classes", [3, 33, 1025])
 def test_faint_tails(backend, kind, n_classes):
-    """A tail far below the maximum, where rounding a difference costs most."""
+    """The tail is far below the maximum, where the rounding of a difference costs most."""
     generator = torch.Generator().manual_seed(n_classes)
     gaps = 30 + 55 * torch.rand(20, n_classes, generator=generator)
     x = 10 * torch.rand(20, 1, generator=generator) - gaps
@@ -183,8 +183,8 @@ def test_blocks_of_one_row(monkeypatch, n_classes):
     assert_scores(fastal.score(x, backend="torch"), definitions(x))
 
 
-def test_one_row_scores_the_same_in_any_company(backend):
-    """Chunking must not change a bit: a row's scores may depend on nothing but the row."""
+def test_a_row_has_the_same_bits_among_any_rows(backend):
+    """Chunking must not change a bit: a row's scores may depend only on the row."""
     if backend == ("torch", "cuda"):
         pytest.skip("torch's own CUDA sums depend on the block")
     for n_classes in (2, 10, 31, 32, 100, 1000):
@@ -208,7 +208,7 @@ def test_only_the_scores_asked_for(backend, measures, kind):
         assert torch.equal(got, getattr(every, measure))
 
 
-# --- known values: the book's example, and what other libraries' tests expect of them
+# --- known values: the book's example, and the expected values of other libraries' tests
 
 
 def test_the_book():
@@ -236,7 +236,7 @@ def test_small_text():
     np.testing.assert_allclose(
         fastal.score(two, kind="probs").entropy * math.log(2),
         [0.325083, 0.688139, 0.693147, 0.610864],
-        atol=5e-7,  # the six digits printed there
+        atol=5e-7,  # its example prints six digits
     )
     assert fastal.select(two, 2, "margin", kind="probs").rows.tolist() == [2, 1]
     assert fastal.select(three, 2, "margin", kind="probs").rows.tolist() == [1, 3]
@@ -251,7 +251,7 @@ def test_cleanlab_entropy_stays_in_range(dtype):
 
 
 def test_libact_certain_row_is_not_picked():
-    """One-hot rows give NaN where 0 log 0 is not guarded, and NaN is then the most uncertain."""
+    """If 0 log 0 is not guarded, one-hot rows give NaN, and NaN is then the most uncertain."""
     x = np.array([[1.0, 0, 0], [0.4, 0.3, 0.3]])
     assert fastal.select(x, 1, "entropy", kind="probs").rows.tolist() == [1]
 
@@ -264,7 +264,7 @@ def test_invalid_rows_get_nan(backend, kind, cases):
     good = [0.1, 0.2, 0.3, 0.4]
     for dtype in dtypes(backend[0]):
         x = torch.tensor([good, *cases.values(), good], dtype=dtype)
-        for wide in (False, True):  # the torch backend turns narrow blocks
+        for wide in (False, True):  # the torch backend transposes narrow blocks
             fill = 0.0 if kind == "probs" else -math.inf
             y = torch.cat([x, torch.full((len(x), 60), fill, dtype=dtype)], 1) if wide else x
             for values in scored(y, backend, kind=kind, on_invalid="skip"):
@@ -282,7 +282,7 @@ def test_rounded_probabilities_are_valid(backend):
 
 @pytest.mark.parametrize("n_classes", [2, 3, 10, 33, 64, 65, 257, 5000])
 def test_probabilities_within_rounding_of_0_and_1_are_valid(backend, n_classes):
-    """As float32 leaves of 1 - p, of a product, of a division: they count as 0, their sum as 1."""
+    """Such values are results of 1 - p, products and divisions in float32. They count as 0 or 1."""
     rng = np.random.default_rng(n_classes)
     p = rng.dirichlet(np.full(n_classes, 0.3), 40)
     p[np.arange(40), rng.integers(n_classes, size=40)] = 0
@@ -300,7 +300,7 @@ def test_probabilities_within_rounding_of_0_and_1_are_valid(backend, n_classes):
 
 
 @pytest.mark.parametrize("n_classes", [2, 10, 33, 65, 257])
-def test_a_lone_negative_probability_is_seen_wherever_it_is(backend, n_classes):
+def test_a_single_negative_probability_is_found_in_any_class(backend, n_classes):
     x = torch.zeros(n_classes - 1, n_classes)
     x[:, -1] = 1
     x.fill_diagonal_(-2e-3)
@@ -309,7 +309,7 @@ def test_a_lone_negative_probability_is_seen_wherever_it_is(backend, n_classes):
 
 @pytest.mark.parametrize("n_classes", [65_537, 128_256, 262_143])
 def test_subnormal_probabilities_are_valid(backend, n_classes):
-    """In float16, each is off by up to 2^-25: together more than any spacing at 1."""
+    """In float16, each is off by up to 2^-25. Together, this exceeds the spacing at 1."""
     x = torch.full((1, n_classes), 1 / n_classes).half()
     assert scored(x, backend, kind="probs").entropy.tolist() == pytest.approx([1.0])
 
@@ -335,7 +335,7 @@ def test_invalid_rows_raise_with_their_numbers_and_count(backend):
 
 
 def textbook_in_float32(x):
-    """Differences of float32 probabilities; and the ratio, wrongly, as a product."""
+    """Scores from differences of float32 probabilities. The ratio is wrongly a product."""
     p = torch.softmax(x, 1)
     p1, p2 = p.topk(2, 1).values.unbind(1)
     n = x.shape[1]
@@ -356,7 +356,7 @@ def test_wrong_formulas_are_caught(index):
 
 @pytest.mark.parametrize("n_classes", [1001, 262_144])
 def test_a_subnormal_factor_is_caught(n_classes):
-    """Sums relative to the runner-up, times e^(its distance to the maximum)."""
+    """The factor is e^(distance to the maximum), of sums relative to the runner-up."""
 
     def in_two_steps(dtype):
         maximum, second = x.topk(2).values.unbind(1)

@@ -1,4 +1,4 @@
-"""Unit rows, their sums by cluster, which no order changes, and the memory that finding takes."""
+"""Unit rows, their sums by cluster, which no order changes, and the memory of nearest centroids."""
 
 import sys
 from itertools import pairwise
@@ -18,7 +18,7 @@ from tests.support.memory import peak
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_unit_rows(dtype):
-    """To float64's rounding, of any length: a few of the largest and the least of the dtype."""
+    """Rows of any length, up to float64's rounding: also the largest and least of the dtype."""
     limits = torch.finfo(dtype)
     x = rows_of(40, 17, dtype).clamp(-4, 4)
     x[:10] *= limits.max / 8
@@ -34,14 +34,14 @@ def test_unit_rows(dtype):
 
 
 def test_the_example_of_nemo_curator():
-    """normalize_embeddings of [3, 4, 5], to the digits that are printed there."""
+    """normalize_embeddings of [3, 4, 5], to the digits that the example prints."""
     found = reference.unit_rows(torch.tensor([[3.0, 4, 5]]))[0]
     assert (found - torch.tensor([0.42426407, 0.565685, 0.707107])).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sums_against_the_definition(dtype):
-    """A component is rounded to float32 as the length was, and to UNIT: 1.1e-6 and half a UNIT."""
+    """Component and length are rounded to float32, the result to UNIT: 1.1e-6 and half a UNIT."""
     clusters = torch.arange(500) % 4 - 1
     for x in layouts(rows_of(500, 17, dtype)).values():
         sums = reference.unit_sums(x, clusters, 3)
@@ -100,7 +100,7 @@ def test_blocks_and_threads_change_no_bit(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.full
 def test_nearest_centroids_take_less_than_a_third_of_the_rows():
-    """A pool of equal rows takes no room itself; those of zeros are all looked at again."""
+    """A pool of equal rows needs no memory itself. Rows of zeros are all recomputed."""
     code = """
 from fastal.diversity import nearest_centroid
 torch.set_num_threads(2)

@@ -60,14 +60,14 @@ def broken(self, reducer, source, row):
 fastal.pipeline.checkpoint.Checkpoint.save = broken
 """
 NOT_COUNTED = """
-feed, runs = fastal.pipeline.drive._feed, fastal.pipeline.drive.run
-def late(update, source, chunk):
+take = fastal.pipeline.drive._take
+def late(look, source, chunk):
     held = late.held
-    late.held = update, chunk
+    late.held = look, chunk
     if held is not None:
-        feed(held[0], source, held[1])
+        take(held[0], source, held[1])
 late.held = None
-fastal.pipeline.drive._feed = late
+fastal.pipeline.drive._take = late
 """
 
 
@@ -102,7 +102,7 @@ def test_a_signal_saves_the_state(job, name, number, status):
     run = job.start(code=never + PAUSED.format(20)).wait_stopped()
     run.kill(number)
     run.kill(signal.SIGCONT)
-    assert run.wait() == (status, "", f"interrupted by signal {number:d}; --resume goes on\n")
+    assert run.wait() == (status, "", f"interrupted by signal {number:d}; continue with --resume\n")
     assert 0 < job.row < N
     assert not job.out.exists()
     job.check(job.run("--resume"), want)
@@ -141,7 +141,7 @@ def test_signals_at_random_moments(job, name):
 def test_without_a_checkpoint_a_signal_leaves_nothing_behind(server, job, name, number, status):
     job = job(name)
     for module, function, at in (
-        ("fastal.pipeline.drive", "_feed", 20),
+        ("fastal.pipeline.drive", "_take", 20),
         ("fastal.cli.options", "open_pool", 1),
         ("fastal.output.target", "checked", 1),
     ):

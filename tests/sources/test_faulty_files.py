@@ -361,7 +361,7 @@ def test_a_skipped_file_stays_skipped_in_a_run_that_is_resumed(broken, server, t
         "from fastal.sources.location import Location\nstamp = Location.stamp\n"
         "Location.stamp = lambda file: [*stamp(file)[:2], '']\n"
     )
-    pauses = PAUSED.format(AT) + "\npause(fastal.pipeline.drive, '_feed', 16)\n"
+    pauses = PAUSED.format(AT) + "\npause(fastal.pipeline.drive, '_take', 16)\n"
     run = server.start(*options, code=code + pauses).wait_stopped()
     os.truncate(broken.file, MIDDLE)
     run.kill(signal.SIGCONT)

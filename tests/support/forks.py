@@ -36,7 +36,7 @@ def pause(module, name, at=1, when="before"):
     setattr(module, name, paused)
 """
 
-PAUSED = "pause(fastal.pipeline.drive, '_feed', {})"  # amid the chunks
+PAUSED = "pause(fastal.pipeline.drive, '_take', {})"  # amid the chunks
 
 
 class Done(NamedTuple):

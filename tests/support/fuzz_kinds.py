@@ -140,7 +140,7 @@ def while_read(folder, rng):
     rows = np.array([0, 5, len(LARGE.x) - 1])
     try:
         source = open_pool(pool.path, **pool.options, on_bad_file=policy)
-        chunks = run(Rows(), source, on_chunk, chunk_bytes=4 * C * 300)
+        chunks = run(Rows(), source, 4 * C * 300, on_chunk=on_chunk)
         ids = source.ids(rows) if pool.has_labels else LARGE.ids[rows]
     except REFUSALS as error:
         wrong = complaint(error, folder)

@@ -32,11 +32,11 @@ class Driver:
 def launches():
     for n_classes in (2, 10, 1001):
         x = torch.randn(40, n_classes).bfloat16()
-        yield f"{n_classes} classes", lambda x=x: kernels.uncertainty(x, kernels.MEASURES)
+        yield f"{n_classes} classes", lambda x=x: kernels.uncertainty(x, kernels.UNCERTAINTY_SCORES)
         for rows in (slice(3, 21), slice(5, 40), slice(7, 8)):
             yield (
                 "",
-                lambda x=x, rows=rows: kernels.uncertainty(x[rows], kernels.MEASURES),
+                lambda x=x, rows=rows: kernels.uncertainty(x[rows], kernels.UNCERTAINTY_SCORES),
             )
         for first_row in (0, 2**32 - 40, 5 * 2**32):
             candidates = Candidates(3, torch.device("cpu"), first_row >> 32, None)
@@ -47,7 +47,7 @@ def launches():
                 ),
             )
     x = torch.randn(3, 150_001).half()
-    yield "parts", lambda: kernels.uncertainty(x, kernels.MEASURES)
+    yield "parts", lambda: kernels.uncertainty(x, kernels.UNCERTAINTY_SCORES)
 
 
 def main():

@@ -1,4 +1,12 @@
-"""The torch definition of every op: what the compiled backends must agree with."""
+"""The torch definition of every op. The compiled backends must agree with it.
+
+Names of tensors end in their shapes: `products_nK` is [n, K]. Letters:
+
+    N    rows                    n    rows of a block
+    C    classes                 D    columns of embeddings or activations
+    K    centroids, centres or clusters
+    V    values of a column's table
+"""
 
 from fastal.ops.reference.cosine import nearest, recompute_in_float64, similarities, unit_rows
 from fastal.ops.reference.euclidean import euclidean

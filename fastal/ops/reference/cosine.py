@@ -1,6 +1,6 @@
 """Cosine similarities of rows to centroids, in blocks whose products stay in the cache.
 
-Rows are normalised by scaling their products, so that no normalised copy of them exists.
+The products of a row are divided by its length. So no normalised copy of the rows exists.
 """
 
 import math
@@ -10,21 +10,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-# Bytes at most of a block and of its products, for each thread of a CPU, or a part of a GPU: more
-# falls out of the cache, and smaller blocks wait for threads more often.
+# The most bytes of a block and of its products, for each thread of a CPU or each part of a GPU.
+# Larger blocks fall out of the cache. Smaller blocks wait for threads more often.
 _BLOCK_BYTES, _PRODUCT_BYTES = 1 << 21, 1 << 23
-_MOST_THREADS, _ON_GPU = 8, 64
-# BLAS adds in another order for a few rows, for rows that begin at odd addresses, for a lone
-# centroid, and for those left over from its tiles. Blocks are padded to so many rows, and to such
-# addresses, so that no row's similarity depends on its block; centroids to a multiple, so that
-# equal ones tie. One or two, of which all similarities are wanted, go as two: several times faster
-# than as a tile.
+_MOST_THREADS, _GPU_PARTS = 8, 64
+# BLAS sums in another order for few rows, for unaligned rows, for a single centroid, and for the
+# centroids after its last whole tile. So blocks have at least so many rows and such an alignment:
+# then no row's similarity depends on its block. Centroids are padded to whole tiles: then equal
+# centroids tie. If all similarities to one or two centroids are asked for, these are padded to two,
+# which is several times faster than a tile.
 FEWEST_ROWS, _ALIGNMENT, _FEWEST_CENTROIDS = 64, 16, 2
 _TILE_CENTROIDS = {torch.float32: 16, torch.float64: 24}
-# Lengths whose squares, and their sum, float32 has in full precision: rows of others are looked at
-# again, in float64.
+# Float32 holds the squares of such lengths, and their sum, in full precision. Rows of other lengths
+# are recomputed in float64.
 LEAST_LENGTH, MOST_LENGTH = 2.0**-40, 2.0**60
-_SECOND_LOOK_BYTES = 1 << 21
+_RECOMPUTED_BYTES = 1 << 21
 
 
 def nearest(
@@ -37,32 +37,33 @@ def nearest(
     Args:
         x: [N, D] with D >= 1; float16, bfloat16, float32 or float64; any strides.
         units: [K, D] float32 with K >= 1 on the same device, each of length 1, or 0.
-        fast: the products may be less exact; here they never are.
+        fast: allow less exact products. This backend ignores it.
 
     Returns:
-        Clusters [N] int64, ties to the lowest, and cosine similarities [N] float32 in [-1, 1]. They
-        are off by at most (D + 8) 2^-24. A row of zeros has similarity 0, and cluster 0; one that
-        is not finite has similarity NaN and cluster -1.
+        Clusters [N] int64, and cosine similarities [N] float32 in [-1, 1]. Ties go to the lowest
+        cluster. The error of a similarity is at most (D + 8) 2^-24. A row of zeros has similarity 0
+        and cluster 0. A row that is not finite has similarity NaN and cluster -1.
     """
-    cluster = torch.empty(len(x), dtype=torch.int64, device=x.device)
-    best = torch.empty(len(x), dtype=dtype_for(x), device=x.device)
-    length = torch.empty_like(best)
-    padded = _padded(units.to(best.dtype), _TILE_CENTROIDS[best.dtype])
-    limit = most_rows(x, padded)
-    buffer = torch.empty(limit, len(padded), dtype=best.dtype, device=x.device)
-    for rows, block in blocks(x, limit):
-        products = torch.mm(block, padded.t(), out=buffer[: len(block)])[: rows.stop - rows.start]
-        at = first_largest(products, cluster[rows])
-        torch.gather(products, 1, at[:, None], out=best[rows, None])
-        length[rows] = torch.linalg.vector_norm(block, dim=1)[: len(products)]
-    cluster.masked_fill_(cluster >= len(units), 0)  # that is whose copies fill the last tile
-    similarity = _over(best, length).float()
-    recompute_in_float64(x, units, similarity, cluster)
-    return cluster, similarity
+    cluster_N = torch.empty(len(x), dtype=torch.int64, device=x.device)
+    best_N = torch.empty(len(x), dtype=dtype_for(x), device=x.device)
+    length_N = torch.empty_like(best_N)
+    padded_KD = _padded(units.to(best_N.dtype), _TILE_CENTROIDS[best_N.dtype])
+    limit = most_rows(x, padded_KD)
+    buffer_nK = torch.empty(limit, len(padded_KD), dtype=best_N.dtype, device=x.device)
+    for rows, block_nD in blocks(x, limit):
+        products_nK = torch.mm(block_nD, padded_KD.t(), out=buffer_nK[: len(block_nD)])
+        products_nK = products_nK[: rows.stop - rows.start]
+        largest_n = first_largest(products_nK, cluster_N[rows])
+        torch.gather(products_nK, 1, largest_n[:, None], out=best_N[rows, None])
+        length_N[rows] = torch.linalg.vector_norm(block_nD, dim=1)[: len(products_nK)]
+    cluster_N.masked_fill_(cluster_N >= len(units), 0)  # copies of centroid 0 fill the last tile
+    similarity_N = _over(best_N, length_N).float()
+    recompute_in_float64(x, units, similarity_N, cluster_N)
+    return cluster_N, similarity_N
 
 
 def similarities(x: Tensor, units: Tensor, fast: bool = False) -> Tensor:  # noqa: ARG001
-    """The cosine similarities of each row to every centroid, where these are few.
+    """The cosine similarities of each row to every centroid, for few centroids.
 
     Args:
         x: [N, D], as for `nearest`.
@@ -70,67 +71,67 @@ def similarities(x: Tensor, units: Tensor, fast: bool = False) -> Tensor:  # noq
         fast: as for `nearest`.
 
     Returns:
-        [N, K] float32 in [-1, 1], as exact as those of `nearest`; NaN for rows that are not finite.
+        [N, K] float32 in [-1, 1], with the error of `nearest`. NaN for rows that are not finite.
     """
     multiple = (
         _TILE_CENTROIDS[dtype_for(x)] if len(units) > _FEWEST_CENTROIDS else _FEWEST_CENTROIDS
     )
-    padded = _padded(units.to(dtype_for(x)), multiple)
-    room = len(x) + FEWEST_ROWS  # for what comes of the rows of zeros after the last block
-    products = torch.empty(room, len(padded), dtype=padded.dtype, device=x.device)
-    length = torch.empty(room, dtype=padded.dtype, device=x.device)
-    for rows, block in blocks(x, most_rows(x, padded)):
-        into = slice(rows.start, rows.start + len(block))
-        torch.mm(block, padded.t(), out=products[into])
-        torch.linalg.vector_norm(block, dim=1, out=length[into])
-    found = _over(products[: len(x), : len(units)], length[: len(x), None]).float()
-    recompute_in_float64(x, units, found)
-    return found
+    padded_KD = _padded(units.to(dtype_for(x)), multiple)
+    room = len(x) + FEWEST_ROWS  # the last block may have rows of zeros after its own
+    products_NK = torch.empty(room, len(padded_KD), dtype=padded_KD.dtype, device=x.device)
+    length_N = torch.empty(room, dtype=padded_KD.dtype, device=x.device)
+    for rows, block_nD in blocks(x, most_rows(x, padded_KD)):
+        into = slice(rows.start, rows.start + len(block_nD))
+        torch.mm(block_nD, padded_KD.t(), out=products_NK[into])
+        torch.linalg.vector_norm(block_nD, dim=1, out=length_N[into])
+    similarity_NK = _over(products_NK[: len(x), : len(units)], length_N[: len(x), None]).float()
+    recompute_in_float64(x, units, similarity_NK)
+    return similarity_NK
 
 
 def recompute_in_float64(
     x: Tensor, units: Tensor, similarity: Tensor, cluster: Tensor | None = None
 ) -> None:
-    """Puts right, in place, the similarities that were left infinite, then clips all to [-1, 1].
+    """Recomputes infinite similarities in float64, then clips all similarities to [-1, 1].
 
-    Those are of rows whose length float32 cannot tell from the sum of their squares: very long or
-    short ones, zeros, and rows that are not finite.
+    A similarity is infinite if float32 gives no accurate length of the row: for very long or short
+    rows, rows of zeros, and rows that are not finite. The tensors are changed in place.
 
     Args:
         x: [N, D], as for `nearest`.
         units: [K, D], as for `nearest`.
-        similarity: [N] with clusters, [N, K] without them.
-        cluster: [N].
+        similarity: [N] if there are clusters, else [N, K].
+        cluster: [N] or None.
     """
-    of_row = similarity if cluster is not None else similarity[:, 0]
-    again = of_row.isinf().nonzero()[:, 0]
-    if len(again):
-        _recompute_rows(again, x, units, similarity, cluster)
+    similarity_N = similarity if cluster is not None else similarity[:, 0]
+    rows = similarity_N.isinf().nonzero()[:, 0]
+    if len(rows):
+        _recompute_rows(rows, x, units, similarity, cluster)
     similarity.clamp_(-1, 1)
     if cluster is not None:
         cluster.masked_fill_(similarity.isnan(), -1)
 
 
 def _recompute_rows(
-    again: Tensor, x: Tensor, units: Tensor, similarity: Tensor, cluster: Tensor | None
+    rows: Tensor, x: Tensor, units: Tensor, similarity: Tensor, cluster: Tensor | None
 ) -> None:
-    """Looks at these rows in float64."""
-    n_rows = max(1, _SECOND_LOOK_BYTES // (8 * max(units.shape)))
-    padded = _padded(units.double(), _TILE_CENTROIDS[torch.float64])
-    for rows in torch.split(again, n_rows):
-        exact = widened(unit_rows(x[rows]), FEWEST_ROWS) @ padded.t()
-        exact = exact[: len(rows), : len(units)]
+    """Recomputes the similarities, and the clusters, of these rows in float64."""
+    n_rows = max(1, _RECOMPUTED_BYTES // (8 * max(units.shape)))
+    padded_KD = _padded(units.double(), _TILE_CENTROIDS[torch.float64])
+    for rows_n in torch.split(rows, n_rows):
+        exact_nK = widened(unit_rows(x[rows_n]), FEWEST_ROWS) @ padded_KD.t()
+        exact_nK = exact_nK[: len(rows_n), : len(units)]
         if cluster is None:
-            similarity[rows] = exact.float()
+            similarity[rows_n] = exact_nK.float()
         else:
-            cluster[rows] = at = first_largest(exact)
-            similarity[rows] = exact.gather(1, at[:, None])[:, 0].float()
+            cluster[rows_n] = largest_n = first_largest(exact_nK)
+            similarity[rows_n] = exact_nK.gather(1, largest_n[:, None])[:, 0].float()
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """Rows [N, D] of any length scaled to length 1, in float64; rows of zeros stay.
+    """Rows [N, D] of any length, scaled to length 1, in float64.
 
-    NaN throughout in rows that are not finite.
+    Rows of zeros stay zeros. Rows that are not finite become NaN in every column.
     """
     x = x.double()
     x = x / x.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(x.dtype).smallest_normal)
@@ -139,30 +140,30 @@ def unit_rows(x: Tensor) -> Tensor:
 
 
 def norm_is_accurate(length: Tensor) -> Tensor:
-    """Whether float32 tells a row's length in full precision from the squares it adds."""
+    """Whether a length that was summed from squares in float32 has full precision."""
     return (length >= LEAST_LENGTH) & (length <= MOST_LENGTH)
 
 
 def dtype_for(x: Tensor) -> torch.dtype:
-    """What to compute with."""
+    """The dtype in which rows x are computed: float64 for float64, else float32."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def _padded(units: Tensor, multiple: int) -> Tensor:
-    """The centroids as wide as blocks, and the first once more for each that a multiple lacks."""
+    """The centroids, `widened` as blocks are, and padded to a multiple by copies of the first."""
     units = widened(units)
     return torch.cat((units, units[:1].expand(-len(units) % multiple, -1)))
 
 
 def widened(block: Tensor, fewest_rows: int = 0) -> Tensor:
-    """Rows with zeros after each up to an alignment, and rows of zeros up to the fewest."""
+    """The rows, padded with zeros: columns up to the alignment, rows up to `fewest_rows`."""
     columns = -block.shape[1] % (_ALIGNMENT // block.itemsize)
     n_rows = max(0, fewest_rows - len(block))
     return pad(block, (0, columns, 0, n_rows)) if columns or n_rows else block
 
 
 def blocks(x: Tensor, most_rows: int) -> Iterator[tuple[slice, Tensor]]:
-    """The rows by blocks, each in one piece, aligned, and `widened`."""
+    """Pairs of a slice of x and its rows as a contiguous, aligned, `widened` block."""
     for start in range(0, len(x), most_rows):
         given = x[start : start + most_rows].to(dtype_for(x)).contiguous()
         block = widened(given, FEWEST_ROWS)
@@ -172,24 +173,24 @@ def blocks(x: Tensor, most_rows: int) -> Iterator[tuple[slice, Tensor]]:
 
 
 def most_rows(x: Tensor, units: Tensor) -> int:
-    """Rows of a block: as many as they and their products have room for."""
+    """The most rows of a block, such that the block and its products fit the caches."""
     on_cpu = x.device.type == "cpu"
-    threads = min(torch.get_num_threads(), _MOST_THREADS) if on_cpu else _ON_GPU
+    threads = min(torch.get_num_threads(), _MOST_THREADS) if on_cpu else _GPU_PARTS
     of_rows = _BLOCK_BYTES // (units.shape[1] * units.itemsize)
     of_products = _PRODUCT_BYTES // (len(units) * units.itemsize)
     return max(FEWEST_ROWS, threads * min(of_rows, of_products))
 
 
 def _over(products: Tensor, length: Tensor) -> Tensor:
-    """Similarities, in the place of products; infinite where float32 cannot tell the length."""
+    """Similarities, written over the products; infinite if `norm_is_accurate` is false."""
     return products.div_(length).masked_fill_(~norm_is_accurate(length), math.inf)
 
 
 def first_largest(products: Tensor, out: Tensor | None = None) -> Tensor:
-    """Where the largest of each row is, the first of equals."""
+    """The column of the largest product of each row [n, K], as [n] int64; of equals, the first."""
     if out is None:
         out = torch.empty(len(products), dtype=torch.int64, device=products.device)
-    if products.device.type == "cpu":  # several times faster than torch's own
+    if products.device.type == "cpu":  # NumPy's argmax is several times faster than torch's
         products.numpy().argmax(1, out=out.numpy())
     else:
         torch.argmax(products, 1, out=out)

@@ -1,7 +1,7 @@
-"""Uncertainty scores of rows of predictions.
+"""Uncertainty scores of rows of predictions, on any device that torch supports.
 
-Runs on any device that torch runs on. Works through the rows in blocks that fit the L2 cache, in
-two reused buffers, so that the matrix is read from memory once and no [N, C] temporary exists.
+The rows are scored in blocks that fit the L2 cache, in two reused buffers. So the matrix is read
+from memory once, and no temporary is [N, C].
 """
 
 import math
@@ -12,23 +12,22 @@ from torch import Tensor
 
 from fastal.ops.formulas import FORMULAS, Statistics
 
-# Bytes of a block, for each thread, in each of the two buffers. A quarter of this loses half the
-# time to starting torch's ops, and more falls out of an L2 cache. Many cores share the most there
-# may be; a GPU has no use for small blocks.
+# Bytes of a block in each of the two buffers: for each thread, the most on a CPU, and on a GPU.
+# With a quarter of it, starting torch's ops takes half the time. Larger blocks fall out of an L2
+# cache. A GPU gains nothing from small blocks.
 _BLOCK_BYTES, _MOST_BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 19, 1 << 24, 1 << 27
-# With fewer classes than this the block is turned, so that torch vectorises across rows.
-_TURN_BELOW = 32
-# What rounding, of whatever a probability was computed from, may leave of 0: it counts as 0.
+# Blocks of fewer classes are transposed, so that torch vectorises across rows.
+_TRANSPOSE_BELOW = 32
+# A probability from here to 0 counts as 0: rounding may leave it where the true value is 0.
 _LEAST_PROB = -1e-3
-# On CPUs, torch sums a column in another order beyond the last multiple of 32 or 64 columns, and a
-# lone row in another than one of many. Blocks are padded to these sizes, so that no row's score
-# depends on where its block ends.
-_TURNED_MULTIPLE, _FEWEST_ROWS = 128, 2
-# A float32 tail below this may have lost digits: its terms may be subnormal, each off by 2^-150.
+# On CPUs, torch sums in another order the columns after the last multiple of 32 or 64, and a single
+# row. Blocks are padded to these sizes, so that no row's score depends on the end of its block.
+_TRANSPOSED_MULTIPLE, _FEWEST_ROWS = 128, 2
+# A smaller float32 tail may have lost digits: its terms may be subnormal, each off by 2^-150.
 _FAR = 2.0**-90
 
-# Where torch calls MKL for these, the first call in a process must not come from several threads:
-# one of them may get a kernel of 1e-4 precision for its share (pytorch/pytorch#188792).
+# If torch calls MKL for these functions, the first call in a process must not come from several
+# threads: one of them may get a kernel of 1e-4 precision for its share (pytorch/pytorch#188792).
 for _dtype in (torch.float32, torch.float64):
     torch.ones(1, dtype=_dtype, device="cpu").exp().log().log1p()
 
@@ -39,13 +38,14 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
     Args:
         logits: [N, C] with C >= 2; float16, bfloat16, float32 or float64; any strides.
         measures: names from `fastal.ops.formulas.UNCERTAINTY_SCORES`.
-        kind: what the matrix holds: "logits", "probs" or "log_probs". Log-probabilities go the way
-            of logits, since softmax gives back the distribution they are the logarithm of.
+        kind: what the matrix holds: "logits", "probs" or "log_probs". Log-probabilities are scored
+            as logits: their softmax is the distribution itself.
 
     Returns:
-        A list of [N] float32 tensors in [0, 1], larger = more uncertain. Every score of an invalid
-        row is NaN: one with NaN, +inf or no finite value, or for "probs" one with a value below
-        -1e-3 or a sum that is off 1 by more than `probs_tolerance`; values from there to 0 are 0.
+        A list of [N] float32 tensors in [0, 1]. Larger is more uncertain. Every score of an invalid
+        row is NaN. A row is invalid if it has NaN, +inf or no finite value. A row of "probs" is
+        also invalid if it has a value below -1e-3, or if its sum differs from 1 by more than
+        `probs_tolerance`. Probabilities from -1e-3 to 0 count as 0.
     """
     n_rows, n_classes = logits.shape
     scores = [torch.empty(n_rows, dtype=torch.float32, device=logits.device) for _ in measures]
@@ -62,7 +62,7 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
         block = logits[start : start + block_rows]
         statistics = _statistics(block, buffers, kind, "entropy" in measures)
         if dtype == torch.float32:
-            _sum_again(block, statistics, kind)
+            _recompute_small_tails(block, statistics, kind)
         for out, measure in zip(scores, measures, strict=True):
             out[start : start + block_rows] = FORMULAS[measure](statistics).clamp_(max=1)
     return scores
@@ -71,25 +71,29 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
 def probs_tolerance(dtype: torch.dtype, n_classes: int) -> float:
     """How far from 1 the sum of a row of probabilities may be.
 
-    1e-3, or the dtype's spacing at 1 where that is coarser, twice what rounding probabilities to it
-    can do to their sum. To this is added what rounding subnormal ones can do, half the smallest
-    number for each class, which tells in float16 with a large vocabulary.
+    The tolerance is 1e-3, or the dtype's spacing at 1 if that is larger. The spacing is twice the
+    change of a sum when its probabilities are rounded to the dtype. The rounding of subnormal
+    probabilities is added: half the smallest number for each class. It matters in float16 with many
+    classes.
     """
     info = torch.finfo(dtype)
     return max(1e-3, info.eps) + n_classes * info.smallest_normal * info.eps / 2
 
 
 def _padded(n_rows: int, n_classes: int) -> int:
-    if n_classes < _TURN_BELOW:
-        return max(1, -(-n_rows // _TURNED_MULTIPLE)) * _TURNED_MULTIPLE
+    """The rows of a block, with padding."""
+    if n_classes < _TRANSPOSE_BELOW:
+        return max(1, -(-n_rows // _TRANSPOSED_MULTIPLE)) * _TRANSPOSED_MULTIPLE
     return max(n_rows, _FEWEST_ROWS)
 
 
 def _statistics(block: Tensor, buffers: Tensor, kind: str, with_moment: bool) -> Statistics:
+    """The statistics of a block [n, C], computed in two buffers that no result aliases."""
     n_rows, n_classes = block.shape
     dtype = block.dtype
-    # Each buffer as a matrix with the classes along `dim`, the rows along the other.
-    dim, width = int(n_classes >= _TURN_BELOW), _padded(n_rows, n_classes)
+    # Each buffer is a matrix with the classes along `dim` and the rows along the other dimension:
+    # [n, C], or [C, n] if the block is transposed. So these names have no shapes.
+    dim, width = int(n_classes >= _TRANSPOSE_BELOW), _padded(n_rows, n_classes)
     shape = (width, n_classes) if dim else (n_classes, width)
     padded_d, padded_e = (buffer[: width * n_classes].view(shape) for buffer in buffers)
     d, e = (p.narrow(1 - dim, 0, n_rows) for p in (padded_d, padded_e))
@@ -97,12 +101,12 @@ def _statistics(block: Tensor, buffers: Tensor, kind: str, with_moment: bool) ->
     if dtype != e.dtype:
         block = e.copy_(block)
     elif block.stride(1) != 1:
-        # A copy that turns the block: copy_ is three to ten times slower at this than an op is.
+        # Copies while transposing: clamp is three to ten times faster at it than copy_.
         block = torch.clamp(block, min=-math.inf, out=e)
     maximum = block.amax(dim, keepdim=True)
 
-    # e = e^(x − m) and d = x − m, clamped where e is exactly 0, lest 0 · −inf become NaN. A row
-    # whose maximum is NaN or infinite turns NaN throughout: inf − inf.
+    # e = e^(x − m) and d = x − m. d is clamped where e is exactly 0, because 0 · −inf would be NaN.
+    # If the maximum of a row is NaN or infinite, all its values become NaN: inf − inf.
     floor = -800.0 if d.dtype == torch.float64 else -128.0
     if kind == "probs":
         negative = block.amin(dim) < _LEAST_PROB
@@ -115,8 +119,8 @@ def _statistics(block: Tensor, buffers: Tensor, kind: str, with_moment: bool) ->
     d, e = padded_d, padded_e
     moment = d.mul_(e).sum(dim) if with_moment else None
 
-    # Among the e, those of the maximum and its ties are 1 and all others fractions. Summing the
-    # two kinds apart leaves one maximum out of the tail without a search for it, and exactly.
+    # The e of the maximum and its ties are 1, all others are fractions. The two kinds are summed
+    # apart. So one maximum is left out of the tail exactly, and without a search for it.
     fractions = torch.frac(e, out=d)
     tail, runner_up = fractions.sum(dim), fractions.amax(dim)
     tied = e.sub_(fractions).sum(dim) - 1
@@ -131,33 +135,33 @@ def _statistics(block: Tensor, buffers: Tensor, kind: str, with_moment: bool) ->
     return Statistics(tail, runner_up, moment, n_classes)
 
 
-def _sum_again(block: Tensor, s: Statistics, kind: str) -> None:
-    """Replaces the statistics of rows whose terms are subnormal beside that of the maximum.
+def _recompute_small_tails(block: Tensor, s: Statistics, kind: str) -> None:
+    """Replaces the statistics of rows whose terms are subnormal relative to the maximum.
 
-    Their sums are taken relative to the runner-up, which is below the maximum there. The distance
-    between the two enters as two factors, so that neither is subnormal. Rows of tail 0 are left
-    alone: all other classes are ruled out, or the scores are below 1e-38.
+    Their sums are computed relative to the runner-up, which is below the maximum in such rows. The
+    distance between the two enters as two factors, so that neither is subnormal. Rows of tail 0 are
+    skipped: all other classes are ruled out, or the scores are below 1e-38.
     """
-    if s.tail.amin() >= _FAR:  # the usual case; NaN goes on
+    if s.tail.amin() >= _FAR:  # the usual case, but not if there is NaN
         return
     rows = ((s.tail > 0) & (s.tail < _FAR)).nonzero()[:, 0]
     if not len(rows):
         return
-    rows = torch.cat([rows, rows[:1]])  # never a lone one: see _FEWEST_ROWS
-    x = block[rows].to(s.tail.dtype)
-    maximum = x.amax(1, keepdim=True)
-    second = x.where(x < maximum, -math.inf).amax(1, keepdim=True)
-    x = x.minimum(second)  # the maximum's own term becomes 1, and 0 in the moment
+    rows = torch.cat([rows, rows[:1]])  # never a single row: see _FEWEST_ROWS
+    x_nC = block[rows].to(s.tail.dtype)
+    maximum_n1 = x_nC.amax(1, keepdim=True)
+    second_n1 = x_nC.where(x_nC < maximum_n1, -math.inf).amax(1, keepdim=True)
+    x_nC = x_nC.minimum(second_n1)  # the maximum's own term becomes 1, and 0 in the moment
     if kind == "probs":
-        e = x.clamp_(min=0).div_(second)
-        d = e.log().clamp_(min=-128.0)
-        gap = (second.log() - maximum.log()).squeeze(1)
+        e_nC = x_nC.clamp_(min=0).div_(second_n1)
+        d_nC = e_nC.log().clamp_(min=-128.0)
+        gap_n = (second_n1.log() - maximum_n1.log()).squeeze(1)
     else:
-        d = x.sub_(second).clamp_(min=-128.0)
-        e = d.exp()
-        gap = (second - maximum).squeeze(1)
-    rest, half = e.sum(1) - 1, torch.exp(gap / 2)
-    s.tail[rows] = rest * half * half
-    s.runner_up[rows] = half * half
+        d_nC = x_nC.sub_(second_n1).clamp_(min=-128.0)
+        e_nC = d_nC.exp()
+        gap_n = (second_n1 - maximum_n1).squeeze(1)
+    rest_n, half_n = e_nC.sum(1) - 1, torch.exp(gap_n / 2)
+    s.tail[rows] = rest_n * half_n * half_n
+    s.runner_up[rows] = half_n * half_n
     if s.moment is not None:
-        s.moment[rows] = (d.mul_(e).sum(1) + gap * rest) * half * half
+        s.moment[rows] = (d_nC.mul_(e_nC).sum(1) + gap_n * rest_n) * half_n * half_n

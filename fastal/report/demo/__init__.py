@@ -1,4 +1,4 @@
-"""The main jobs on real data: which digits to label next, and what labelling them is worth.
+"""The strategies on real data: which digits to label next, and what their labels are worth.
 
 Needs scikit-learn and matplotlib (extra `demo`).
 """
@@ -11,11 +11,11 @@ from fastal.report.demo import diversity, uncertainty
 
 
 def run_demo(out: Path, seeds: int, strategy: str = "uncertainty") -> None:
-    """Runs the demo and prints it; leaves what was read, picks and picture in the folder `out`.
+    """Runs the demo and prints it. Writes the pool, the picks and the picture to the folder `out`.
 
     Args:
         out: a folder, made if missing.
-        seeds: over how many random splits to compare the picks with random rows.
+        seeds: number of random splits over which picks and random rows are compared.
         strategy: "uncertainty", or one of `diversity.STRATEGIES`.
     """
     out.mkdir(parents=True, exist_ok=True)

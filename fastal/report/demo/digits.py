@@ -12,7 +12,7 @@ Array = NDArray[Any]
 
 
 class Split(NamedTuple):
-    """Rows of the digits for one seed: labelled at first, unlabelled pool, and held out."""
+    """Row numbers of the digits for one seed: labelled rows, unlabelled pool, held-out rows."""
 
     labelled: Array
     pool: Array
@@ -32,5 +32,5 @@ def split_of(n_rows: int, seed: int) -> Split:
 
 
 def spread(values: list[float], form: str = ".1%") -> str:
-    """Mean and standard deviation, as text."""
+    """Mean ± standard deviation, as text."""
     return f"{np.mean(values):{form}} ± {np.std(values):{form}}"

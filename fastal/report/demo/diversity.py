@@ -1,4 +1,4 @@
-"""Diversity sampling of the digits, by the embeddings of a network that knows few of them."""
+"""Diversity sampling of the digits, by the embeddings of a network trained on few of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,21 +27,21 @@ _CLUSTERS = 10
 
 
 class Embedded(NamedTuple):
-    """A split as a network that was trained on its labelled rows sees it."""
+    """Embeddings of a split, by a network trained on its labelled rows."""
 
     pool: Array
     labelled: Array
     held_out: Array
-    predicted: Array  # of the pool
+    predicted: Array  # digits, of the pool
 
 
 class Strategy(NamedTuple):
-    """What a demo shows.
+    """What the demo of a strategy shows.
 
     Attributes:
-        commands: what a user would type, with {out} for the folder.
-        picks: does the same; picks by what they were picked as.
-        compared: rows to label, by name, whose worth is measured.
+        commands: command lines, with {out} for the folder.
+        picks: does what the command lines do. Returns picks by role.
+        compared: choices of rows to label, by name. The demo measures what each is worth.
     """
 
     commands: tuple[str, ...]
@@ -50,7 +50,7 @@ class Strategy(NamedTuple):
 
 
 def run(console: Console, out: Path, seeds: int, name: str) -> None:
-    """Runs the demo of a strategy; leaves embeddings, picks and picture in the folder `out`."""
+    """Runs the demo of a strategy. Writes embeddings, picks and picture to the folder `out`."""
     strategy = STRATEGIES[name]
     x, y = digits()
     split = split_of(len(x), seed=0)
@@ -60,8 +60,8 @@ def run(console: Console, out: Path, seeds: int, name: str) -> None:
             np.save(file, getattr(embedded, part))
     commands = "\n".join(f"  fastal {command.format(out=out)}" for command in strategy.commands)
     console.print(
-        f"A network trained on {LABELLED} digits gives a pool of {len(split.pool):,} others "
-        f"embeddings.\nThe rows worth labelling, as picked by\n\n{commands}\n",
+        f"A network trained on {LABELLED} digits computes embeddings of a pool of "
+        f"{len(split.pool):,} others.\nThe rows worth labelling, as picked by\n\n{commands}\n",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     picks = strategy.picks(out)
@@ -95,7 +95,7 @@ def _table(picks: dict[str, Picks], predicted: Array, true: Array) -> Table:
 
 
 def _comparison(strategy: Strategy, x: Array, y: Array, seeds: int) -> Table:
-    """What the picks are worth beside as many at random, over several splits."""
+    """Compares what the picks and as many random rows are worth, over several splits."""
     found: dict[str, list[tuple[float, float, float]]] = {}
     for seed in range(seeds):
         split = split_of(len(x), seed)

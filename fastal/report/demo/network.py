@@ -1,4 +1,4 @@
-"""A small neural network of the digits, whose hidden layer gives their embeddings."""
+"""A small neural network that classifies digits. Its hidden layer gives their embeddings."""
 
 import numpy as np
 import torch
@@ -6,16 +6,16 @@ from torch import nn
 
 from fastal.report.demo.digits import Array
 
-_STEPS = 100  # by then it knows what it was given
+_STEPS = 100  # enough to fit the labelled rows
 
 
 class Network:
-    """A network 64-48-24-10, trained on all given digits at once; a quarter of a second on a CPU.
+    """A network of layers 64-48-24-10. Training takes a quarter of a second on a CPU.
 
     Args:
         x: pixels [N, 64].
         y: the digits.
-        seed: of the weights that it begins with: the same gives the same network.
+        seed: of the initial weights. The same seed gives the same network.
     """
 
     def __init__(self, x: Array, y: Array, seed: int) -> None:
@@ -39,7 +39,7 @@ class Network:
 
     @torch.no_grad()
     def predictions(self, x: Array) -> Array:
-        """The digits that it takes the pictures for."""
+        """The predicted digits, [N]."""
         found: Array = self._head(self._hidden(_tensor(x))).argmax(1).numpy()
         return found
 

@@ -1,4 +1,4 @@
-"""Uncertainty sampling of the digits, by the logits of a classifier that knows few of them."""
+"""Uncertainty sampling of the digits, by the logits of a classifier trained on few of them."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from fastal.uncertainty import select
 
 
 def run(console: Console, out: Path, seeds: int) -> None:
-    """Runs the demo; leaves logits, picks and picture in the folder `out`."""
+    """Runs the demo. Writes the logits, the picks and the picture to the folder `out`."""
     x, y = digits()
     split = split_of(len(x), seed=0)
     logits = _logits(x, y, split.labelled, split.pool)
@@ -47,13 +47,13 @@ def run(console: Console, out: Path, seeds: int) -> None:
 def _logits(x: Array, y: Array, labelled: Array, rows: Array) -> Array:
     """Logits [rows, 10] float32 of a classifier trained on the labelled rows."""
     model = LogisticRegression(max_iter=1000).fit(x[labelled], y[labelled])
-    logits = np.full((len(rows), 10), -np.inf, np.float32)
-    logits[:, model.classes_] = model.decision_function(x[rows])  # −inf: a digit it has not seen
+    logits = np.full((len(rows), 10), -np.inf, np.float32)  # -inf: no labelled row has the digit
+    logits[:, model.classes_] = model.decision_function(x[rows])
     return logits
 
 
 def _comparison(x: Array, y: Array, seeds: int) -> Table:
-    """What the picks of each strategy are worth, over several splits."""
+    """Compares what the picks of each strategy are worth, over several splits."""
     strategies = ("random", *UNCERTAINTY_SCORES)
     wrong: dict[str, list[float]] = {name: [] for name in (*strategies, "pool")}
     accuracy: dict[str, list[float]] = {name: [] for name in (*strategies, "before")}

@@ -1,8 +1,8 @@
-"""Scores of rows on CPUs, compiled for the instruction sets that processors offer.
+"""Scores and mean ranks of rows on CPUs, in C that is compiled for several instruction sets.
 
-Rows are read from memory once; what is looked at a second time is then still in the cache. Threads
-take rows from one another until none are left, without the interpreter's lock. README.md, two
-folders up, derives what the C beside this file does.
+Rows are read from memory once. Where the kernels read values a second time, these are still in the
+cache. Threads claim rows until none are left, without the interpreter's lock. kernels/README.md
+derives what the C code does.
 """
 
 import math
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastal_kernels.measures import MEASURES, asked_for, probs_tolerance
+from fastal_kernels.measures import UNCERTAINTY_SCORES, asked_for, probs_tolerance
 from fastal_kernels.native.threads import in_threads
 
 try:
@@ -30,29 +30,29 @@ else:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_native.unguard_after_fork)
 
-DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # as in job.h
-VARIABLE = "FASTAL_NATIVE"  # names the instruction set to use instead of the best
-_LEAST_SHARE = 1 << 16  # elements that are worth a thread
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # in the order of job.h
+VARIABLE = "FASTAL_NATIVE"  # environment variable: the instruction set to use instead of the best
+_LEAST_SHARE = 1 << 16  # elements that are worth one more thread
 _LARGE_PAGE = 1 << 21
 
-Bar = tuple[float, int]
+Threshold = tuple[float, int]  # a score and a row number
 
 
 def reasons() -> list[str]:
-    """Why this machine cannot use it; empty if it can."""
+    """The reasons why this machine cannot use the kernels; empty if it can."""
     return [_MISSING] if _native is None else []
 
 
 def variants() -> list[str]:
-    """The instruction sets that it is compiled for and this machine has, the best first."""
+    """The compiled instruction sets that this machine has, the best first."""
     return [] if _native is None else _native.variants()
 
 
 def variant() -> str:
-    """The instruction set to use: the best, or what the environment variable says.
+    """The instruction set to use: the best, or the one that the environment variable names.
 
     Raises:
-        ValueError: it names none that there is.
+        ValueError: the variable names an instruction set that is not available.
     """
     found = os.environ.get(VARIABLE) or variants()[0]
     if found not in variants():
@@ -65,11 +65,11 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
 
     Args:
         logits: [N, C] with C >= 2; float16, bfloat16, float32 or float64; any strides; on the host.
-        measures: names of the scores above.
+        measures: names from `UNCERTAINTY_SCORES`.
         kind: what the matrix holds: "logits", "probs" or "log_probs".
 
     Returns:
-        A list of [N] float32 tensors in [0, 1], larger = more uncertain, NaN for invalid rows.
+        A list of [N] float32 tensors in [0, 1]. Larger is more uncertain. NaN for invalid rows.
     """
     return scores_and_invalid(logits, measures, kind)[0]
 
@@ -77,7 +77,7 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
 def scores_and_invalid(
     logits: Tensor, measures: Sequence[str], kind: str
 ) -> tuple[list[Tensor], int]:
-    """What `uncertainty` returns, and how many rows are invalid."""
+    """The scores as `uncertainty` returns them, and the number of invalid rows."""
     asked = asked_for(measures)
     scores = torch.empty(len(asked), len(logits), dtype=torch.float32, device="cpu")
     if scores.nbytes >= _LARGE_PAGE:
@@ -87,37 +87,40 @@ def scores_and_invalid(
 
 
 def scores_above_threshold(
-    logits: Tensor, measure: str, kind: str, first_row: int, bar: Bar | None
+    logits: Tensor, measure: str, kind: str, first_row: int, threshold: Threshold | None
 ) -> tuple[Tensor, Tensor, int]:
-    """Rows whose scores beat a bar, or tie with it and come before its row; without one, all valid.
+    """The rows whose scores beat a threshold. Without a threshold, all valid rows.
+
+    A row beats the threshold if its score is larger, or if it is equal and the row comes earlier.
 
     Args:
         logits, measure, kind: as for `uncertainty`.
         first_row: the number of the first row.
-        bar: a score and a row.
+        threshold: a score and a row number, or None.
 
     Returns:
-        Their scores [n] float32 and numbers [n] int64, in no order, and how many rows are invalid.
+        The scores [n] float32 and row numbers [n] int64 of these rows, in no order, and the number
+        of invalid rows.
     """
     found = torch.empty(len(logits), dtype=torch.float32, device="cpu")
     rows = torch.empty(len(logits), dtype=torch.int64, device="cpu")
-    score, row = (-math.inf, 0) if bar is None else bar
+    score, row = (-math.inf, 0) if threshold is None else threshold
     n_invalid, n_found = _work(
-        logits, kind, by=measure, bar=(score, row - first_row), rows=rows, found=found
+        logits, kind, by=measure, threshold=(score, row - first_row), rows=rows, found=found
     )
     return found[:n_found], rows[:n_found] + first_row, n_invalid
 
 
 def mean_ranks(x: Tensor, table: Tensor) -> Tensor:
-    """The mean over the columns of where a row's values rank among the values of a table.
+    """The mean over the columns of the rank of a row's value among the values of a table.
 
     Args:
         x: [N, D] with D >= 1; float16, bfloat16, float32 or float64; any strides; on the host.
         table: [D, V] float32 with V >= 1 on the host, sorted along V, without NaN.
 
     Returns:
-        [N] float32 in [0, 1]; NaN for rows with NaN, +inf or no finite value. They are off by at
-        most 2^-24: the sums are float64.
+        [N] float32 in [0, 1], with an error of at most 2^-24, because the sums are float64. NaN for
+        rows with NaN, +inf or no finite value.
     """
     n_rows, n_columns = x.shape
     means = torch.empty(n_rows, dtype=torch.float32, device="cpu")
@@ -139,7 +142,7 @@ def mean_ranks(x: Tensor, table: Tensor) -> Tensor:
     )
 
     def work() -> object:
-        _ = x, table, means  # as in `_work`
+        _ = x, table, means  # keeps the memory alive; see `_work`
         return _native.rank(*arguments)
 
     in_threads(work, n_threads, progress, n_rows)
@@ -152,13 +155,13 @@ class Guard:
     __slots__ = ("_broken", "_number", "_x")
 
     def __init__(self, x: Tensor) -> None:
-        self._x: Tensor | None = x  # kept while it is watched
+        self._x: Tensor | None = x  # keeps the tensor alive while it is watched
         self._number = -1
         self._broken = False
 
     @property
     def broken(self) -> bool:
-        """Whether a page was lost so far; after the context, whether one was lost within it."""
+        """Whether a page was lost so far. After the context: whether one was lost within it."""
         return self._broken or (self._number >= 0 and _native.is_broken(self._number))
 
     def __enter__(self) -> "Guard":
@@ -175,14 +178,16 @@ class Guard:
 
 
 def guarded(x: Tensor) -> Guard:
-    """A context in which `x` outlives its memory: a mapped file that is cut short, or not read.
+    """A context in which `x` can be read even if pages of its mapped file are lost.
 
-    A page that is lost reads as NaN in every dtype of `DTYPES`, from then on; without the context,
-    the process ends. Whoever reads `x` must be done when the context ends, and throw away what came
-    of it if the guard is `broken`. That no page was lost does not mean that nothing was: beyond the
-    end of a file, the rest of its last page reads as zeros.
+    Pages are lost if another process cuts the file short, or if the disk fails to read it. Within
+    the context, a lost page reads as NaN in every dtype of `DTYPES`. Without the context, the read
+    ends the process. All reads of `x` must have ended before the context ends. If the guard is
+    `broken`, their results must be discarded. An unbroken guard does not prove that the file is
+    whole: the rest of the page in which a cut file ends reads as zeros.
 
-    Where it was not compiled, off the host, or beside 64 others, nothing is watched.
+    Nothing is watched if the kernels were not compiled, if `x` is not on the host, or if 64 other
+    guards exist.
     """
     return Guard(x)
 
@@ -193,11 +198,11 @@ def _work(
     *,
     scores: dict[str, Tensor] | None = None,
     by: str | None = None,
-    bar: Bar = (0.0, 0),
+    threshold: Threshold = (0.0, 0),
     rows: Tensor | None = None,
     found: Tensor | None = None,
 ) -> tuple[int, int]:
-    """Does what job.h says; how many rows are invalid, and how many were found."""
+    """Runs a job (see job.h). Returns the number of invalid rows and of rows found."""
     n_rows, n_classes = logits.shape
     n_threads = min(torch.get_num_threads(), 1 + logits.numel() // _LEAST_SHARE)
     progress = torch.zeros(4, dtype=torch.int64, device="cpu")  # next row, done, invalid, found
@@ -210,9 +215,9 @@ def _work(
         *(stride * logits.element_size() for stride in logits.stride()),
         kind == "probs",
         probs_tolerance(logits.dtype, n_classes),
-        tuple(_address((scores or {}).get(measure)) for measure in MEASURES),
-        -1 if by is None else MEASURES.index(by),
-        *bar,
+        tuple(_address((scores or {}).get(measure)) for measure in UNCERTAINTY_SCORES),
+        -1 if by is None else UNCERTAINTY_SCORES.index(by),
+        *threshold,
         _address(rows),
         _address(found),
         n_threads,
@@ -220,7 +225,7 @@ def _work(
     )
 
     def work() -> object:
-        # Addresses keep nothing alive; this function, which a thread may still hold, does.
+        # Addresses keep no memory alive. This function does, and a thread may still hold it.
         _ = logits, scores, rows, found
         return _native.work(*arguments)
 

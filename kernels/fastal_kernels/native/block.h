@@ -1,7 +1,8 @@
-/* A row's neighbours without gaps, over lanes. What is left over for the last vector is read with
- * what lies before it: rows, and buffers before their blocks, have W elements at least. */
+/* Contiguous elements of one row, spread over lanes. If the last vector would be partial, it reads
+ * the last W elements instead, and so repeats some. Rows, and the buffers before their blocks, have
+ * at least W elements. */
 
-/* Of n neighbours, the W from element i on; those that an earlier vector had are no classes. */
+/* W of n elements from element i on. Elements of an earlier vector become a neutral value. */
 INLINE vf get_of(const char *p, int64_t i, int64_t n, int dtype, int is_probs) {
     if (i + W <= n)
         return get(p + i * size_of(dtype), dtype, is_probs);
@@ -9,7 +10,8 @@ INLINE vf get_of(const char *p, int64_t i, int64_t n, int dtype, int is_probs) {
     return last(x, n - i, is_probs ? 0 : -INFINITY);
 }
 
-/* The two largest of each lane; and the values themselves as READY floats, unless to NULL. */
+/* The two largest values of each lane. Also stores all values as READY floats, unless floats is
+ * NULL. */
 INLINE void meet_block(const char *p, int64_t n, int dtype, int is_probs, vf *top, vf *second,
                        float *floats) {
     *top = *second = set(-INFINITY);
@@ -32,7 +34,7 @@ INLINE void meet_block(const char *p, int64_t n, int dtype, int is_probs, vf *to
     }
 }
 
-/* The terms' sums, a maximum's among them: four short ones a lane. */
+/* The sums of all terms, including the maximum's. Each lane has four short sums. */
 INLINE void add_block(const char *p, int64_t n, vf ref, int dtype, int is_probs, int with_moment,
                       vf *rest, vf *moment) {
     vf r[4], m[4];

@@ -1,12 +1,12 @@
-/* From a tile's sums to scores, and from these to a selection. */
+/* From the sums of a tile to scores, and from scores to a selection. */
 
-/* Scores of W rows from lane i on, all NaN for invalid ones; fastal/ops/formulas.py has the formulas.
- * Which rows are valid, a bit each. */
+/* Scores W rows from lane i of the tile on. All scores of an invalid row are NaN. The formulas are
+ * in fastal/ops/formulas.py. Returns a bit for each row, set if the row is valid. */
 INLINE unsigned score(const struct job *job, const int *asked, const struct tile *t, int i,
                       float (*scores)[TILE]) {
     const float n = job->n_classes;
     vf rest = load(t->rest + i), runner_up = load(t->runner_up + i), top = load(t->top + i);
-    /* The products first: these are subnormal only where the scores are. */
+    /* `down` is the last factor: then a product is subnormal only if the score is. */
     const vf down = set(1 / FAR_SCALE);
     vf tail = runner_up * rest * down;
     if (job->is_probs) {
@@ -24,7 +24,7 @@ INLINE unsigned score(const struct job *job, const int *asked, const struct tile
     if (asked[ENTROPY]) {
         vf gap = larger(set(-1e4f), load(t->gap + i));
         vf moment = runner_up * multiply_add(gap, rest, load(t->moment + i)) * down;
-        /* ln(1 + tail), with the digits of the tail that the sum loses. */
+        /* ln(1 + tail), with the digits of the tail that 1 + tail loses. */
         vf log_total = logarithm(total) + (tail - (total - set(1))) * inverse;
         store(scores[ENTROPY] + i,
               smaller(set(1), (log_total - moment * inverse) * set(job->per_log)));
@@ -32,17 +32,18 @@ INLINE unsigned score(const struct job *job, const int *asked, const struct tile
     return lanes_not_less(tail, tail);
 }
 
-/* Lets rows first, first + 1, ... through to the selection if their scores beat the bar. */
+/* Adds the rows first, first + 1, ... to the selection whose scores beat the threshold. */
 INLINE void select_rows(const struct job *job, int64_t first, int n_rows, const float *scores) {
     int64_t rows[TILE], n = 0;
     float found[TILE];
     for (int i = 0; i < n_rows; i += W)
-        for (unsigned passing = lanes_not_less(load(scores + i), set(job->bar)); passing;
+        for (unsigned passing = lanes_not_less(load(scores + i), set(job->threshold)); passing;
              passing &= passing - 1) {
             const int lane = i + __builtin_ctz(passing);
             rows[n] = first + lane;
             found[n] = scores[lane];
-            n += lane < n_rows && (scores[lane] > job->bar || first + lane < job->bar_row);
+            n += lane < n_rows &&
+                 (scores[lane] > job->threshold || first + lane < job->threshold_row);
         }
     if (n == 0)
         return;

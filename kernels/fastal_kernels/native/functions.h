@@ -2,7 +2,7 @@
 
 #define LOG2_E 1.44269504088896341f
 
-/* 2^f for |f| <= 1/2, exactly 1 at 0: relative error 1.1e-7, a minimax polynomial. */
+/* 2^f for |f| <= 1/2, by a minimax polynomial: relative error 1.1e-7, exactly 1 at 0. */
 INLINE vf exp2_of_fraction(vf f) {
     vf p = set(0x1.5bba16p-10f);
     p = multiply_add(p, f, set(0x1.3cea88p-7f));
@@ -12,28 +12,29 @@ INLINE vf exp2_of_fraction(vf f) {
     return multiply_add(p, f, set(1));
 }
 
-/* e^d for FARTHEST <= d <= 0, and NaN for NaN. */
+/* e^d for FARTHEST <= d <= 0; NaN for NaN. */
 #define FARTHEST -87.0f
 INLINE vf exponential(vf d) {
     vf y = d * set(LOG2_E), n = nearest_integer(y);
     return scale(exp2_of_fraction(y - n), n);
 }
 
-/* 2^96 e^(d + rest) for any d <= 0 and tiny rest, never subnormal: the distance d may be so large
- * that rounding d log2 e would show. Below -150, as at -150. */
+/* 2^96 e^(d + rest) for any d <= 0 and a tiny rest; never subnormal. d may be so large that the
+ * rounding of d log2 e would be visible: ln 2 is subtracted in two parts. A d below -150 counts as
+ * -150. */
 #define FAR_SCALE 0x1p96f
 INLINE vf exponential_of_distance(vf d, vf rest) {
     d = larger(set(-150), d);
     vf n = nearest_integer(d * set(LOG2_E));
-    /* ln 2 in two parts: n times the first is exact. */
+    /* ln 2 in two parts. The product of n and the first part is exact. */
     vf r = multiply_add(n, set(-0x1.63p-1f), d);
     r = multiply_add(n, set(0x1.bd0106p-13f), r) + rest;
     return scale(exp2_of_fraction(r * set(LOG2_E)), n + set(96));
 }
 
-/* ln u for normal u > 0: relative error 2e-7, also near 1. Of NaN, some number. */
+/* ln u for normal u > 0: relative error 2e-7, also near 1. Any number for NaN. */
 INLINE vf logarithm(vf u) {
-    /* u = 2^exponent (1 + r), 1 + r between the root of 1/2 and that of 2. */
+    /* u = 2^exponent (1 + r), with 1 + r from sqrt(1/2) to sqrt(2). */
     ints whole = (ints)((words)u - 0x3f3504f3) >> 23;
     vf exponent = __builtin_convertvector(whole, vf);
     vf r = (vf)((words)u - ((words)whole << 23)) - set(1);

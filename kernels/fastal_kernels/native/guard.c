@@ -1,4 +1,4 @@
-/* The guard against lost pages: a handler of SIGBUS, there only while something is watched. */
+/* The guard against lost pages: a handler of SIGBUS, installed only while a guard exists. */
 
 #define _GNU_SOURCE /* mremap */
 #include "guard.h"
@@ -16,7 +16,7 @@
 enum { N_SLOTS = 64, NANS = 1 << 20 };
 
 struct slot {
-    atomic_uint version;         /* odd while the range changes */
+    atomic_uint version;         /* odd while start and end change */
     atomic_uintptr_t start, end; /* both 0 while the slot is free */
     atomic_int broken;
     pthread_t owner;
@@ -24,18 +24,19 @@ struct slot {
 
 static struct slot slots[N_SLOTS];
 
-/* Holds for all that follows, and for writing to the slots; the handler never takes it. */
+/* Protects all variables below, and writes to the slots. The handler never locks it. */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static int n_taken;
 static uintptr_t page_size;
-static char *nans; /* as many bytes as NANS, all ones: NaN in every type */
+static char *nans; /* NANS bytes of 0xFF, which are NaN in every type */
 static struct sigaction kept[2];
-static _Atomic(struct sigaction *) previous; /* one of `kept`, so that none changes in use */
-static int covered; /* another handler stood on top of ours when the last guard ended */
+static _Atomic(struct sigaction *) previous; /* one of `kept`: the one in use never changes */
+static int covered; /* another handler was on top of ours when the last guard ended */
 
 /* --- in the handler: async-signal-safe calls only */
 
-/* A slot that changes meanwhile watches nothing that is being read, and does not count. */
+/* Whether a slot watches a part of a range. A slot whose range changes meanwhile guards no memory
+ * that is being read, and does not count. */
 static int watches(struct slot *slot, uintptr_t start, uintptr_t end) {
     unsigned version = slot->version;
     return version % 2 == 0 && slot->start < end && start < slot->end && version == slot->version;
@@ -47,17 +48,17 @@ static void mark(uintptr_t page) {
             slots[i].broken = 1;
 }
 
-/* Several threads may do this to one page at once. */
+/* Replaces a page by one of NaNs. Several threads may replace the same page at once. */
 static int replace(uintptr_t page) {
 #if defined(__linux__)
-    /* A size of 0 maps the shared pages of NaNs once more, whole from the first moment. Pages stand
-     * as they do in `nans`, so that neighbours join to one mapping: the system allows few. A page
-     * of hugetlbfs is refused. */
+    /* An old size of 0 maps the shared pages of NaNs a second time, and the new mapping is complete
+     * from the start. Pages keep the order they have in `nans`: then the system joins neighbours to
+     * one mapping, of which it allows few. It refuses a page of hugetlbfs. */
     return mremap(nans + page % NANS, 0, page_size, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)page) !=
            MAP_FAILED;
 #else
-    /* Zeros may be read from it for a moment, but all that read them are marked. It stays writable
-     * for another thread that is filling it. */
+    /* Other threads may read zeros from the page for a moment, but their guards are marked. The
+     * page stays writable, because another thread may be filling it. */
     void *fresh = mmap((void *)page, page_size, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANON | MAP_FIXED, -1, 0);
     if (fresh == MAP_FAILED)
@@ -67,36 +68,39 @@ static int replace(uintptr_t page) {
 #endif
 }
 
+/* Whether the signal reports a page that was lost. */
 static int lost_page(const siginfo_t *info) {
     switch (info->si_code) {
     case BUS_ADRALN:
 #if defined(BUS_MCEERR_AR)
-    case BUS_MCEERR_AR: /* broken memory: the system wants its owner ended */
+    case BUS_MCEERR_AR: /* broken memory: the system wants to end the process */
     case BUS_MCEERR_AO:
 #endif
         return 0;
-    default: return info->si_code > 0; /* others were sent by a process, without an address */
+    default: return info->si_code > 0; /* else a process sent the signal, without an address */
     }
 }
 
-static int stood_in(uintptr_t address) {
+/* Replaces the page of an address if a guard watches it. Returns whether it did. */
+static int replace_watched(uintptr_t address) {
     int watched = 0;
     for (int i = 0; i < N_SLOTS; i++)
         watched |= watches(&slots[i], address, address + 1);
     if (!watched)
         return 0;
     uintptr_t page = address - address % page_size;
-    mark(page); /* before any thread can read what takes its place, and end its guard */
+    mark(page); /* before any thread can read the new page and end its guard */
     if (!replace(page))
         return 0;
-    mark(page); /* for guards that began meanwhile */
+    mark(page); /* the guards that began meanwhile */
     return 1;
 }
 
+/* Passes the signal on to the action that was there before ours. */
 static void hand_on(int signal, siginfo_t *info, void *context) {
     const struct sigaction *action = previous;
     struct sigaction none = {.sa_handler = SIG_DFL};
-    int comes_again = info->si_code > 0; /* when the handler returns to what caused it */
+    int comes_again = info->si_code > 0; /* when the handler returns to the instruction */
 #if defined(BUS_MCEERR_AO)
     comes_again &= info->si_code != BUS_MCEERR_AO;
 #endif
@@ -106,7 +110,7 @@ static void hand_on(int signal, siginfo_t *info, void *context) {
         action->sa_sigaction(signal, info, context);
     } else if (action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN) {
         action->sa_handler(signal);
-    } else if (action->sa_handler == SIG_DFL || comes_again) { /* which nobody can ignore */
+    } else if (action->sa_handler == SIG_DFL || comes_again) { /* this signal cannot be ignored */
         sigaction(SIGBUS, &none, NULL);
         if (!comes_again)
             raise(SIGBUS);
@@ -115,13 +119,13 @@ static void hand_on(int signal, siginfo_t *info, void *context) {
 
 static void on_bus_error(int signal, siginfo_t *info, void *context) {
     int error = errno;
-    int done = lost_page(info) && stood_in((uintptr_t)info->si_addr);
+    int done = lost_page(info) && replace_watched((uintptr_t)info->si_addr);
     errno = error;
     if (!done)
         hand_on(signal, info, context);
 }
 
-/* --- the rest holds the mutex */
+/* --- outside the handler: these functions hold the mutex */
 
 static int is_ours(const struct sigaction *action) {
     return action->sa_flags & SA_SIGINFO && action->sa_sigaction == on_bus_error;
@@ -135,13 +139,14 @@ static int is_default(const struct sigaction *action) {
 static void install(void) {
     struct sigaction now;
     sigaction(SIGBUS, NULL, &now);
-    /* A handler that came after ours may call it: ours once more, on top, would call in circles. */
+    /* A handler that was installed after ours may call ours. If ours were installed on top of it,
+     * the two would call each other without end. */
     if (is_ours(&now) || (covered && !is_default(&now)))
         return;
     struct sigaction *action = previous == &kept[0] ? &kept[1] : &kept[0];
     *action = now;
     previous = action;
-    /* What the handler before us is called with, it finds as if the system had called it. */
+    /* The handler before ours gets the mask and flags that it would get from the system. */
     now.sa_flags = SA_SIGINFO | SA_ONSTACK | (now.sa_flags & (SA_NODEFER | SA_RESTART));
     now.sa_sigaction = on_bus_error;
     sigaction(SIGBUS, &now, NULL);
@@ -155,6 +160,7 @@ static void uninstall(void) {
         sigaction(SIGBUS, previous, NULL);
 }
 
+/* Makes the pages of NaNs, once. Returns whether they exist. */
 static int prepared(void) {
     if (nans != NULL)
         return 1;
@@ -170,6 +176,7 @@ static int prepared(void) {
     return 1;
 }
 
+/* Sets the range of a slot. The version is odd meanwhile, so that the handler skips the slot. */
 static void watch(struct slot *slot, uintptr_t start, uintptr_t end) {
     slot->version |= 1;
     slot->start = start;
@@ -210,7 +217,7 @@ int fastal_unguard(int guard) {
 }
 
 void fastal_unguard_after_fork(void) {
-    pthread_mutex_init(&mutex, NULL); /* whoever held it does not exist here */
+    pthread_mutex_init(&mutex, NULL); /* the thread that held it does not exist here */
     int n_before = n_taken;
     n_taken = 0;
     for (int i = 0; i < N_SLOTS; i++)

@@ -1,4 +1,4 @@
-/* What is to be done with a matrix: shared by Python's side and every variant. */
+/* The description of a job, which the Python module and every variant share. */
 #ifndef FASTAL_JOB_H
 #define FASTAL_JOB_H
 
@@ -7,12 +7,12 @@
 enum dtype { FLOAT16, BFLOAT16, FLOAT32, FLOAT64 };
 enum measure { LEAST_CONFIDENCE, MARGIN, RATIO, ENTROPY, N_MEASURES };
 
-/* Counts that the threads of one job share; they change atomically. */
+/* Counts that the threads of one job share. They change atomically. */
 struct progress {
-    int64_t next_row;  /* the first row that no thread has taken */
-    int64_t n_done;    /* rows that are done with */
-    int64_t n_invalid; /* rows that have no scores */
-    int64_t n_found;   /* rows that a selection let through */
+    int64_t next_row;  /* the first row that no thread has claimed */
+    int64_t n_done;    /* finished rows */
+    int64_t n_invalid; /* invalid rows */
+    int64_t n_found;   /* rows that passed a selection's threshold */
 };
 
 /* Scores of a matrix of predictions. */
@@ -25,14 +25,15 @@ struct job {
     float tolerance;                  /* how far from 1 the sum of probabilities may be */
     float per_log;                    /* 1 / ln n_classes */
 
-    /* The scores asked for, [n_rows] each, NULL for others. */
+    /* Outputs of the scores asked for, [n_rows] each; NULL for the others. */
     float *scores[N_MEASURES];
 
-    /* With `by` >= 0, instead: rows whose score by that measure beats the bar, or ties with it and
-     * comes before its row, with their scores, in no order; room for n_rows. */
+    /* If by >= 0: outputs of a selection by that measure. A row is found if its score exceeds the
+     * threshold, or equals it and the row comes before threshold_row. Both arrays have room for
+     * n_rows. Their order is arbitrary. */
     int by;
-    float bar;
-    int64_t bar_row;
+    float threshold;
+    int64_t threshold_row;
     int64_t *rows;
     float *found;
 
@@ -53,8 +54,8 @@ struct ranks_job {
     struct progress *progress;
 };
 
-/* Works on a job of its kind for a while, on rows that no other thread has taken; whether there
- * were any. */
+/* Works on a job of its kind for a while, on rows that no other thread has claimed. Returns whether
+ * there were any. */
 typedef int work(const void *job);
 
 #endif

@@ -1,7 +1,7 @@
-/* Rows of some classes: each goes over lanes, and what the lanes found of W rows is turned, so that
- * a row is a lane again. */
+/* Rows of NARROW + 1 to MIDDLE classes. The elements of each row are spread over lanes. The results
+ * of W rows are then transposed, so that each lane holds one row. */
 
-/* Fills the tile with rows first, first + 1, ... */
+/* Fills the tile with the statistics of rows first, first + 1, ... */
 INLINE void middle(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
                    int with_moment, struct tile *t) {
     const int64_t n_classes = job->n_classes, size = size_of(dtype);
@@ -19,7 +19,7 @@ INLINE void middle(const struct job *job, int64_t first, int n_rows, int dtype, 
             stride = n_classes * size;
         }
 
-        vf one[W], other[W]; /* the two largest, then the two sums */
+        vf one[W], other[W]; /* the two largest values, later the two sums */
         for (int row = 0; row < W; row++)
             one[row] = other[row] = set(0);
         for (int row = 0; row < n; row++)

@@ -1,4 +1,4 @@
-/* Python's side of the native kernels. */
+/* The Python module of the native kernels. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -30,7 +30,7 @@ struct variant {
     int runs; /* on this machine */
 };
 
-/* From the best down. */
+/* The best first. */
 static struct variant variants[] = {
 #if defined(__x86_64__)
     {"avx512", fastal_avx512, fastal_avx512_ranks, 0},
@@ -41,7 +41,7 @@ static struct variant variants[] = {
 
 enum { N_VARIANTS = sizeof variants / sizeof *variants };
 
-static void look_at_the_machine(void) {
+static void detect_instruction_sets(void) {
 #if defined(__x86_64__)
     unsigned a, b, c, d;
     __builtin_cpu_init();
@@ -67,7 +67,7 @@ static PyObject *names_of_variants(PyObject *self, PyObject *arguments) {
     return names;
 }
 
-/* The variant of that name; NULL, and Python's error, if this machine does not run it. */
+/* The variant of that name. If this machine does not run it: NULL, with a Python error set. */
 static const struct variant *named(const char *name) {
     for (int i = 0; i < N_VARIANTS; i++)
         if (variants[i].runs && strcmp(name, variants[i].name) == 0)
@@ -78,7 +78,7 @@ static const struct variant *named(const char *name) {
 
 static PyObject *without_the_lock(work *work, const void *job) {
     int found_rows;
-    fenv_t environment; /* the caller's thread, or another's, may flush subnormal numbers */
+    fenv_t environment; /* this thread may be set to flush subnormal numbers to 0 */
     Py_BEGIN_ALLOW_THREADS
     fegetenv(&environment);
     fesetenv(FE_DFL_ENV);
@@ -94,11 +94,11 @@ static PyObject *work_on(PyObject *self, PyObject *arguments) {
     const char *name;
     unsigned long long data, scores[N_MEASURES], rows, found, progress;
     int dtype;
-    long long n_rows, n_classes, row_stride, class_stride, bar_row;
+    long long n_rows, n_classes, row_stride, class_stride, threshold_row;
     if (!PyArg_ParseTuple(arguments, "sKiLLLLpf(KKKK)ifLKKiK", &name, &data, &dtype, &n_rows,
                           &n_classes, &row_stride, &class_stride, &job.is_probs, &job.tolerance,
-                          &scores[0], &scores[1], &scores[2], &scores[3], &job.by, &job.bar,
-                          &bar_row, &rows, &found, &job.n_threads, &progress))
+                          &scores[0], &scores[1], &scores[2], &scores[3], &job.by, &job.threshold,
+                          &threshold_row, &rows, &found, &job.n_threads, &progress))
         return NULL;
     job.data = (const char *)(uintptr_t)data;
     job.dtype = (enum dtype)dtype;
@@ -107,7 +107,7 @@ static PyObject *work_on(PyObject *self, PyObject *arguments) {
     for (int i = 0; i < N_MEASURES; i++)
         job.scores[i] = (float *)(uintptr_t)scores[i];
     job.per_log = 1 / log((double)n_classes);
-    job.bar_row = bar_row;
+    job.threshold_row = threshold_row;
     job.rows = (int64_t *)(uintptr_t)rows;
     job.found = (float *)(uintptr_t)found;
     job.progress = (struct progress *)(uintptr_t)progress;
@@ -185,17 +185,17 @@ static PyMethodDef methods[] = {
     {"variants", names_of_variants, METH_NOARGS,
      "The instruction sets that this machine runs, the best first."},
     {"work", work_on, METH_VARARGS,
-     "Works for a while on a job's rows that no other thread has taken; False if there were none. "
-     "See job.h for the arguments."},
-    {"rank", rank, METH_VARARGS, "The same of a job of mean ranks."},
+     "Scores rows that no other thread has claimed, for a while. Returns False if there were none. "
+     "job.h describes the arguments."},
+    {"rank", rank, METH_VARARGS, "The same for a job of mean ranks."},
     {"use_large_pages", use_large_pages, METH_VARARGS,
-     "Asks for large pages where memory at an address, so many bytes, is written to first: they "
-     "save most of the time that its first writes take."},
+     "Asks for large pages for (address, bytes) of memory not yet written to. They save most of "
+     "the time of the first writes."},
     {"guard", guard, METH_VARARGS,
-     "Watches memory at an address, so many bytes, for lost pages, which become pages of NaNs. The "
-     "number of the guard; -1 if it goes unwatched, which the others take as well."},
+     "Watches (address, bytes) of memory for lost pages, which become pages of NaNs. Returns the "
+     "number of the guard, or -1 if the memory is not watched. is_broken and unguard accept -1."},
     {"is_broken", is_broken, METH_VARARGS, "Whether a page of a guard's memory was lost so far."},
-    {"unguard", unguard, METH_VARARGS, "Ends a guard, and says whether it was broken."},
+    {"unguard", unguard, METH_VARARGS, "Ends a guard. Returns whether it was broken."},
     {"unguard_after_fork", unguard_after_fork, METH_NOARGS,
      "In a forked process: ends the guards of threads that do not exist there."},
     {NULL, NULL, 0, NULL},
@@ -207,7 +207,7 @@ static struct PyModuleDef module = {
 };
 
 PyMODINIT_FUNC PyInit__native(void) {
-    look_at_the_machine();
+    detect_instruction_sets();
     PyObject *created = PyModule_Create(&module);
 #if defined(Py_GIL_DISABLED)
     if (created != NULL)

@@ -1,6 +1,6 @@
-/* Rows of few classes: a row a lane. */
+/* Rows of at most NARROW classes: each lane holds one row. */
 
-/* W rows, turned: class c of all of them at columns + c * W. Reads whole vectors of each row. */
+/* Transposes W rows: class c of all rows goes to columns + c * W. Reads whole vectors. */
 INLINE void turn(const char *rows, int64_t stride, int64_t n_classes, int dtype, int is_probs,
                  float *columns) {
     if (n_classes == 2 && stride == 2 * size_of(dtype)) {
@@ -27,7 +27,7 @@ INLINE double largest(struct strip from) {
     return top;
 }
 
-/* Fills the tile with rows first, first + 1, ... */
+/* Fills the tile with the statistics of rows first, first + 1, ... */
 INLINE void narrow(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
                    int with_moment, struct tile *t) {
     const int64_t n_classes = job->n_classes, whole = padded(n_classes);
@@ -37,7 +37,7 @@ INLINE void narrow(const struct job *job, int64_t first, int n_rows, int dtype, 
     for (int i = 0; i < n_rows; i += W) {
         const char *rows = job->data + (first + i) * job->row_stride;
         int64_t stride = job->row_stride;
-        /* To where the matrix ends, and with it what may be read. */
+        /* Bytes from here to the end of the matrix: no more may be read. */
         const int64_t left = (job->n_rows - 1 - first - i) * stride + n_classes * size;
         if (dtype == FLOAT64 || job->class_stride != size || n_rows - i < W ||
             (W - 1) * stride + whole * size > left) {
@@ -57,7 +57,7 @@ INLINE void narrow(const struct job *job, int64_t first, int n_rows, int dtype, 
         vf ref = refer(top, second, is_probs, t, i);
         for (int64_t c = 0; c < n_classes; c++)
             add_terms(load(columns + c * W), ref, is_probs, with_moment, &rest, &moment);
-        store(t->rest + i, rest); /* less a maximum's term, from the beginning */
+        store(t->rest + i, rest); /* the sum began at -1: it leaves out the maximum's term */
         store(t->moment + i, moment);
     }
 }

@@ -1,4 +1,4 @@
-/* The variant for any processor, at what the compiler takes for granted of it. */
+/* The variant for any processor, at the compiler's default target. */
 #define INLINE static inline __attribute__((always_inline))
 #define VARIANT fastal_portable
 #define RANKS fastal_portable_ranks

@@ -1,14 +1,15 @@
-/* Where the values of a row rank among the sorted values of their columns, on average. */
+/* The mean rank of a row's values among the sorted values of their columns. */
 
 enum {
-    TOGETHER = 64,            /* rows that are searched for in step, so that their loads overlap */
-    LINE = 64,                /* bytes of a row that are looked at together: a line of the cache */
-    ROWS = 2048,              /* the most that go by a column's table while the cache has it */
-    HEIGHT = ROWS + TOGETHER, /* from one turned column to the next, in other sets of the cache */
-    RANKS_A_WHILE = 1 << 25,  /* values after which to let Python look for signals */
+    TOGETHER = 64,            /* rows whose searches run in step, so that their loads overlap */
+    LINE = 64,                /* bytes of a row that are read together: a cache line */
+    ROWS = 2048,              /* the most rows that use a column's table while it is in the cache */
+    HEIGHT = ROWS + TOGETHER, /* from one transposed column to the next: other cache sets */
+    RANKS_A_WHILE = 1 << 25,  /* values after which Python may check for signals */
 };
 
-/* How many of n sorted values are at most x, for each of them; all take the same steps. */
+/* For each of TOGETHER values x, the number of the n sorted values that are at most x. All searches
+ * take the same steps. */
 static void count_up_to(const float *restrict sorted, int64_t n, const float *restrict x,
                         int32_t *restrict count) {
     for (int i = 0; i < TOGETHER; i++)
@@ -22,8 +23,9 @@ static void count_up_to(const float *restrict sorted, int64_t n, const float *re
         count[i] += sorted[count[i]] <= x[i];
 }
 
-/* Adds the ranks of a column's values, which `keys` are to search for. Differences of floats fit
- * doubles; a double beyond the floats is beside the table, or next to one of its infinities. */
+/* Adds the ranks of the values x of a column. `keys` are the floats to search for. Differences of
+ * floats never overflow in doubles. A double beyond the range of floats is outside the table, or
+ * next to one of its infinities. */
 INLINE void add_ranks(const float *restrict sorted, int64_t n, const float *restrict keys,
                       const double *restrict x, double *restrict total, int *restrict has_finite) {
     ALIGNED int32_t count[TOGETHER];
@@ -38,13 +40,13 @@ INLINE void add_ranks(const float *restrict sorted, int64_t n, const float *rest
     }
 }
 
-/* The largest float that is no larger: the floats that are at most x are at most that. */
+/* The largest float that is at most x. Exactly the floats up to it are at most x. */
 INLINE float rounded_down(double x) {
     const float nearest = x;
     return nearest > x ? nextafterf(nearest, -INFINITY) : nearest;
 }
 
-/* TOGETHER values of a turned column as keys and as doubles. */
+/* Reads TOGETHER values of a transposed column, as keys and as doubles. */
 INLINE void ready(const char *column, int dtype, float *keys, double *x) {
     if (dtype == FLOAT64) {
         memcpy(x, column, TOGETHER * sizeof *x);
@@ -58,7 +60,7 @@ INLINE void ready(const char *column, int dtype, float *keys, double *x) {
     }
 }
 
-/* Columns of rows first, first + 1, ..., HEIGHT apart. */
+/* Transposes n_columns of rows first, first + 1, ... Columns are HEIGHT elements apart. */
 INLINE void turn_line(const struct ranks_job *job, int64_t first, int n_rows, int64_t d,
                       int n_columns, int64_t size, char *turned) {
     for (int i = 0; i < n_rows; i++) {
@@ -68,10 +70,11 @@ INLINE void turn_line(const struct ranks_job *job, int64_t first, int n_rows, in
     }
 }
 
-/* Means of rows first, first + 1, ..., a line of each of them at a time, then a column. */
+/* Computes the means of rows first, first + 1, ... Works through a line of all rows at a time, and
+ * within it through a column at a time. */
 INLINE void rank(const struct ranks_job *job, int64_t first, int n_rows, int dtype) {
     const int64_t size = size_of(dtype), n = job->n_values;
-    ALIGNED char turned[HEIGHT * LINE] = {0}; /* rows too many are worked on as well */
+    ALIGNED char turned[HEIGHT * LINE] = {0}; /* rows beyond n_rows are computed as well */
     ALIGNED float keys[TOGETHER];
     ALIGNED double x[TOGETHER], total[ROWS] = {0};
     int has_finite[ROWS] = {0}, n_columns;
@@ -100,7 +103,7 @@ static void rank_rows(const struct ranks_job *job, int64_t first, int n_rows) {
 int RANKS(const void *given) {
     const struct ranks_job *job = given;
     int64_t *next = &job->progress->next_row, done = 0;
-    /* Rows that a thread takes at a time: few enough that all threads end together. */
+    /* Rows that a thread claims at a time: few enough that all threads end together. */
     const int64_t share = job->n_rows / (8 * job->n_threads);
     const int64_t a_while = RANKS_A_WHILE / job->n_columns;
     int64_t most = share < a_while ? share : a_while;

@@ -1,13 +1,13 @@
 /* Vectors of floats from rows of any type and strides. Probabilities are multiplied by 2^96, so
- * that none of them is subnormal; those below 0 become 0 within rounding, beyond it NaN. */
+ * that none of them is subnormal. Those from LEAST_PROB to 0 become 0, those below it NaN. */
 
 #define PROBS_SCALE 0x1p96f
-#define LEAST_PROB -1e-3f /* as measures.py has it */
+#define LEAST_PROB -1e-3f /* equal to LEAST_PROB in measures.py */
 
-/* The type of floats that are ready for use: what doubles are packed to. */
+/* The type of floats that need no conversion. Doubles are packed to it. */
 enum { READY = FLOAT64 + 1 };
 
-/* Neighbours in a row. */
+/* Neighbouring elements of a row. */
 struct strip {
     const char *data;
     int64_t stride; /* in bytes */
@@ -16,7 +16,7 @@ struct strip {
 
 INLINE int64_t size_of(int dtype) { return dtype == FLOAT64 ? 8 : dtype >= FLOAT32 ? 4 : 2; }
 
-/* How many floats are in the whole vectors that hold n. */
+/* n rounded up to whole vectors. */
 INLINE int64_t padded(int64_t n) { return (n + W - 1) / W * W; }
 
 INLINE double get_double(struct strip from, int64_t i) {
@@ -28,11 +28,11 @@ INLINE double get_double(struct strip from, int64_t i) {
 INLINE vf prepared(vf x, int dtype, int is_probs) {
     if (!is_probs || dtype == READY)
         return x;
-    vf scaled = larger(set(0), x * set(PROBS_SCALE)) + set(0); /* NaN stays; -0 + 0 is 0 */
+    vf scaled = larger(set(0), x * set(PROBS_SCALE)) + set(0); /* keeps NaN; -0 + 0 is 0 */
     return where_less(x, set(LEAST_PROB), set(NAN), scaled);
 }
 
-/* W neighbours without gaps, of any type but FLOAT64. */
+/* W contiguous elements, of any type except FLOAT64. */
 INLINE vf get(const char *p, int dtype, int is_probs) {
     vf x = dtype == FLOAT16    ? widen_float16((const uint16_t *)p)
            : dtype == BFLOAT16 ? widen_bfloat16((const uint16_t *)p)
@@ -40,9 +40,9 @@ INLINE vf get(const char *p, int dtype, int is_probs) {
     return prepared(x, dtype, is_probs);
 }
 
-/* 2 W neighbours, in any order. */
+/* 2 W contiguous elements, in any order. */
 INLINE void get_pair(const char *p, int dtype, int is_probs, vf *a, vf *b) {
-    if (dtype == BFLOAT16) { /* the upper halves of 32 bits, and the lower */
+    if (dtype == BFLOAT16) { /* a has the lower halves of 32 bits, b the upper */
         words bits = (words)load((const float *)p);
         *a = prepared((vf)(bits << 16), dtype, is_probs);
         *b = prepared((vf)(bits & 0xffff0000), dtype, is_probs);
@@ -52,8 +52,8 @@ INLINE void get_pair(const char *p, int dtype, int is_probs, vf *a, vf *b) {
     }
 }
 
-/* Copies neighbours so that there are no gaps; doubles as READY floats, logits less `base`, before
- * they lose digits. */
+/* Copies elements so that they are contiguous. Doubles become READY floats: `base` is subtracted
+ * from logits first, because the conversion drops digits. */
 INLINE void pack(struct strip from, int dtype, int is_probs, double base, char *to) {
     for (int64_t i = 0; i < from.n; i++)
         if (dtype == FLOAT64) {

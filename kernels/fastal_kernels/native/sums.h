@@ -1,33 +1,34 @@
-/* What a row's scores need of it.
+/* The statistics of a row from which all scores follow.
  *
- * With a the largest value of a row and r the second largest (a again, where it ties), and one
- * maximum left out of each sum:
+ * a is the largest value of the row, r the second largest (r = a if the maximum ties). Each sum
+ * leaves out one maximum:
  *
  *     rest      = sum of e^(x - r)            at least 1
  *     moment    = sum of (x - r) e^(x - r)    at most 0
  *     gap       = r - a                       at most 0
  *     runner_up = 2^96 e^gap
  *
- * No value but the maximum exceeds r, so that clamping at r turns the maximum's own term into
- * exactly 1, and its share of the moment into 0: it need not be found or masked. Nothing cancels,
- * however far above the others the maximum is; its distance enters once a row, at the end. There
- * e^gap may be subnormal and its product with the sum of many terms not, hence the 2^96.
+ * Only the maximum exceeds r. Values are clamped at r: then the maximum's own term is exactly 1,
+ * and its share of the moment is 0. It need not be found or masked. Nothing cancels, however far
+ * above the others the maximum is. Its distance enters once a row, at the end. There e^gap may be
+ * subnormal while its product with a large sum is not: therefore runner_up has the factor 2^96.
  *
- * Of probabilities, e^(x - r) is p / p2, and x - r the logarithm of that. */
+ * For probabilities, e^(x - r) is p / p2, and x - r is the logarithm of that ratio. */
 
-/* A tile of rows. `top` is the largest probability, as `get` gives it; of others 0, or NaN where
- * the largest is infinite. */
+/* The statistics of a tile of rows. `top` is the largest probability, as `get` returns it. For
+ * logits, it is 0, or NaN if the largest is infinite. */
 struct tile {
     float rest[TILE], moment[TILE], gap[TILE], runner_up[TILE], top[TILE];
 };
 
-/* The two largest of each lane so far. NaN is passed over, or takes another's place. */
+/* Updates the two largest values of each lane. A NaN may be skipped, or may replace a value. */
 INLINE void meet(vf x, vf *top, vf *second) {
     *second = larger(*second, smaller(*top, x));
     *top = larger(*top, x);
 }
 
-/* Adds the terms of values x, relative to r; `ref` is r, or 1 / p2. NaN goes into rest. */
+/* Adds the terms of values x to both sums. `ref` is r, or 1 / p2 for probabilities. NaN stays in
+ * rest. */
 INLINE void add_terms(vf x, vf ref, int is_probs, int with_moment, vf *rest, vf *moment) {
     vf term, distance = set(0);
     if (is_probs) {
@@ -43,19 +44,19 @@ INLINE void add_terms(vf x, vf ref, int is_probs, int with_moment, vf *rest, vf 
         *moment = multiply_add(distance, term, *moment);
 }
 
-/* 2^96 e^(gap + error), where error is what a float lacks of the gap. */
+/* 2^96 e^(gap + error). The error is the difference of the exact gap and the float. */
 INLINE vf from_gap(vf gap, vf error) {
-    /* Of an infinite gap it is NaN, and becomes a number here. */
+    /* The error of an infinite gap is NaN, and becomes a number here. */
     return exponential_of_distance(gap, larger(smaller(error, set(1e-4f)), set(-1e-4f)));
 }
 
-/* Of W rows, the two largest values: what follows from them, at lane i of the tile. What to refer
- * the terms to. */
+/* From the two largest values of W rows: stores gap, runner_up and top at lane i of the tile, and
+ * returns the reference of the terms. */
 INLINE vf refer(vf top, vf second, int is_probs, struct tile *t, int i) {
     vf gap, runner_up, ref;
     if (is_probs) {
         runner_up = second / (top * set(1 / FAR_SCALE));
-        /* Its logarithm is that of e^gap or, where this may be subnormal, of 2^60 e^gap. */
+        /* The gap is the logarithm of e^gap. If e^gap may be subnormal, of 2^60 e^gap. */
         const float far = 0x1p36f;
         vf ratio = runner_up * where_less(runner_up, set(far), set(1 / far), set(1 / FAR_SCALE));
         gap = logarithm(larger(set(FLT_MIN), ratio)) +

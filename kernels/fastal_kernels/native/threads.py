@@ -11,39 +11,42 @@ from torch import Tensor
 
 
 def in_threads(work: Callable[[], object], n_threads: int, progress: Tensor, n_rows: int) -> None:
-    """Calls `work` in so many threads until all rows are done with.
+    """Calls `work` in n_threads threads until all rows are finished.
 
     Args:
-        work: takes rows and is done with them for as long as Python need not look for signals;
-            False if there were none. Whatever its memory is part of, it keeps alive.
-        n_threads: this one is among them.
+        work: claims rows and finishes them, for as long as Python need not check for signals.
+            Returns False if there were no rows. It keeps the memory alive that it uses.
+        n_threads: the number of threads, including the calling one.
         progress: [4] int64, as in job.h.
-        n_rows: how many rows there are.
+        n_rows: the number of rows.
     """
 
     def share() -> None:
         _ = progress
         while work():
-            pass  # and Python looks for signals
+            pass  # between calls, Python checks for signals
 
     helpers: list[Future[None]] = []
     try:
         _start(share, n_threads - 1, helpers)
         share()
     except BaseException:
-        progress[0] = n_rows  # nobody finds any more to do
+        progress[0] = n_rows  # no thread finds more rows to claim
         raise
     finally:
         wait([helper for helper in helpers if not helper.cancel()])
     for helper in helpers:
         if not helper.cancelled():
             helper.result()
-    while progress[1] < n_rows:  # by a helper that was refused and came all the same
+    while progress[1] < n_rows:  # a helper whose start seemed to fail may be at work
         time.sleep(1e-4)
 
 
 def _start(share: Callable[[], None], n_helpers: int, helpers: list[Future[None]]) -> None:
-    """Calls `share` in so many other threads, or in as many as can be had; adds them to helpers."""
+    """Calls `share` in n_helpers other threads, or in fewer if there are no more.
+
+    Appends their futures to helpers.
+    """
     try:
         while len(helpers) < n_helpers:
             helpers.append(_pool(torch.get_num_threads() - 1, os.getpid()).submit(share))
@@ -53,5 +56,5 @@ def _start(share: Callable[[], None], n_helpers: int, helpers: list[Future[None]
 
 @functools.lru_cache(maxsize=1)
 def _pool(n_threads: int, _pid: int) -> ThreadPoolExecutor:
-    """Threads that wait for work; a forked process, which inherits none, gets its own."""
+    """Threads that wait for work. A forked process inherits none, and gets its own."""
     return ThreadPoolExecutor(n_threads, thread_name_prefix="fastal")

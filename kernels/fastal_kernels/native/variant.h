@@ -1,4 +1,5 @@
-/* All of a variant but its vectors, which the file that includes this has defined. */
+/* All code of a variant except its vector operations. The file that includes this one has defined
+ * those. */
 
 #include <float.h>
 #include <math.h>
@@ -8,18 +9,18 @@
 
 enum {
     TILE = 64,             /* rows that are finished together */
-    NARROW = 64,           /* the most classes with a row a lane: sums of 64 terms */
-    MIDDLE = 256,          /* the most with W rows at a time, which the L1 cache holds */
-    BLOCK = 128 * W,       /* classes of longer rows that are looked at together: 32 terms a sum */
-    LEAST_TAKEN = 1 << 16, /* bytes that a thread takes at a time */
-    MOST_TAKEN = 1 << 26,
-    A_WHILE = 1 << 28, /* bytes after which to let Python look for signals */
+    NARROW = 64,           /* the most classes with one row in each lane: sums of 64 terms */
+    MIDDLE = 256,          /* the most classes with W rows at a time, which the L1 cache holds */
+    BLOCK = 128 * W,       /* classes of a longer row that are read together: 32 terms a sum */
+    LEAST_CLAIM = 1 << 16, /* bytes that a thread claims at a time */
+    MOST_CLAIM = 1 << 26,
+    A_WHILE = 1 << 28, /* bytes after which Python may check for signals */
 };
 
 #define ALIGNED _Alignas(64)
 
 typedef int32_t ints __attribute__((vector_size(4 * W)));
-typedef uint32_t words __attribute__((vector_size(4 * W))); /* whose overflow is defined */
+typedef uint32_t words __attribute__((vector_size(4 * W))); /* unsigned: overflow is defined */
 
 #include "functions.h"
 #include "rows.h"
@@ -41,7 +42,7 @@ INLINE void fill(const struct job *job, int64_t first, int n_rows, int dtype, in
         wide(job, first, n_rows, dtype, is_probs, with_moment, t);
 }
 
-/* Each type, kind and need compiled on its own. */
+/* Calls `fill` with constants: each combination of type, kind and scores is compiled on its own. */
 static void sums(const struct job *job, int64_t first, int n_rows, struct tile *t) {
     const int with_moment = job->scores[ENTROPY] != NULL || job->by == ENTROPY;
     switch (job->dtype) {
@@ -62,11 +63,11 @@ static void sums(const struct job *job, int64_t first, int n_rows, struct tile *
     }
 }
 
-/* Takes rows that no other thread has: ever fewer, so that threads end together, but as many
- * neighbours as possible, since two that write to one fresh page both have it cleared. From the
- * first on; their number, 0 if none are left. */
-static int64_t take(const struct job *job, int64_t row_bytes, int64_t *first) {
-    const int64_t least = LEAST_TAKEN / row_bytes + 1, most = MOST_TAKEN / row_bytes + 1;
+/* Claims rows that no other thread has claimed. Returns their number, 0 if none are left, and sets
+ * `first`. The shares become smaller, so that all threads end together. Each is as large as
+ * possible, because a fresh page that two threads write to first is cleared twice. */
+static int64_t claim(const struct job *job, int64_t row_bytes, int64_t *first) {
+    const int64_t least = LEAST_CLAIM / row_bytes + 1, most = MOST_CLAIM / row_bytes + 1;
     int64_t *next = &job->progress->next_row, n;
     *first = __atomic_load_n(next, __ATOMIC_RELAXED);
     do {
@@ -85,10 +86,10 @@ int VARIANT(const void *given) {
     const struct job *job = given;
     const int64_t row_bytes = job->n_classes * size_of(job->dtype);
     int64_t first, n, done = 0;
-    while (done < A_WHILE && (n = take(job, row_bytes, &first)) > 0) {
+    while (done < A_WHILE && (n = claim(job, row_bytes, &first)) > 0) {
         for (int64_t end = first + n; first < end; first += TILE) {
             ALIGNED struct tile t;
-            memset(&t, 0, sizeof t); /* lanes without a row are worked on as well */
+            memset(&t, 0, sizeof t); /* lanes without a row are computed as well */
             const int n_rows = end - first < TILE ? end - first : TILE;
             sums(job, first, n_rows, &t);
             finish(job, first, n_rows, &t);

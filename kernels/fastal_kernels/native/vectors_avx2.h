@@ -8,10 +8,10 @@ INLINE vf load(const float *p) { return _mm256_loadu_ps(p); }
 INLINE void store(float *p, vf a) { _mm256_storeu_ps(p, a); }
 INLINE vf set(float a) { return _mm256_set1_ps(a); }
 
-/* Both give b where either is NaN. */
+/* Both return b if a or b is NaN. */
 INLINE vf larger(vf a, vf b) { return _mm256_max_ps(a, b); }
 INLINE vf smaller(vf a, vf b) { return _mm256_min_ps(a, b); }
-/* a where x < y, else b. */
+/* a if x < y, else b; lane by lane. */
 INLINE vf where_less(vf x, vf y, vf a, vf b) {
     return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, y, _CMP_LT_OQ));
 }
@@ -20,13 +20,13 @@ INLINE vf multiply_add(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vf nearest_integer(vf a) {
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-/* p 2^n for whole n from -126 on; NaN where p is. */
+/* p 2^n for whole n >= -126; NaN if p is. */
 INLINE vf scale(vf p, vf n) {
     __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
     return p * _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
 }
 
-/* A bit for each lane in which a >= b. */
+/* A bit for each lane, set if a >= b. */
 INLINE unsigned lanes_not_less(vf a, vf b) {
     return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ));
 }
@@ -39,7 +39,7 @@ INLINE vf widen_bfloat16(const uint16_t *p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 
-/* Turns W rows of W into W columns. */
+/* Transposes a matrix of W by W values. */
 INLINE void transpose(vf row[W]) {
     vf a[W], b[W];
     for (int i = 0; i < W; i += 2) { /* pairs of rows: 1 by 1 */
@@ -57,7 +57,7 @@ INLINE void transpose(vf row[W]) {
     }
 }
 
-/* Each lane's partner `step` lanes away: 1, 2 or 4. */
+/* For each lane, the value of the lane whose number differs in the bit `step`: 1, 2 or 4. */
 INLINE vf partners(vf a, int step) {
     switch (step) {
     case 4: return _mm256_permute2f128_ps(a, a, 1);
@@ -66,13 +66,13 @@ INLINE vf partners(vf a, int step) {
     }
 }
 
-/* The last n lanes of a, and `others` in those before. */
+/* The last n lanes of a; `others` in the lanes before. */
 INLINE vf last(vf a, int n, float others) {
     vf lane = _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7);
     return where_less(lane, set(W - n), set(others), a);
 }
 
-/* Of pairs that follow one another in a and b, the first and the second values. */
+/* a and b hold consecutive pairs: a gets their first values, b the second ones. */
 INLINE void unzip(vf *a, vf *b) {
     vf low = _mm256_permute2f128_ps(*a, *b, 0x20), high = _mm256_permute2f128_ps(*a, *b, 0x31);
     *a = _mm256_shuffle_ps(low, high, 0x88);

@@ -8,11 +8,11 @@ INLINE vf load(const float *p) { return _mm512_loadu_ps(p); }
 INLINE void store(float *p, vf a) { _mm512_storeu_ps(p, a); }
 INLINE vf set(float a) { return _mm512_set1_ps(a); }
 
-/* Both give b where either is NaN. */
+/* Both return b if a or b is NaN. */
 INLINE vf larger(vf a, vf b) { return _mm512_max_ps(a, b); }
 INLINE vf smaller(vf a, vf b) { return _mm512_min_ps(a, b); }
 
-/* a where x < y, else b. */
+/* a if x < y, else b; lane by lane. */
 INLINE vf where_less(vf x, vf y, vf a, vf b) {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, y, _CMP_LT_OQ), b, a);
 }
@@ -21,10 +21,10 @@ INLINE vf multiply_add(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vf nearest_integer(vf a) {
     return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-/* p 2^n for whole n; NaN where p is. */
+/* p 2^n for whole n; NaN if p is. */
 INLINE vf scale(vf p, vf n) { return _mm512_scalef_ps(p, n); }
 
-/* A bit for each lane in which a >= b. */
+/* A bit for each lane, set if a >= b. */
 INLINE unsigned lanes_not_less(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 
 INLINE vf widen_float16(const uint16_t *p) {
@@ -35,7 +35,7 @@ INLINE vf widen_bfloat16(const uint16_t *p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
 
-/* Turns W rows of W into W columns. */
+/* Transposes a matrix of W by W values. */
 INLINE void transpose(vf row[W]) {
     vf a[W], b[W];
     for (int i = 0; i < W; i += 2) { /* pairs of rows: 1 by 1 */
@@ -59,7 +59,7 @@ INLINE void transpose(vf row[W]) {
     }
 }
 
-/* Of pairs that follow one another in a and b, the first and the second values. */
+/* a and b hold consecutive pairs: a gets their first values, b the second ones. */
 INLINE void unzip(vf *a, vf *b) {
     __m512i first = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     vf firsts = _mm512_permutex2var_ps(*a, first, *b);
@@ -67,7 +67,7 @@ INLINE void unzip(vf *a, vf *b) {
     *a = firsts;
 }
 
-/* Each lane's partner `step` lanes away: 1, 2, 4 or 8. */
+/* For each lane, the value of the lane whose number differs in the bit `step`: 1, 2, 4 or 8. */
 INLINE vf partners(vf a, int step) {
     switch (step) {
     case 8: return _mm512_shuffle_f32x4(a, a, 0x4e);
@@ -77,7 +77,7 @@ INLINE vf partners(vf a, int step) {
     }
 }
 
-/* The last n lanes of a, and `others` in those before. */
+/* The last n lanes of a; `others` in the lanes before. */
 INLINE vf last(vf a, int n, float others) {
     return _mm512_mask_blend_ps(0xffffu << (W - n), set(others), a);
 }

@@ -1,4 +1,4 @@
-/* Vectors of 4 floats, in GNU C alone: SSE2, NEON or whatever the compiler targets. */
+/* Vectors of 4 floats, in GNU C without intrinsics: SSE2, NEON or another target. */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -17,22 +17,22 @@ INLINE void store(float *p, vf a) { memcpy(p, &a, sizeof a); }
 INLINE vf set(float a) { return (vf){a, a, a, a}; }
 
 INLINE vf choose(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
-/* Both give b where either is NaN. */
+/* Both return b if a or b is NaN. */
 INLINE vf larger(vf a, vf b) { return choose(a > b, a, b); }
 INLINE vf smaller(vf a, vf b) { return choose(a < b, a, b); }
-/* a where x < y, else b. */
+/* a if x < y, else b; lane by lane. */
 INLINE vf where_less(vf x, vf y, vf a, vf b) { return choose(x < y, a, b); }
 INLINE vf multiply_add(vf a, vf b, vf c) { return a * b + c; }
 
 /* For |a| < 2^22. */
 INLINE vf nearest_integer(vf a) { return (a + set(0x1.8p23f)) - set(0x1.8p23f); }
-/* p 2^n for whole n from -126 on; NaN where p is. */
+/* p 2^n for whole n >= -126; NaN if p is. */
 INLINE vf scale(vf p, vf n) {
     vu exponent = (vu) __builtin_convertvector(n, vi) + 127;
     return p * (vf)(exponent << 23);
 }
 
-/* A bit for each lane in which a >= b. */
+/* A bit for each lane, set if a >= b. */
 INLINE unsigned lanes_not_less(vf a, vf b) {
     vi mask = a >= b;
     return (mask[0] & 1) | (mask[1] & 2) | (mask[2] & 4) | (mask[3] & 8);
@@ -42,30 +42,30 @@ INLINE vu widen_bits(const uint16_t *p) { return (vu){p[0], p[1], p[2], p[3]}; }
 INLINE vf widen_bfloat16(const uint16_t *p) { return (vf)(widen_bits(p) << 16); }
 INLINE vf widen_float16(const uint16_t *p) {
     vu bits = widen_bits(p), magnitude = bits & 0x7fff;
-    /* Scaling sets the exponent right, of subnormal numbers too; not that of infinity and NaN. */
+    /* The scale corrects the exponent, of subnormal numbers too, but not of infinity and NaN. */
     vu value = (vu)((vf)(magnitude << 13) * set(0x1p112f));
     vu special = (vu)(magnitude >= 0x7c00) & 0x7f800000;
     return (vf)(value | special | (bits & 0x8000) << 16);
 }
 
-/* Turns W rows of W into W columns. */
+/* Transposes a matrix of W by W values. */
 INLINE void transpose(vf row[W]) {
     vf a = row[0], b = row[1], c = row[2], d = row[3];
     for (int i = 0; i < W; i++)
         row[i] = (vf){a[i], b[i], c[i], d[i]};
 }
 
-/* Each lane's partner `step` lanes away: 1 or 2. */
+/* For each lane, the value of the lane whose number differs in the bit `step`: 1 or 2. */
 INLINE vf partners(vf a, int step) {
     return step == 2 ? (vf){a[2], a[3], a[0], a[1]} : (vf){a[1], a[0], a[3], a[2]};
 }
 
-/* The last n lanes of a, and `others` in those before. */
+/* The last n lanes of a; `others` in the lanes before. */
 INLINE vf last(vf a, int n, float others) {
     return where_less((vf){0, 1, 2, 3}, set(W - n), set(others), a);
 }
 
-/* Of pairs that follow one another in a and b, the first and the second values. */
+/* a and b hold consecutive pairs: a gets their first values, b the second ones. */
 INLINE void unzip(vf *a, vf *b) {
     vf firsts = {(*a)[0], (*a)[2], (*b)[0], (*b)[2]};
     *b = (vf){(*a)[1], (*a)[3], (*b)[1], (*b)[3]};

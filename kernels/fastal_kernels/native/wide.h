@@ -1,17 +1,18 @@
-/* Rows of many classes, and doubles: one goes over lanes block by block, so that the second look at
- * a block finds it in the L1 cache. */
+/* Rows of many classes, and doubles. The blocks of a row are spread over lanes one after the other.
+ * A block is read twice: the second time, it is in the L1 cache. */
 
 struct pair {
     double top, second;
 };
 
-/* What `struct tile` holds of a row, so far. Of probabilities, the two largest are logarithms. */
+/* The statistics of a row so far; see `struct tile`. For probabilities, the two largest are
+ * logarithms. */
 struct state {
     struct pair largest;
     double rest, moment;
 };
 
-/* The two largest of both; NaN is passed over. */
+/* The two largest values of both pairs. NaN is skipped. */
 INLINE struct pair both(struct pair a, struct pair b) {
     double lower = a.top < b.top ? a.top : b.top,
            second = a.second > b.second ? a.second : b.second;
@@ -42,10 +43,10 @@ INLINE float total(vf a) {
     return a[0];
 }
 
-/* b - a, or where e^(b - a) is 0 all the same; and so for NaN, which rest keeps. */
+/* b - a. At least -1e4, where e^(b - a) is 0. NaN becomes -1e4 too; the sum `rest` keeps it. */
 INLINE double distance(double a, double b) { return b - a > -1e4 ? b - a : -1e4; }
 
-/* Moves sums to a higher reference; the maximum before, till now left out, becomes a term. */
+/* Moves the sums to a higher reference. The previous maximum was left out, and becomes a term. */
 INLINE void refer_to(double ref, double ref_before, double top_before, struct state *s) {
     if (ref != ref_before) {
         double d = distance(ref, ref_before), shrink = exp(d);
@@ -60,7 +61,7 @@ INLINE void refer_to(double ref, double ref_before, double top_before, struct st
 INLINE struct state sums_of_row(const struct job *job, const char *row, int dtype, int is_probs,
                                 int with_moment) {
     const int in_doubles = dtype == FLOAT64 && !is_probs, ready = dtype == FLOAT64 ? READY : dtype;
-    const int is_half = dtype < FLOAT32; /* these are widened once, for both looks */
+    const int is_half = dtype < FLOAT32; /* 16-bit values are widened once for both reads */
     const int64_t stride = job->class_stride, size = size_of(dtype);
     ALIGNED float room[W + BLOCK];
     ALIGNED float floats[BLOCK];
@@ -96,13 +97,13 @@ INLINE struct state sums_of_row(const struct job *job, const char *row, int dtyp
                       &moment);
         else
             add_block(p, n, to, ready, is_probs, with_moment, &rest, &moment);
-        s.rest += (double)total(rest) - (s.largest.top > -INFINITY); /* less a maximum's term */
+        s.rest += (double)total(rest) - (s.largest.top > -INFINITY); /* without the maximum */
         s.moment += total(moment);
     }
     return s;
 }
 
-/* Fills the tile with rows first, first + 1, ... */
+/* Fills the tile with the statistics of rows first, first + 1, ... */
 INLINE void wide(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
                  int with_moment, struct tile *t) {
     ALIGNED float error[TILE] = {0};

@@ -1,4 +1,4 @@
-"""Timing what is compared by turns: a shared machine is fast and slow by turns as well."""
+"""Times several works alternately, because the speed of a shared machine varies over time."""
 
 import statistics
 import time
@@ -8,14 +8,18 @@ Work = Callable[[], object]
 
 
 def seconds(work: Work, before: Work = lambda: None) -> float:
+    """The seconds that `work` takes, without those of `before`, which runs first."""
     before()
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
-def turns(*works: Work, rounds: int, before: Work = lambda: None) -> list[list[float]]:
-    """Seconds of each in every round."""
+def interleaved(*works: Work, rounds: int, before: Work = lambda: None) -> list[list[float]]:
+    """The seconds of each work, for each round. The order is reversed every other round.
+
+    The number of rounds is rounded up to an even one. `before` runs before each work, untimed.
+    """
     taken = []
     for number in range(rounds + rounds % 2):
         step = -1 if number % 2 else 1
@@ -24,4 +28,5 @@ def turns(*works: Work, rounds: int, before: Work = lambda: None) -> list[list[f
 
 
 def means(taken: list[list[float]]) -> list[float]:
+    """The mean seconds of each work."""
     return [statistics.mean(column) for column in zip(*taken, strict=True)]
