@@ -278,6 +278,7 @@ def on_a_terminal(*arguments, stdout=None):
     return done, shown
 
 
+@pytest.mark.full
 def test_progress_bar_on_a_terminal(pool):
     done, shown = on_a_terminal("select", pool, "--k", 2, stdout=subprocess.PIPE)
     assert done.stdout.startswith(b"rank,row,score\n")
@@ -286,6 +287,7 @@ def test_progress_bar_on_a_terminal(pool):
     assert "500 rows" in shown
 
 
+@pytest.mark.full
 def test_results_stand_apart_from_the_bar(pool, logits):
     np.save(pool, logits[:3])
     _, shown = on_a_terminal("select", pool, "--k", 2)
@@ -304,6 +306,7 @@ def test_info():
         assert word in lines
 
 
+@pytest.mark.full
 def test_demo(tmp_path):
     done = run("demo", "--out", tmp_path / "demo", "--seeds", 2)
     assert done.exit_code == 0, done.output
@@ -316,6 +319,7 @@ def test_demo(tmp_path):
     assert (tmp_path / "demo" / "simplex.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("strategy", "files"),
     [

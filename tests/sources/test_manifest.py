@@ -85,6 +85,7 @@ def test_a_manifest_with_a_byte_order_mark(tmp_path):
         assert open_pool(tmp_path / "m.json").n_rows == 5
 
 
+@pytest.mark.full
 def test_a_manifest_that_is_too_much_for_the_memory(tmp_path):
     """One line, and no traceback."""
     np.save(tmp_path / "a.npy", X)

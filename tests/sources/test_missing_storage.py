@@ -317,6 +317,7 @@ def test_mapped_values_are_counted(boxes):
     assert _n_mapped(Dataset, sources) == is_mapped.sum()
 
 
+@pytest.mark.full
 def test_more_sources_than_a_process_may_have_files_open(tmp_path):
     """libhdf5 keeps them open, and reads as zeros those that it cannot open."""
     sources = []
