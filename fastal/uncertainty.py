@@ -39,33 +39,39 @@ def score(
 ) -> Scores:
     """All four uncertainty scores of every row, from one read of the matrix.
 
-    With p = softmax(logits, 1), its two largest p1 >= p2 in a row and n classes:
-    least_confidence = n (1 − p1) / (n − 1), margin = 1 − (p1 − p2), ratio = p2 / p1,
-    entropy = −Σ p log p / log n. Relative error at most 1e-5 against these in float64, for scores
-    that float32 has in full precision (from 1.2e-38 up).
+    Let p = softmax(logits, 1), p1 >= p2 the two largest probabilities of a row, and n the number of
+    classes. Then least_confidence = n (1 − p1) / (n − 1), margin = 1 − (p1 − p2),
+    ratio = p2 / p1 and entropy = −Σ p log p / log n. The relative error against these formulas in
+    float64 is at most 1e-5, for scores from 1.2e-38 up: float32 holds smaller ones with fewer bits.
 
     Args:
         logits: [N, C] array with C >= 2; float16, bfloat16, float32 or float64; any strides, any
-            device; torch, NumPy or another DLPack producer. −inf rules a class out.
-        kind: what the matrix holds: "logits", "probs" or "log_probs". Never guessed. Rows of
-            probabilities are scored as divided by their sum; log-probabilities go the way of
-            logits, since softmax gives back the distribution that they are the logarithm of.
-        on_invalid: "raise", or "skip" to give invalid rows NaN and log their count. Invalid are
-            rows with NaN, +inf or no finite value, and probabilities below 0 or not summing to 1
-            (within 1e-3, or what rounding to the dtype can do to the sum where that is more).
-            Values from -1e-3 to 0 count as 0.
+            device; torch, NumPy or another DLPack producer. −inf excludes a class.
+        kind: what the matrix holds: "logits", "probs" or "log_probs". It is never guessed. Rows of
+            probabilities are divided by their sum. Log-probabilities are scored as logits: their
+            softmax is the distribution itself.
+        on_invalid: "raise", or "skip" to give invalid rows NaN and log their count. A row is
+            invalid if it has NaN, +inf or no finite value. A row of probabilities is also invalid
+            if a value is below -1e-3 or the sum differs from 1 by more than 1e-3, or by more than
+            rounding to the dtype explains. Values from -1e-3 to 0 count as 0.
         backend: "auto", "triton", "native" or "torch"; see `fastal.backend_reasons`.
 
     Returns:
         Scores of four [N] float32 arrays of the kind of `logits`, each in [0, 1], 1 = most
-        uncertain. Within `torch.compile`, also with fullgraph=True, or `torch.jit.trace`, it is
-        one operator.
+        uncertain. Within `torch.compile` (also with fullgraph=True) and `torch.jit.trace`, the
+        call is one operator.
 
     Raises:
-        InvalidRows: with on_invalid="raise", naming the first invalid rows and their count.
-        ValueError, TypeError: a bad argument, named, with what came and what was wanted.
+        InvalidRows: with on_invalid="raise"; it names the first invalid rows and their count.
+        ValueError, TypeError: a bad argument; the message names it, what came and what was wanted.
 
     Source: Munro, Human-in-the-Loop Machine Learning, section 3.2.
+
+    Example:
+        >>> import fastal, numpy as np
+        >>> scores = fastal.score(np.array([[0.0, 0.0, 9.0], [1.0, 1.0, 0.0]]))
+        >>> scores.margin.round(3)
+        array([0.   , 1.   ], dtype=float32)
     """
     if is_traced():
         return Scores(*compiled.score(traceable(logits, kind), kind, on_invalid, backend).unbind())
@@ -97,11 +103,10 @@ def select(
 
     Args:
         pool: [N, C] array in memory; a file, a folder, a glob or a list of these (rows are numbered
-            across files in path order); an iterable of [n, C] arrays, such as `predictions`; or
-            what `open_pool` returned, which says which arrays of files are meant, and where their
-            ids are.
-        k: how many rows to pick, at least 1; k >= N picks every valid row. None: as many as
-            `per_group` says.
+            across files in path order); an iterable of [n, C] arrays, such as `predictions`; or a
+            pool that `open_pool` returned, which also names the columns of scores, ids and groups.
+        k: how many rows to pick, at least 1. If k >= N, every valid row is picked. Required unless
+            `per_group` is given.
         by: "least_confidence", "margin", "ratio" or "entropy" (see `score`); a measure of
             `fastal.diversity`; or a callable from a chunk, given as a torch tensor, to [n] scores
             (larger = more worth labelling), which are rounded to float32 and ranked as such.
@@ -109,31 +114,37 @@ def select(
         on_invalid: "raise" at the first chunk with an invalid row, or "skip" to leave such rows
             out and count them in the picks' `invalid`.
         backend: as in `score`.
-        groups: for quotas: an array [N] of labels, or "predicted", the predicted classes; None: the
-            pool's own (`group_column`).
-        per_group: with k, at most so many rows of a group; without, so many of each group.
-        noise: None, or "power", "softmax" or "softrank": rows are drawn at random, the better the
-            likelier; see `Selector`.
-        seed: of the noise: the same seed gives the same picks, whatever the chunks.
-        beta: the larger, the less random.
-        chunk_bytes: how much of the pool to look at in one go; None: as suits.
-        checkpoint: a folder to save the state in, every 30 seconds; pools of files only. What
-            came after the last time is done again: signals are the caller's business.
-        resume: go on from the checkpoint, if there is one; one of another pool, k or the like is
-            refused.
+        groups: for quotas: a label for each row [N], or "predicted" for the predicted classes;
+            None: the pool's own labels (`group_column`).
+        per_group: with k, the most rows to pick of a group; without k, exactly so many of each.
+        noise: None picks the k best rows. "power", "softmax" and "softrank" draw rows at random,
+            better rows more likely; see `Selector`.
+        seed: of the noise. The same seed gives the same picks, for any chunk size.
+        beta: the weight of the scores against the noise: larger = less random.
+        chunk_bytes: how many bytes of the pool to read at once; None: chosen by the pool.
+        checkpoint: a folder to save the state in, every 30 seconds; for pools of files. Rows read
+            after the last save are read again when the run is resumed.
+        resume: continue from the checkpoint, if there is one. A checkpoint of another pool, k or
+            other argument is refused.
 
     Returns:
-        Picks, best first, ties to the lower row number; arrays of the kind of the pool, NumPy for
-        files. A warning is logged if nothing was picked, if picks have the score of a row of equal
-        values (padding, failed items), and if logits look like probabilities.
+        Picks, best first; ties go to the lower row number. Arrays are of the kind of the pool,
+        NumPy for files. A warning is logged if nothing was picked, if picks have the score of a row
+        of equal values (padding, failed items), and if logits seem to be probabilities.
 
     Raises:
-        InvalidRows: with on_invalid="raise", naming rows by their numbers in the pool and, for
+        InvalidRows: with on_invalid="raise"; it names rows by their numbers in the pool and, for
             files, by file and row.
-        ValueError, TypeError, OSError: a bad argument or file, named.
+        ValueError, TypeError, OSError: a bad argument or file; the message names it.
 
-    Source: of the noise, Kirsch et al., Stochastic Batch Acquisition (2023), section 3; of quotas,
-    Munro, Human-in-the-Loop Machine Learning, section 4.5.
+    Source: the noise is from Kirsch et al., Stochastic Batch Acquisition (2023), section 3; quotas
+    are from Munro, Human-in-the-Loop Machine Learning, section 4.5.
+
+    Example:
+        >>> import fastal, numpy as np
+        >>> logits = np.array([[9.0, 0.0], [0.1, 0.0], [3.0, 0.0], [0.0, 0.5]])
+        >>> fastal.select(logits, k=2, by="margin").rows
+        array([1, 3])
     """
     is_predicted = isinstance(groups, str) and groups == "predicted"
     if groups is not None and per_group is None:

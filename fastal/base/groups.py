@@ -16,8 +16,8 @@ class Groups(NamedTuple):
     """The groups of n rows.
 
     Attributes:
-        codes: [n] integers, each row's place in `values`.
-        values: the groups: int, str, bool, bytes or None each. Those of no row do not count.
+        codes: [n] integers, the position of each row's group in `values`.
+        values: the groups: int, str, bool, bytes or None each. A value without rows is ignored.
     """
 
     codes: Any
@@ -34,8 +34,8 @@ def as_groups(labels: Any, n: int, name: str) -> Groups:
         name: the argument that the labels came in, for errors.
 
     Raises:
-        TypeError: no such labels; floats among them, which are no groups.
-        ValueError: other than n labels, or a code that is not the place of a value.
+        TypeError: labels of another kind, such as floats, which are no groups.
+        ValueError: there are not n labels, or a code is no position in the values.
     """
     if isinstance(labels, Groups):
         return _checked(labels, n, name)
@@ -55,7 +55,7 @@ def as_groups(labels: Any, n: int, name: str) -> Groups:
 
 
 def identity(value: Any) -> Hashable:
-    """What a group is looked up by: 1 and True are two groups."""
+    """The key of a group in a dictionary: 1 and True are two groups."""
     return type(value), value
 
 
@@ -81,9 +81,9 @@ def _checked(groups: Groups, n: int, name: str) -> Groups:
     outside = np.flatnonzero((codes < 0) | (codes >= n_values))
     if len(outside):
         code = codes[outside[0]]
-        raise ValueError(f"{name}: code {code} is not the place of one of {n_values} values")
+        raise ValueError(f"{name}: code {code} is no position in the {n_values} values")
     codes = codes.astype(np.int64)
-    # Of the values, which may be those of a whole pool, only these rows' are looked at.
+    # The values may be those of a whole pool: only the values of these rows are checked.
     used = np.flatnonzero(np.bincount(codes, minlength=n_values))
     places = np.zeros(n_values, np.int64)
     places[used] = np.arange(len(used))
@@ -94,7 +94,7 @@ def _encoded(labels: Sequence[Any], name: str) -> Groups:
     codes: dict[tuple[type, Any], int] = {}
     try:
         of_rows = [codes.setdefault((type(label), label), len(codes)) for label in labels]
-    except TypeError:  # one has no hash
+    except TypeError:  # a label has no hash
         for label in labels:
             _plain(label, name)
         raise

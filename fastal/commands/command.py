@@ -13,7 +13,8 @@ from typing import Any, BinaryIO, Generic
 import fastal
 from fastal.base.reducer import Reducer, Result
 from fastal.base.text import as_json
-from fastal.output.atomic import partial, written_in_parts, written_whole
+from fastal.output.atomic import written_whole
+from fastal.output.resumable import partial_path, written_in_parts
 from fastal.output.target import Target
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.drive import run
@@ -23,7 +24,7 @@ from fastal.pipeline.progress import Meter, Reporter
 from fastal.sources.files import Files
 
 _log = logging.getLogger("fastal")
-_WRITE_ALONG = ("score", "convert")  # commands that write while the pool is read
+_WRITE_ALONG = ("score", "convert")  # commands that write their output while the pool is read
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class CommandRun(Generic[Result]):
         self._meter = Meter(source.n_rows)
         self.checkpoint: Checkpoint | None = None
         if options.checkpoint is not None:
-            target.spare(Path(options.checkpoint), "checkpoint")
+            target.check_not_read(Path(options.checkpoint), "checkpoint")
             of = {"command": command, **reducer.arguments()}
             if command in _WRITE_ALONG:
                 of["out"] = os.path.realpath(target.out or "")
@@ -96,31 +97,35 @@ class CommandRun(Generic[Result]):
 
     @contextmanager
     def output(self) -> Iterator[BinaryIO]:
-        """The file for what is written while the pool is read."""
+        """The file that is written while the pool is read."""
         target, checkpoint = self._target, self.checkpoint
         if target.out is None or checkpoint is None:
             with target.written() as file:
                 yield file
         else:
-            go_on = self.goes_on()
+            resume = self.continues()
             with written_in_parts(
-                target.out, checkpoint, target.confirm, go_on=go_on, keeps=self.keeps
+                target.out,
+                checkpoint,
+                target.recheck,
+                resume=resume,
+                keep_on_error=self.keeps_output,
             ) as file:
                 yield file
 
-    def goes_on(self) -> bool:
-        """Whether to go on from a checkpoint; not if the output written until then is gone."""
+    def continues(self) -> bool:
+        """Whether the run continues from a checkpoint; it cannot if the partial output is gone."""
         out, checkpoint = self._target.out, self.checkpoint
         if out is None or checkpoint is None or not checkpoint.row:
             return False
-        if not os.path.lexists(partial(out)):
-            _log.warning("%s is gone: starting over", partial(out))
+        if not os.path.lexists(partial_path(out)):
+            _log.warning("%s is gone: starting over", partial_path(out))
             checkpoint.forget()
             return False
         return True
 
-    def keeps(self) -> bool:
-        """Whether what was written is to stay where the run ends before its time."""
+    def keeps_output(self) -> bool:
+        """Whether the partial output stays if the run ends early, for a later run to continue."""
         return self.checkpoint is not None and self.checkpoint.exists
 
     def run(self, *, writes_to_terminal: bool = False) -> Result:
@@ -130,10 +135,10 @@ class CommandRun(Generic[Result]):
             writes_to_terminal: whether the output goes to the terminal; then there is no bar.
         """
         reducer, options, meter = self._reducer, self._options, self._meter
-        meter.bar = lambda: reducer.threshold
+        meter.kth_score = lambda: reducer.threshold
         meter.n_passes = reducer.max_passes
         if self.checkpoint is not None:
-            meter.go_on(self.checkpoint.row, self.checkpoint.passes)
+            meter.resume_at(self.checkpoint.row, self.checkpoint.passes)
         if meter.first_row:
             of_pass = f" of pass {meter.passes + 1}" if reducer.max_passes > 1 else ""
             line = f"resumed at row {meter.first_row:,}{of_pass}"
@@ -151,18 +156,18 @@ class CommandRun(Generic[Result]):
             )  # fmt: skip
 
     def finish(self, **outcome: Any) -> None:
-        """Leaves run.json beside (or in) the output, says how it went, forgets the checkpoint."""
+        """Writes run.json beside or in the output, reports the outcome, removes the checkpoint."""
         reporter, meter, skipped = self._options.reporter, self._meter, self._source.skipped
         if (path := self._target.record) is not None:
             text = as_json(self._record(outcome), indent=2, default=str)
             try:
                 with written_whole(path, self._target.check_record) as record:
                     record.write(text.encode() + b"\n")
-            except ValueError as error:  # what came meanwhile; the result is there, and stays
+            except ValueError as error:  # a file that came meanwhile; the result stays
                 _log.warning("no record was written: %s", error)
         if self.checkpoint is not None:
             self.checkpoint.remove()
-        how = f" ({outcome['backend']})" if outcome.get("backend") else ""  # none: all was done
+        how = f" ({outcome['backend']})" if outcome.get("backend") else ""
         invalid = outcome.get("invalid")
         left_out = f", {invalid:,} invalid rows left out" if invalid else ""
         values = {**meter.values(), **outcome, "skipped": len(skipped)}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fastal.commands.command import CommandOptions, CommandRun
-from fastal.output.atomic import naming
+from fastal.output.atomic import naming_path_in_errors
 from fastal.output.picks_files import PICKS_SUFFIXES, read_picks, write_picks
 from fastal.output.shards import Shards, ShardWriter, published
 from fastal.output.target import FolderTarget, Target, is_among
@@ -39,12 +39,12 @@ def convert_pool(
         shards = published(out, run) if run is not None and options.resume else None
         if shards is None:
             target.check()
-            writer.begin(command_run.checkpoint, run, target.check, go_on=command_run.goes_on())
+            writer.begin(command_run.checkpoint, run, target.check, resume=command_run.continues())
             try:
-                with naming(out):  # a full disk
+                with naming_path_in_errors(out):  # a full disk
                     shards = command_run.run()
             except BaseException:
-                writer.abandon(keep=command_run.keeps())
+                writer.abandon(keep=command_run.keeps_output())
                 raise
         command_run.finish(rows=shards.rows, shards=shards.shards)
     return shards

@@ -1,4 +1,4 @@
-"""Picks as files: for people, for programs, for a labelling tool."""
+"""Files of picks: for people, for programs, for a labelling tool."""
 
 import csv
 import json
@@ -11,63 +11,90 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastal.base.text import as_json
-from fastal.output.atomic import csv_lines
+from fastal.output.csv_lines import csv_lines
 from fastal.selection.picks import Picks
 from fastal.sources.labels import as_integers
 
-_LONGEST_FIELD = 2**31 - 1  # of CSV: as much as the reader takes
-_QUOTED = re.compile(r'[,"\r\n]').search
-_LARGEST = 2**53  # integer that float64 tells from its neighbours
+_LONGEST_FIELD = 2**31 - 1  # of CSV: the largest limit that Python's reader accepts
+_NEEDS_QUOTES = re.compile(r'[,"\r\n]').search
+_LARGEST = 2**53  # beyond it, float64 does not have every integer
 _Columns = dict[str, NDArray[Any]]
 
 
-def write_picks(file: BinaryIO, picks: Picks, suffix: str, **beside: NDArray[Any]) -> None:
-    """Writes picks in their order: rank (from 1), row, score, and id and group where there are any.
+def write_picks(file: BinaryIO, picks: Picks, suffix: str, **extra_columns: NDArray[Any]) -> None:
+    """Writes picks, best first.
+
+    The columns are rank (from 1), row and score; then id and group, if the picks have them.
 
     Args:
-        file: open for writing.
-        picks: NumPy arrays.
-        suffix: ".csv"; ".jsonl", an object a line; ".parquet" (extra `arrow`); or ".json", tasks to
-            be imported into Label Studio, where `fastal_score` and `fastal_rank` can be sorted by.
-            Ids and groups come out as they went in: integers, text, and None (in CSV an empty
-            field). In tasks, a column with integers beyond 2^53, which browsers round, is text. An
-            infinite score is "Infinity" in JSON.
-        beside: more columns, by name, to stand after these.
+        file: open for writing bytes.
+        picks: the picks, with NumPy arrays: rows [k] int64, scores [k] float32, and ids and groups
+            [k] of integers, text or None.
+        suffix: the format: ".csv"; ".jsonl", one JSON object per line; ".parquet" (extra `arrow`);
+            or ".json", tasks for Label Studio, where they can be sorted by `fastal_score` and
+            `fastal_rank`. Integers and text keep their values in every format. None is an empty
+            field in CSV. An infinite score is the text "Infinity" in JSON. In tasks, a column with
+            integers beyond 2^53 is written as text, since browsers would round them.
+        extra_columns: further columns [k] by name, written after these.
 
     Raises:
-        ModuleNotFoundError: Parquet, and pyarrow is not installed.
+        KeyError: the format is not one of these.
+        ModuleNotFoundError: the format is Parquet, and pyarrow is not installed.
+
+    Example:
+        >>> import io
+        >>> picks = Picks(np.array([7, 0]), np.array([0.95, 0.25], np.float32))
+        >>> write_picks(file := io.BytesIO(), picks, ".csv")
+        >>> file.getvalue().decode().split()
+        ['rank,row,score', '1,7,0.95', '2,0,0.25']
     """
-    _WRITERS[suffix](file, _columns(picks) | beside)
+    _WRITERS[suffix](file, _columns(picks) | extra_columns)
 
 
 def check_writable(name: str, suffix: str) -> None:
-    """ModuleNotFoundError, naming the argument, where what writes such a file is missing."""
+    """Checks that the package for a format is installed.
+
+    Raises:
+        ModuleNotFoundError: it is not; the message begins with `name`, the argument.
+    """
     if suffix == ".parquet":
         _pyarrow(name)
 
 
 def read_picks(path: Path) -> tuple[Picks, dict[str, NDArray[Any]]]:
-    """The picks of a file that `write_picks` wrote; of a .csv file, ids and groups are texts.
+    """Reads a file that `write_picks` wrote, in the format of its suffix.
 
     Returns:
-        The picks, and beside them clusters and roles, where there are any.
+        The picks, and the columns "cluster" and "role", if the file has them. Rows are int64,
+        scores float32. Ids and groups have the type that they were written with, but those of a
+        .csv file are text.
 
     Raises:
-        ValueError: it holds no picks.
+        ValueError: the file does not hold picks.
         OSError: it cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> picks = Picks(np.array([7, 0]), np.array([0.95, 0.25], np.float32))
+        >>> path = Path(tempfile.mkdtemp()) / "picks.jsonl"
+        >>> with path.open("wb") as file:
+        ...     write_picks(file, picks, path.suffix)
+        >>> found, extra_columns = read_picks(path)
+        >>> found.rows, extra_columns
+        (array([7, 0]), {})
     """
     try:
         records = _READERS[path.suffix](path)
         rows = np.array([int(record["row"]) for record in records], np.int64)
         scores = np.array([float(record["score"]) for record in records], np.float32)
-        beside = {name: _column(records, name) for name in ("id", "group", "cluster", "role")}
-        if beside["cluster"] is not None:
-            beside["cluster"] = beside["cluster"].astype(np.int64)
+        extra = {name: _column(records, name) for name in ("id", "group", "cluster", "role")}
+        if extra["cluster"] is not None:
+            extra["cluster"] = extra["cluster"].astype(np.int64)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError, csv.Error) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path}: wanted picks, with row and score: {reason}") from error
-    picks = Picks(rows, scores, beside.pop("id"), 0, beside.pop("group"))
-    return picks, {name: values for name, values in beside.items() if values is not None}
+    picks = Picks(rows, scores, extra.pop("id"), 0, extra.pop("group"))
+    return picks, {name: values for name, values in extra.items() if values is not None}
 
 
 def _column(records: list[dict[str, Any]], name: str) -> NDArray[Any] | None:
@@ -106,12 +133,12 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 
 def _columns(picks: Picks) -> _Columns:
     columns = {"rank": np.arange(1, len(picks.rows) + 1), "row": picks.rows, "score": picks.scores}
-    beside = {"id": picks.ids, "group": picks.groups}
-    return columns | {name: values for name, values in beside.items() if values is not None}
+    labels = {"id": picks.ids, "group": picks.groups}
+    return columns | {name: values for name, values in labels.items() if values is not None}
 
 
 def _records(columns: _Columns) -> Iterator[dict[str, Any]]:
-    """A dictionary of plain values for each pick; scores in as few digits as tell them apart."""
+    """A dictionary of plain values per pick; scores have the fewest digits that identify them."""
     for values in zip(*columns.values(), strict=True):
         yield dict(zip(columns, map(_plain, values), strict=True))
 
@@ -132,15 +159,15 @@ def _write_csv(file: BinaryIO, columns: _Columns) -> None:
 
 
 def _field(value: Any) -> str:
-    """A field of CSV; texts are quoted where their characters mean something there.
+    """A field of CSV. Text is quoted if it has characters with a meaning in CSV.
 
-    A text that spreadsheets take for a formula, as it begins with "=", stays as it is: ids come out
-    as they went in.
+    Text that begins with "=", which spreadsheets read as a formula, is not changed: ids must read
+    back as they were.
     """
     if value is None:
         return ""
     text = str(value)
-    if isinstance(value, str) and _QUOTED(text):
+    if isinstance(value, str) and _NEEDS_QUOTES(text):
         return '"' + text.replace('"', '""') + '"'
     return text
 
@@ -150,12 +177,12 @@ def _write_json_lines(file: BinaryIO, columns: _Columns) -> None:
         file.write(as_json(record, ensure_ascii=False).encode() + b"\n")
 
 
-def _pyarrow(what: Any) -> Any:
+def _pyarrow(name: Any) -> Any:
     try:
         import pyarrow.parquet
     except ImportError:
         raise ModuleNotFoundError(
-            f"{what}: Parquet takes pyarrow: pip install 'fastal[arrow]'", name="pyarrow"
+            f"{name}: Parquet needs pyarrow: pip install 'fastal[arrow]'", name="pyarrow"
         ) from None
     return pyarrow
 
@@ -167,21 +194,22 @@ def _write_parquet(file: BinaryIO, columns: _Columns) -> None:
 
 
 def _arrow(pa: Any, values: NDArray[Any]) -> Any:
+    """A column as an Arrow array: of integers or bools if all its values are, else of text."""
     if values.dtype != object:
         return pa.array(values)
     plain = list(map(_plain, values))
-    held = {type(value) for value in plain} - {type(None)}
-    if held == {int}:
+    types = {type(value) for value in plain} - {type(None)}
+    if types == {int}:
         integers = as_integers([value or 0 for value in plain])
         if integers is not None:
             return pa.array(plain, str(integers.dtype))
-    if held <= {bool}:
+    if types <= {bool}:
         return pa.array(plain)
     return pa.array([value if value is None else str(value) for value in plain], pa.string())
 
 
 def _write_tasks(file: BinaryIO, columns: _Columns) -> None:
-    """Source: Label Studio's JSON import format; the score goes into `data`, to be sorted by."""
+    """Writes tasks; source: Label Studio's JSON import format. Only `data` can be sorted by."""
     separator = b"[\n"
     large = [name for name, values in columns.items() if _is_large(values)]
     for record in _records(columns):
@@ -193,7 +221,7 @@ def _write_tasks(file: BinaryIO, columns: _Columns) -> None:
 
 
 def _is_large(values: NDArray[Any]) -> bool:
-    """Whether a column holds integers that a browser, whose numbers are float64, would round."""
+    """Whether a column has integers that a browser would round, since its numbers are float64."""
     if values.dtype.kind not in "iuO":
         return False
     return any(type(value) is int and abs(value) > _LARGEST for value in values.tolist())

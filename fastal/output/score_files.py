@@ -1,4 +1,4 @@
-"""All scores of a pool as a reducer: its result is a file."""
+"""The scores of all rows of a pool, written to a file by a reducer."""
 
 import io
 from abc import ABC, abstractmethod
@@ -10,33 +10,39 @@ from numpy.typing import NDArray
 
 from fastal.base.checks import check_same
 from fastal.base.reducer import Pending
-from fastal.output.atomic import Beginning, csv_lines
+from fastal.output.csv_lines import csv_lines
+from fastal.output.resumable import WrittenPrefix
 from fastal.scoring.measure import Measure
 from fastal.scoring.options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 
-Table = NDArray[Any]  # structured, a float32 field a measure
-_FILL_ROWS = 1 << 16  # written in one go of rows that are missing
+Table = NDArray[Any]  # a structured array [n] with a float32 field per score
+_FILL_ROWS = 1 << 16  # missing rows per write
 
 
 class Sink(Protocol):
-    """Where scores go."""
+    """A file that scores are written to."""
 
     def write(self, start: int, table: Table) -> None:
-        """Takes the scores of rows from `start` on."""
+        """Writes the scores of rows start, start + 1, ..."""
 
     def finish(self) -> None:
-        """No more rows will come."""
+        """Completes the file. Rows that were not written have NaN."""
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the file, which is open for reading as well, is written; on disk by then."""
+        """The state to continue from. All rows so far are on disk on return."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from what the file held; ValueError if it does not."""
+        """Continues from a state; ValueError if the file does not hold the scores of that state."""
 
 
 class Written(NamedTuple):
-    """What was written: rows, and how many of them are invalid (their scores are NaN)."""
+    """What was written.
+
+    Attributes:
+        rows: the number of rows.
+        invalid: how many of them are invalid; their scores are NaN.
+    """
 
     rows: int
     invalid: int
@@ -99,15 +105,15 @@ class ScoreWriter(ScoringReducer[Written]):
 
 
 def table_dtype(measures: Sequence[str]) -> np.dtype[Any]:
-    """A float32 field a measure."""
+    """The dtype of a table of scores: a float32 field per measure."""
     return np.dtype([(name, "<f4") for name in measures])
 
 
 class _FileSink(ABC):
-    """A file of scores; rows that were passed over are NaN.
+    """A file of scores. Rows that were passed over have NaN.
 
     Nothing is written before the first scores: the file may hold those of an earlier run, which
-    `load_state_dict` is still to look at.
+    `load_state_dict` checks.
     """
 
     def __init__(self, n_rows: int, measures: Sequence[str], header: bytes) -> None:
@@ -115,15 +121,15 @@ class _FileSink(ABC):
         self._dtype = table_dtype(measures)
         self._header = header
         self._has_header = False
-        self._next = 0  # everything before this row is in the file
+        self._next = 0  # all rows before this one are in the file
 
     def open(self, file: BinaryIO) -> None:
         """The file to write to."""
         self._file = file
-        self._written = Beginning(file, "scores")
+        self._written = WrittenPrefix(file, "scores")
 
     def write(self, start: int, table: Table) -> None:
-        """Takes the scores of rows from `start` on."""
+        """See `Sink.write`."""
         if not self._has_header:
             self._file.write(self._header)
             self._has_header = True
@@ -133,33 +139,33 @@ class _FileSink(ABC):
         self._next = max(self._next, start + len(table))
 
     def finish(self) -> None:
-        """No more rows will come."""
+        """See `Sink.finish`."""
         self.write(self._n_rows, np.empty(0, self._dtype))
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the file is written, on disk by then."""
+        """See `Sink.state_dict`."""
         n_bytes = self._end()
         return {"next": self._next, "bytes": n_bytes, "sha256": self._written.to_disk(n_bytes)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from what the file held; ValueError if it does not."""
+        """See `Sink.load_state_dict`."""
         self._written.check(state["bytes"], state["sha256"])
         self._file.truncate()
         self._next, self._has_header = state["next"], True
 
     @abstractmethod
     def _put(self, start: int, table: Table) -> None:
-        """Writes the scores of rows from `start` on."""
+        """Writes the scores of rows start, start + 1, ..."""
 
     @abstractmethod
     def _end(self) -> int:
-        """How many bytes of the file stand for the rows so far."""
+        """The number of bytes of the file up to the last row so far."""
 
 
 class NpySink(_FileSink):
-    """Scores into a .npy file: a structured array [n_rows], np.load(path)["margin"] and so on.
+    """Scores as a .npy file: a structured array [n_rows], read by np.load(path)["margin"].
 
-    Rows end up in their places.
+    Each row is written to its own place, so chunks may come in any order.
     """
 
     def __init__(self, n_rows: int, measures: Sequence[str]) -> None:
@@ -171,7 +177,7 @@ class NpySink(_FileSink):
 
     def _put(self, start: int, table: Table) -> None:
         first_byte = self._first_byte + start * table.itemsize
-        self._written.changes(first_byte)
+        self._written.changed_from(first_byte)
         self._file.seek(first_byte)
         self._file.write(table.tobytes())
 
@@ -180,9 +186,9 @@ class NpySink(_FileSink):
 
 
 class CsvSink(_FileSink):
-    """Scores as CSV text with a header line: row, then a column a measure.
+    """Scores as CSV text with a header line: the row, then a column per measure.
 
-    Chunks stand in the order in which they came.
+    Rows are in the order in which their chunks came.
     """
 
     def __init__(self, n_rows: int, measures: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a command writes: checked before the work, and again when it is to take its place."""
+"""The files that a command writes, checked before the pool is read and again before they appear."""
 
 import os
 import sys
@@ -7,26 +7,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from fastal.output.atomic import checked, naming, written_whole
+from fastal.output.atomic import naming_path_in_errors, writable_path, written_whole
 from fastal.output.picks_files import check_writable
 from fastal.sources.files import Files
 
-RECORD = "run.json"  # beside what a command writes
-_BEGINNING = b'{\n  "command": '  # of a record
+RECORD = "run.json"  # the record of a command, in the folder of its output
+_BEGINNING = b'{\n  "command": '  # the first bytes of every record
 
 
 class Target:
-    """A file that a command writes, and its record; neither may be what is read.
+    """A file that a command writes, and its record. Neither may be a file that the command reads.
 
     Args:
-        out: the file to be; None: standard output.
-        suffixes: one of which it is to have.
-        reads: the pool, and what else is read.
-        name: of the option, for messages.
-        has_record: whether a record stands beside it.
+        out: the file to write; None for standard output.
+        suffixes: the suffixes that the file may have.
+        reads: the pool first, then the other pools that the command reads.
+        name: the name of the option, for messages.
+        has_record: whether a record is written, too.
 
     Attributes:
-        record: where the record is to be, None if there is none.
+        record: the path of the record; None if none is written.
 
     Raises:
         ValueError, OSError, ModuleNotFoundError: see `check`.
@@ -48,13 +48,13 @@ class Target:
         self.check()
 
     def check(self) -> None:
-        """Raises where one of them cannot be written, or is read, by whatever name.
+        """Checks that file and record can be written, and are not read under any name.
 
         Raises:
-            ValueError: the file has another suffix or the record's name; one of them is no regular
-                file, or is read; or what stands in the record's place is none.
+            ValueError: the file has another suffix, or the name of the record; one of the two is
+                not a regular file, or is read; or another file has the name of the record.
             OSError: the folder is missing or cannot be written to.
-            ModuleNotFoundError: a package is missing that writes it.
+            ModuleNotFoundError: the package that writes the format is not installed.
         """
         if self.out is None:
             if sys.stdout is None:
@@ -63,22 +63,27 @@ class Target:
         if self.out.suffix not in self._suffixes:
             wanted = " or ".join(self._suffixes)
             raise ValueError(f"{self._name}: wanted a {wanted} file, got {self.out}")
-        self.spare(self.out)
-        checked(self.out)
+        self.check_not_read(self.out)
+        writable_path(self.out)
         check_writable(self._name, self.out.suffix)
         self.check_record()
 
-    def confirm(self) -> None:
-        """Raises where the file cannot take its place any more: it is read, or is no file."""
+    def recheck(self) -> None:
+        """Checks again, after the pool was read, that the file can still be written."""
         if self.out is not None:
-            self.spare(self.out)
-            checked(self.out)
+            self.check_not_read(self.out)
+            writable_path(self.out)
 
-    def spare(self, path: Path, name: str | None = None) -> None:
-        """ValueError, naming the option, where a path is read, or is in a folder that is."""
+    def check_not_read(self, path: Path, name: str | None = None) -> None:
+        """ValueError if a path is a file that is read, or in a folder that is.
+
+        Args:
+            path: the path to write to.
+            name: its option, for the message; None for the target's own.
+        """
         real = Path(os.path.realpath(path))
         for number, files in enumerate(self._reads):
-            # What is not there yet can only be in a folder.
+            # A path that does not exist is no input, but it may be in a folder that is.
             found = () if files is None else files.inputs() if real.exists() else files.folders()
             if is_among(real, found):
                 what = "a file of the pool" if number == 0 else "one of the files to read"
@@ -86,34 +91,34 @@ class Target:
 
     @contextmanager
     def written(self) -> Iterator[BinaryIO]:
-        """The file, which appears whole when the block ends; or standard output."""
+        """The file, which appears when the block ends; or standard output."""
         if self.out is None:
             with standard_output() as file:
                 yield file
         else:
-            with written_whole(self.out, self.confirm) as file:
+            with written_whole(self.out, self.recheck) as file:
                 yield file
 
     def check_record(self) -> None:
-        """ValueError where the record cannot be written, is read, or is another tool's file."""
+        """ValueError if the record cannot be written, is read, or would replace another file."""
         out, record = self.out, self.record
         if out is None or record is None:
             return
-        self.spare(record)
+        self.check_not_read(record)
         if os.path.realpath(out) == os.path.realpath(record):
             raise ValueError(
-                f"{self._name}: wanted another name than {RECORD}, which is that of the record"
+                f"{self._name}: wanted another name than {RECORD}: the record of the run has it"
             )
         try:
-            is_there = checked(record).exists()
+            exists = writable_path(record).exists()
         except (OSError, ValueError) as error:
             raise ValueError(f"{self._name}: its record, {record}: {error}") from error
-        if is_there:
+        if exists:
             with record.open("rb") as file:
                 if file.read(len(_BEGINNING)) != _BEGINNING:
                     raise ValueError(
-                        f"{self._name}: {record} is there, and no record of fastal, which would "
-                        "take its place; move it away, or write to another folder"
+                        f"{self._name}: the record of the run would replace {record}, which fastal "
+                        "did not write; move it away, or write to another folder"
                     )
 
 
@@ -121,8 +126,8 @@ class FolderTarget(Target):
     """A folder that a command writes, with its record in it.
 
     Args:
-        out: the folder to be, which must not be there.
-        pool: what is read.
+        out: the folder to make, which must not exist.
+        pool: the pool that the command reads.
     """
 
     def __init__(self, out: Path, pool: Files) -> None:
@@ -132,27 +137,27 @@ class FolderTarget(Target):
         self._name = "out"
 
     def check(self) -> None:
-        """Raises where no folder can be made.
+        """Checks that the folder can be made.
 
         Raises:
-            ValueError: something is there, if only a link to nothing; or it is in what is read.
-            OSError: its parent is missing or cannot be written to.
+            ValueError: the path exists, even as a broken link; or it is in a folder that is read.
+            OSError: its parent folder is missing or cannot be written to.
         """
         assert self.out is not None
         if os.path.lexists(self.out):
-            what = "exists" if self.out.exists() else "is a link to nothing"
+            what = "exists" if self.out.exists() else "is a broken link"
             raise ValueError(f"{self._name}: {self.out} {what}")
-        self.spare(self.out)
-        checked(self.out)
+        self.check_not_read(self.out)
+        writable_path(self.out)
 
-    confirm = check
+    recheck = check
 
     def check_record(self) -> None:
-        """The folder is new, and so is its record."""
+        """Nothing to check: the folder is new, so it has no record yet."""
 
 
 def is_among(path: Path, others: Iterable[Path]) -> bool:
-    """Whether a path, or a folder that it is in, is one of others: by device and inode."""
+    """Whether a path, or a folder that it is in, is one of others. Device and inode decide."""
     places = {found for place in (path, *path.parents) if (found := _identity(place))}
     return any(_identity(other) in places for other in others)
 
@@ -168,6 +173,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
 @contextmanager
 def standard_output() -> Iterator[BinaryIO]:
     """Standard output, for bytes."""
-    with naming("standard output"):
+    with naming_path_in_errors("standard output"):
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()

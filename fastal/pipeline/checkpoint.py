@@ -1,7 +1,7 @@
-"""The state of a run, saved now and then, so that a killed run goes on where it was.
+"""The state of a run, saved repeatedly, so that a killed run can be resumed where it was.
 
-One file: a line with a checksum, then a NumPy archive of the state and of what the run is of. It is
-replaced whole, on disk before it is named, so there is always one that is good.
+A checkpoint is one file: a line with a checksum, then a NumPy archive of the state and of the run's
+identity. It is replaced as a whole, so at any moment there is a complete one.
 """
 
 import hashlib
@@ -23,30 +23,33 @@ from fastal.sources import PathLike, Skipped, Source
 from fastal.version import __version__
 
 _NAME = "checkpoint"
-# A file beside it: the device and inode of what is written meanwhile, after this.
-_CLAIM, _CLAIMS = "checkpoint.output", b"fastal output 1 "
-_MAGIC = b"fastal checkpoint 2 "  # the version of the form, and a space
-_SECONDS = 30.0  # between two, and at least so many times what the last one took:
-_PAUSE = 100
+# A second file in the folder, which identifies the unfinished output: these bytes, then its device
+# and inode.
+_CLAIM, _CLAIM_MAGIC = "checkpoint.output", b"fastal output 1 "
+_MAGIC = b"fastal checkpoint 2 "  # includes the version of the format, and a space
+_SECONDS = 30.0  # the least time between two saves
+_PAUSE = 100  # and the least ratio of that time to the duration of the last save
 
 
 class Checkpoint:
-    """Saves a reducer's state in a folder, and restores it; a context, in which no other run may.
+    """Saves a reducer's state in a folder, and restores it.
+
+    It is a context manager. Within the context, the folder is locked: no other run can use it.
 
     Args:
-        folder: made if missing; holds one run's checkpoint.
-        run: what the run does, as plain values: a checkpoint of another is refused.
-        source: the pool; a checkpoint of another is refused as well.
-        resume: go on from the folder's checkpoint if there is one.
+        folder: the folder, which holds the checkpoint of one run. It is made if it is missing.
+        run: what the run does, as plain values. A checkpoint of a run with other values is refused.
+        source: the pool. A checkpoint of another pool is refused.
+        resume: continue from the folder's checkpoint, if there is one.
 
     Attributes:
-        passes: how many passes over the pool are over, in a run of several.
+        passes: the number of completed passes over the pool.
 
     Raises:
-        ValueError: the pool cannot be told from another; or, where the context begins, the folder
-            holds a checkpoint, and `resume` is not set; or it is damaged, or of another run: the
-            message says what differs; or another run uses the folder.
-        OSError: the folder cannot be made, or written to.
+        ValueError: the pool has no fingerprint. Or, on entering the context: there is a checkpoint
+            and `resume` is not set; it is damaged; it is of another run, and the message says what
+            differs; or another run uses the folder.
+        OSError: the folder cannot be made or written to.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class Checkpoint:
         self._claim = self._folder / _CLAIM
         self._resume = resume
         self.passes = 0
-        # Backends differ in a score's last bits, and so may the bytes.
+        # Scores may differ in their last bits between backends and their instruction sets.
         of = {"fastal": __version__, **run, "instructions": instruction_set(), "pool": pool}
         self._identity = json.loads(json.dumps(of, default=str))
         self._saved = time.monotonic()
@@ -85,8 +88,10 @@ class Checkpoint:
                 self.passes = self._state["passes"]
             for path in (self._path, self._claim):
                 clear_left(path)
-            if self._claim.exists() and not self._claim.read_bytes().startswith(_CLAIMS):
-                raise ValueError(f"checkpoint: {self._claim} is not of a run; move it away")
+            if self._claim.exists() and not self._claim.read_bytes().startswith(_CLAIM_MAGIC):
+                raise ValueError(
+                    f"checkpoint: {self._claim} was not written by fastal; move it away"
+                )
         except BaseException:
             os.close(self._lock)
             raise
@@ -99,36 +104,36 @@ class Checkpoint:
 
     @property
     def exists(self) -> bool:
-        """Whether the folder holds one."""
+        """Whether the folder holds a checkpoint."""
         return self._path.exists()
 
     @property
     def run(self) -> str:
-        """What tells this run from others: a digest of what it does, and of the pool."""
+        """A digest of what the run does and of the pool, which identifies the run."""
         return hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()
 
     def claim(self, made: os.stat_result) -> None:
-        """See `Claims`."""
+        """See `Claims.claim`."""
         with written_whole(self._claim) as file:
             file.write(_claim_of(made))
 
     def claimed(self, found: os.stat_result) -> bool:
-        """See `Claims`."""
+        """See `Claims.claimed`."""
         return self._claim.exists() and self._claim.read_bytes() == _claim_of(found)
 
     @property
     def row(self) -> int:
-        """The row to go on from, 0 without a checkpoint."""
+        """The row to resume from, in its pass; 0 without a checkpoint."""
         return 0 if self._state is None else int(self._state["row"])
 
     def forget(self) -> None:
-        """Starts over."""
+        """Removes the checkpoint, so that the run starts over."""
         self.remove()
         self._state = None
         self.passes = 0
 
     def restore(self, reducer: Reducer[Any], source: Source) -> int:
-        """Gives their state back to both; the row to go on from, 0 without a checkpoint."""
+        """Restores the state of both. Returns the row to resume from, 0 without a checkpoint."""
         if self._state is not None:
             reducer.load_state_dict(self._state["reducer"])
             source.skipped = [Skipped(*skipped) for skipped in self._state["skipped"]]
@@ -136,11 +141,11 @@ class Checkpoint:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to save: often enough, but never for more than a hundredth of it."""
+        """Whether to save now: every 30 seconds, but for at most a hundredth of the run's time."""
         return time.monotonic() - self._saved >= max(_SECONDS, _PAUSE * self._took)
 
     def save(self, reducer: Reducer[Any], source: Source, row: int) -> None:
-        """Saves the state of a reducer that has taken all rows before `row`."""
+        """Saves the state of a reducer that has been updated with all rows before `row`."""
         began = time.monotonic()
         state = {
             "reducer": reducer.state_dict(), "row": row, "passes": self.passes,
@@ -154,7 +159,7 @@ class Checkpoint:
         self._took = self._saved - began
 
     def remove(self) -> None:
-        """The run is done: there is nothing to resume."""
+        """Removes the checkpoint, after the run is done."""
         self._path.unlink(missing_ok=True)
         self._claim.unlink(missing_ok=True)
 
@@ -172,11 +177,11 @@ class Checkpoint:
 
 
 def _claim_of(made: os.stat_result) -> bytes:
-    return _CLAIMS + f"{made.st_dev} {made.st_ino}".encode()
+    return _CLAIM_MAGIC + f"{made.st_dev} {made.st_ino}".encode()
 
 
 def _packed(tree: Any) -> bytes:
-    """Nested plain values and arrays as bytes."""
+    """Nested dictionaries and lists of plain values and arrays, as bytes."""
     arrays: dict[str, NDArray[Any]] = {}
 
     def without_arrays(value: Any) -> Any:
@@ -198,6 +203,7 @@ def _packed(tree: Any) -> bytes:
 
 
 def _unpacked(payload: bytes) -> Any:
+    """The values that `_packed` turned into bytes."""
     with np.load(io.BytesIO(payload), allow_pickle=False) as held:
 
         def with_arrays(value: Any) -> Any:
@@ -213,34 +219,38 @@ def _unpacked(payload: bytes) -> Any:
 
 
 def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator[str]:
-    """What differs between two runs, as it is said of them."""
+    """The differences between the identity of a checkpoint and that of this run, for messages."""
     for key in {**theirs, **ours}:
         if key != "pool" and theirs.get(key) != ours.get(key):
-            yield f"{key} {theirs.get(key)!r} there, {ours.get(key)!r} here"
+            yield f"{key} is {theirs.get(key)!r} there, {ours.get(key)!r} in this run"
     (their_columns, their_skipped, their_files), (columns, skipped, files) = (
         theirs["pool"],
         ours["pool"],
     )
-    for what, a, b in (("columns", their_columns, columns), ("skipped", their_skipped, skipped)):
+    for what, a, b in (
+        ("columns", their_columns, columns),
+        ("skipped files", their_skipped, skipped),
+    ):
         if a != b:
-            yield f"{what} {a} there, {b} here"
+            yield f"{what} are {a} there, {b} in this run"
     before, now = ({key: stamp for key, *stamp in held} for held in (their_files, files))
     for key in {**before, **now}:
         was, is_now = before.get(key), now.get(key)
-        if was and is_now and was[:2] == is_now[:2] == [0, 0] and was != is_now:  # behind a URL
+        # A remote file has neither size nor time in its stamp, only a digest.
+        if was and is_now and was[:2] == is_now[:2] == [0, 0] and was != is_now:
             yield f"the file {key} has changed"
         elif was and is_now and was[:2] == is_now[:2] and was != is_now:
             yield (
                 f"the file {key} was replaced since, or touched (its mode, owner, name or hard "
-                "links), though it has the size and time that it had"
+                "links), though its size and time are the same"
             )
         elif was != is_now:
-            yield f"the file {key} {_stamped(was)} there, {_stamped(is_now)} here"
+            yield f"the file {key} {_stamped(was)} there, {_stamped(is_now)} in this run"
 
 
 def _stamped(stamp: list[Any] | None) -> str:
     if stamp is None:
-        return "is not"
+        return "is missing"
     n_bytes, time, _ = stamp
     seconds, rest = divmod(time, 10**9)
     return f"has {n_bytes:,} bytes and the time {seconds}.{rest:09}"

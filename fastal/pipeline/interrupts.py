@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: it ends between two chunks, when its state can be saved."""
+"""Signals that ask a run to end. It ends between two chunks, so that its state can be saved."""
 
 import os
 import signal
@@ -14,8 +14,11 @@ _Handler = Callable[[int, FrameType | None], None]
 
 @contextmanager
 def raising() -> Iterator[Callable[[], None]]:
-    """Within, SIGINT and SIGTERM raise `Interrupted`, until the function is called: the process
-    ends, and its last words are not to be cut short.
+    """In the block, SIGINT and SIGTERM raise `Interrupted`.
+
+    Yields:
+        A function to call when the process is about to end: further signals are then ignored, so
+        that they cannot interrupt its last output.
     """
     ends = False
 
@@ -33,10 +36,14 @@ def raising() -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """A function that raises `Interrupted` if SIGINT or SIGTERM has come; a second raises at once.
+    """In the block, a first SIGINT or SIGTERM is only noted; a second one raises `Interrupted`.
 
-    What comes after that changes nothing: the run ends. Outside of the main thread, which alone
-    receives signals, the function does nothing.
+    Signals after the second change nothing, since the run is ending. Outside of the main thread,
+    which alone receives signals, nothing is noted.
+
+    Yields:
+        A function that raises `Interrupted` if a signal was noted. It is called between two chunks.
+        After it has raised, further signals change nothing either.
     """
     received: list[int] = []
     ends = False
@@ -74,14 +81,15 @@ def exiting(report: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def _handling(handler: _Handler, ends: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Has a function handle the signals, but those that are ignored, as under nohup.
+    """Sets the handler of the signals for the block. Signals that are ignored (nohup) stay so.
 
-    Afterwards they are handled as before, or ignored where the process ends.
+    After the block, the signals are handled as before; or ignored, if `ends` returns True.
     """
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: not of Python's
+            # None: the handler was not set by Python, and could not be restored.
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 before[number] = signal.signal(number, handler)
     try:
         yield

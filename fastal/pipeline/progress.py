@@ -10,30 +10,30 @@ from typing import Any, TextIO
 
 from fastal.base.text import as_json, shown
 
-_SECONDS_A_LINE, _SECONDS_A_BAR = 10.0, 0.1
+_SECONDS_A_LINE, _SECONDS_A_BAR = 10.0, 0.1  # between two lines, and two updates of a bar
 
 
 class Meter:
-    """Rows and bytes so far, the rate, and the time left.
+    """Counts rows and bytes, and computes the rate and the time left.
 
     Args:
-        n_rows: of the pool, None if that is not known.
+        n_rows: the number of rows of the pool, None if it is not known.
 
     Attributes:
-        n_passes: how often the pool is read, at most.
-        first_row: where a resumed run began, in its pass.
-        bar: tells the k-th best score so far, None before there is one.
-        done: rows of this pass that are done with, those of an earlier run included.
-        passes: how many passes are over, those of an earlier run included.
-        rows: of all passes of this run.
-        bytes: of these rows.
+        n_passes: the most passes over the pool.
+        first_row: the row where a resumed run began, in its pass.
+        kth_score: returns the k-th best score so far, None if there is none.
+        done: completed rows of this pass, including those of an earlier run.
+        passes: completed passes, including those of an earlier run.
+        rows: completed rows of all passes of this run.
+        bytes: bytes of these rows.
     """
 
     def __init__(self, n_rows: int | None) -> None:
         self.n_rows = n_rows
         self.n_passes = 1
         self.first_row = 0
-        self.bar: Callable[[], float | None] = lambda: None
+        self.kth_score: Callable[[], float | None] = lambda: None
         self.done = 0
         self.passes = 0
         self.rows = 0
@@ -43,41 +43,41 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """Since the meter was made, until it was stopped."""
+        """Seconds from the making of the meter until now, or until it was stopped."""
         return (self._ended or time.perf_counter()) - self._began
 
-    def go_on(self, row: int, passes: int) -> None:
-        """A resumed run begins at this row, after so many passes."""
+    def resume_at(self, row: int, passes: int) -> None:
+        """Sets where a resumed run begins: the row, and the number of completed passes."""
         self.first_row = self.done = row
         self.passes = passes
 
     def count(self, rows: int, n_bytes: int) -> None:
-        """A chunk is done."""
+        """Adds a completed chunk."""
         self.done += rows
         self.rows += rows
         self.bytes += n_bytes
 
     def begin_pass(self) -> None:
-        """The pool is read once more."""
+        """Counts a pass as completed and begins the next one."""
         self.done = 0
         self.passes += 1
 
     @property
     def total(self) -> int | None:
-        """Rows of all passes; None if that is not known."""
+        """Rows of all passes together; None if that is not known."""
         return None if self.n_rows is None else self.n_rows * self.n_passes
 
     @property
     def total_done(self) -> int:
-        """Rows of all passes that are done with."""
+        """Completed rows of all passes together."""
         return self.passes * (self.n_rows or 0) + self.done
 
     def stop(self) -> None:
-        """The work is done."""
+        """Stops the clock."""
         self._ended = time.perf_counter()
 
     def values(self) -> dict[str, Any]:
-        """All that there is to say."""
+        """All figures by name, as they are logged in JSON."""
         seconds = max(self.seconds, 1e-9)
         found: dict[str, Any] = {
             "rows": self.done,
@@ -91,8 +91,8 @@ class Meter:
             found |= {"pass": self.passes + 1, "of_passes": self.n_passes}
         if self.total and self.rows and self._ended is None:
             found["seconds_left"] = round((self.total - self.total_done) * seconds / self.rows)
-        bar = self.bar()
-        return found if bar is None else {**found, "kth_score": round(bar, 6)}
+        score = self.kth_score()
+        return found if score is None else {**found, "kth_score": round(score, 6)}
 
     def __str__(self) -> str:
         v = self.values()
@@ -106,7 +106,7 @@ class Meter:
         return line if "kth_score" not in v else f"{line}, k-th score {v['kth_score']:.4g}"
 
     def brief(self) -> str:
-        """What stands beside a bar."""
+        """The text next to a progress bar."""
         v = self.values()
         parts = [f"{self._pass()}{v['gb_per_second']:.3g} GB/s", f"{v['rows_per_second']:,} rows/s"]
         parts += [f"{_clock(v['seconds_left'])} left"] if "seconds_left" in v else []
@@ -120,11 +120,11 @@ class Meter:
 
 
 class Reporter:
-    """Says on stderr what goes on.
+    """Reports on stderr.
 
     Args:
-        quiet: say nothing but warnings.
-        as_json: a JSON object a line instead of text.
+        quiet: report only warnings.
+        as_json: write a JSON object per line instead of text.
     """
 
     def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
@@ -132,21 +132,24 @@ class Reporter:
         self._as_json = as_json
 
     def say(self, line: str, event: str, **values: Any) -> None:
-        """A line, unless nothing is to be said."""
+        """Writes a line, unless the reporter is quiet."""
         if not self._quiet:
             self._write(line, event, values)
 
     def warn(self, line: str, event: str = "warning", **values: Any) -> None:
-        """A line, in any case."""
+        """Writes a line, even if the reporter is quiet."""
         self._write(line, event, values)
 
     @contextmanager
     def progress(self, meter: Meter, *, bar: bool) -> Iterator[Callable[[int, int], None]]:
-        """The function that moves the meter on by the rows and bytes of a chunk, and shows it.
+        """Shows progress during the block.
 
         Args:
-            meter: what is shown.
-            bar: a bar may stand on the terminal, if there is one.
+            meter: counts the rows, and has the figures that are shown.
+            bar: show a bar if stderr is a terminal; otherwise, a line now and then.
+
+        Yields:
+            A function to call with the rows and bytes of each completed chunk.
         """
         bar = bar and not self._quiet and not self._as_json and is_terminal(sys.stderr)
         with (_bar if bar else self._lines)(meter) as show:
@@ -160,7 +163,12 @@ class Reporter:
 
     @contextmanager
     def warnings(self, spelled: Callable[[str], str] = str) -> Iterator[None]:
-        """Says what is logged meanwhile, in the spelling of those who read it."""
+        """Writes what fastal logs during the block.
+
+        Args:
+            spelled: rewrites each message for the surface where it appears, such as the command
+                line with its spelling of options.
+        """
         log, handler = logging.getLogger("fastal"), _Handler(self, spelled)
         log.addHandler(handler)
         try:
@@ -198,18 +206,18 @@ class _Handler(logging.Handler):
 
 
 def to_stderr(line: str) -> None:
-    """Prints a line for people, whatever names are in it; where it cannot be, the work goes on."""
+    """Prints a line on stderr, with control characters escaped. If that fails, it is silent."""
     if sys.stderr is None:
         return
     try:
         print(shown(line), file=sys.stderr, flush=True)  # noqa: T201
-    except OSError:  # a full disk, or nobody reads: from now on, nothing is said
+    except OSError:  # a full disk, or a closed pipe: from now on, nothing is printed
         with open(os.devnull, "w") as nowhere:  # noqa: PTH123 (a device)
             os.dup2(nowhere.fileno(), 2)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether somebody watches the stream."""
+    """Whether a stream is a terminal."""
     return stream is not None and stream.isatty()
 
 

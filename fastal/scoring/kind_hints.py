@@ -1,17 +1,17 @@
-"""What rows look like that are not what they were said to be: for messages, from a few of them."""
+"""Recognises rows that are of another kind than the caller said, from a few of their values."""
 
 from torch import Tensor
 
-EXAMINED_ROWS = 64  # rows
-_OFF = 0.01  # how far from 1 sums may be that are meant to be 1
+EXAMINED_ROWS = 64
+_OFF = 0.01  # how far a sum that is meant to be 1 may be from 1
 
 
 def describe(x: Tensor, kind: str) -> str:
-    """What invalid rows look like, with the `kind` that they may be; empty where nothing tells.
+    """What invalid rows seem to be, with the `kind` to pass; empty if nothing is recognised.
 
     Args:
         x: [n, C], a few invalid rows.
-        kind: what they were said to be, "logits", "probs" or "log_probs".
+        kind: what the caller said they are: "logits", "probs" or "log_probs".
     """
     x = x.detach().double().cpu()
     finite = x[x.isfinite()]
@@ -38,7 +38,7 @@ def describe(x: Tensor, kind: str) -> str:
 
 def are_probabilities(x: Tensor) -> bool:
     """Whether rows [n, C] all have values from 0 to 1 that sum to 1."""
-    if not len(x) or not abs(float(x[0].sum()) - 1) <= _OFF:  # most end here
+    if not len(x) or not abs(float(x[0].sum()) - 1) <= _OFF:  # decides most cases at little cost
         return False
     x = x.detach().double()
     return bool(((x >= 0) & (x <= 1)).all()) and _is_1(x.sum(1))

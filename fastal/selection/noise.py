@@ -1,14 +1,14 @@
-"""Seeded noise on the scores: batches that are drawn instead of the very best rows.
+"""Seeded noise on the scores: batches that are drawn at random, better rows more likely.
 
-With g a Gumbel variable of its own for each row, the k rows with the largest keys are k draws
-without replacement, each in proportion to the weight of the rows that are left:
+Each row has its own Gumbel variable g. The k rows with the largest keys are k draws without
+replacement, each in proportion to the weights of the rows that are left:
 
     power     beta log s + g   weight s^beta: for scores that are 0 or more, 0 = worth nothing
     softmax   beta s + g       weight e^(beta s)
     softrank  g − beta log r   weight r^(−beta), r the row's rank, 1 = best
 
 Source: Kirsch et al., Stochastic Batch Acquisition: A Simple Baseline for Deep Active Learning
-(TMLR, 2023), section 3. The paper draws g / beta, which orders rows alike.
+(TMLR, 2023), section 3. The paper adds g / beta, which gives the same order.
 """
 
 from typing import Any
@@ -22,19 +22,19 @@ from fastal.base.checks import check_choice, checked_beta, checked_seed
 from fastal.base.choices import NOISES as NOISES
 from fastal.selection.topk import TopK
 
-_BLOCK = 1 << 16  # rows in one go: bounds the memory beside the keys
+_BLOCK = 1 << 16  # rows at once: bounds the memory beside the keys
 _WORDS = 4  # of a step of Philox's counter
 
 
 class Noise:
-    """Gumbel noise that is a function of seed and row number, whatever the chunks.
+    """Gumbel noise that is a function of seed and row number, so chunks do not change it.
 
-    Its bits are those of NumPy's logarithm, which may differ in the last place between processors.
+    It uses NumPy's logarithm, whose last bit may differ between processors.
 
     Args:
         name: "power", "softmax", "softrank" or None, for none.
         seed: an integer from 0 to 2^64 - 1.
-        beta: how much the scores weigh against the noise, finite and above 0.
+        beta: the weight of the scores against the noise, finite and above 0.
 
     Raises:
         ValueError, TypeError: a bad argument, named.
@@ -53,13 +53,13 @@ class Noise:
         return self.name in ("power", "softmax")
 
     def identity(self) -> dict[str, Any]:
-        """The arguments that make a difference, by name, as plain values."""
+        """The arguments that change the keys, by name, as plain values; none without noise."""
         if self.name is None:
             return {}
         return {"noise": self.name, "seed": self.seed, "beta": self.beta}
 
     def keys(self, scores: Tensor, start: int) -> Tensor:
-        """What to order rows start, start + 1, ... by; the scores where noise is not on rows.
+        """The keys that order rows start, start + 1, ...; the scores if rows have no noise.
 
         Args:
             scores: [n] float32, larger = more worth labelling.

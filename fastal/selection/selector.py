@@ -21,36 +21,39 @@ class Selector(ScoringReducer[Picks]):
     """Streaming selection of the k most uncertain rows: exact, deterministic, O(k + chunk) memory.
 
     Any chunking, any order of chunks and any number of merged selectors give bit for bit the same
-    picks for the same scores, as long as no row is given twice. One thread at a time may use it.
-
-        selector = fastal.Selector(k=1000, by="margin")
-        for batch in loader:
-            selector.update(model(batch))
-        picks = selector.result()
+    picks for the same scores, if no row is given twice. Only one thread at a time may use a
+    selector.
 
     Args:
         k: how many rows to pick, at least 1.
         by: "least_confidence", "margin", "ratio" or "entropy"; a measure of `fastal.diversity`; or
             a callable from a chunk, given as a torch tensor, to [n] scores (larger = more worth
-            labelling, NaN = invalid), which are rounded to float32 and ranked as such.
-        kind: what the chunks hold: "logits", "probs" or "log_probs". Never guessed.
-        on_invalid: "raise" stops at the first chunk with an invalid row, with the state as it was
-            before the chunk; "skip" leaves such rows out and counts them. Invalid are rows with
-            NaN, +inf or no finite value, and probabilities below 0 or not summing to 1 (within
-            rounding, see `score`).
+            labelling, NaN = invalid), which are rounded to float32.
+        kind: what the chunks hold: "logits", "probs" or "log_probs". It is never guessed.
+        on_invalid: "raise" stops at the first chunk with an invalid row and leaves the state as it
+            was before the chunk. "skip" leaves such rows out and counts them. `fastal.score` says
+            which rows are invalid.
         backend: "auto", "triton", "native" or "torch"; see `fastal.backend_reasons`.
-        noise: None picks the k best. "power", "softmax" and "softrank" draw k rows, better ones
-            more likely, so that a batch is less of one sort (see `fastal.selection.noise`). The
-            picks have the scores themselves, and come in the order of the draws. "softrank" keeps
-            all valid rows until the end, at up to 24 bytes a row. "power" refuses a chunk with a
-            score below 0 by a ValueError, with the state as it was before the chunk.
-        seed: of the noise, from 0 to 2^64 - 1; the same seed draws the same rows.
-        beta: how much the scores weigh against the noise, above 0: the larger, the nearer to None.
+        noise: None picks the k best rows. "power", "softmax" and "softrank" draw k rows, better
+            rows more likely, which makes batches more varied (see `fastal.selection.noise`). The
+            picks keep their scores and come in the order of the draws. "softrank" keeps all valid
+            rows until the end, up to 24 bytes per row. "power" raises a ValueError for a chunk with
+            a score below 0 and leaves the state as it was before the chunk.
+        seed: of the noise, from 0 to 2^64 - 1. The same seed draws the same rows.
+        beta: the weight of the scores against the noise, above 0: larger = less random.
 
     Raises:
-        ValueError, TypeError: a bad argument, named, with what came and what was wanted.
+        ValueError, TypeError: a bad argument; the message names it, what came and what was wanted.
 
-    Source: of the noise, Kirsch et al., Stochastic Batch Acquisition (TMLR, 2023).
+    Source: the noise is from Kirsch et al., Stochastic Batch Acquisition (TMLR, 2023).
+
+    Example:
+        >>> import fastal, numpy as np
+        >>> selector = fastal.Selector(k=2, by="margin")
+        >>> for batch in (np.array([[9.0, 0.0], [0.1, 0.0]]), np.array([[0.0, 0.5]])):
+        ...     selector.update(batch)
+        >>> selector.result().rows
+        array([1, 2])
     """
 
     def __init__(

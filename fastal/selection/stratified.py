@@ -25,30 +25,37 @@ class StratifiedSelector(ScoringReducer[Picks]):
     """Streaming selection of the most uncertain rows with at most `per_group` rows of each group.
 
     Exact and deterministic: any chunking, any order of chunks and any number of merged selectors
-    give bit for bit the same picks for the same scores and groups, as long as no row is given
-    twice. Memory is O(per_group · groups + chunk). One thread at a time may use it.
-
-        selector = fastal.StratifiedSelector(50, by="margin")
-        for batch, countries in loader:
-            selector.update(model(batch), groups=countries)
-        picks = selector.result()
+    give bit for bit the same picks for the same scores and groups, if no row is given twice. Memory
+    is O(per_group · groups + chunk). Only one thread at a time may use a selector.
 
     Args:
-        per_group: how many rows to pick of each group, at least 1; a group that has fewer gives
-            all of its valid rows.
+        per_group: how many rows to pick of each group, at least 1. A group with fewer valid rows
+            gives all of them.
         by: as for `fastal.Selector`.
-        k: None picks `per_group` rows of every group. A number picks as many rows in all: the best
-            of the pool, one by one, where a group that has given `per_group` rows is passed over.
-        predicted: whether a row's group is the class predicted for it, the first of the largest
-            values in the row. All classes are groups then, those that no row has too.
-        kind, on_invalid, backend: as for `fastal.Selector`.
-        noise, seed, beta: as for `fastal.Selector`, where quotas are of the rows with the largest
-            keys; but "softrank", whose ranks are over the whole pool, does not go with quotas.
+        k: None picks `per_group` rows of every group. A number picks so many rows in all: the best
+            of the pool, one by one, passing over groups that have given `per_group` rows.
+        predicted: whether the group of a row is its predicted class: the position of the largest
+            value, the first of equals. Every class is then a group, even without rows.
+        kind: as for `fastal.Selector`.
+        on_invalid: as for `fastal.Selector`.
+        backend: as for `fastal.Selector`.
+        noise: as for `fastal.Selector`; quotas then pick the rows with the largest keys. "softrank"
+            is refused: its ranks are over the whole pool.
+        seed: as for `fastal.Selector`.
+        beta: as for `fastal.Selector`.
 
     Raises:
-        ValueError, TypeError: a bad argument, named, with what came and what was wanted.
+        ValueError, TypeError: a bad argument; the message names it, what came and what was wanted.
 
     Source: Munro, Human-in-the-Loop Machine Learning, section 4.5, on stratified sampling.
+
+    Example:
+        >>> import fastal, numpy as np
+        >>> selector = fastal.StratifiedSelector(per_group=1, by="margin")
+        >>> logits = np.array([[9.0, 0.0], [0.1, 0.0], [0.0, 0.5]])
+        >>> selector.update(logits, groups=["de", "fr", "fr"])
+        >>> selector.result().groups
+        array(['fr', 'de'], dtype=object)
     """
 
     def __init__(
@@ -73,7 +80,7 @@ class StratifiedSelector(ScoringReducer[Picks]):
         self._noise = Noise(noise, seed, beta)
         if noise == "softrank":
             raise ValueError(
-                "noise: 'softrank' ranks the whole pool, which does not go with quotas for groups; "
+                "noise: 'softrank' ranks the whole pool, so it cannot be used with per_group; "
                 "wanted power, softmax or None"
             )
         self._top = GroupedTopK(self._per_group, self._k)
@@ -90,8 +97,8 @@ class StratifiedSelector(ScoringReducer[Picks]):
 
         Raises:
             InvalidRows: with on_invalid="raise".
-            ValueError, TypeError: the chunk is no such array, its class count has changed, noise
-                "power" meets a score below 0, or the groups are not as said.
+            ValueError, TypeError: the chunk is no such array, its number of classes has changed,
+                noise "power" found a score below 0, or there is not one group for each row.
         """
         super().update(chunk, start, groups=groups)
 

@@ -1,4 +1,4 @@
-"""Pools of every form to chunks, one format a file."""
+"""Pools of every form, read as chunks; one format per file."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -25,40 +25,62 @@ def open_pool(
     dtype: str | None = None,
     on_bad_file: str = "raise",
 ) -> Source:
-    """A pool, to be given to `fastal.select`, with what is to be read of its files.
+    """Opens a pool, to be given to `fastal.select`, and says what to read of its files.
+
+    Row numbers are global. They count across files in the order of the files' paths, in whatever
+    order the files were named.
 
     Args:
-        pool: an array in memory [rows, ...] (torch, NumPy, any DLPack producer); a file (.npy,
-            .npz, .safetensors, .pt, .parquet, .arrow, .feather, .h5, .hdf5, .zarr; formats may be
-            mixed), a URL of one that fsspec knows, a folder of them, a glob, a manifest
-            ({"files": [...]}, .json), or a list of these; or an iterable of arrays, chunk by chunk:
-            a list, a generator, `fastal.predictions`; of an output with `logits`, these; of a tuple
-            such as (logits, embedding), its first. Row numbers are global: across files in the
-            order of their paths, however they were named. A folder is searched with its subfolders.
-            Names that begin with "." or "_", and the caches of Hugging Face (cache-*.arrow), are no
-            shards of a folder or of a glob. A manifest.json or Hugging Face's state.json says which
-            files its folder has. A name that exists is never taken for a glob.
-        column: the array or column that holds the predictions, where there are several; or several
-            columns, one a class, in this order. A pattern such as "logit_*" stands for all columns
-            that match: by number where their names differ in numbers alone (logit_2 before
-            logit_10), else in the order of the first file. All files are read in that order,
-            whatever their own. A file with other names is refused; without `column` too, where each
-            file has one array or column that can be meant. Formats without names are exempt. Beside
-            such a pool, several columns of training, labelled or validation data are read in the
-            pool's order; other names are refused.
-        id_column: the array or column of ids; the picks then have them.
-        group_column: the array or column of groups, for quotas; or the name before "=" in the
-            names of folders, as in country=de/part-0.parquet.
-        dtype: what a column of plain bytes (Arrow's fixed-size binary) holds, "float32" and so on.
-        on_bad_file: "raise", or "skip" to leave out files that cannot be read, are cut short, or
-            have rows of another shape or columns of other names than most of the files; the pool's
-            `skipped` lists them.
+        pool: one of
+
+            - an array in memory [rows, ...]: torch, NumPy or any DLPack producer;
+            - a file: .npy, .npz, .safetensors, .pt, .parquet, .arrow, .feather, .h5, .hdf5 or
+              .zarr; or the URL of one, if fsspec knows its protocol;
+            - a folder of files, which is searched with its subfolders; a glob such as
+              "runs/*/part-*.npy"; a manifest (.json, {"files": [...]}); or a list of any of these.
+              The formats may be mixed;
+            - an iterable of arrays, each a chunk: a list, a generator, `fastal.predictions`. If an
+              item has `logits` (attribute or key), those are used. If an item is a tuple, such as
+              (logits, embedding), its first element is used.
+
+            A path that exists is never read as a glob. Folders and globs ignore names that begin
+            with "." or "_", and the caches of Hugging Face (cache-*.arrow). If a folder has a
+            manifest.json, or the state.json of Hugging Face, only the files listed there are read.
+        column: the array or column of predictions, if a file has several; or several columns, one
+            per class, in this order. A pattern such as "logit_*" means all columns that match it.
+            If their names differ only in numbers, they are ordered by these (logit_2 before
+            logit_10), else as in the first file. All files are read in that order, whatever order
+            their own columns have. A file whose columns have other names is bad. Without `column`,
+            the name of the only possible array or column must be the same in all files. Formats
+            without names are exempt. Pools of training, labelled or validation data that are given
+            with such a pool are read in its column order; other names are refused.
+        id_column: the array or column of ids. The picks then have ids.
+        group_column: the array or column of groups, for quotas; or the part before "=" in names of
+            folders, as in country=de/part-0.parquet.
+        dtype: "float16", "bfloat16", "float32" or "float64": the numbers in a column of plain bytes
+            (fixed-size binary in Arrow).
+        on_bad_file: "raise", or "skip" to leave out bad files. A file is bad if it cannot be read,
+            is cut short, or has another row shape or other column names than most of the files. The
+            pool's `skipped` lists them.
+
+    Returns:
+        The pool. Its files are opened and their headers checked; the rows are read later.
 
     Raises:
-        TypeError: none of these; a tuple of arrays, a dictionary and a table whose columns are of
-            several kinds are refused, since what is meant of them cannot be told.
-        ValueError, OSError: what `pool` names cannot be read; the message says which file and why.
-        ModuleNotFoundError: a format needs a package that is not installed; it says which.
+        TypeError: `pool` is none of these. Tuples of arrays, dictionaries, and tables with columns
+            of several kinds are refused too, since it is not clear which part of them is meant.
+        ValueError, OSError: the pool cannot be read; the message names the file and the reason.
+        ModuleNotFoundError: a format needs a package that is not installed; the message names it.
+
+    Example:
+        >>> import numpy as np, fastal
+        >>> logits = np.array([[2.0, 0.0], [0.5, 0.4], [0.0, 3.0]])
+        >>> pool = fastal.open_pool([logits[:1], logits[1:]])  # two chunks of one pool
+        >>> fastal.select(pool, k=1).rows
+        array([1])
+        >>> fastal.open_pool("preds/*.parquet", column="logit_*", id_column="id")
+        Traceback (most recent call last):
+        FileNotFoundError: preds/*.parquet: no file matches
     """
     columns = Columns(
         (column,) if isinstance(column, str) else tuple(column or ()),
@@ -78,7 +100,9 @@ def open_pool(
                 raise TypeError(f"pool: wanted paths only, got {type(path).__name__} among them")
         return Files(pool, columns, on_bad_file)
     if columns != Columns() or on_bad_file != "raise":
-        raise ValueError("pool: column, id_column and their like are for pools of files")
+        raise ValueError(
+            "pool: column, id_column, group_column, dtype and on_bad_file are for pools of files"
+        )
     if isinstance(pool, Source):
         return pool
     if is_array(pool):
@@ -86,11 +110,11 @@ def open_pool(
     if isinstance(pool, (Mapping, Set)):
         raise TypeError(
             f"pool: wanted an array, a path or an iterable of arrays, got {type(pool).__name__}; "
-            "give what of it holds the predictions"
+            "give the part of it that holds the predictions"
         )
     if isinstance(pool, tuple):
         raise TypeError(
-            f"pool: a tuple of {len(pool)} may be (logits, something else); wanted its item that "
+            f"pool: a tuple of {len(pool)} may be (logits, something else); wanted the item that "
             "holds the predictions, or a list of chunks [rows, ...] of one pool"
         )
     if isinstance(pool, Iterable):

@@ -11,13 +11,20 @@ from fastal.sources.source import Chunk, SourceWithoutFiles
 
 
 class ArraySource(SourceWithoutFiles):
-    """Any array: torch, NumPy or another DLPack producer. Chunks are slices, of the same kind."""
+    """An array [rows, ...] in memory: torch, NumPy or another DLPack producer; see `Source`.
+
+    Chunks are slices of the same kind.
+
+    Raises:
+        TypeError: the dtype is not numeric, or the array is not in memory.
+        ValueError: the array has no dimension, or its rows hold no values.
+    """
 
     in_place = True
 
     def __init__(self, array: Any) -> None:
         array = as_sliceable(array, "pool")
-        # An empty slice tells the dtype, and spares arrays that would have to be copied.
+        # To know the dtype, an empty slice is enough: some arrays would have to be copied whole.
         is_sliceable = not isinstance(array, Tensor) and len(array.shape)
         tensor = as_tensor(array[:0, ...] if is_sliceable else array, "pool")
         if tensor.ndim == 0:
@@ -31,6 +38,6 @@ class ArraySource(SourceWithoutFiles):
         self.row_bytes = math.prod(array.shape[1:]) * tensor.itemsize
 
     def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
-        """See `Source.chunks`. An empty pool is one empty chunk, so that it is checked as well."""
+        """See `Source.chunks`. An empty pool is one empty chunk, whose shape can be checked."""
         for first in range(start, max(1, self.n_rows), rows):
             yield Chunk(first, self._array[first : min(first + rows, self.n_rows), ...])

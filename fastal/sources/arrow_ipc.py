@@ -9,20 +9,28 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.sources.arrow import Layout, copied, empty_batch, first_shape, pyarrow_for, taken
+from fastal.sources.arrow_columns import (
+    copied,
+    empty_batch,
+    first_shape,
+    groups_of,
+    matrix_of,
+    taken,
+)
+from fastal.sources.arrow_schema import Layout, pyarrow_for
 from fastal.sources.location import Location
-from fastal.sources.reader import Columns, naming, watched
+from fastal.sources.reader import Columns, guarded_memory, naming_file_in_errors
 
-_MARK = b"\xff\xff\xff\xff"  # that a message begins with
-_END = _MARK + bytes(4)  # of a stream
-_FILE_MARK = 8  # bytes that a file begins with, and a stream does not
-_RECORD_BATCH, _COMPRESSION = 3, 3  # the type of a message, and a field of it
+_MARK = b"\xff\xff\xff\xff"  # the first bytes of every message
+_END = _MARK + bytes(4)  # the last bytes of a stream
+_FILE_MARK = 8  # the length of the magic bytes at the beginning of a file; a stream has none
+_RECORD_BATCH, _COMPRESSION = 3, 3  # a type of message, and the number of a field in it
 
 
 class ArrowFile:
     """Rows of an Arrow IPC file or stream; see `Reader` and `Layout`."""
 
-    in_place = False  # batches are what they were written as, often small
+    in_place = False  # chunks are no larger than the batches in the file, which are often small
 
     def __init__(self, file: Location, columns: Columns) -> None:
         self.file = file
@@ -34,38 +42,38 @@ class ArrowFile:
             self.n_rows = sum(map(len, batches))
         self.names = None if layout.matrix is None else tuple(layout.matrix)
         self.row_shape = layout.row_shape
-        if self.row_shape is None and self.names:  # lists: the first says it
-            with self._opened() as (_, batches, stands):
-                matrices = (_checked(batch.select(self.names)) for batch in batches)
-                self.row_shape = first_shape(layout, matrices)
-                stands()
+        if self.row_shape is None and self.names:  # the first list determines it
+            with self._opened() as (_, batches, check_intact):
+                matrices = (_validated(batch.select(self.names)) for batch in batches)
+                self.row_shape = first_shape(matrices, layout)
+                check_intact()
         self.row_bytes = layout.bytes_of(self.row_shape)
 
     def chunks(self, rows: int, start: int) -> Iterator[tuple[int, Any, Any]]:
         """See `Reader.chunks`."""
-        with self._opened() as (schema, batches, stands):
+        with self._opened() as (schema, batches, check_intact):
             layout = Layout(self.file, schema, self._columns, self.row_shape)
-            grouped = [] if layout.groups is None else [layout.groups]
+            group_columns = [] if layout.groups is None else [layout.groups]
             row = 0
             for batch in batches:
                 if start < row + len(batch):
-                    matrix = _checked(batch.select(layout.matrix or []))
-                    beside = copied(batch.select(grouped)) if grouped else batch
+                    matrix = _validated(batch.select(layout.matrix or []))
+                    labels = copied(batch.select(group_columns)) if group_columns else batch
                 for first in range(max(0, start - row), len(batch), rows):
-                    x = layout.matrix_of(matrix.slice(first, rows))
-                    groups = layout.groups_of(beside.slice(first, rows)) if grouped else None
-                    stands()
+                    x = matrix_of(matrix.slice(first, rows), layout)
+                    groups = groups_of(labels.slice(first, rows), layout) if group_columns else None
+                    check_intact()
                     yield row + first, x, groups
                 row += len(batch)
             if not row:
                 empty = empty_batch(schema)
-                yield 0, layout.matrix_of(empty), layout.groups_of(empty)
+                yield 0, matrix_of(empty, layout), groups_of(empty, layout)
             if row != self.n_rows:
                 raise ValueError(f"{self.file}: changed while it was being read")
 
     def take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         """See `Reader.take`."""
-        with self._opened() as (_, batches, stands):
+        with self._opened() as (_, batches, check_intact):
 
             def numbered() -> Iterator[tuple[int, Any]]:
                 row = 0
@@ -74,37 +82,40 @@ class ArrowFile:
                     row += len(batch)
 
             found = taken(name, rows, numbered())
-            stands()
+            check_intact()
             return found
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Iterator[Any], Callable[[], None]]]:
-        """The schema, the record batches, and what raises if a page of them was lost so far.
+        """The schema, the record batches, and a function that raises if a page of them was lost.
 
-        Batches are whole, since to read single columns copies them.
+        The batches have all columns: if Arrow selects columns while it reads, it copies them.
         """
         import pyarrow as pa
 
-        with naming(self.file), self._source() as (source, stands):
+        with naming_file_in_errors(self.file), self._source() as (source, check_intact):
             try:
                 file = pa.ipc.open_file(source)
-            except pa.ArrowInvalid:  # a stream, then
+            except pa.ArrowInvalid:  # not a file, so perhaps a stream
                 source.seek(0)
                 stream = pa.ipc.open_stream(source)
-                yield stream.schema, _to_its_end(stream, source), stands
+                yield stream.schema, _complete_stream(stream, source), check_intact
             else:
                 n_batches = file.num_record_batches
-                try:  # as a rule, it is a stream between two marks
+                try:  # most writers make a file of a stream, between magic bytes and a footer
                     source.seek(_FILE_MARK)
                     stream = pa.ipc.open_stream(source)
-                except (OSError, pa.ArrowInvalid):  # Polars, arrow-rs: only the footer tells
-                    yield file.schema, map(file.get_batch, range(n_batches)), stands
+                except (OSError, pa.ArrowInvalid):  # Polars, arrow-rs: only the footer has places
+                    yield file.schema, map(file.get_batch, range(n_batches)), check_intact
                 else:
-                    yield stream.schema, _as_many(stream, n_batches), stands
+                    yield stream.schema, _exactly(stream, n_batches), check_intact
 
     @contextmanager
     def _source(self) -> Iterator[tuple[Any, Callable[[], None]]]:
-        """The file, to Arrow; under a guard: batches are looked at before they become chunks."""
+        """The file as Arrow reads it, and a function that raises if a page of its map was lost.
+
+        The guard is needed here, since batches are validated before they become chunks.
+        """
         import pyarrow as pa
 
         with self.file.open() as file:
@@ -112,16 +123,15 @@ class ArrowFile:
                 yield file, lambda: None
                 return
             memory = np.memmap(file, np.uint8, "r")
-            with watched(memory, str(self.file)) as stands:
-                yield pa.PythonFile(_PartlyMapped(file, memory), "r"), stands
+            with guarded_memory(memory, str(self.file)) as check_intact:
+                yield pa.PythonFile(_PartlyMapped(file, memory), "r"), check_intact
 
 
 class _PartlyMapped:
-    """A file of which Arrow gets the bodies of plain record batches as views of a map, the rest as
-    copies.
+    """A file that gives Arrow views of a map for the bodies of uncompressed record batches only.
 
-    Arrow follows the offsets in what describes a batch: through a map of a file that is cut short,
-    they would lead anywhere.
+    Everything else is copied. Arrow follows the offsets in a batch's metadata. If these were read
+    through a map of a file that is cut short meanwhile, they could point anywhere.
     """
 
     closed = False
@@ -129,10 +139,10 @@ class _PartlyMapped:
     def __init__(self, file: BinaryIO, memory: NDArray[np.uint8]) -> None:
         self._file = file
         self._memory = memory.data
-        self._message = b""  # what was read last, where it is the beginning of one
+        self._message = b""  # the last bytes read, if they are the beginning of a message
 
     def read(self, n: int) -> Any:
-        """The next n bytes, or what there is."""
+        """The next n bytes, fewer at the end of the file."""
         message, self._message = self._message, b""
         if message and len(message) == _head_bytes(message):
             n_body, is_plain = _body(message)
@@ -148,10 +158,10 @@ class _PartlyMapped:
             self._message = message
         return found
 
-    read_buffer = read  # which Arrow takes without a copy
+    read_buffer = read  # Arrow uses the result of this method without a copy
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Goes to a byte."""
+        """Moves to a byte, and returns its place."""
         before = self._file.tell()
         at = self._file.seek(offset, whence)
         if at != before:
@@ -159,22 +169,25 @@ class _PartlyMapped:
         return at
 
     def tell(self) -> int:
-        """The next byte."""
+        """The place of the next byte."""
         return self._file.tell()
 
 
 def _head_bytes(message: bytes) -> int:
-    """How long a message is without its body, or more, as its first bytes say; 0: it is none."""
+    """The length of a message without its body, from its first bytes; 0 if it is no message.
+
+    With fewer than 8 bytes, which do not hold the length yet, it is 8.
+    """
     if not _MARK.startswith(message[:4]):
         return 0
     return 8 + int.from_bytes(message[4:8], "little") if len(message) >= 8 else 8
 
 
 def _body(message: bytes) -> tuple[int, bool]:
-    """How long the body is, and whether it is that of a record batch that is not compressed.
+    """The length of a message's body, and whether it is an uncompressed record batch.
 
-    What describes them is a flatbuffer: a table says in front of itself where its fields are.
-    Source: Message.fbs of the Arrow specification.
+    The message is a flatbuffer: each of its tables begins with the offset of a list of its fields'
+    places. Source: Message.fbs of the Arrow specification.
     """
 
     def field(table: int, number: int) -> int:
@@ -193,31 +206,31 @@ def _body(message: bytes) -> tuple[int, bool]:
         n_bytes = int(struct.unpack_from("<q", message, length)[0]) if length else 0
         is_batch = kind and message[kind] == _RECORD_BATCH
         return n_bytes, bool(is_batch and not field(table_at(header), _COMPRESSION))
-    except (struct.error, IndexError):  # none that Arrow would take
+    except (struct.error, IndexError):  # Arrow refuses such a message
         return 0, False
 
 
-def _to_its_end(stream: Any, source: Any) -> Iterator[Any]:
-    """The batches; a ValueError where the stream ends without saying so: others may be missing."""
+def _complete_stream(stream: Any, source: Any) -> Iterator[Any]:
+    """The batches; a ValueError if the stream has no end mark: batches may be missing then."""
     yield from stream
     source.seek(max(0, source.tell() - len(_END)))
     if source.read(len(_END)) != _END:
         raise ValueError("the stream ends without its end mark")
     if source.read(1):
-        raise ValueError("something follows the stream: several in one file?")
+        raise ValueError("more bytes follow the stream: several streams in one file?")
 
 
-def _as_many(stream: Any, n_batches: int) -> Iterator[Any]:
-    """The batches; a ValueError where they are fewer than the end of the file says."""
+def _exactly(stream: Any, n_batches: int) -> Iterator[Any]:
+    """The batches; a ValueError if they are fewer than the footer of the file says."""
     found = 0
     for batch in islice(stream, n_batches):
         found += 1
         yield batch
     if found < n_batches:
-        raise ValueError(f"{found} record batches, where it says {n_batches}")
+        raise ValueError(f"{found} record batches, where its footer says {n_batches}")
 
 
-def _checked(batch: Any) -> Any:
-    """A record batch, found to hold together: files may lie."""
+def _validated(batch: Any) -> Any:
+    """The record batch, if its offsets and lengths are consistent; else an error of Arrow."""
     batch.validate(full=True)
     return batch

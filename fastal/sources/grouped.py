@@ -1,4 +1,4 @@
-"""A pool with a group label for each row, given beside it."""
+"""A pool whose group labels are given in an array of their own."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,13 +11,23 @@ from fastal.sources.source import Chunk, Skipped, Source
 
 
 class Grouped:
-    """A source whose chunks have the labels [N] of an array; everything else is the source's."""
+    """A source whose chunks have group labels of an array; everything else is the source's.
+
+    Args:
+        source: the pool.
+        groups: labels [N], one per row of the pool; see `as_groups`.
+
+    Raises:
+        ValueError: the number of labels is not N, or the files were not named in path order, so
+            that labels and rows may be in different orders.
+        TypeError: the labels are neither integers, bools nor text.
+    """
 
     def __init__(self, source: Source, groups: Any) -> None:
         if not getattr(source, "named_in_order", True):
             raise ValueError(
                 "groups: the rows are numbered in the order of the files' paths: name the files in "
-                "that order (sorted), and give the labels in it"
+                "that order (sorted), and give the labels in the same order"
             )
         n_rows = source.n_rows if source.n_rows is not None else len(groups)
         self._groups = as_groups(groups, n_rows, "groups")
@@ -36,7 +46,7 @@ class Grouped:
         self._source.skipped = skipped
 
     def fingerprint(self) -> list[Any] | None:
-        """See `Source.fingerprint`: the groups belong to what is read."""
+        """See `Source.fingerprint`; it includes a digest of the groups."""
         pool = self._source.fingerprint()
         if pool is None:
             return None

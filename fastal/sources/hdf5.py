@@ -1,4 +1,4 @@
-"""An HDF5 file: its datasets, read slice by slice (extra `hdf5`)."""
+"""An HDF5 file, whose datasets are read slice by slice (extra `hdf5`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,19 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastal.sources.array_file import ArrayFile
-from fastal.sources.hdf5_storage import HeldFiles, Mapped, Storage
+from fastal.sources.hdf5_files import OpenFiles
+from fastal.sources.hdf5_storage import Mapped, Storage
 from fastal.sources.location import Location
-from fastal.sources.reader import Columns, optional
+from fastal.sources.reader import Columns, import_optional
 
-_MOST_HELD = 64  # sources that are open at a time
-_LEAST_VERSION = (3, 12)  # before it, what is in other files may be read as zeros
-_DEEPEST = 1000  # groups within groups: names grow with them
+_MOST_OPEN = 64  # sources of a virtual dataset that are open at a time
+_LEAST_VERSION = (3, 12)  # earlier versions of h5py may read values in other files as zeros
+_DEEPEST = 1000  # levels of groups, since names grow with the depth
 
 
 class Hdf5File(ArrayFile):
-    """Datasets of an HDF5 file, named by their paths in it; see `ArrayFile`.
+    """The datasets of an HDF5 file, by their paths in it; see `ArrayFile`.
 
-    All that is read must be stored, in this file or in those that it names; see `Storage`.
+    All values that are read must be stored, in this file or in further ones; see `Storage`.
     """
 
     def __init__(self, file: Location, columns: Columns) -> None:
@@ -30,7 +31,7 @@ class Hdf5File(ArrayFile):
 
     @contextmanager
     def _arrays(self) -> Iterator[Mapping[str, Any]]:
-        h5py = optional(self.file, "h5py", "hdf5")
+        h5py = import_optional(self.file, "h5py", "hdf5")
         if h5py.version.version_tuple[:2] < _LEAST_VERSION:
             raise ImportError(
                 f"{self.file}: reading it takes h5py 3.12, this is {h5py.__version__}: "
@@ -45,18 +46,18 @@ class Hdf5File(ArrayFile):
                 for name, dataset in _datasets(file)
             }
 
-    def _check(self, array: Any) -> None:
+    def _check_stored(self, array: Any) -> None:
         storage = Storage(self.file)
         self._mapped[array.name] = storage.check(array.dataset)
         self.file.parts = sorted({*self.file.parts, *storage.files})
 
 
 class _Array:
-    """A dataset of which slices are read, texts as str.
+    """A dataset with slices along the rows; text is read as str.
 
     Args:
-        dataset: of h5py.
-        mapped: what a virtual one is made of.
+        dataset: the dataset of h5py.
+        mapped: the sources of a virtual dataset.
     """
 
     def __init__(self, dataset: Any, mapped: Sequence[Mapped]) -> None:
@@ -67,38 +68,39 @@ class _Array:
         self._is_text = h5py.check_string_dtype(dataset.dtype) is not None
         self.dtype = np.dtype(object) if self._is_text else dataset.dtype
         self._mapped = mapped
-        # As long as a virtual dataset is open, libhdf5 keeps all its sources open, each in 500 KB.
-        self._held = None if dataset.is_virtual else dataset
+        # As long as a virtual dataset is open, libhdf5 keeps all its sources open, 500 KB each.
+        self._kept = None if dataset.is_virtual else dataset
 
     @property
     def dataset(self) -> Any:
-        """The dataset of h5py."""
-        return self._file[self.name] if self._held is None else self._held
+        """The dataset of h5py, opened again if it is virtual."""
+        return self._file[self.name] if self._kept is None else self._kept
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         """Rows as an array of their own."""
         start, stop, _ = rows.indices(self.shape[0])
-        if start >= stop:  # libhdf5 2.0 fails to read no row of a dataset of many sources
+        if start >= stop:  # of a dataset of many sources, libhdf5 2.0 cannot read zero rows
             return np.empty((0, *self.shape[1:]), self.dtype)
         files = set[Path]().union(
             *(m.files for m in self._mapped if m.first < stop and m.last >= start)
         )
-        if len(files) > _MOST_HELD and stop - start > 1:
+        if len(files) > _MOST_OPEN and stop - start > 1:
             middle = (start + stop) // 2
             return np.concatenate([self[start:middle], self[middle:stop]])
-        with HeldFiles() as held:
-            # A source that libhdf5 cannot open, for want of descriptors for one, is read as zeros.
+        with OpenFiles() as sources:
+            # If libhdf5 cannot open a source, for example because no descriptor is left, it reads
+            # zeros. Opening the sources here gives an error instead.
             for path in files:
-                held.open(path)
+                sources.open(path)
             if files:
-                held.check_room()
+                sources.check_descriptors()
             dataset = self.dataset
             found: NDArray[Any] = (dataset.asstr("utf-8") if self._is_text else dataset)[rows]
             return found
 
 
 def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
-    """The datasets of a file by name, each once, however its groups are nested and linked."""
+    """The datasets of a file and their names, each once: hard links may form loops."""
     import h5py
 
     seen = {h5py.h5o.get_info(file.id).addr}

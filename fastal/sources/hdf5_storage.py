@@ -1,33 +1,37 @@
-"""What an HDF5 file holds of its datasets, and which further files hold the rest.
+"""Whether all of an HDF5 dataset is stored, and in which further files.
 
-libhdf5 reads as the fill value whatever it does not find: chunks that were never allocated, sources
-of a virtual dataset that are missing or that it cannot open, the end of a raw file. It follows a
-virtual dataset that is made of itself until its stack overflows. So all of it is checked here,
-before a row is read.
+libhdf5 reads everything that it does not find as the fill value: chunks that were never allocated,
+sources of a virtual dataset that are missing or cannot be opened, the end of a raw file. If a
+virtual dataset is made of itself, libhdf5 follows it until its stack overflows. So the storage is
+checked here, before a row is read.
 """
 
 import math
-import os
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastal.sources.hdf5_files import OpenFiles, candidates, external_files
 from fastal.sources.location import Location
 
-_MOST_LINKS = 16  # as libhdf5 has it
-_MOST_HELD = 16  # source files that are open at a time, where they are checked one by one
-_SPARE = 4  # descriptors: libhdf5 takes one at a time, other threads may take some
-_MOST_PIECES = 1 << 13  # of a virtual dataset; libhdf5 takes time that grows with their square
+_MOST_LINKS = 16  # libhdf5's own limit
+_MOST_OPEN = 16  # source files that are open at a time while they are checked
+_MOST_PIECES = 1 << 13  # of a virtual dataset: libhdf5's time grows with the square of the number
 
-_Key = tuple[Path, int]  # a dataset: its file, and where in it
+_Key = tuple[Path, int]  # a dataset: its file, and its address in the file
 
 
 class Mapped(NamedTuple):
-    """Rows of a virtual dataset, and the HDF5 files that they come from, through all levels."""
+    """A source of a virtual dataset.
+
+    Attributes:
+        first: its first row in the virtual dataset.
+        last: its last row there.
+        files: the HDF5 files that hold the rows, including the sources of its sources.
+    """
 
     first: int
     last: int
@@ -35,14 +39,14 @@ class Mapped(NamedTuple):
 
 
 class Storage:
-    """Finds out whether all of a dataset is stored.
+    """Checks whether all of a dataset is stored.
 
-    Where the fill value is NaN, parts may be missing: such rows are invalid, and reported as that.
-    Rows that the writer left out of a chunk that it did write, or of a contiguous dataset, cannot
-    be told from others.
+    If the fill value is NaN, parts may be missing: their rows are invalid, and reported as such.
+    Not every missing row is found: within a chunk that was written, or in a contiguous dataset,
+    rows that the writer left out look like all others.
 
     Args:
-        file: the HDF5 file. If it is behind a URL, no further files are read.
+        file: the HDF5 file. If it is behind a URL, further files are refused.
 
     Attributes:
         files: the further files that hold the datasets checked so far.
@@ -52,27 +56,31 @@ class Storage:
         self._file = file
         self._path = Path(file.name)
         self.files: set[Path] = set()
-        self._held = HeldFiles()
-        self._virtual: dict[_Key, frozenset[Path]] = {}  # checked; the files of each
-        self._chunks: dict[_Key, NDArray[np.int64] | None] = {}  # where they are; None: everywhere
+        self._open_files = OpenFiles()
+        self._virtual: dict[_Key, frozenset[Path]] = {}  # the files of each that was checked
+        self._chunks: dict[_Key, NDArray[np.int64] | None] = {}  # see `_count_chunks`
 
     def check(self, dataset: Any) -> list[Mapped]:
-        """Raises a ValueError or OSError where a part of a dataset is not stored.
+        """Checks a dataset.
 
         Returns:
-            What a virtual dataset is made of; of others, nothing.
+            The sources of a virtual dataset; of others, an empty list.
+
+        Raises:
+            ValueError, OSError: a part of it is not stored.
         """
-        with self._held:
+        with self._open_files:
             if dataset.is_virtual:
                 return self._check_virtual(dataset, self._path, ())
             self._check_stored(dataset, self._path, None)
             return []
 
-    def _check_virtual(self, dataset: Any, path: Path, above: tuple[_Key, ...]) -> list[Mapped]:
+    def _check_virtual(self, dataset: Any, path: Path, parents: tuple[_Key, ...]) -> list[Mapped]:
+        """Checks a virtual dataset. `parents` are those that it is a source of, at any level."""
         from h5py import h5s
 
         key = _key(dataset, path)
-        if key in above:
+        if key in parents:
             raise ValueError(f"{self._named(dataset, path)} is a virtual dataset made of itself")
         sources = [
             s for s in dataset.virtual_sources() if s.vspace.get_select_type() != h5s.SEL_NONE
@@ -88,23 +96,23 @@ class Storage:
             )
         found = []
         for source in sources:
-            files = self._check_source(dataset, path, source, (*above, key))
+            files = self._check_source(dataset, path, source, (*parents, key))
             if files is not None:
                 low, high = source.vspace.get_select_bounds()
                 found.append(Mapped(low[0], high[0], files))
-            if not above and len(self._held.files) > _MOST_HELD:
-                self._held.close()
+            if not parents and len(self._open_files.files) > _MOST_OPEN:
+                self._open_files.close()
         self._virtual[key] = frozenset().union(*(mapped.files for mapped in found))
         return found
 
     def _check_source(
-        self, dataset: Any, path: Path, source: Any, above: tuple[_Key, ...]
+        self, dataset: Any, path: Path, source: Any, parents: tuple[_Key, ...]
     ) -> frozenset[Path] | None:
-        """The files that one source is read from; None: it is missing, which may be."""
+        """The files that a source is read from; None if it is missing and may be (NaN)."""
         from h5py import Dataset, h5s
 
         name, file_name = (n.replace("%%", "%") for n in (source.dset_name, source.file_name))
-        says = f"{self._named(dataset, path)}: its source {name} in {file_name}"
+        described = f"{self._named(dataset, path)}: its source {name} in {file_name}"
         file, held, files = dataset.file, None, {path}
         if file_name != ".":
             file, path = self._open(file_name, path, "HDF5_VDS_PREFIX", files)
@@ -113,7 +121,7 @@ class Storage:
         if not isinstance(held, Dataset):
             if _is_nan(dataset.fillvalue):
                 return None
-            raise ValueError(f"{says}: no such {'file' if file is None else 'dataset'}")
+            raise ValueError(f"{described}: no such {'file' if file is None else 'dataset'}")
         box = None
         if source.src_space.get_select_type() == h5s.SEL_ALL:
             is_there = held.size == source.vspace.get_select_npoints()
@@ -121,20 +129,25 @@ class Storage:
             box = np.array(source.src_space.get_select_bounds())
             is_there = len(held.shape) == len(box[0]) and (box[1] < held.shape).all()
         if not is_there:
-            raise ValueError(f"{says}: it has shape {held.shape}, which is not what is taken of it")
+            raise ValueError(
+                f"{described}: its shape {held.shape} does not have the part that is mapped"
+            )
         files.discard(self._path)
         self.files |= files
         if not held.is_virtual:
             self._check_stored(held, path, box)
             return frozenset(files)
         if (key := _key(held, path)) not in self._virtual:
-            self._check_virtual(held, path, above)
+            self._check_virtual(held, path, parents)
         return self._virtual[key] | files
 
     def _follow(
         self, node: Any, path: Path, name: str, files: set[Path], links: int = _MOST_LINKS
     ) -> tuple[Any, Path]:
-        """The object of this name and its file, through links and `files`; None: there is none."""
+        """The object of a name, or None if there is none, and the path of its file.
+
+        Links are followed. The files that they lead to are added to `files`.
+        """
         import h5py
 
         for part in name.split("/"):
@@ -147,7 +160,9 @@ class Storage:
                 node = node[part]
                 continue
             if not links:
-                raise ValueError(f"{path}: {name} is a link that leads to itself")
+                raise ValueError(
+                    f"{path}: {name} is behind more than {_MOST_LINKS} links, which may be a ring"
+                )
             if isinstance(link, h5py.ExternalLink):
                 node, path = self._open(link.filename, path, "HDF5_EXT_PREFIX", files)
             elif link.path.startswith("/"):
@@ -156,26 +171,28 @@ class Storage:
         return node, path
 
     def _open(self, name: str, of: Path, variable: str, files: set[Path]) -> tuple[Any, Path]:
-        """The file that another one names, found as libhdf5 does; None: there is none."""
+        """The file that another one names, found as libhdf5 does, or None; and its path."""
         if self._file.is_remote:
-            raise ValueError(f"{self._file}: a part of it is in {name}, which is not read of URLs")
-        for path in _candidates(name, of, variable):
+            raise ValueError(
+                f"{self._file}: a part of it is in {name}: of a URL, further files are not read"
+            )
+        for path in candidates(name, of, variable):
             if path.exists():
                 files.add(path)
-                return self._held.open(path), path
+                return self._open_files.open(path), path
         return None, of
 
     def _named(self, dataset: Any, path: Path) -> str:
         return f"{self._file if path == self._path else path}: {dataset.name}"
 
     def _check_stored(self, dataset: Any, path: Path, box: Any) -> None:
-        """ValueError where values of a dataset, or of a box of it (its corners), are not there."""
+        """ValueError if values of a dataset, or of a box given by its corners, are not stored."""
         if not dataset.size:
             return
         if dataset.external:
             if self._file.is_remote:
                 raise ValueError(f"{self._file}: {dataset.name} has external storage")
-            self.files.update(_external(dataset, path))
+            self.files.update(external_files(dataset, path))
         elif not _is_nan(dataset.fillvalue):
             found, wanted = self._count_chunks(dataset, path, box)
             if found < wanted:
@@ -185,7 +202,10 @@ class Storage:
                 )
 
     def _count_chunks(self, dataset: Any, path: Path, box: Any) -> tuple[int, int]:
-        """How many chunks are stored, and how many should be."""
+        """The number of chunks in a box that are stored, and the number that should be.
+
+        The places of a dataset's chunks are remembered; as None if all of them are stored.
+        """
         if not dataset.chunks:
             return int(dataset.id.get_storage_size() > 0), 1
         chunk = np.array(dataset.chunks)
@@ -204,40 +224,6 @@ class Storage:
         return int(is_inside.all(1).sum()), math.prod((last - first + 1).tolist())
 
 
-class HeldFiles:
-    """HDF5 files that stay open until it is closed."""
-
-    def __init__(self) -> None:
-        self.files: dict[Path, Any] = {}
-
-    def __enter__(self) -> "HeldFiles":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def open(self, path: Path) -> Any:
-        """A file, opened once; a ValueError if it is none that could be read."""
-        import h5py
-
-        if path not in self.files:
-            if not path.is_file():
-                raise ValueError(f"{path}: not a regular file")
-            self.files[path] = h5py.File(path, "r", locking=False)
-        return self.files[path]
-
-    def check_room(self) -> None:
-        """OSError where libhdf5 may not open them once more, which it does for a moment."""
-        with ExitStack() as stack:
-            for _ in range(_SPARE):
-                stack.enter_context(Path(os.devnull).open())
-
-    def close(self) -> None:
-        """Closes all of them."""
-        while self.files:
-            self.files.popitem()[1].close()
-
-
 def _key(dataset: Any, path: Path) -> _Key:
     import h5py
 
@@ -248,22 +234,8 @@ def _is_nan(fill: Any) -> bool:
     return isinstance(fill, np.floating) and bool(np.isnan(fill))
 
 
-def _candidates(name: str, of: Path, variable: str) -> Iterator[Path]:
-    """Where libhdf5 looks for a file that another one names, in this order."""
-    prefixes = os.environ.get(variable, "")
-    if "${ORIGIN}" in prefixes:  # libhdf5 takes this from the environment that it started in
-        raise ValueError(f"{variable}: wanted folders, got {prefixes!r}")
-    path = Path(name)
-    if path.is_absolute():
-        yield path
-        path = Path(path.name)
-    folders = filter(None, prefixes.split(os.pathsep))
-    for folder in (*map(Path, folders), of.parent, Path(), of.resolve().parent):
-        yield folder / path
-
-
 def _n_mapped(dataset: Any, sources: list[Any]) -> int:
-    """How many values of a virtual dataset have a source, whether that is there or not."""
+    """The number of values of a virtual dataset that have a source, which may be missing."""
     from h5py import h5s
 
     n_pieces = sum(
@@ -290,7 +262,7 @@ def _n_mapped(dataset: Any, sources: list[Any]) -> int:
 
 
 def _boxes(space: Any) -> Iterator[tuple[tuple[int, ...], ...]]:
-    """What a selection consists of, each of one start, stride, count and block along the axes."""
+    """The boxes that a selection consists of: start, stride, count and block along the axes."""
     if space.is_regular_hyperslab():
         yield space.get_regular_hyperslab()
         return
@@ -300,7 +272,7 @@ def _boxes(space: Any) -> Iterator[tuple[tuple[int, ...], ...]]:
 
 
 def _n_pieces(space: Any) -> int:
-    """How many boxes a selection consists of, apart from its first one."""
+    """The number of boxes that a selection consists of, less one."""
     from h5py import h5s
 
     if space.get_select_type() != h5s.SEL_HYPERSLABS:
@@ -310,7 +282,7 @@ def _n_pieces(space: Any) -> int:
     _, strides, counts, blocks = space.get_regular_hyperslab()
     if h5s.UNLIMITED in (*counts, *blocks):
         raise ValueError(
-            "this virtual dataset grows with its sources, so a missing one cannot be told; "
+            "this virtual dataset grows with its sources, so a missing one would go unnoticed; "
             "give it a fixed size, or name its sources as the pool"
         )
     sizes = zip(strides, counts, blocks, strict=True)
@@ -318,35 +290,7 @@ def _n_pieces(space: Any) -> int:
 
 
 def _chunks(dataset: Any) -> NDArray[np.int64]:
-    """Where the chunks of a dataset begin that are stored."""
+    """The places [n, dimensions] where the stored chunks of a dataset begin."""
     found: list[tuple[int, ...]] = []
     dataset.id.chunk_iter(lambda chunk: found.append(chunk.chunk_offset))
     return np.array(found, np.int64).reshape(-1, len(dataset.shape))
-
-
-def _external(dataset: Any, of: Path) -> list[Path]:
-    """The raw files that hold a dataset; a ValueError where they do not.
-
-    Any file can be read as numbers, so these must be in the folder of the HDF5 file or below.
-    """
-    prefix = os.environ.get("HDF5_EXTFILE_PREFIX", "").replace("${ORIGIN}", str(of.parent))
-    wanted = dataset.size * dataset.id.get_type().get_size()
-    found = []
-    for name, offset, n_bytes in dataset.external:
-        path = Path(prefix, name)
-        says = f"the external storage of {dataset.name}, {path}"
-        if not path.exists():
-            raise ValueError(
-                f"{says}: no such file; it is looked for in the working folder, or in that of the "
-                "HDF5 file with HDF5_EXTFILE_PREFIX='${ORIGIN}'"
-            )
-        if not path.is_file() or not path.resolve().is_relative_to(of.resolve().parent):
-            raise ValueError(f"{says}: wanted a regular file in the folder of the HDF5 file")
-        n_bytes = min(wanted, n_bytes)
-        if path.stat().st_size < offset + n_bytes:
-            raise ValueError(f"{says}: it is shorter than what it should hold")
-        wanted -= n_bytes
-        found.append(path)
-    if wanted:
-        raise ValueError(f"the external storage of {dataset.name} lacks {wanted:,} bytes")
-    return found

@@ -9,14 +9,15 @@ from fastal.sources.source import Chunk, SourceWithoutFiles
 
 
 class IterableSource(SourceWithoutFiles):
-    """Chunks as they come, whatever their size; a generator can be read once.
+    """Chunks of any size, in the order in which they come; see `Source`.
 
-    They are asked for by the caller's own thread, when the one before has been dealt with: a model
-    may be at work behind them, and knows best how to read ahead.
+    A generator can be read only once. There is no reading ahead: the next chunk is requested by the
+    caller's own thread, after it is done with the last one. A model may compute the chunks, and its
+    loader is the one to read ahead.
 
     Raises:
-        ValueError: a loader that is seen not to give its items in order.
-        TypeError: a list of arrays of several dtypes, which are no chunks of one matrix.
+        ValueError: the iterable is a loader that does not give its items in order.
+        TypeError: the iterable is a list of arrays of several dtypes, so not chunks of one matrix.
     """
 
     n_rows = None
@@ -31,7 +32,7 @@ class IterableSource(SourceWithoutFiles):
         self._chunks = chunks
 
     def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:  # noqa: ARG002
-        """See `Source.chunks`; the chunks keep the size that they come in, and begin at row 0."""
+        """See `Source.chunks`. Both arguments are ignored: chunks keep their size, from row 0."""
         first = 0
         for number, given in enumerate(self._chunks):
             name = f"pool: chunk {number}"
@@ -43,12 +44,13 @@ class IterableSource(SourceWithoutFiles):
 
 
 def logits_of(output: Any, name: str) -> Any:
-    """The array of predictions in what a model returned for a batch.
+    """The array of predictions in a model's output for a batch.
 
-    That is the output itself; its `logits`, attribute or key; or the first item of another tuple.
+    It is the output itself, if that is an array; else its `logits`, attribute or key; else, of a
+    tuple, the first item.
 
     Raises:
-        TypeError: there is none; the message names `name`.
+        TypeError: there is no such array; the message begins with `name`.
     """
     found = output
     if not is_array(output):
@@ -68,9 +70,9 @@ def logits_of(output: Any, name: str) -> Any:
 
 
 def _check_alike(chunks: list[Any]) -> None:
-    # "float32", whether NumPy, torch or another library says it.
-    of = [getattr(x, "dtype", "") for x in chunks]
-    dtypes = [getattr(dtype, "name", str(dtype).removeprefix("torch.")) for dtype in of]
+    # NumPy and torch have different dtype objects: their names are compared.
+    given = [getattr(x, "dtype", "") for x in chunks]
+    dtypes = [getattr(dtype, "name", str(dtype).removeprefix("torch.")) for dtype in given]
     for number, dtype in enumerate(dtypes):
         if dtype != dtypes[0]:
             raise TypeError(

@@ -1,8 +1,8 @@
-"""What ids and groups may be, whatever the format: integers of 64 bits at most, or text.
+"""Labels: ids and groups, in every format integers of at most 64 bits, or text.
 
-Both may be missing (None) where the format has nulls. Groups may be bools as well. Everything else
-is refused when the file is opened: floats, which may be NaN or rounded; bytes; times; decimals;
-UUIDs; lists. Columns whose files differ are text in all of them.
+Groups may also be bools. A label may be missing (None) if the format has nulls. Everything else is
+refused when the file is opened: floats, which may be NaN or rounded; bytes; times; decimals; UUIDs;
+lists. If a column holds integers in one file and text in another, it is read as text in all files.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,18 +24,18 @@ def kind_of_array(name: str, dtype: Any, *, are_groups: bool) -> str:
 
     Args:
         name: of the file and the array, for errors.
-        dtype: NumPy's or torch's.
-        are_groups: which may be bools.
+        dtype: a dtype of NumPy or torch.
+        are_groups: whether the labels are groups, which may be bools.
 
     Raises:
-        TypeError: it holds no labels.
+        TypeError: the dtype is not one of labels.
     """
-    found = _KINDS.get(_character(dtype))
+    found = _KINDS.get(_dtype_kind(dtype))
     return _checked(name, found, dtype, are_groups)
 
 
 def kind_of_arrow(name: str, kind: Any, *, are_groups: bool) -> str | None:
-    """The kind of labels that an Arrow column of a type holds; None: all are missing.
+    """The kind of labels that an Arrow column of a type holds; None if all are missing.
 
     Raises:
         TypeError: see `kind_of_array`.
@@ -56,19 +56,20 @@ def kind_of_arrow(name: str, kind: Any, *, are_groups: bool) -> str | None:
 
 
 def of_array(name: str, stored: Any) -> NDArray[Any]:
-    """Labels as integers, bools or str, whatever they are stored as.
+    """Stored labels as an array of integers, bools or str.
 
     Raises:
-        ValueError: what is stored as text is none; the message begins with `name`.
+        ValueError: stored bytes are not UTF-8, or stored code points are not Unicode.
+        TypeError: a stored object is not text. Messages begin with `name`.
     """
     values: NDArray[Any] = np.asarray(stored)
-    if not values.size:  # of a dtype that a library chose
+    if not values.size:  # its dtype is a library's choice
         return np.empty(values.shape, np.int64)
     if values.dtype.kind == "S":
         try:
             return np.char.decode(values, "utf-8")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{name} has bytes that are no UTF-8 text: {error}") from error
+            raise ValueError(f"{name} has bytes that are not UTF-8: {error}") from error
     if values.dtype.kind == "U":
         _check_code_points(name, values)
     if values.dtype.kind in "TO":
@@ -80,7 +81,7 @@ def of_array(name: str, stored: Any) -> NDArray[Any]:
 
 
 def of_arrow(column: Any) -> NDArray[Any]:
-    """An Arrow column of labels: integers as such where none is missing, else as Python has it."""
+    """An Arrow column of labels as an array: of integers if none is missing, else of objects."""
     from pyarrow import types
 
     if types.is_integer(column.type) and not column.null_count:
@@ -91,12 +92,12 @@ def of_arrow(column: Any) -> NDArray[Any]:
 
 
 def differ(kinds: Iterable[str | None]) -> bool:
-    """Whether columns of such kinds are text only together."""
+    """Whether the kinds of a column's labels differ, so that it must be read as text."""
     return len({kind for kind in kinds if kind is not None}) > 1
 
 
 def as_text(labels: Any) -> Any:
-    """Ids or groups as text, but for those that are missing."""
+    """Ids or groups as text; missing ones stay None."""
     if isinstance(labels, Groups):
         return labels._replace(values=list(map(_text, labels.values)))
     values = np.empty(len(labels), object)
@@ -105,7 +106,7 @@ def as_text(labels: Any) -> Any:
 
 
 def as_integers(values: Sequence[Any]) -> NDArray[Any] | None:
-    """Integers as an array of 64 bits, signed where all of them fit; None: they are none."""
+    """Integers as an int64 array, or uint64 if they need it; None if they are not all integers."""
     if not all(type(value) is int for value in values):
         return None
     low, high = min(values, default=0), max(values, default=0)
@@ -118,16 +119,16 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _character(dtype: Any) -> str:
-    """NumPy's character for a kind of dtype; "?" for what is no label."""
+def _dtype_kind(dtype: Any) -> str:
+    """NumPy's `dtype.kind`, also for torch dtypes; "?" for dtypes that are not of labels."""
     if isinstance(dtype, torch.dtype):
         is_number = dtype.is_floating_point or dtype.is_complex
         return "?" if is_number else "b" if dtype == torch.bool else "i"
     metadata = dtype.metadata or {}
-    if "stands for" in metadata:  # bits of floats
+    if "stands for" in metadata:  # the bits of bfloat16
         return "?"
     if dtype.kind == "O" and metadata and metadata.get("vlen") not in (str, bytes):
-        return "?"  # what HDF5 has: lists, references
+        return "?"  # lists or references of HDF5
     return str(dtype.kind)
 
 
@@ -143,11 +144,11 @@ def _refusal(name: str, kind: Any, *, are_groups: bool) -> str:
 
 
 def _check_code_points(name: str, values: NDArray[Any]) -> None:
-    """NumPy keeps whatever numbers a file has; no output can."""
+    """ValueError if text has invalid code points, which NumPy accepts but no output format can."""
     codes = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("="), copy=False)
     codes = codes.view(np.uint32)
     first, last = _SURROGATES
     if codes.size and (
         codes.max() > _LAST_CODE_POINT or ((codes >= first) & (codes <= last)).any()
     ):
-        raise ValueError(f"{name} has code points that are none: its file is damaged")
+        raise ValueError(f"{name} has invalid Unicode code points: its file is damaged")

@@ -1,4 +1,4 @@
-"""Where a file of a pool is: on this machine, or behind a URL that fsspec knows."""
+"""The location of a file of a pool: on this machine, or behind a URL that fsspec knows."""
 
 import hashlib
 import os
@@ -12,21 +12,21 @@ from urllib.parse import unquote
 from fastal.sources.walk import walk
 
 ZARR = ".zarr"  # the suffix of a folder that is one array
-_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
-_MANY = 100  # files that take longer to look at than a chunk to read
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"  # Hive's name of the partition without a value
+_MANY = 100  # with more files, their stamps take longer than reading a chunk
 
 
 class Location:
     """One file, or a folder that is one array (zarr).
 
     Args:
-        name: a path or a URL, as the user has it; messages name it so.
-        columns: further arrays of the same rows, by name: where each of them is.
-        dtype: what the bytes are to be taken for, where the file cannot say: "bfloat16".
+        name: a path or a URL, as the user wrote it; messages use it.
+        columns: the locations of further arrays of the same rows, by the arrays' names.
+        dtype: "bfloat16" if the file holds the bits of such numbers, which it cannot say itself.
 
     Attributes:
-        parts: further files that hold its rows, as virtual datasets have them; a reader that finds
-            some adds them.
+        parts: further files that hold its rows, as virtual datasets have them. The reader adds
+            those that it finds.
     """
 
     def __init__(
@@ -42,33 +42,33 @@ class Location:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is behind a URL."""
+        """Whether the name is a URL."""
         return is_url(self.name)
 
     @cached_property
     def suffix(self) -> str:
-        """The end of its name, which tells the format."""
+        """The suffix of the name in lower case, which determines the format."""
         return PurePosixPath(self.name).suffix.lower()
 
     @cached_property
     def path(self) -> Path:
-        """Where it is on this machine; ValueError if it is not."""
+        """The path on this machine; ValueError if there is none."""
         if self.is_remote:
-            raise ValueError(f"{self}: wanted a file on this machine: it is mapped")
+            raise ValueError(f"{self}: wanted a file on this machine, since it is mapped")
         return Path(self.name)
 
     @cached_property
     def key(self) -> str:
-        """What orders files, and tells whether two are one."""
-        # Not resolved: files are numbered by the places that they are named at.
+        """The absolute path, or the URL. Files are ordered by it, and it is unique in a pool."""
+        # Links are not resolved: the order is that of the paths as they are named.
         return self.name if self.is_remote else os.path.abspath(self.name)  # noqa: PTH100
 
     def real(self) -> str:
-        """The same for two names of one file."""
+        """The path with all links resolved: equal for two names of one file."""
         return self.name if self.is_remote else os.path.realpath(self.name)
 
     def open(self) -> BinaryIO:
-        """The file, to be read."""
+        """Opens the file for reading."""
         if self.is_remote:
             fs, path = self.remote
             return cast("BinaryIO", fs.open(path, "rb"))
@@ -76,13 +76,21 @@ class Location:
 
     @cached_property
     def partitions(self) -> dict[str, str | None]:
-        """What its folders say of all its rows, as Hive has it: country, in country=de/0.npy."""
+        """The values that its folders give to all its rows, in Hive's manner.
+
+        The path country=de/0.npy gives {"country": "de"}.
+        """
         pairs = [name.partition("=") for name in PurePosixPath(self.key).parts[:-1]]
         values = {name: unquote(value) for name, is_one, value in pairs if is_one}
         return {n: None if value == _HIVE_NULL else value for n, value in values.items()}
 
     def check(self) -> None:
-        """Raises an OSError or ValueError where there is nothing to read."""
+        """Checks that there is a file to read, and one for each column.
+
+        Raises:
+            FileNotFoundError: the file is missing.
+            ValueError: it is a folder or a device, or a column is bad.
+        """
         if self.is_remote:
             fs, path = self.remote
             if not fs.exists(path):
@@ -90,7 +98,7 @@ class Location:
         elif not self.path.exists():
             raise FileNotFoundError(f"{self}: no such file")
         elif self.path.is_dir() and self.suffix != ZARR:
-            raise ValueError(f"{self}: a folder, wanted a file")
+            raise ValueError(f"{self}: wanted a file, got a folder")
         elif not (self.path.is_file() or self.path.is_dir()):
             raise ValueError(f"{self}: not a regular file")
         for name, column in self.columns.items():
@@ -100,7 +108,7 @@ class Location:
                 raise ValueError(f"{self}: its column {name!r}: {error}") from error
 
     def paths(self) -> list[Path]:
-        """All files on this machine that it is read from, in a fixed order."""
+        """All local files that it is read from, in a fixed order."""
         columns = [column.path for column in self.columns.values() if not column.is_remote]
         if self.is_remote:
             return columns
@@ -110,22 +118,25 @@ class Location:
 
     @property
     def is_slow_to_stamp(self) -> bool:
-        """Whether `stamp` asks another machine, or looks at many files."""
+        """Whether `stamp` asks another machine, or for the status of many files."""
         is_remote = any(file.is_remote for file in (self, *self.columns.values()))
         return is_remote or self.suffix == ZARR or len(self.parts) > _MANY
 
     def stamp(self) -> list[Any]:
-        """What changes when the file does, or what belongs to it: bytes, newest time, a digest.
+        """Values that change whenever the file does, or a file that belongs to it.
 
-        The digest is of every file's name, size and times. Among these is the time of the last
-        change of its status (ctime), which nobody can set: a file that is replaced by one of the
-        same size and time (cp -p, rsync -t, tar) has another, as has one whose mode, owner, name or
-        number of hard links was changed. Inode and device are left out: file systems of networks
-        and of user space (sshfs, s3fs, gcsfuse) may number them anew at any time.
+        The digest covers the name, size and times of every file. One of these times is that of the
+        last change of status (ctime), which no program can set. So the digest also changes if a
+        file is replaced by one of the same size and time (cp -p, rsync -t, tar), or if its mode,
+        owner, name or number of hard links changes. Inode and device are left out: network and
+        user-space file systems (sshfs, s3fs, gcsfuse) may number files anew at any time.
+
+        Returns:
+            The size of all files in bytes, the newest modification time in ns, and the digest.
 
         Raises:
             OSError: one of the files is gone.
-            ValueError: one of them is not regular: a pipe would be read for ever.
+            ValueError: one of them is not regular: reading a pipe would never end.
         """
         n_bytes, newest = 0, 0
         digest = hashlib.sha256()
@@ -134,13 +145,13 @@ class Location:
                 stat = path.stat()
             except FileNotFoundError:
                 if path.is_symlink() and path != self.path:
-                    continue  # to nothing, in a folder
+                    continue  # a broken link in a folder
                 raise
             if not S_ISREG(stat.st_mode) and path != self.path:
                 raise ValueError(f"{self}: {path}: not a regular file")
             n_bytes += stat.st_size
             newest = max(newest, stat.st_mtime_ns)
-            name = os.fsencode(os.path.abspath(path))  # noqa: PTH100 (links are names, too)
+            name = os.fsencode(os.path.abspath(path))  # noqa: PTH100 (links are not resolved)
             digest.update(
                 b"%b\0%d %d %d\0" % (name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
             )
@@ -152,7 +163,7 @@ class Location:
 
     @cached_property
     def remote(self) -> tuple[Any, str]:
-        """The file system of fsspec behind the URL, and its path there."""
+        """The fsspec file system of the URL, and the file's path in it."""
         from fsspec.core import url_to_fs
 
         fs, path = url_to_fs(self.name)
@@ -160,5 +171,5 @@ class Location:
 
 
 def is_url(name: str) -> bool:
-    """Whether fsspec is to be asked for it."""
+    """Whether a name is a URL, which fsspec opens."""
     return "://" in name

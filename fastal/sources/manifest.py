@@ -1,11 +1,12 @@
-"""A manifest: a JSON file that names the files of a pool, and what belongs to their rows.
+"""A manifest: a JSON file that lists the files of a pool, and the columns of their rows.
 
     {"files": ["part-0.parquet", "s3://bucket/part-1.parquet"]}
     {"files": [{"path": "part-0.npy", "rows": 1000, "columns": {"id": "id/part-0.npy"}}],
      "id_column": "id", "dtype": "bfloat16"}
 
-Paths are relative to the manifest. `fastal convert` writes the second form: .npy files hold one
-array each, so ids and groups are files of their own, and bfloat16 is kept as its bits.
+Paths are relative to the manifest. `fastal convert` writes the second form. Since a .npy file holds
+one array, ids and groups are files of their own ("columns"). Since NumPy has no bfloat16, such
+numbers are stored as their bits, and "dtype" says so.
 """
 
 import json
@@ -13,18 +14,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastal.sources.archive import keys_once
+from fastal.sources.archive import unique_keys
 from fastal.sources.location import Location, is_url
 
-NAME = "manifest.json"  # a folder that has one is read by it
-_MOST_BYTES = 64 << 20  # of JSON, which takes twenty times as much when it is read
+NAME = "manifest.json"  # the name of a folder's manifest
+_MOST_BYTES = 64 << 20  # of JSON; once parsed, it takes twenty times as much memory
 
 
 class Manifest(NamedTuple):
-    """Files, the rows that each should have (None: not said), and the columns to take.
+    """The files of a pool or a part of it, from a manifest or not.
 
     Attributes:
-        read_from: the manifests themselves, and what else says what a folder holds.
+        files: the files.
+        rows: for each file, the number of rows it must have; None if that is not given.
+        id_column: the column of ids; None if that is not given.
+        group_column: the column of groups; None if that is not given.
+        read_from: the files that list these files: manifests, or the state.json of Hugging Face.
     """
 
     files: list[Location]
@@ -35,15 +40,15 @@ class Manifest(NamedTuple):
 
     @classmethod
     def of(cls, files: list[Location]) -> "Manifest":
-        """Files of which nothing else is said."""
+        """Files alone, without a manifest."""
         return cls(files, [None] * len(files))
 
     def in_path_order(self) -> "Manifest":
-        """The same, in the order of the files' places."""
+        """The same files, in the order of their paths."""
         return self._picked(sorted(range(len(self.files)), key=lambda i: self.files[i].key))
 
-    def each_once(self) -> "Manifest":
-        """The same, of files that are there several times the first."""
+    def without_repeats(self) -> "Manifest":
+        """The same files, each once: of several entries for one path, the first."""
         first: dict[str, int] = {}
         for i, file in enumerate(self.files):
             first.setdefault(file.key, i)
@@ -59,7 +64,7 @@ def read_manifest(path: Path) -> Manifest:
     """Reads a manifest.
 
     Raises:
-        ValueError: it is no regular file, no JSON, or not of this form.
+        ValueError: it is not a regular file, not JSON, or not of this form.
         OSError: it cannot be read.
     """
     try:
@@ -83,7 +88,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def joined(parts: Sequence[Manifest]) -> Manifest:
-    """Several as one; ValueError where they name different columns."""
+    """Several parts as one; ValueError if they name different columns of ids or groups."""
     columns = {
         (part.id_column, part.group_column) for part in parts if part.id_column or part.group_column
     }
@@ -100,10 +105,11 @@ def joined(parts: Sequence[Manifest]) -> Manifest:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """The content of a JSON file.
 
     Raises:
-        ValueError: it is no regular file, no JSON, too long or too deep, or has a key twice.
+        ValueError: it is not a regular file, not JSON, too long, nested too deeply, or has a key
+            twice.
         OSError: it cannot be read.
     """
     if path.exists() and not path.is_file():
@@ -113,9 +119,9 @@ def read_json(path: Path) -> Any:
     if len(text) > _MOST_BYTES:
         raise ValueError(f"wanted at most {_MOST_BYTES >> 20} MB of JSON")
     try:
-        return json.loads(text, object_pairs_hook=keys_once)
+        return json.loads(text, object_pairs_hook=unique_keys)
     except (RecursionError, MemoryError) as error:
-        raise ValueError("its JSON is too deep, or too much for this memory") from error
+        raise ValueError("its JSON is nested too deeply, or needs too much memory") from error
 
 
 def _location(folder: Path, entry: dict[str, Any], dtype: str | None) -> Location:
@@ -124,7 +130,7 @@ def _location(folder: Path, entry: dict[str, Any], dtype: str | None) -> Locatio
     columns = {n: Location(_resolved(folder, p)) for n, p in entry.get("columns", {}).items()}
     file = Location(_resolved(folder, entry["path"]), columns, dtype)
     if columns and (file.suffix != ".npy" or "" in columns):
-        raise ValueError(f"columns: wanted names, and a .npy file to which they belong, got {file}")
+        raise ValueError(f"columns: wanted names of columns of a .npy file, got those of {file}")
     return file
 
 

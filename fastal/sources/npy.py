@@ -1,4 +1,4 @@
-"""One .npy file: memory-mapped, or read piece by piece where it cannot be."""
+"""One .npy file: memory-mapped, or read piece by piece if it cannot be mapped."""
 
 import io
 import math
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from fastal.sources.array_file import BFLOAT16, ArrayFile, LazyArrays
 from fastal.sources.location import Location
 
-_LONGEST_HEADER = 10_000  # as NumPy has it
-_MOST_IN_MEMORY = 1 << 28  # bytes of an array whose rows cannot be read piece by piece
+_LONGEST_HEADER = 10_000  # NumPy's own limit
+_MOST_IN_MEMORY = 1 << 28  # bytes of an array that has to be read whole
 
 
 class NpyFile(ArrayFile):
@@ -27,14 +27,21 @@ class NpyFile(ArrayFile):
             def streamed(location: Location) -> StreamedArray:
                 return StreamedArray(stack.enter_context(location.open()), dtype=location.dtype)
 
-            # Labels and ids are not looked at under a guard: of a map, a page may be lost.
+            # Columns of labels are not mapped: no guard would notice a lost page of theirs.
             files = {name: partial(streamed, file) for name, file in self.file.columns.items()}
             read = streamed if self.file.is_remote else mapped
             yield LazyArrays({"": partial(read, self.file), **files})
 
 
 class Header(NamedTuple):
-    """What a .npy header says, and where the data begin."""
+    """The header of a .npy array.
+
+    Attributes:
+        shape: the shape.
+        is_fortran: whether the order is Fortran's.
+        dtype: the dtype; `BFLOAT16` for the bits of such numbers.
+        offset: the length of the header in bytes.
+    """
 
     shape: tuple[int, ...]
     is_fortran: bool
@@ -43,60 +50,65 @@ class Header(NamedTuple):
 
 
 def header_of(file: BinaryIO, stands_for: str | None = None) -> Header:
-    """Reads the header of an array from here on.
+    """Reads the header of an array.
 
     Args:
-        file: at the array's first byte.
-        stands_for: "bfloat16" where the array holds the bits of such numbers.
+        file: the file, at the array's first byte.
+        stands_for: "bfloat16" if the array holds the bits of such numbers.
 
     Raises:
-        TypeError: the array holds Python objects, or no such bits.
-        ValueError: this is no header, or no array can be of that shape.
+        TypeError: the array holds Python objects, or values that cannot be the bits of bfloat16.
+        ValueError: there is no header, or no array can have the shape in it.
     """
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"wanted version 1 or 2 of the format, got {version}")
     length = file.read(2 * version[0])
     n_header = int.from_bytes(length, "little")
-    if n_header > _LONGEST_HEADER:  # before so much is read
-        raise ValueError(f"it says that its header has {n_header:,} bytes")
+    if n_header > _LONGEST_HEADER:  # checked before it is read
+        raise ValueError(
+            f"it says that its header has {n_header:,} bytes, at most {_LONGEST_HEADER:,} are read"
+        )
     header = io.BytesIO(length + file.read(n_header))
     read = (np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0)
     shape, is_fortran, dtype = read[version[0] - 1](header)
     if dtype.hasobject:
         raise TypeError("wanted numbers, got dtype object")
     if dtype.shape or any(isinstance(n, bool) or not 0 <= n < 2**63 for n in shape):
-        raise ValueError(f"no array is of shape {shape} and dtype {dtype}")
+        raise ValueError(f"no array can have shape {shape} and dtype {dtype}")
     if stands_for is not None:
         if dtype.itemsize != 2:
-            raise TypeError(f"wanted the bits of {stands_for}, two bytes each, got {dtype}")
+            raise TypeError(f"wanted the bits of {stands_for}, two bytes per value, got {dtype}")
         dtype = BFLOAT16
     offset = np.lib.format.MAGIC_LEN + len(length) + n_header
     return Header(shape, is_fortran, dtype, offset)
 
 
 def mapped(location: Location, first: int = 0, n_bytes: int | None = None) -> NDArray[Any]:
-    """The .npy array that begins at a byte of a file, mapped.
+    """Maps the .npy array that begins at a byte of a file.
 
     Args:
         location: the file.
-        first: where the array's header begins.
-        n_bytes: how long header and array are at most; None: to the end of the file.
+        first: the byte where the array's header begins.
+        n_bytes: the most bytes of header and array; None: all bytes to the end of the file.
+
+    Raises:
+        TypeError, ValueError: see `header_of`; or the file is too short, or too long.
     """
-    # Read-only: a private writable map of a file larger than memory is refused by the system.
+    # Read-only, since systems refuse private writable maps of files larger than memory.
     with location.path.open("rb") as file:
         file.seek(first)
         header = header_of(file, location.dtype)
         size = math.prod(header.shape) * header.dtype.itemsize
         if n_bytes is None:
             n_bytes = file.seek(0, 2) - first
-            _check_last(header.offset + size, n_bytes)
+            _check_is_last(header.offset + size, n_bytes)
         if header.offset + size > n_bytes:
             raise ValueError(
                 f"the header says {size:,} bytes of {header.dtype} {header.shape}, "
                 f"{max(0, n_bytes - header.offset):,} are there"
             )
-        if not size:  # which cannot be mapped
+        if not size:  # no bytes can be mapped
             return np.empty(header.shape, header.dtype)
         order: Literal["F", "C"] = "F" if header.is_fortran else "C"
         offset = first + header.offset
@@ -104,20 +116,24 @@ def mapped(location: Location, first: int = 0, n_bytes: int | None = None) -> ND
 
 
 class StreamedArray:
-    """A .npy array behind a file object: slices are read, none is kept.
+    """A .npy array behind a file object. Each slice is read when it is asked for.
 
-    Of an array in Fortran order rows lie apart: it is mapped if it can be, else read into memory
-    when the first row is asked for.
+    The values of a row of an array in Fortran order are not adjacent. Such an array is mapped or,
+    if it cannot be, read whole into memory with its first row.
 
     Args:
         file: the file.
-        first: where in it the array's header begins.
-        n_bytes: how long header and array are at most; None: to the end of the file.
-        dtype: what the values stand for; see `header_of`.
-        mapped: gives the array as it is in a file, mapped.
+        first: the byte where the array's header begins.
+        n_bytes: the most bytes of header and array; None: all bytes to the end of the file.
+        dtype: "bfloat16" if the values are the bits of such numbers.
+        mapped: returns a map of the array; None if it cannot be mapped.
+
+    Raises:
+        TypeError, ValueError: see `header_of`; or the file is too short, or too long; or an array
+            that has to be read whole is too large.
 
     Attributes:
-        end: how long header and array are.
+        end: the length of header and array in bytes.
     """
 
     def __init__(
@@ -137,14 +153,14 @@ class StreamedArray:
         self.shape, self.dtype, self._offset = header.shape, header.dtype, first + header.offset
         self._row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         self._mapped = mapped
-        self._is_apart = header.is_fortran and len(header.shape) > 1
+        self._has_split_rows = header.is_fortran and len(header.shape) > 1
         size = math.prod(self.shape) * self.dtype.itemsize
         self.end = header.offset + size
         if self.end > n_bytes:
             raise ValueError(f"the header says {self.end:,} bytes, {n_bytes:,} are there")
         if is_last:
-            _check_last(self.end, n_bytes)
-        if self._is_apart and mapped is None and size > _MOST_IN_MEMORY:
+            _check_is_last(self.end, n_bytes)
+        if self._has_split_rows and mapped is None and size > _MOST_IN_MEMORY:
             raise ValueError(
                 f"an array in Fortran order that is compressed or behind a URL is read into "
                 f"memory: wanted at most {_MOST_IN_MEMORY:,} bytes, got {size:,}; "
@@ -152,9 +168,9 @@ class StreamedArray:
             )
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
-        """Rows as an array of their own; ValueError where the file ends before them."""
+        """Rows as a new array; ValueError if the file ends before their end."""
         start, stop, _ = rows.indices(self.shape[0])
-        if self._is_apart and start < stop:
+        if self._has_split_rows and start < stop:
             return self._whole[start:stop]
         return self._read(self._offset + start * self._row_bytes, (stop - start, *self.shape[1:]))
 
@@ -163,7 +179,7 @@ class StreamedArray:
         if self._mapped is None:
             whole: NDArray[Any] = self._read(self._offset, self.shape[::-1]).T
             return whole
-        self.file.seek(self.end)  # a file with a checksum is read until there
+        self.file.seek(self.end)  # a file with a checksum then reads all bytes and checks them
         return self._mapped()
 
     def _read(self, first: int, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -174,10 +190,10 @@ class StreamedArray:
         return found
 
 
-def _check_last(end: int, n_bytes: int) -> None:
-    """ValueError where something follows an array: np.save called twice on one open file, say."""
+def _check_is_last(end: int, n_bytes: int) -> None:
+    """ValueError if bytes follow an array, for example those of a second np.save to the file."""
     if end < n_bytes:
         raise ValueError(
-            f"{n_bytes - end:,} bytes follow its array: wanted one array a file; np.savez stores "
+            f"{n_bytes - end:,} bytes follow its array: wanted one array per file; np.savez stores "
             "several"
         )

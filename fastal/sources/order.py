@@ -1,4 +1,4 @@
-"""Whether a loader's batches come in the order of its items, which is what row numbers count."""
+"""Whether a loader's batches come in the order of its items, since row numbers count these."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -17,55 +17,60 @@ _RANDOM = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
 def check_order(loader: Any, name: str) -> None:
-    """Refuses a `DataLoader` that is seen to shuffle, to repeat, or to leave out items.
+    """Refuses a `DataLoader` that shuffles, repeats or leaves out items.
 
-    Other iterables, and samplers of the caller's own, are taken as they are.
+    Other iterables, and samplers that the caller wrote, are not checked.
 
     Raises:
-        ValueError: row numbers would mean nothing; the message names `name`, and what to do.
+        ValueError: row numbers would mean nothing; the message begins with `name`, and says what
+            to change.
     """
-    loader = getattr(loader, "iterable", loader)  # what tqdm shows the progress of
+    loader = getattr(loader, "iterable", loader)  # a loader may be wrapped by tqdm
     if not isinstance(loader, DataLoader):
         return
     for sampler in _samplers(loader):
         kind = type(sampler).__name__
         if isinstance(sampler, _RANDOM) or getattr(sampler, "shuffle", False) is True:
             raise ValueError(
-                f"{name}: its {kind} shuffles, so that row numbers mean nothing; wanted "
+                f"{name}: its {kind} shuffles, so row numbers would mean nothing; wanted "
                 "shuffle=False and no such sampler"
             )
         if isinstance(sampler, (list, tuple, range)) and not _counts(sampler):
             raise ValueError(
-                f"{name}: its {kind} of items is not 0, 1, 2, ..., so that row numbers are none of "
-                "theirs; wanted a Subset of these items, whose places in it the rows then count"
+                f"{name}: its {kind} of items is not 0, 1, 2, ..., so row numbers would not be "
+                "theirs; wanted a Subset of these items: row numbers then count within the Subset"
             )
         if isinstance(sampler, DistributedSampler) and sampler.num_replicas > 1:
             raise ValueError(
-                f"{name}: its {kind} gives each rank items from all over the data, so that row "
-                "numbers mean nothing; wanted a Subset of consecutive items for each rank, and a "
-                "Selector that is told the row each batch starts at, to be merged with the others"
+                f"{name}: its {kind} gives each rank items from all over the data, so row numbers "
+                "would mean nothing; wanted a Subset of consecutive items for each rank, and one "
+                "Selector per rank, updated with each batch's first row and merged at the end"
             )
     if getattr(loader.dataset, "shuffle", False) is True:
         kind = type(loader.dataset).__name__
-        raise ValueError(f"{name}: its {kind} shuffles: row numbers mean nothing; shuffle=False")
+        raise ValueError(
+            f"{name}: its {kind} shuffles, so row numbers would mean nothing; wanted shuffle=False"
+        )
     if not getattr(loader, "in_order", True):
-        raise ValueError(f"{name}: with in_order=False, row numbers mean nothing; wanted True")
+        raise ValueError(
+            f"{name}: with in_order=False, row numbers would mean nothing; wanted in_order=True"
+        )
     if isinstance(loader.dataset, IterableDataset) and loader.num_workers > 1:
         raise ValueError(
             f"{name}: {loader.num_workers} workers iterate over one IterableDataset, each over all "
-            "of it or in turns, so that row numbers mean nothing; wanted num_workers of 0 or 1"
+            "of it or in turns, so row numbers would mean nothing; wanted num_workers of 0 or 1"
         )
-    if any(map(_drops, (loader, loader.batch_sampler))):
+    if any(map(_drops_rows, (loader, loader.batch_sampler))):
         raise ValueError(f"{name}: drop_last=True leaves out rows; wanted drop_last=False")
 
 
-def _drops(batches: Any) -> bool:
-    """Whether the last items are left out, as far as it is known."""
+def _drops_rows(batches: Any) -> bool:
+    """Whether the last items are left out; True also if their number is not known."""
     if not getattr(batches, "drop_last", False):
         return False
     try:
         return bool(len(batches.sampler) % batches.batch_size)
-    except TypeError:  # of no known length
+    except TypeError:  # a sampler without a length
         return True
 
 
@@ -79,7 +84,7 @@ def _counts(items: Sequence[Any]) -> bool:
 
 
 def _samplers(loader: Any) -> Iterator[Any]:
-    """The samplers of a loader, those that others are made of after them."""
+    """The samplers of a loader, each followed by those that it is made of."""
     left, seen = [loader], [loader]
     while left:
         of = left.pop()

@@ -8,54 +8,57 @@ from collections.abc import Iterator, Sequence
 from fnmatch import filter as matching
 from pathlib import Path
 
-from fastal.sources.folder import is_aside, is_searched
+from fastal.sources.folder import is_ignored, is_searched
+from fastal.sources.text import first_names
 from fastal.sources.walk import walk
 
 _log = logging.getLogger("fastal")
-_SHOWN = 3
+SHOWN = 3  # the most paths in a log line
 
 
 def is_pattern(name: str) -> bool:
-    """Whether it can only be a pattern: it has wildcards, and no file or folder has this name."""
+    """Whether a path is a pattern: it has wildcards, and no file or folder has this very name."""
     return glob.has_magic(name) and not os.path.lexists(name)
 
 
-def matches(pattern: str, left_out: list[str]) -> list[Path]:
-    """What matches a pattern, folder by folder; names that are there as they stand are no patterns.
+def matches(pattern: str, ignored: list[str]) -> list[Path]:
+    """The paths that match a pattern, folder by folder.
 
-    `*` matches no name that lies beside the data (see `is_aside`), unless the pattern begins with
-    the same character; `**` stands for a folder and all that are below it, each of them once.
+    A part of the pattern that is the name of an existing file or folder matches only this one. `*`
+    matches no ignored name (see `is_ignored`), unless the pattern begins with the same character.
+    `**` matches a folder and all folders below it, each of them once.
 
     Args:
         pattern: with `*`, `?`, `[...]` and `**`.
-        left_out: gets what would have matched and lies beside the data, but for hidden names.
+        ignored: receives the ignored names that would match, except hidden ones (".").
 
     Raises:
         OSError: a folder cannot be read.
     """
     in_brackets: list[str] = []
-    seen: dict[int, set[tuple[int, int]]] = defaultdict(set)  # by each ** of the pattern
+    # For each ** of the pattern, the folders (device and inode) that it matched so far.
+    seen: dict[int, set[tuple[int, int]]] = defaultdict(set)
 
     def below(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
         if not parts:
             yield folder
             return
         part, rest = parts[0], parts[1:]
-        if os.path.lexists(folder / part):  # which a folder named ** is, too
+        if os.path.lexists(folder / part):  # even a folder may be named **
             yield from below(folder / part, rest)
         elif not folder.is_dir():
             return
         elif part == "**" and not rest:
-            yield folder  # which is searched with its subfolders
+            yield folder  # the caller searches a folder with its subfolders
         elif part == "**":
             for here, folders, _ in walk(folder, seen[len(rest)]):
                 folders[:] = [name for name in folders if is_searched(name)]
                 yield from below(here, rest)
         elif glob.has_magic(part):
             found = sorted(matching([path.name for path in folder.iterdir()], part))
-            aside = {name for name in found if is_aside(name) and name[0] != part[0]}
-            left_out.extend(str(folder / name) for name in sorted(aside) if name[0] != ".")
-            found = [name for name in found if name not in aside]
+            out = {name for name in found if is_ignored(name) and name[0] != part[0]}
+            ignored.extend(str(folder / name) for name in sorted(out) if name[0] != ".")
+            found = [name for name in found if name not in out]
             if "[" in part:
                 in_brackets.extend(str(folder / name) for name in found)
             for name in found:
@@ -65,12 +68,6 @@ def matches(pattern: str, left_out: list[str]) -> list[Path]:
     if in_brackets:
         _log.warning(
             "%s: nothing has this name, so it is a pattern, and matches %s",
-            pattern, some(in_brackets),
+            pattern, first_names(in_brackets, SHOWN),
         )  # fmt: skip
     return found
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few names, and how many there are besides."""
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")

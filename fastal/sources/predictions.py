@@ -1,4 +1,4 @@
-"""A model's predictions as a pool: batches go through it and are scored; nothing is stored."""
+"""A model's predictions as a pool, computed batch by batch and never stored."""
 
 import inspect
 import logging
@@ -16,29 +16,40 @@ _log = logging.getLogger("fastal")
 
 
 def predictions(model: Any, loader: Iterable[Any]) -> Iterator[Any]:
-    """The logits of a model for every batch, one at a time: a pool for `fastal.select`.
+    """The predictions of a model for each batch of a loader: a pool for `fastal.select`.
 
-        picks = fastal.select(fastal.predictions(model, loader), k=1000)
-
-    The model runs in evaluation mode and without gradients, on the device that it is on; the mode
-    that it was in is restored between batches.
+    The model runs in evaluation mode, without gradients, on the device where its parameters are.
+    Between batches, it is back in the mode that it was in.
 
     Args:
         model: a `torch.nn.Module` or any callable.
-        loader: batches. Row numbers count the items of a `torch.utils.data.DataLoader`, which
-            therefore must not shuffle or leave out items; that cannot be seen of other iterables,
-            nor of samplers of your own. Of a tuple or list, the model gets the first item (labels
-            may follow). A mapping, or a first item that is one, is given as keyword arguments, as
-            Hugging Face's models take them: make batches of (ids, mask) such by `collate_fn`, or by
-            ({"input_ids": ids, "attention_mask": mask} for ids, mask in loader).
+        loader: an iterable of batches, each one of
+
+            - a tensor, which the model is called with;
+            - a tuple or list: the model is called with its first item (labels may follow);
+            - a mapping, or a tuple or list that begins with one: the model is called with its items
+              as keyword arguments, as models of Hugging Face are. If your batches are pairs (ids,
+              mask), make mappings of them with `collate_fn`, or pass
+              ({"input_ids": ids, "attention_mask": mask} for ids, mask in loader).
+
+            Row numbers count the items of a `torch.utils.data.DataLoader`. It must therefore not
+            shuffle or leave out items. Other iterables, and samplers that you wrote, cannot be
+            checked for this.
 
     Yields:
-        [n, C] arrays: what the model returns; of an output with `logits`, attribute or key, these;
-        of another tuple, such as (logits, embedding), its first.
+        Arrays [n, C]: the model's output, if that is an array; its `logits`, attribute or key, if
+        it has them; of another tuple, such as (logits, embedding), the first item.
 
     Raises:
-        ValueError: the loader shuffles or leaves out items; said before the first batch.
-        TypeError: the model cannot be called with such a batch, or returned something else.
+        ValueError: the loader shuffles or leaves out items. This is raised before the first batch.
+        TypeError: the model cannot be called with such a batch, or its output has no predictions.
+
+    Example:
+        >>> import torch, fastal
+        >>> model = torch.nn.Identity()
+        >>> loader = torch.tensor([[2.0, 0.0], [0.5, 0.4], [0.0, 3.0]]).split(2)
+        >>> fastal.select(fastal.predictions(model, loader), k=1).rows
+        tensor([1])
     """
     check_order(loader, "loader")
     return _predictions(model, loader)
@@ -47,7 +58,7 @@ def predictions(model: Any, loader: Iterable[Any]) -> Iterator[Any]:
 def _predictions(model: Any, loader: Iterable[Any]) -> Iterator[Any]:
     for number, batch in enumerate(loader):
         if not number:
-            _tell_what_is_left(model, batch)
+            _warn_of_unused_items(model, batch)
         with torch.inference_mode(), _evaluating(model):
             found = _called(model, batch)
         yield logits_of(found, "model: what it returned")
@@ -69,7 +80,7 @@ def _called(model: Any, batch: Any) -> Any:
     except TypeError as error:
         if isinstance(given, Mapping):
             names = ", ".join(map(str, given))
-            how = f"the batch's {names} as keyword arguments: leave out what it does not take"
+            how = f"the batch's {names} as keyword arguments: leave out those that it does not take"
         elif given is not batch:
             how = (
                 f"the first of the {len(batch)} items of a batch: if it takes more of them, "
@@ -80,13 +91,13 @@ def _called(model: Any, batch: Any) -> Any:
         raise TypeError(f"model: {error}; it was called with {how}") from error
 
 
-def _tell_what_is_left(model: Any, batch: Any) -> None:
-    """Warns of items of a batch that the model may be meant to get."""
+def _warn_of_unused_items(model: Any, batch: Any) -> None:
+    """Logs a warning if the model takes more arguments and the batch has more items than one."""
     if not isinstance(batch, (tuple, list)) or len(batch) < 2 or isinstance(batch[0], Mapping):
         return
     try:
         takes = list(inspect.signature(getattr(model, "forward", model)).parameters.values())
-    except (TypeError, ValueError):  # of a callable in C
+    except (TypeError, ValueError):  # a callable in C may have no signature
         return
     named = [p.name for p in takes if p.kind == p.POSITIONAL_OR_KEYWORD]
     if len(named) > 1:
@@ -99,6 +110,7 @@ def _tell_what_is_left(model: Any, batch: Any) -> None:
 
 @contextmanager
 def _evaluating(model: Any) -> Iterator[None]:
+    """Has the model in evaluation mode for the block."""
     training = (
         [m for m in model.modules() if m.training] if isinstance(model, torch.nn.Module) else []
     )

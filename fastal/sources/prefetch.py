@@ -1,4 +1,4 @@
-"""Reads the next chunk while this one is worked on."""
+"""Reads the next chunk, in a thread of its own, while the caller works on this one."""
 
 import atexit
 import os
@@ -8,20 +8,20 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
-_running: dict[
-    SimpleQueue[None], SimpleQueue[bool]
-] = {}  # threads: what says it ended, and ends it
+# The running threads: for each, the queue that it reports its end to, and the one of its requests.
+_running: dict[SimpleQueue[None], SimpleQueue[bool]] = {}
 
 
 def prefetched(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
-    """The same chunks, asked for by a thread of their own, one ahead: two are held at most.
+    """The same chunks, read one ahead by a thread: at most two are in memory.
 
-    Where the system has no thread left, they are read when they are asked for.
+    If the system has no thread left, each chunk is read when it is asked for.
     """
-    # A signal may raise between any two steps of this function, and did within those of `threading`
-    # and `concurrent.futures`, which are in Python: what is called here is not. So it is always
-    # known whether the thread began. It alone touches the generator, and ends when it is told to.
-    asked: SimpleQueue[bool] = SimpleQueue()
+    # A signal may raise between any two steps of Python code, also inside `threading` and
+    # `concurrent.futures`, which are written in Python. The functions called here are not. So it is
+    # always known whether the thread began. The thread alone uses the generator, until it is asked
+    # to end.
+    asked: SimpleQueue[bool] = SimpleQueue()  # True: for one more chunk; False: to end
     found: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
     ended: SimpleQueue[None] = SimpleQueue()
 
@@ -37,7 +37,7 @@ def prefetched(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
         asked.put(True)
         try:
             start_new_thread(read, ())
-        except RuntimeError:  # there is none left
+        except RuntimeError:  # no thread is left
             yield from chunks
             return
         _running[ended] = asked
@@ -56,7 +56,7 @@ def prefetched(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
 
 
 def _next(chunks: Generator[T, None, None]) -> tuple[T | None, BaseException | None]:
-    """The next chunk, None after the last; or what went wrong, for the thread that asked."""
+    """The next chunk, None after the last; or the error, which is raised in the caller's thread."""
     try:
         return next(chunks, None), None
     except BaseException as error:
@@ -65,7 +65,7 @@ def _next(chunks: Generator[T, None, None]) -> tuple[T | None, BaseException | N
 
 @atexit.register
 def _end_all() -> None:
-    """Ends the threads while they can still run: later, one that returns to Python is torn down."""
+    """Ends the threads before the interpreter does, which would stop them at any place."""
     while _running:
         ended, asked = _running.popitem()
         asked.put(False)
@@ -73,4 +73,4 @@ def _end_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_running.clear)  # where they are not
+    os.register_at_fork(after_in_child=_running.clear)  # a forked process has none of the threads

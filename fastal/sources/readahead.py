@@ -1,8 +1,8 @@
-"""Brings what is read next of a mapped file into memory, on the reader's thread.
+"""Brings the next rows of a mapped file into memory, on the thread that reads ahead.
 
-Reading through a small buffer gets a disk's sequential rate, which faults on a map do not, and a
-disk's errors come as errors. The system then also keeps a file in large pages, which are soon
-mapped. What is in memory already is left alone.
+The file is read through a small buffer. This reaches the sequential rate of a disk, which page
+faults on a map do not, and errors of the disk become errors here. The system also keeps a file that
+is read like this in large pages, which are mapped sooner. Parts that are in memory are not read.
 """
 
 import os
@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 
-_BLOCK = 4 << 20  # read in one go: few calls, and a buffer that stays in the cache
-# Between places where it is looked whether the file is in memory. Each look at one that is not
-# makes the system read a little there, in small pages: one such look is enough.
+_BLOCK = 4 << 20  # bytes per read: few calls, and a buffer that stays in the cache
+# Bytes between two probes of whether the file is in memory. A probe of a page that is not makes the
+# system read a little there, in small pages. The first such probe is therefore the last.
 _SPACING = 16 << 20
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)
 
 
 class ReadAhead:
-    """Reads parts of a file so that the system has them in memory.
+    """Reads parts of a file, so that the system has them in memory.
 
     Args:
         file: a file descriptor.
-        probe: another of the same file: looking whether pages are there would disturb the order
-            that the system reads ahead by.
+        probe: another descriptor of the same file, for the probes: if they used `file`, they would
+            disturb the system's own reading ahead.
     """
 
     def __init__(self, file: int, probe: int) -> None:
@@ -35,8 +35,8 @@ class ReadAhead:
 
     @staticmethod
     @contextmanager
-    def of(array: Any) -> Iterator[Callable[[slice], None]]:
-        """The function that fetches rows of a mapped array; of others, one that does nothing."""
+    def for_array(array: Any) -> Iterator[Callable[[slice], None]]:
+        """A function that fetches rows of a mapped array; for other arrays, it does nothing."""
         is_mapped = isinstance(array, np.memmap) and array.filename and array.flags.c_contiguous
         if not is_mapped or not hasattr(os, "preadv"):
             yield lambda rows: None  # noqa: ARG005
@@ -55,7 +55,7 @@ class ReadAhead:
         """Fetches the bytes from `start` to `stop`.
 
         Raises:
-            OSError: they cannot be read.
+            OSError: the disk cannot read them.
             ValueError: the file has become shorter.
         """
         if all(self._is_cached(byte) for byte in range(stop - 1, start - 1, -_SPACING)):
@@ -70,5 +70,5 @@ class ReadAhead:
             return False
         try:
             return os.preadv(self._probe, [bytearray(1)], byte, _NOWAIT) == 1
-        except OSError:  # it would have to be waited for, or the file system cannot tell
+        except OSError:  # reading it would take a disk, or the file system does not say
             return False

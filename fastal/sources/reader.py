@@ -1,4 +1,4 @@
-"""What a format has to offer: one file as rows."""
+"""The protocol of a format: one file as rows."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fastal.base.arrays import memory_of
@@ -14,13 +15,13 @@ from fastal.sources.location import Location
 
 
 class Columns(NamedTuple):
-    """What to read of files that hold more than one array or column; empty: what there is.
+    """Which arrays or columns of a file to read. If a field is empty, the file must have one only.
 
     Attributes:
-        matrix: the array or column of vectors, or several columns (or patterns), one a class.
+        matrix: the array or column of vectors, or several columns (or patterns), one per class.
         ids: the column of ids.
         groups: the column of groups.
-        dtype: what a column of plain bytes holds.
+        dtype: the dtype of the numbers in a column of plain bytes.
     """
 
     matrix: tuple[str, ...] = ()
@@ -29,27 +30,31 @@ class Columns(NamedTuple):
     dtype: str | None = None
 
     @property
-    def beside(self) -> list[str]:
-        """The columns beside the matrix."""
+    def label_columns(self) -> list[str]:
+        """The names of the columns of ids and groups."""
         return [name for name in (self.ids, self.groups) if name is not None]
 
 
-class Damaged(ValueError):  # noqa: N818  (a finding about a file)
-    """Rows of a file are not what its checksum says: perhaps also some that were given before."""
+class ChecksumError(ValueError):
+    """The rows of a file do not match its checksum. Rows that were read earlier may be wrong too.
+
+    The checksum is known to be wrong only after its last byte is read.
+    """
 
 
 class Reader(Protocol):
-    """One file of rows. Every error that it raises names the file.
+    """One file of rows. Every error that a reader raises names the file.
 
     Attributes:
-        file: where it is.
-        names: of the array or the columns that are read, in their order; empty where the format
-            has none. None: nothing in the file tells which they are.
-        n_rows: how many rows it has.
-        row_shape: the shape of a row. None: nothing in the file tells, since all its rows are
-            missing; whoever knows the shape sets it before they are read.
-        row_bytes: how many a row has; 0 where `row_shape` is None.
+        file: the location of the file.
+        names: the array or the columns that are read, in the order of the file. Empty if the format
+            has no names. None if the file does not determine which columns to read.
+        n_rows: the number of rows.
+        row_shape: the shape of a row. None if all rows are missing, so that the file does not
+            determine the shape; the pool then sets it before the rows are read.
+        row_bytes: bytes per row; 0 if `row_shape` is None.
         in_place: see `Source.in_place`.
+        kinds: the kind of label in the columns of ids and groups; see `labels`.
     """
 
     file: Location
@@ -58,38 +63,47 @@ class Reader(Protocol):
     row_shape: tuple[int, ...] | None
     row_bytes: int
     in_place: bool
-    kinds: dict[str, str | None]  # of the columns of ids and groups; see `labels`
+    kinds: dict[str, str | None]
 
     def chunks(self, rows: int, start: int) -> Iterator[tuple[int, Any, Any]]:
-        """First row, array [n, ...] and group labels (None: not asked for), from row `start` on.
+        """Yields first row, array [n, ...] and group labels, from row `start` on.
 
-        A file without rows is one empty chunk, so that it is checked as well.
+        The labels are None if no groups are read. A file without rows yields one empty chunk, so
+        that its dtype and shape are checked as well.
         """
 
     def take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """The values of a column in these rows, which ascend."""
+        """The values of a column in these rows. `rows` is in ascending order."""
 
 
 @contextmanager
-def naming(file: Location) -> Iterator[None]:
-    """Has every error of the block name the file, in one line, whatever library it comes from."""
+def naming_file_in_errors(file: Location) -> Iterator[None]:
+    """Every error raised in the block becomes one line that names the file.
+
+    A TypeError stays a TypeError. An ImportError passes unchanged: the file is not its cause.
+    Errors of other types, which come from the libraries that read the formats, become ValueErrors.
+    """
     try:
         yield
-    except ImportError:  # not the file's fault
+    except ImportError:
         raise
     except Exception as error:
-        says = str(error)
+        message = str(error)
         is_ours = isinstance(error, (OSError, TypeError, ValueError))
-        if is_ours and str(file) in says and "\n" not in says:
+        if is_ours and str(file) in message and "\n" not in message:
             raise
-        reason = " ".join(says.split()) or type(error).__name__
+        reason = " ".join(message.split()) or type(error).__name__
         if isinstance(error, TypeError):
             raise TypeError(f"{file}: {reason}") from error
         raise ValueError(f"{file}: no complete {file.suffix} file: {reason}") from error
 
 
-def optional(file: Location, package: str, extra: str) -> Any:
-    """A package of an extra; ModuleNotFoundError with what to install where it is missing."""
+def import_optional(file: Location, package: str, extra: str) -> Any:
+    """Imports a package of an extra.
+
+    Raises:
+        ModuleNotFoundError: the package is not installed; the message says how to install it.
+    """
     try:
         return import_module(package)
     except ImportError:
@@ -99,12 +113,17 @@ def optional(file: Location, package: str, extra: str) -> Any:
 
 
 @contextmanager
-def watched(memory: Any, name: str) -> Iterator[Callable[[], None]]:
-    """A guard over mapped memory: the function raises a ValueError if a page of it was lost."""
+def guarded_memory(memory: Any, name: str) -> Iterator[Callable[[], None]]:
+    """Guards mapped memory. Yields a function that raises a ValueError if a page of it was lost."""
     with guarded(memory_of(memory, name)) as guard:
 
-        def stands() -> None:
+        def check_intact() -> None:
             if guard.broken:
                 raise ValueError("cut short, or unreadable, while it was being read")
 
-        yield stands
+        yield check_intact
+
+
+def as_numpy(tensor: torch.Tensor) -> Any:
+    """The tensor as a NumPy array; a bfloat16 tensor unchanged, since NumPy has no such dtype."""
+    return tensor if tensor.dtype == torch.bfloat16 else tensor.numpy()

@@ -1,8 +1,8 @@
-"""A .safetensors file: its tensors, mapped.
+"""A .safetensors file, whose tensors are mapped.
 
-The format: eight bytes, the length of a JSON header, the header, the data. It is read here, since
-the library copies what it slices. The library allows headers of 100 MB, which can be lists that
-take gigabytes; pools are of few tensors.
+The format is: eight bytes with the length of a JSON header, the header, the data. It is read here
+and not by the library, which copies slices. The library also allows headers of 100 MB, which can
+take gigabytes of memory once parsed; the files of pools hold few tensors.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.sources.archive import LONGEST_LIST, keys_once
+from fastal.sources.archive import check_length, unique_keys
 from fastal.sources.array_file import BFLOAT16, ArrayFile, LazyArrays
 from fastal.sources.location import Location
 
@@ -26,7 +26,7 @@ _DTYPES: dict[str, Any] = {
 
 
 class SafetensorsFile(ArrayFile):
-    """Tensors of a .safetensors file; see `ArrayFile`."""
+    """The tensors of a .safetensors file; see `ArrayFile`."""
 
     @contextmanager
     def _arrays(self) -> Iterator[Mapping[str, Any]]:
@@ -36,14 +36,10 @@ class SafetensorsFile(ArrayFile):
             n_header = int.from_bytes(file.read(8), "little")
             if not 2 <= n_header <= size - 8:
                 raise ValueError(f"it says that its header has {n_header:,} of its {size:,} bytes")
-            if n_header > LONGEST_LIST:
-                raise ValueError(
-                    f"{self.file}: its header has {n_header:,} bytes, at most {LONGEST_LIST:,} "
-                    "are read"
-                )
-            header = json.loads(file.read(n_header), object_pairs_hook=keys_once)
+            check_length(f"{self.file}: its header", n_header)
+            header = json.loads(file.read(n_header), object_pairs_hook=unique_keys)
         if not isinstance(header, dict):
-            raise ValueError("its header is no JSON object")
+            raise ValueError("its header is not a JSON object")
         header.pop("__metadata__", None)
         data = 8 + n_header
         _check_spans([tensor["data_offsets"] for tensor in header.values()], size - data)
@@ -54,11 +50,13 @@ class SafetensorsFile(ArrayFile):
 
 
 def _check_spans(spans: Sequence[tuple[int, int]], n_bytes: int) -> None:
-    """ValueError unless the tensors lie one after the other, without a gap, to the file's end."""
+    """ValueError unless the tensors follow each other without a gap up to the end of the file."""
     last = 0
     for begin, end in sorted(spans):
         if begin != last or end < begin:
-            raise ValueError(f"a tensor is at bytes {begin} to {end}, where one ends at {last}")
+            raise ValueError(
+                f"a tensor is at bytes {begin} to {end}, but the one before it ends at {last}"
+            )
         last = end
     if last != n_bytes:
         raise ValueError(f"its tensors have {last:,} bytes, {n_bytes:,} are there")
@@ -72,15 +70,15 @@ def _mapped(
     shape: Sequence[int],
     data_offsets: Sequence[int],
 ) -> NDArray[Any]:
-    """The tensor between two offsets into the data, which begin at a byte of the file."""
+    """Maps a tensor. `data` is the byte where the data begin, to which the offsets are relative."""
     if dtype not in _DTYPES:
         raise TypeError(f"wanted numbers that torch and NumPy have, got dtype {dtype}")
     kind: np.dtype[Any] = np.dtype(_DTYPES[dtype])
     begin, end = data_offsets
     if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
-        raise ValueError(f"no tensor is of shape {shape}")
+        raise ValueError(f"no tensor can have shape {shape}")
     if end - begin != math.prod(shape) * kind.itemsize:
         raise ValueError(f"bytes {begin:,} to {end:,} cannot be {dtype} of shape {shape}")
-    if begin == end:  # which cannot be mapped
+    if begin == end:  # no bytes can be mapped
         return np.empty(shape, kind)
     return np.memmap(file.path, kind, "r", data + begin, tuple(shape))

@@ -1,4 +1,4 @@
-"""What the pipeline asks of a pool."""
+"""The protocol of a pool: what the pipeline needs from every source of rows."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 
 
 class Chunk(NamedTuple):
-    """Consecutive rows of a pool: the number of the first, an array [n, ...], a label each."""
+    """Consecutive rows of a pool.
+
+    Attributes:
+        start: the number of the first row, counted over the whole pool.
+        x: the rows, an array [n, ...].
+        groups: a group label per row; None if the pool has no groups.
+    """
 
     start: int
     x: Any
@@ -16,7 +22,13 @@ class Chunk(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """A file that was left out, from a row of it on: 0 where nothing of it was looked at."""
+    """A file of which rows were left out.
+
+    Attributes:
+        file: its name.
+        from_row: the first row that was left out, counted within the file; 0 if the whole file was.
+        reason: what is wrong with the file.
+    """
 
     file: str
     from_row: int
@@ -24,7 +36,7 @@ class Skipped(NamedTuple):
 
 
 class SourceWithoutFiles:
-    """What sources without files share: rows have no other names than their numbers."""
+    """The part of `Source` that all sources without files share: rows are known by number only."""
 
     on_gpu = False
 
@@ -32,69 +44,85 @@ class SourceWithoutFiles:
         self.skipped: list[Skipped] = []
 
     def locate(self, row: int) -> str:  # noqa: ARG002
-        """Nothing to add to the number."""
+        """Empty: the row number says everything."""
         return ""
 
     def check(self, start: int, *, lost: bool) -> bool:
-        """See `Source.check`: a mapped file of the caller's own may vanish."""
+        """See `Source.check`. The array may be a map of the caller's own file, which can vanish."""
         if lost:
             raise OSError(f"pool: rows from {start} on vanished: a mapped file that was cut short?")
         return True
 
     def fingerprint(self) -> None:
-        """None: nothing less than all that it holds would tell."""
+        """None: such a pool has no cheap fingerprint, so it cannot be resumed."""
 
     def ids(self, rows: NDArray[np.int64]) -> None:
-        """There are none."""
+        """None: there are no ids."""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """A pool as a sequence of chunks, in row order.
+    """A pool as a sequence of chunks, in row order. `open_pool` makes one.
+
+    A class with these members is a pool of its own kind: `fastal.select` reads it like any other.
 
     Attributes:
-        skipped: the files left out so far.
+        skipped: the files left out so far, whole or in part.
+
+    Example:
+        >>> import numpy as np, fastal
+        >>> source = fastal.open_pool(np.zeros((5, 2), np.float32))
+        >>> source.n_rows, source.row_bytes
+        (5, 8)
+        >>> [(chunk.start, chunk.x.shape) for chunk in source.chunks(rows=3)]
+        [(0, (3, 2)), (3, (2, 2))]
     """
 
     skipped: list[Skipped]
 
     @property
     def n_rows(self) -> int | None:
-        """Rows of the pool, None if only reading it tells."""
+        """The number of rows; None if it is known only after all of them are read."""
 
     @property
     def row_bytes(self) -> int | None:
-        """Bytes of a row, None if only reading tells."""
+        """Bytes per row; None if they are known only after a row is read."""
 
     @property
     def in_place(self) -> bool:
-        """Whether chunks are views of memory that is there anyway: large ones then cost nothing."""
+        """Whether chunks are views of existing memory, so that large chunks cost no memory."""
 
     @property
     def on_gpu(self) -> bool:
         """Whether chunks are in the memory of a GPU."""
 
     def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
-        """The rows from `start` on, at most `rows` of them a chunk where that can be chosen."""
-
-    def locate(self, row: int) -> str:
-        """Where a row is to be found, for messages: file and row in it. Empty if `row` says it."""
-
-    def check(self, start: int, *, lost: bool) -> bool:
-        """Whether the chunk from row `start` on, which has been read, is what the pool holds.
-
-        False: it is to be left out.
+        """Yields the rows from `start` on, in order.
 
         Args:
-            start: its first row.
-            lost: memory of it vanished meanwhile; its rows were NaN.
+            rows: the most rows per chunk. A source that cannot choose the size ignores it.
+            start: the first row.
+        """
+
+    def locate(self, row: int) -> str:
+        """The file and the row in that file, for messages; empty if the pool has no files."""
+
+    def check(self, start: int, *, lost: bool) -> bool:
+        """Checks, after a chunk was read, that the pool still holds it unchanged.
+
+        Args:
+            start: the chunk's first row.
+            lost: part of the chunk's mapped memory vanished while it was read, and read as NaN.
+
+        Returns:
+            False if the chunk must be discarded, since its file is now skipped.
 
         Raises:
-            ValueError, OSError: what it held was not what the pool holds.
+            ValueError, OSError: the file changed while it was being read.
         """
 
     def fingerprint(self) -> list[Any] | None:
-        """What changes whenever the pool does, of plain values; None: that cannot be told."""
+        """Plain values that change whenever the pool does; None if there are no such values."""
 
     def ids(self, rows: NDArray[np.int64]) -> Any:
-        """The ids of these rows as a NumPy array, None if the pool has none."""
+        """The ids of these rows as a NumPy array [n]; None if the pool has no ids."""

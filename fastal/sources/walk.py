@@ -1,4 +1,4 @@
-"""A folder with all that is under it."""
+"""Walks a folder with all its subfolders."""
 
 import os
 from collections.abc import Iterator
@@ -8,23 +8,23 @@ from pathlib import Path
 def walk(
     root: Path, seen: set[tuple[int, int]] | None = None
 ) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Each folder under `root`, itself first, with the names of its subfolders and of its files.
+    """Yields each folder, from `root` down, with the names of its subfolders and of its files.
 
-    As `os.walk`, from the top: what the caller removes from the list of subfolders is not entered.
-    But links are followed, each folder is visited once, by the name that comes first, names are
-    sorted, and depth is not limited.
+    As with `os.walk`, a subfolder that the caller removes from the list is not entered. There are
+    four differences. Links are followed. Each folder is visited once, by the first of its paths.
+    Names are sorted. The depth is not limited.
 
     Args:
-        root: where to begin.
-        seen: folders that were visited already; those of this walk are added.
+        root: the folder to begin with.
+        seen: folders (device and inode) to pass over. The folders of this walk are added.
 
     Raises:
         OSError: a folder cannot be read.
     """
     seen = set() if seen is None else seen
-    ahead = [root]
-    while ahead:
-        here = ahead.pop()
+    pending = [root]
+    while pending:
+        here = pending.pop()
         stat = here.stat()
         if (stat.st_dev, stat.st_ino) in seen:
             continue
@@ -37,11 +37,11 @@ def walk(
         folders.sort()
         files.sort()
         yield here, folders, files
-        ahead += [here / name for name in reversed(folders)]
+        pending += [here / name for name in reversed(folders)]
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, say: whoever reads it says what is wrong
+    except OSError:  # for example, a link to itself: reading it gives the error
         return False

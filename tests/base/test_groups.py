@@ -184,9 +184,9 @@ def test_code_points_that_are_none(tmp_path, x, code, swap):
     ids = raw.view("<U4")
     np.savez(tmp_path / "p.npz", x=x, id=ids.byteswap().view(">U4") if swap else ids)
     pool = fastal.open_pool(tmp_path / "p.npz", column="x", id_column="id", group_column="id")
-    with pytest.raises(ValueError, match=r"p.npz: 'id' has code points that are none"):
+    with pytest.raises(ValueError, match=r"p.npz: 'id' has invalid Unicode code points"):
         fastal.select(pool, N)
-    with pytest.raises(ValueError, match=r"p.npz: 'id' has code points that are none"):
+    with pytest.raises(ValueError, match=r"p.npz: 'id' has invalid Unicode code points"):
         fastal.select(pool, per_group=1)
 
 

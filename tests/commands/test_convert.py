@@ -145,7 +145,7 @@ def test_ids_that_cannot_be_kept(tmp_path, x):
     pq.write_table(pa.table({"id": ["a", None, "c"], "x": lists}), tmp_path / "x.parquet")
     done = run("convert", tmp_path / "x.parquet", "--id-column", "id", "--out", tmp_path / "out")
     assert done.exit_code == 2
-    assert "id: some are missing, which .npy cannot say" in done.stderr
+    assert "id: some are missing, and .npy has no missing values" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -239,9 +239,9 @@ def test_files_and_going_on_after_an_interruption(metric, tmp_path, interrupting
         interrupt_at(n_chunks)
         with pytest.raises(KeyboardInterrupt):
             k_center(pool, 5, **options)
-    with pytest.raises(ValueError, match="k 5 there, 6 here"):
+    with pytest.raises(ValueError, match="k is 5 there, 6 in this run"):
         k_center(pool, 6, **options)
-    with pytest.raises(ValueError, match=r"labelled '.*' there, None here"):
+    with pytest.raises(ValueError, match=r"labelled is '.*' there, None in this run"):
         k_center(pool, 5, **{**options, "labelled": None})
     assert_same(k_center(pool, 5, **options), want)
     assert not (tmp_path / "saved" / "checkpoint").exists()

@@ -179,7 +179,7 @@ def test_files_and_going_on_after_an_interruption(tmp_path, interrupting):
         interrupt_at(n_chunks)
         with pytest.raises(KeyboardInterrupt):
             deduplicate(pool, of, 0.9, **options)
-    with pytest.raises(ValueError, match=r"threshold 0.9 there, 0.8 here"):
+    with pytest.raises(ValueError, match=r"threshold is 0.9 there, 0.8 in this run"):
         deduplicate(pool, of, 0.8, **options)
     assert_same(deduplicate(pool, of, 0.9, **options), want)
 

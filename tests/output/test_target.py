@@ -1,4 +1,4 @@
-"""What a command writes: only what is its own, never what is read; told at the start."""
+"""A command never overwrites a file that it reads or did not write, and says so at the start."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def run(*arguments):
 
 
 def refused(done, *words):
-    """One line that says why, and status 2."""
+    """Checks for one line with the words, and status 2."""
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.output
     for word in words:
         assert word in done.stderr, done.stderr
@@ -58,21 +58,21 @@ def contents(folder):
     return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and not p.is_symlink()}
 
 
-def of_commands(pool, beside):
-    """All commands that write a file of picks, and what each reads beside the pool."""
+def commands_with_pools(pool, other):
+    """All commands that write a file of picks, each with the other pool that it reads."""
     return (
         ["select", pool, "--k", 5],
-        ["cluster", pool, "--centroids", beside],
-        ["outliers", pool, "--k", 5, "--validation", beside],
-        ["outliers", pool, "--k", 5, "--centroids", beside],
-        ["represent", pool, "--k", 5, "--training", beside],
-        ["core-set", pool, "--k", 5, "--labelled", beside],
+        ["cluster", pool, "--centroids", other],
+        ["outliers", pool, "--k", 5, "--validation", other],
+        ["outliers", pool, "--k", 5, "--centroids", other],
+        ["represent", pool, "--k", 5, "--training", other],
+        ["core-set", pool, "--k", 5, "--labelled", other],
     )
 
 
 @pytest.mark.parametrize("link", [None, os.symlink, os.link])
 @pytest.mark.parametrize("part", ["manifest.json", "ids/part-00000.npy", "groups/part-00000.npy"])
-def test_no_part_of_the_pool_is_written_over(tmp_path, shards, part, link):
+def test_no_file_of_the_pool_is_overwritten(tmp_path, shards, part, link):
     read = shards / part
     before = contents(shards)
     if link is None:
@@ -88,12 +88,12 @@ def test_no_part_of_the_pool_is_written_over(tmp_path, shards, part, link):
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
-def test_no_record_takes_the_place_of_what_is_read(tmp_path, pool, x, link):
-    np.save(tmp_path / "beside.npy", x[:9])
-    for read in (pool, tmp_path / "beside.npy"):
+def test_the_record_replaces_no_file_that_is_read(tmp_path, pool, x, link):
+    np.save(tmp_path / "other.npy", x[:9])
+    for read in (pool, tmp_path / "other.npy"):
         link(read, tmp_path / "run.json")
         before = read.read_bytes()
-        for command in of_commands(pool, tmp_path / "beside.npy"):
+        for command in commands_with_pools(pool, tmp_path / "other.npy"):
             if read == pool or command[0] != "select":
                 done = run(*command, "--out", tmp_path / "picks.csv")
                 refused(done, "run.json is a file of the pool" if read == pool else "files to read")
@@ -120,7 +120,7 @@ def test_nothing_is_written_into_a_folder_that_is_read(tmp_path, x):
     assert contents(tmp_path / "pool.zarr") == before
 
 
-def test_the_moment_of_writing_counts(tmp_path, pool, monkeypatch):
+def test_an_output_that_becomes_a_link_to_the_pool_is_refused(tmp_path, pool, monkeypatch):
     """The output becomes a link to the pool while the pool is read."""
     before = pool.read_bytes()
     runs = CommandRun.run
@@ -149,7 +149,7 @@ def test_picks_are_not_converted_onto_themselves(tmp_path, pool):
     assert picks.read_bytes() == before
 
 
-def somebodys(place, precious, how):
+def foreign(place, precious, how):
     if how == "folder":
         place.mkdir()
         os.link(precious, place / "precious")
@@ -161,23 +161,27 @@ def somebodys(place, precious, how):
 
 @pytest.mark.parametrize("how", ["link", "hard link", "folder", "copy"])
 @pytest.mark.parametrize("command", ["score", "convert"])
-def test_what_stands_where_a_run_writes_is_left_alone(tmp_path, pool, command, how):
+def test_a_foreign_file_with_the_name_of_the_unfinished_output_is_kept(
+    tmp_path, pool, command, how
+):
     (precious := tmp_path / "precious").write_text("precious")
     out = tmp_path / ("out.npy" if command == "score" else "out")
     place = out.with_name(f".{out.name}.partial")
-    somebodys(place, precious, how)
+    foreign(place, precious, how)
     before = contents(tmp_path)
     saved = ("--checkpoint", tmp_path / "saved")
     for more in (saved, (*saved, "--resume")):
-        refused(run(command, pool, "--out", out, *more), f"{place}: is there already")
+        refused(run(command, pool, "--out", out, *more), f"{place}: exists already")
     shutil.rmtree(tmp_path / "saved")
     assert contents(tmp_path) == before
-    assert run(command, pool, "--out", out).exit_code == 0  # another name, which cannot be told
+    assert (
+        run(command, pool, "--out", out).exit_code == 0
+    )  # without a checkpoint, the unfinished output has a random name
     assert before.items() <= contents(tmp_path).items()
 
 
-def test_what_a_checkpoint_did_not_make_is_left_alone(tmp_path, pool, monkeypatch):
-    """The file that an interrupted run left was replaced by somebody's; or by a copy of itself."""
+def test_an_unfinished_output_with_other_content_is_kept(tmp_path, pool, monkeypatch):
+    """A file with other bytes is refused. A copy with the same bytes is used."""
     monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "_PAUSE", 0)
     command = ("score", pool, "--out", tmp_path / "o.npy", "--checkpoint", tmp_path / "saved")
@@ -198,26 +202,26 @@ def test_what_a_checkpoint_did_not_make_is_left_alone(tmp_path, pool, monkeypatc
     (tmp_path / "other").replace(partial)
     refused(run(*command, "--resume", "--quiet"), f"{partial}: not the scores that the checkpoint")
     assert partial.read_bytes() == bytes(len(before))
-    (tmp_path / "copy").write_bytes(before)  # as on another machine, where it has another inode
+    (tmp_path / "copy").write_bytes(before)  # on another machine, it would have another inode, too
     (tmp_path / "copy").replace(partial)
     assert run(*command, "--resume").exit_code == 0
 
 
-def test_a_record_of_others_that_comes_meanwhile_costs_no_result(tmp_path, pool, monkeypatch):
+def test_a_foreign_record_that_appears_during_the_run_is_kept(tmp_path, pool, monkeypatch):
     runs = CommandRun.run
 
-    def beside(self, *args, **kwargs):
+    def with_a_record(self, *args, **kwargs):
         (tmp_path / "run.json").write_text("{}")
         return runs(self, *args, **kwargs)
 
-    monkeypatch.setattr(CommandRun, "run", beside)
+    monkeypatch.setattr(CommandRun, "run", with_a_record)
     done = run("select", pool, "--k", 5, "--out", tmp_path / "picks.csv")
     assert (done.exit_code, "no record was written: --out: " in done.stderr) == (0, True)
     assert (tmp_path / "picks.csv").read_bytes().count(b"\n") == 6
     assert (tmp_path / "run.json").read_text() == "{}"
 
 
-def test_what_killed_runs_left_is_cleared_away(tmp_path):
+def test_files_that_killed_runs_left_are_removed(tmp_path):
     out = tmp_path / "out.csv"
     path, opened = outputs._made(out, outputs._new_file)
     folder, held = outputs.new_folder(out)
@@ -225,18 +229,20 @@ def test_what_killed_runs_left_is_cleared_away(tmp_path):
     token = path.name.split("-")[1]
     kept = {
         path.name.replace(token, "0" * 16), ".fastal-precious", f"{path.name}.txt",
-        outputs._marked(tmp_path / "other.csv", token),
+        outputs._temporary_name(tmp_path / "other.csv", token),
     }  # fmt: skip
     for name in kept:
         (tmp_path / name).write_text("precious")
-    (link := tmp_path / outputs._marked(out, "1" * 16)).symlink_to(tmp_path / ".fastal-precious")
+    (link := tmp_path / outputs._temporary_name(out, "1" * 16)).symlink_to(
+        tmp_path / ".fastal-precious"
+    )
 
     def left():
         with outputs.written_whole(out) as file:
             file.write(b"picks")
         return {p.name for p in tmp_path.iterdir()} - kept - {out.name, link.name}
 
-    assert left() == {path.name, folder.name}  # in use
+    assert left() == {path.name, folder.name}  # they are locked
     for file in (opened, held):
         os.close(file)
     assert left() == set()
@@ -244,7 +250,7 @@ def test_what_killed_runs_left_is_cleared_away(tmp_path):
     assert link.is_symlink()
 
 
-def test_a_record_that_is_none_is_not_replaced(tmp_path, pool):
+def test_a_run_json_of_another_tool_is_not_replaced(tmp_path, pool):
     (tmp_path / "run.json").write_text('{"lr": 0.1}')
     out = ("--out", tmp_path / "picks.csv")
     refused(run("select", pool, "--k", 5, *out), "run.json", "move it away")
@@ -259,7 +265,7 @@ def test_a_record_that_is_none_is_not_replaced(tmp_path, pool):
     [
         (["select", "pool.npy", "--k", 5, "--out", "o.csv"], "mkdir run.json", "not a regular"),
         (["score", "pool.npy", "--out", "o.csv"], "mkdir run.json", "not a regular file"),
-        (["convert", "pool.npy", "--out", "o"], "link o", "is a link to nothing"),
+        (["convert", "pool.npy", "--out", "o"], "link o", "is a broken link"),
         (["convert", "pool.npy", "--out", "o/p"], "", "no such folder"),
         (["cluster", "pool.npy", "--clusters", 3, "--save", "o.npz"], "mkdir o.npz", "not a regul"),
         (["cluster", "pool.npy", "--clusters", 3, "--save", "pool.npz"], "link-pool pool.npz",
@@ -271,7 +277,7 @@ def test_a_record_that_is_none_is_not_replaced(tmp_path, pool):
          "another name than run.json"),
     ],
 )  # fmt: skip
-def test_what_can_be_told_at_the_start(tmp_path, pool, monkeypatch, command, prepare, words):
+def test_bad_outputs_are_refused_at_the_start(tmp_path, pool, monkeypatch, command, prepare, words):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(CommandRun, "run", lambda *_, **__: pytest.fail("the pool was read"))
     what, _, name = prepare.partition(" ")
@@ -292,9 +298,9 @@ def test_what_can_be_told_at_the_start(tmp_path, pool, monkeypatch, command, pre
     assert {p.name for p in tmp_path.iterdir()} == before
 
 
-def test_a_conversion_knows_its_rows(tmp_path, pool, monkeypatch):
-    """Shards, ids and groups that changed between two runs are found out."""
-    n = 10_000  # of which a shard takes 4,096
+def test_a_resumed_conversion_verifies_its_shards(tmp_path, pool, monkeypatch):
+    """Shards, ids and groups that changed between the two runs are refused."""
+    n = 10_000  # a shard has 4,096 of them
     rng = np.random.default_rng(0)
     with h5py.File(tmp_path / "pool.h5", "w") as file:
         file["x"] = rng.standard_normal((n, 64)).astype(np.float32)
@@ -309,7 +315,7 @@ def test_a_conversion_knows_its_rows(tmp_path, pool, monkeypatch):
 
     def killed(*args):
         saves.append(args)
-        if len(saves) == 18:  # the shard that has begun is not in the state
+        if len(saves) == 18:  # the last state does not have the open shard
             raise Interrupted(15)
         if len(saves) < 16:
             save(*args)
@@ -336,7 +342,7 @@ def test_a_conversion_knows_its_rows(tmp_path, pool, monkeypatch):
     assert len(list((tmp_path / "o").rglob("*.npy"))) == 9
 
 
-def test_a_conversion_that_was_done_is_known_by_its_run(tmp_path, pool, monkeypatch):
+def test_a_finished_conversion_is_recognised_by_its_run(tmp_path, pool, monkeypatch):
     command = ("convert", pool, "--checkpoint", tmp_path / "saved", "--out", tmp_path / "o")
     remove = checkpoint.Checkpoint.remove
 
@@ -355,7 +361,7 @@ def test_a_conversion_that_was_done_is_known_by_its_run(tmp_path, pool, monkeypa
     refused(run(*command, "--resume"), "exists")
 
 
-def test_a_disk_that_is_full_of_shards(tmp_path, pool):
+def test_a_disk_that_fills_up_with_shards(tmp_path, pool):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
     try:

@@ -1,4 +1,4 @@
-"""What a run goes on from, what it refuses, and what it makes of a folder that is not as it was."""
+"""Which checkpoints are resumed, which are refused, and folders that changed in between."""
 
 import functools
 import os
@@ -16,7 +16,7 @@ from tests.support.forks import PAUSED, N, logits_of
 
 
 def refused(job, before, *more, words, command=None, cwd=None):
-    """One line that has the words, status 2, and the checkpoint as it was."""
+    """Checks for one line with the words, status 2, and an unchanged checkpoint."""
     if command is not None:
         job.command = command
     done = job.run(*more, cwd=cwd)
@@ -57,14 +57,14 @@ def test_damaged_checkpoints_are_refused(job):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--k", 501], "--k 500 there, 501 here"),
-        (["--by", "margin"], "--by 'entropy' there, 'margin' here"),
-        (["--kind", "log_probs"], "--kind 'logits' there, 'log_probs' here"),
-        (["--on-invalid", "skip"], "--on-invalid 'raise' there, 'skip' here"),
-        (["--noise", "power"], "--noise None there, 'power' here"),
-        (["--per-group", 9, "--group-by-prediction"], "--per-group None there, 9 here"),
-        (["--backend", "torch"], "--backend 'auto' there, 'torch' here"),
-        (["--column", "x"], r"columns \[\[\], .* there, \[\['x'\]"),
+        (["--k", 501], "--k is 500 there, 501 in this run"),
+        (["--by", "margin"], "--by is 'entropy' there, 'margin' in this run"),
+        (["--kind", "log_probs"], "--kind is 'logits' there, 'log_probs' in this run"),
+        (["--on-invalid", "skip"], "--on-invalid is 'raise' there, 'skip' in this run"),
+        (["--noise", "power"], "--noise is None there, 'power' in this run"),
+        (["--per-group", 9, "--group-by-prediction"], "--per-group is None there, 9 in this run"),
+        (["--backend", "torch"], "--backend is 'auto' there, 'torch' in this run"),
+        (["--column", "x"], r"columns are \[\[\], .* there, \[\['x'\]"),
         (["--id-column", "x"], r"columns .*None, .* there, .*'x'"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -84,19 +84,28 @@ def test_a_checkpoint_with_other_arguments_is_refused(job, tmp_path, more, words
 def test_a_checkpoint_of_another_command_seed_or_out_is_refused(job, tmp_path):
     noisy = job("noise")
     before = noisy.killed_after(20)
-    refused(noisy, before, "--resume", "--seed", 4, words="--seed 3 there, 4 here")
-    refused(noisy, before, "--resume", "--beta", 2, words="--beta 1.0 there, 2.0 here")
+    refused(noisy, before, "--resume", "--seed", 4, words="--seed is 3 there, 4 in this run")
+    refused(noisy, before, "--resume", "--beta", 2, words="--beta is 1.0 there, 2.0 in this run")
     command = ["score", noisy.command[1]]
     refused(
-        noisy, before, "--resume", words="command 'select' there, 'score' here", command=command
+        noisy,
+        before,
+        "--resume",
+        words="command is 'select' there, 'score' in this run",
+        command=command,
     )
     code = "fastal.pipeline.checkpoint.__version__ = '0'"
-    assert "fastal '0.1.0' there, '0' here" in noisy.run("--resume", code=code).stderr
+    assert "fastal is '0.1.0' there, '0' in this run" in noisy.run("--resume", code=code).stderr
     noisy.checkpoint.unlink()
     scores = job("scores")
     before = scores.killed_after(20)
     scores.out = tmp_path / "elsewhere.npy"
-    refused(scores, before, "--resume", words="--out '.*out.npy' there, '.*elsewhere.npy' here")
+    refused(
+        scores,
+        before,
+        "--resume",
+        words="--out is '.*out.npy' there, '.*elsewhere.npy' in this run",
+    )
 
 
 def renamed(folder):
@@ -113,10 +122,10 @@ def other_time(folder):
     [
         (lambda folder: np.save(folder / "1.npy", logits_of(1, 7000)), "1.npy has .* there, has"),
         (lambda folder: np.save(folder / "1.npy", logits_of(1, 6999)), "1.npy has .* there, has"),
-        (lambda folder: np.save(folder / "7.npy", logits_of(1, 5)), "7.npy is not there, has"),
-        (lambda folder: (folder / "3.npy").unlink(), "3.npy has .* there, is not here"),
+        (lambda folder: np.save(folder / "7.npy", logits_of(1, 5)), "7.npy is missing there, has"),
+        (lambda folder: (folder / "3.npy").unlink(), "3.npy has .* there, is missing in this run"),
         (other_time, r"1.npy has 448,128 bytes and the time (\S+) there, .* the time (?!\1)"),
-        (renamed, "1.npy has .* there, is not here"),
+        (renamed, "1.npy has .* there, is missing in this run"),
     ],
     ids=["content", "size", "more", "less", "time", "order"],
 )
@@ -129,19 +138,19 @@ def test_a_checkpoint_of_other_files_is_refused(job, pools, tmp_path, change, wo
     refused(job, before, "--resume", words=words)
 
 
-def test_a_checkpoint_is_gone_on_from_only_where_that_is_asked_for(job):
+def test_a_checkpoint_is_resumed_only_on_request(job):
     job = job("select")
     want, _ = job.undisturbed()
     refused(job, job.killed_after(20), words="holds one already: resume it, or remove")
     job.check(job.run("--resume"), want)
     job.out.unlink()
-    job.check(job.run("--resume"), want)  # there is none: from the beginning
+    job.check(job.run("--resume"), want)  # there is no checkpoint, so it starts from the first row
     assert fastal.select(str(job.command[1]), 500).rows.tolist() == [
         int(line.split(",")[1]) for line in want.decode().splitlines()[1:]
     ]
 
 
-def test_two_runs_in_one_folder(job, tmp_path):
+def test_two_runs_cannot_use_one_folder(job, tmp_path):
     job = job("scores")
     want, _ = job.undisturbed()
     first = job.start(code=PAUSED.format(20)).wait_stopped()
@@ -156,7 +165,7 @@ def test_two_runs_in_one_folder(job, tmp_path):
     job.check(first.wait(), want)
 
 
-def test_paths_from_another_folder(job, pools):
+def test_resuming_from_another_working_folder(job, pools):
     job = job("select")
     want, _ = job.undisturbed()
     job.command[1] = "npy"
@@ -165,7 +174,13 @@ def test_paths_from_another_folder(job, pools):
     assert (done.status, "npy" in done.stderr) == (2, True)
     (job.folder / "npy").mkdir()
     np.save(job.folder / "npy" / "0.npy", logits_of())
-    refused(job, before, "--resume", cwd=job.folder, words="0.npy is not there, has|is not here")
+    refused(
+        job,
+        before,
+        "--resume",
+        cwd=job.folder,
+        words="0.npy is missing there, has|is missing in this run",
+    )
     shutil.rmtree(job.folder / "npy")
     job.command[1] = "../npy/"
     job.check(job.run("--resume", cwd=pools / "parquet"), want)
@@ -187,7 +202,7 @@ def test_a_pool_behind_a_link(job, pools, tmp_path):
     assert job.out.read_bytes() == want
 
 
-def test_pools_that_are_no_larger_than_the_picks(job, tmp_path):
+def test_pools_with_fewer_rows_than_picks(job, tmp_path):
     job = job("select")
     np.save(tmp_path / "small.npy", logits_of(0, 0))
     job.command = ["select", tmp_path / "small.npy", "--k", 5000]
@@ -216,7 +231,7 @@ def test_pools_that_are_no_larger_than_the_picks(job, tmp_path):
         ("text", "output.score_files.CsvSink", "finish"),
     ],
 )
-def test_a_run_that_was_killed_when_all_rows_were_read(job, name, owner, function):
+def test_a_run_killed_after_the_last_row_is_resumed(job, name, owner, function):
     job = job(name)
     want, _ = job.undisturbed()
     module = owner.rpartition(".")[0]
@@ -228,7 +243,7 @@ def test_a_run_that_was_killed_when_all_rows_were_read(job, name, owner, functio
     job.check(job.run("--resume"), want)
 
 
-def test_folders_that_cannot_be(job, tmp_path):
+def test_checkpoint_folders_that_cannot_be_used(job, tmp_path):
     job = job("select")
     job.saved.write_text("a file")
     done = job.run()
@@ -242,7 +257,7 @@ def test_folders_that_cannot_be(job, tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", str(job.saved)]).returncode:
         pytest.skip("mounting is not permitted")
     try:
-        done = job.run()  # says so at the beginning, and not when there is something to save
+        done = job.run()  # the error comes at the start, not with the first save
         assert done == (2, "", f"Error: --checkpoint: {job.saved} cannot be written to\n")
         job.out = job.saved / "out.csv"
         job.saved = tmp_path / "saved"
@@ -252,7 +267,7 @@ def test_folders_that_cannot_be(job, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["select", "scores"])
-def test_the_folder_of_the_output_is_gone(job, tmp_path, name):
+def test_resuming_without_the_folder_of_the_output(job, tmp_path, name):
     job = job(name)
     want, _ = job.undisturbed()
     (tmp_path / "results").mkdir()
@@ -266,7 +281,7 @@ def test_the_folder_of_the_output_is_gone(job, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["scores", "text"])
-def test_the_scores_so_far_are_gone(job, name):
+def test_resuming_without_the_scores_so_far_starts_over(job, name):
     job = job(name)
     want, _ = job.undisturbed()
     job.killed_after(20)
@@ -274,13 +289,13 @@ def test_the_scores_so_far_are_gone(job, name):
     partial.unlink()
     gone = f"{partial} is gone: starting over\n"
     run = job.start("--resume", code=PAUSED.format(1)).wait_stopped()
-    run.kill()  # before it has saved anything new
+    run.kill()  # before the first new save
     assert run.wait() == (-signal.SIGKILL, "", gone)
     job.check(job.run("--resume"), want)
 
 
 @pytest.mark.parametrize("name", ["scores", "text"])
-def test_the_scores_so_far_are_others(job, name):
+def test_resuming_with_other_scores_is_refused(job, name):
     job = job(name)
     want, _ = job.undisturbed()
     before = job.killed_after(20)
@@ -290,12 +305,12 @@ def test_the_scores_so_far_are_others(job, name):
     flipped[len(scores) // 2] ^= 1
     for other in (b"", scores[: len(scores) // 2], bytes(len(scores)), bytes(flipped)):
         partial.write_bytes(other)
-        refused(job, before, "--resume", words="not the scores that the checkpoint goes on from")
+        refused(job, before, "--resume", words="not the scores that the checkpoint was saved with")
     partial.write_bytes(scores + b"more")
     job.check(job.run("--resume"), want)
 
 
-def test_a_failure_leaves_no_scores_that_no_checkpoint_knows(job, tmp_path):
+def test_a_run_that_fails_before_its_first_save_leaves_no_scores(job, tmp_path):
     job = job("scores")
     logits = logits_of()
     logits[5] = np.nan
@@ -306,7 +321,7 @@ def test_a_failure_leaves_no_scores_that_no_checkpoint_knows(job, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"bad.npy", "saved"}
 
 
-def test_a_clock_that_jumps(job):
+def test_a_wall_clock_that_jumps_changes_nothing(job):
     job = job("select")
     want, _ = job.undisturbed()
     code = "import time, random\ntime.time = lambda: random.uniform(-1e9, 1e9)\n"
@@ -314,8 +329,8 @@ def test_a_clock_that_jumps(job):
     job.check(job.run("--resume", code=code), want)
 
 
-def test_from_python(pools, tmp_path):
-    """A callable goes by its name, in this process or the next; groups belong to the pool."""
+def test_checkpoints_from_python(pools, tmp_path):
+    """A callable is identified by its name, also in another process; groups belong to the pool."""
     pool, saved = str(pools / "npy"), tmp_path / "saved"
     want = fastal.select(pool, 50, half)
     with pytest.MonkeyPatch.context() as patch:
@@ -359,7 +374,7 @@ def half(x):
 
 
 def stops(x):
-    """`half` under its own name, which fails when `left` calls were made."""
+    """A function with the name of `half`, which fails after `left` calls."""
     stops.left -= 1
     return half(x) if stops.left else 1 / 0
 
@@ -384,8 +399,8 @@ def test_ids_that_cannot_be_read_keep_the_checkpoint(job, pools, tmp_path, damag
     assert not job.out.exists()
 
 
-def test_as_a_process_of_its_own(job):
-    """What the fork server cannot show: from the import on."""
+def test_resuming_in_a_new_process(job):
+    """A new process, unlike a forked one, also imports fastal."""
     job = job("select")
     want, _ = job.undisturbed()
     job.killed_after(20)

@@ -1,4 +1,4 @@
-"""Runs that are killed, interrupted, or out of disk: the bytes of an undisturbed run, or none."""
+"""Runs that are killed or interrupted give the bytes of an undisturbed run, or none."""
 
 import re
 import signal
@@ -14,8 +14,10 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="re
 
 
 def kill_at_random(job, seed, n_kills):
-    """How many kills there were, and how many of them amid the rows; from the beginning again
-    wherever it is done before.
+    """Kills and resumes a run at random moments, and starts again whenever it completes.
+
+    Returns:
+        The number of kills, and the number of those after the first save and before the last row.
     """
     want, took = job.undisturbed()
     rng = np.random.default_rng(seed)
@@ -25,7 +27,7 @@ def kill_at_random(job, seed, n_kills):
         time.sleep(rng.uniform(0, took))
         run.kill()
         done = run.wait()
-        # It was killed when the scores had their name, and the checkpoint was still there.
+        # It was killed after the scores were renamed, and before the checkpoint was removed.
         done = done._replace(stderr=re.sub(".*partial is gone: starting over\n", "", done.stderr))
         if done.status == 0:
             job.check(done, want)
@@ -39,7 +41,7 @@ def kill_at_random(job, seed, n_kills):
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(job, name):
+def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(job, name):
     kills, amid = kill_at_random(job(name), list(JOBS).index(name), 9)
     assert kills >= 9
     assert amid >= 3
@@ -47,7 +49,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(job, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", JOBS)
-def test_killed_at_very_many_random_moments(job, name):
+def test_a_run_killed_at_very_many_random_moments(job, name):
     kills, amid = kill_at_random(job(name), 100 + list(JOBS).index(name), 150)
     assert kills >= 150
     assert amid >= 50
@@ -74,13 +76,14 @@ fastal.pipeline.drive._take = late
 @pytest.mark.parametrize(
     ("name", "code"),
     [
-        ("select", BROKEN.format(-400)),  # a chunk is counted twice; scores stand where they stood
+        # A chunk is counted twice. This is not tried with scores, which would only be rewritten.
+        ("select", BROKEN.format(-400)),
         ("noise", BROKEN.format(-400)),
         *((name, BROKEN.format(400)) for name in ("select", "quotas", "scores", "text", "ids")),
         *((name, NOT_COUNTED) for name in ("select", "quotas", "scores", "text", "ids")),
     ],
 )
-def test_a_broken_checkpoint_would_show(job, name, code):
+def test_a_wrong_checkpoint_changes_the_bytes(job, name, code):
     job = job(name)
     want, _ = job.undisturbed()
     run = job.start(code=code + PAUSED.format(20)).wait_stopped()
@@ -122,7 +125,7 @@ def test_signals_at_random_moments(job, name):
             time.sleep(rng.uniform(0, 0.003))
         done = run.wait()
         statuses.append(done.status)
-        # Before the command has begun, Python and click answer.
+        # Before the command begins, Python or click handle the signal.
         assert done.status in (0, 130, 143, 1, -signal.SIGTERM), done
         said = re.sub(".*partial is gone: starting over\n|\nAborted!", "", done.stderr)
         assert (done.stdout, said.count("\n") <= 1) == ("", True), done
@@ -142,15 +145,15 @@ def test_without_a_checkpoint_a_signal_leaves_nothing_behind(server, job, name, 
     job = job(name)
     for module, function, at in (
         ("fastal.pipeline.drive", "_take", 20),
-        ("fastal.cli.options", "open_pool", 1),
-        ("fastal.output.target", "checked", 1),
+        ("fastal.sources", "open_pool", 1),
+        ("fastal.output.target", "writable_path", 1),
     ):
         for more in (["--out", job.out], []):
             if not more and job.command[0] == "score" and at > 1:
-                continue  # what was printed is printed
+                continue  # output that was printed cannot be taken back
             code = f"pause({module}, '{function}', {at})"
             run = server.start(*job.command, *more, "--quiet", code=code)
-            if function == "checked" and not more:
+            if function == "writable_path" and not more:
                 assert run.wait().status == 0
                 continue
             run.wait_stopped().kill(number)
@@ -159,8 +162,8 @@ def test_without_a_checkpoint_a_signal_leaves_nothing_behind(server, job, name, 
             assert not list(job.folder.iterdir())
 
 
-def test_a_bad_file_is_not_taken_for_one_by_a_signal(server, job):
-    """The signal comes while files are opened, and bad ones are skipped."""
+def test_a_signal_does_not_make_a_file_bad(server, job):
+    """The signal comes while files are opened, with bad files being skipped."""
     job = job("select")
     code = "import fastal.sources.array_file\npause(fastal.sources.array_file, 'as_tensor', 2)"
     run = server.start(*job.command, "--on-bad-file", "skip", code=code).wait_stopped()
@@ -169,10 +172,10 @@ def test_a_bad_file_is_not_taken_for_one_by_a_signal(server, job):
     assert run.wait() == (130, "", "interrupted by signal 2\n")
 
 
-def test_a_second_signal_ends_it_at_once(job):
+def test_a_second_signal_ends_the_run_at_once(job):
     job = job("scores")
     want, _ = job.undisturbed()
-    # The second comes while the chunk is looked at, of which the first awaits the end.
+    # Both come while a chunk is scored: the first signal waits for its end, the second does not.
     run = job.start(code=PAUSED.format(20) + "; import time\nfor n in (2, 15):\n"
                     "    signal.signal(n, signal.SIG_DFL)").wait_stopped()  # fmt: skip
     before = job.checkpoint.read_bytes()
@@ -191,15 +194,15 @@ def test_a_second_signal_ends_it_at_once(job):
     [
         ("commands.uncertainty", "write_picks"),
         ("commands.command", "run"),
-        ("output.atomic", "_put"),
+        ("output.atomic", "publish"),
     ],
 )
 @pytest.mark.parametrize("number", [number for number, _ in SIGNALS])
-def test_a_signal_amid_the_last_write_lets_it_end(job, module, name, number):
+def test_a_signal_during_the_last_write_does_not_interrupt_it(job, module, name, number):
     job = job("select")
     want, _ = job.undisturbed()
     when = "after" if name == "run" else "before"
-    at = 53 if name == "_put" else 1  # after those of the checkpoints
+    at = 53 if name == "publish" else 1  # the earlier calls are those of the checkpoints
     run = job.start(
         code=f"import fastal.{module}\npause(fastal.{module}, '{name}', {at}, '{when}')"
     )

@@ -1,4 +1,4 @@
-"""A pool of 8.4 GB that takes no room on disk, with the answer planted in it."""
+"""A pool of 8.4 GB, stored as a sparse file, whose best rows are known."""
 
 import json
 import subprocess
@@ -23,8 +23,8 @@ measure(work)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, writes sparse files")
 @pytest.mark.full
-def test_the_planted_rows_are_found_in_little_memory(tmp_path):
-    """Rows of zeros are no probabilities; of the others, margin 1 - (p1 - p2) is known."""
+def test_planted_rows_of_a_large_pool_are_found_in_64_mb(tmp_path):
+    """Rows of zeros are invalid. The margin 1 - (p1 - p2) of the others is known."""
     pool = np.lib.format.open_memmap(tmp_path / "pool.npy", "w+", np.float32, (ROWS, CLASSES))
     first_beyond_4_gib = 2**32 // (4 * CLASSES) + 1
     rows = np.random.default_rng(0).choice(ROWS, 1500, replace=False)
@@ -42,4 +42,4 @@ def test_the_planted_rows_are_found_in_little_memory(tmp_path):
     assert found == rows[order].tolist()
     np.testing.assert_allclose(scores, 2 * second[order], rtol=1e-5)
     assert invalid == ROWS - len(rows)
-    assert peak < 64e6  # the most that RSS beyond the page cache rose
+    assert peak < 64e6  # the highest rise of the memory that is not page cache

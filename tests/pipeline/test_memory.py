@@ -1,4 +1,4 @@
-"""Peak memory, measured in processes of their own."""
+"""Peak memory, measured in separate processes."""
 
 import subprocess
 import sys
@@ -17,14 +17,14 @@ pytestmark = [
 
 @pytest.fixture
 def pool(tmp_path):
-    """2 GB of logits that take no room on disk."""
+    """2 GB of logits in a sparse file."""
     path = tmp_path / "pool.npy"
     shape = (2_000_000_000 // 4000, 1000)
     np.lib.format.open_memmap(path, "w+", np.float32, shape)
     return path
 
 
-def test_the_measure_sees_a_copy_of_the_matrix(tmp_path):
+def test_the_measurement_notices_a_copy_of_the_matrix(tmp_path):
     np.save(tmp_path / "pool.npy", np.zeros((25_000, 1000), np.float32))  # 100 MB
     assert peak("measure(lambda: np.load(sys.argv[1]).sum())", tmp_path / "pool.npy") > 90e6
 
@@ -44,8 +44,8 @@ def test_a_mapped_pool_of_two_classes_takes_less_than_64_mb(tmp_path, backend):
 
 
 @pytest.mark.skipif(bool(native.reasons()), reason="not compiled here")
-def test_native_scores_of_1_gb_take_little_more_than_they_are():
-    """No copy of the matrix, in any type; 4 MB of scores, and a tile for each thread."""
+def test_native_scores_of_1_gb_take_less_than_16_mb():
+    """No copy of the matrix of any dtype: 4 MB of scores, and a tile per thread."""
     code = """
 torch.set_num_threads(2)
 for dtype in (torch.float32, torch.bfloat16, torch.float64):
@@ -58,7 +58,7 @@ for dtype in (torch.float32, torch.bfloat16, torch.float64):
 
 @pytest.mark.parametrize("suffix", ["csv", "npy"])
 def test_all_scores_to_a_file_take_less_than_128_mb(tmp_path, suffix):
-    """Four columns of a chunk twice, and a little text: see _CHUNK_ROWS and _CSV_ROWS."""
+    """Four scores per row of a chunk, twice, and a block of text."""
     np.lib.format.open_memmap(tmp_path / "pool.npy", "w+", np.float16, (3_000_000, 2))
     code = """
 from pathlib import Path
@@ -70,21 +70,21 @@ measure(lambda: score_to_file(Files([pool]), fastal.Scores._fields, out=Path(out
     assert peak(code, tmp_path / "pool.npy", tmp_path / f"scores.{suffix}") < 128e6
 
 
-def test_a_hundred_million_scores_take_flat_memory():
+def test_a_hundred_million_scores_take_constant_memory():
     code = """
 selector = fastal.Selector(1000, lambda scores: scores)
 def work(n_chunks):
     generator = torch.Generator().manual_seed(0)
     for _ in range(n_chunks):
         selector.update(torch.rand(1_000_000, generator=generator))
-work(10)  # by now the heap has what a chunk and its work need
+work(10)  # after these, the heap is as large as a chunk needs
 measure(lambda: work(90))
 assert len(selector.result().rows) == 1000
 """
     assert peak(code) < 40e6  # a few chunks; the scores are ten times this
 
 
-def test_the_worst_order_of_scores_takes_flat_memory():
+def test_scores_in_the_worst_order_take_constant_memory():
     code = """
 selector = fastal.Selector(1000, lambda scores: scores)
 def work(first, last):
@@ -132,7 +132,7 @@ table = pa.table({'p': pa.FixedSizeListArray.from_arrays(flat, 1000), 'id': np.a
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_file_of_300_mb_takes_less_than_200_mb(tmp_path, name):
-    """Two chunks of 32 MB, what decoding takes beside them, and the library itself."""
+    """Two chunks of 32 MB, the memory for decoding, and the library itself."""
     path = tmp_path / name
     subprocess.run([sys.executable, "-c", WRITE + FORMATS[name], path], check=True)
     code = """
@@ -146,8 +146,8 @@ measure(work)
     assert peak(code, path) < 200e6
 
 
-def test_a_parquet_file_of_a_thousand_columns_takes_little_of_each(tmp_path):
-    """A page of each, and a buffer of 32 kB."""
+def test_a_parquet_file_of_a_thousand_columns_takes_less_than_300_mb(tmp_path):
+    """Each column takes a page and a buffer of 32 kB."""
     path = tmp_path / "wide.parquet"
     write = """
 wide = pa.table({f'p{i}': x[:, i].copy() for i in range(1000)})

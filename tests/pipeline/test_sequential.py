@@ -1,4 +1,4 @@
-"""Reducers one after the other: passes, states amid each of them, and merging."""
+"""Reducers one after the other: their passes, their states, and merging."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from fastal.pipeline.sequential import Sequential
 
 
 class Sum(Reducer):
-    """Adds numbers, to what it begins with, in so many passes."""
+    """Adds numbers to an initial value, in the given number of passes."""
 
     def __init__(self, begin=0, passes=1):
         self.total, self.passes = begin, passes
@@ -39,7 +39,7 @@ class Sum(Reducer):
 
 
 class Product(Sum):
-    """Multiplies what it begins with by each number, in one pass."""
+    """Multiplies an initial value by each number, in one pass."""
 
     backend_used, threshold = "torch", 7.0
     next_pass = Reducer.next_pass
@@ -70,7 +70,7 @@ def test_each_stage_begins_with_the_result_of_the_last():
     assert end(sequential(Sum())) == 6
 
 
-def test_states_of_every_chunk_are_gone_on_from():
+def test_a_run_continues_from_the_state_after_any_chunk():
     want = end(stages())
     for n_before in range(8):
         first = stages()
@@ -88,7 +88,7 @@ def test_states_of_every_chunk_are_gone_on_from():
         assert (more, second.result()) == (False, want)
 
 
-def test_merging_is_of_one_stage():
+def test_only_reducers_at_the_same_stage_merge():
     one, other = stages(), stages()
     one.update((1, 2))
     other.update((3,))

@@ -24,7 +24,7 @@ RNG = np.random.default_rng(5)
 
 
 def save(path, table, step=7):
-    """Writes a table in groups or batches of some rows."""
+    """Writes a table in row groups or record batches of `step` rows."""
     if path.suffix == ".parquet":
         pq.write_table(table, path, row_group_size=step)
         return path
@@ -35,10 +35,10 @@ def save(path, table, step=7):
 
 
 def tensors(x, order=None):
-    """Rows [n, ...] as a column of tensors, stored with their axes in this order."""
+    """Rows [n, ...] as a column of tensors, stored with their axes in the given order."""
     order = order or list(range(x.ndim - 1))
     stored = x.transpose(0, *(1 + axis for axis in order))
-    # Of what is stored, the axes in logical order.
+    # The permutation gives, for each logical axis, its place among the stored ones.
     kind = pa.fixed_shape_tensor(
         pa.from_numpy_dtype(x.dtype), stored.shape[1:], permutation=np.argsort(order).tolist()
     )
@@ -52,7 +52,7 @@ def read(pool, rows=5, start=0):
 
 
 def nested(x, kind):
-    """Rows as lists of lists: of types of fixed size, or not."""
+    """Rows as lists of lists; each letter of `kind` is a level: fixed-size, list or large list."""
     item = pa.from_numpy_dtype(x.dtype)
     for letter, size in zip(kind[::-1], x.shape[:0:-1], strict=True):
         of = {"f": lambda t, n: pa.list_(t, n), "l": lambda t, _: pa.list_(t),
@@ -67,7 +67,7 @@ def nested(x, kind):
     data=st.data(),
     dtype=st.sampled_from(["f2", "f4", "f8"]),
 )
-def test_rows_have_the_shape_that_the_file_says(tmp_path_factory, shape, data, dtype):
+def test_rows_have_the_shape_in_the_schema(tmp_path_factory, shape, data, dtype):
     folder = tmp_path_factory.mktemp("pool")
     x = RNG.normal(size=(20, *shape)).astype(dtype)
     orders = st.permutations(range(len(shape)))
@@ -84,12 +84,12 @@ def test_rows_have_the_shape_that_the_file_says(tmp_path_factory, shape, data, d
 
 
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]])
-def test_permutations_are_what_arrow_takes_them_for(tmp_path, order):
+def test_permuted_tensors_are_read_as_arrow_reads_them(tmp_path, order):
     column = tensors(RNG.normal(size=(20, 2, 5)).astype("f4"), order)
     path = save(tmp_path / "a.arrow", pa.table({"x": column}))
     np.testing.assert_array_equal(read(open_pool(path)), column.to_numpy_ndarray())
     given = RNG.normal(size=(20, 5, 2)).astype("f4").transpose(0, 2, 1)
-    column = pa.FixedShapeTensorArray.from_numpy_ndarray(given)  # says how it is stored
+    column = pa.FixedShapeTensorArray.from_numpy_ndarray(given)  # its type has the permutation
     path = save(tmp_path / "b.parquet", pa.table({"x": column}))
     np.testing.assert_array_equal(read(open_pool(path)), given)
 
@@ -111,7 +111,7 @@ def lists(rows):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_lists_of_lists_with_missing_ones(tmp_path, suffix):
+def test_lists_of_lists_with_missing_lists(tmp_path, suffix):
     nan = np.nan
     rows = [None, [None, None], [[1, 2], None], [[3, None], [5, 6]]]
     want = [[[nan] * 2] * 2, [[nan] * 2] * 2, [[1, 2], [nan] * 2], [[3, nan], [5, 6]]]
@@ -124,8 +124,7 @@ def test_lists_of_lists_with_missing_ones(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_rows_of_two_dimensions_are_good_for(tmp_path, suffix):
-    """The same as those of a .npy file."""
+def test_rows_of_two_dimensions_behave_as_those_of_npy(tmp_path, suffix):
     x = RNG.normal(size=(30, 2, 5)).astype("f4")
     path = save(tmp_path / f"a{suffix}", pa.table({"x": tensors(x, [1, 0])}))
     np.save(tmp_path / "a.npy", x)
@@ -148,7 +147,7 @@ def test_what_rows_of_two_dimensions_are_good_for(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_columns_that_have_no_rows_of_one_shape(tmp_path, suffix):
+def test_columns_whose_rows_have_different_shapes_are_refused(tmp_path, suffix):
     ragged = pa.StructArray.from_arrays(
         [pa.array([[1.0, 2.0], [3.0]]), pa.array([[2], [1]], pa.list_(pa.int32(), 1))],
         ["data", "shape"],
@@ -179,7 +178,7 @@ NULLS = {
 @pytest.mark.parametrize("options", [{}, {"column": "x"}])
 @pytest.mark.parametrize("place", ["a", "m", "z"])
 @pytest.mark.parametrize("what", NULLS)
-def test_partitions_of_nothing_that_tells_a_shape(tmp_path, what, place, options, suffix):
+def test_partitions_without_any_row_shape(tmp_path, what, place, options, suffix):
     x = RNG.normal(size=(20, 3)).astype("f4")
     for name, part in (("b", x[:9]), ("n", x[9:])):
         table = pa.table({"id": [f"i{i}" for i in range(len(part))], "x": part.tolist()})
@@ -196,7 +195,7 @@ def test_partitions_of_nothing_that_tells_a_shape(tmp_path, what, place, options
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_column_a_class_of_nulls(tmp_path, suffix):
+def test_one_column_per_class_with_columns_of_nulls(tmp_path, suffix):
     save(tmp_path / f"a{suffix}", pa.table({"p0": pa.nulls(2), "p1": pa.nulls(2)}))
     save(tmp_path / f"b{suffix}", pa.table({"p1": [1.0, 2.0], "p0": pa.nulls(2)}))
     save(tmp_path / f"c{suffix}", pa.table({"p1": pa.nulls(0), "p0": pa.nulls(0)}))
@@ -205,8 +204,8 @@ def test_a_column_a_class_of_nulls(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_nulls_that_leave_a_column_open(tmp_path, suffix):
-    """Several could be meant: the other files tell which, or nothing does."""
+def test_columns_of_nulls_do_not_determine_which_to_read(tmp_path, suffix):
+    """Two columns are candidates: another file decides between them, or the pool is refused."""
     table = pa.table({"note": pa.nulls(2), "x": pa.nulls(2)})
     save(tmp_path / f"a{suffix}", table)
     with pytest.raises(ValueError, match=rf"a\{suffix}: no row of its columns has values"):
@@ -218,7 +217,7 @@ def test_nulls_that_leave_a_column_open(tmp_path, suffix):
         open_pool(tmp_path)
 
 
-def test_missing_lists_that_have_values_all_the_same(tmp_path):
+def test_missing_lists_may_have_values_of_their_own(tmp_path):
     values, starts = pa.array(np.arange(8, dtype="f4")), pa.array([0, 2, 6, 8], pa.int32())
     column = pa.ListArray.from_arrays(starts, values, mask=pa.array([False, True, False]))
     path = save(tmp_path / "a.arrow", pa.table({"x": column}))
@@ -226,7 +225,7 @@ def test_missing_lists_that_have_values_all_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_name_that_is_not_utf_8(tmp_path, suffix):
+def test_a_file_name_that_is_not_utf_8(tmp_path, suffix):
     x = RNG.normal(size=(20, 3)).astype("f4")
     save(tmp_path / f"a{suffix}", pa.table({"x": x.tolist(), "id": np.arange(20)}))
     path = tmp_path / os.fsdecode(b"\xff\xfe" + suffix.encode())
@@ -245,7 +244,7 @@ PLAIN = {
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("new", [pa.ipc.new_file, pa.ipc.new_stream])
 @pytest.mark.parametrize("kind", ["fixed", "lists"])
-def test_bodies_of_batches_are_mapped(tmp_path, kind, new):
+def test_bodies_of_batches_are_mapped_and_not_copied(tmp_path, kind, new):
     x = RNG.normal(size=(64, 1024)).astype("f4")
     table = pa.table({**PLAIN[kind](x), "g": pa.array(["a"] * 64).dictionary_encode()})
     path = tmp_path / "a.arrow"
@@ -259,7 +258,8 @@ def test_bodies_of_batches_are_mapped(tmp_path, kind, new):
     assert any(int(first, 16) <= address < int(last, 16) for first, last in spans)
 
 
-# Reads a file that another process, as it seems, cuts short at every step in turn.
+# Reads a file again and again. Each time, it is cut short after one step more, as if by another
+# process.
 CUT = """
 import os, sys, shutil, faulthandler
 import fastal
@@ -268,7 +268,7 @@ faulthandler.enable()
 path, column, n_bytes = sys.argv[1], sys.argv[2], os.path.getsize(sys.argv[1] + ".whole")
 whole = path + ".whole"
 options = dict(column=column or None, id_column="id", group_column="g")
-read, stored = arrow_ipc._PartlyMapped.read, arrow_ipc.Layout.matrix_of
+read, matrix_of = arrow_ipc._PartlyMapped.read, arrow_ipc.matrix_of
 left = 0
 def cutting(of):
     def cut(*given):
@@ -280,7 +280,7 @@ def cutting(of):
         return found
     return cut
 arrow_ipc._PartlyMapped.read = arrow_ipc._PartlyMapped.read_buffer = cutting(read)
-arrow_ipc.Layout.matrix_of = cutting(stored)
+arrow_ipc.matrix_of = cutting(matrix_of)
 done = 0
 for to in (0, 4096, n_bytes // 2, n_bytes - 4096):
     for at in range(1, 400, 5):
@@ -306,7 +306,7 @@ print(done)
      ("wide", "new_stream", "lz4")],
 )  # fmt: skip
 @pytest.mark.full
-def test_cut_short_at_any_moment_while_it_is_read(tmp_path, kind, new, compression):
+def test_a_file_that_is_cut_short_at_any_step_of_reading(tmp_path, kind, new, compression):
     x = RNG.normal(size=(640, 16)).astype("f4")
     views = pa.array([f"a long name of row {i}" for i in range(640)], pa.string_view())
     groups = pa.array([f"group {i % 5}" for i in range(640)])
@@ -324,19 +324,19 @@ def test_cut_short_at_any_moment_while_it_is_read(tmp_path, kind, new, compressi
     assert int(done.stdout) > 20
 
 
-def test_more_batches_than_there_are(tmp_path):
-    """A file's end says how many; what ends before is no complete file."""
+def test_a_footer_with_too_many_batches_is_refused(tmp_path):
+    """The footer has the number of batches. A file that ends earlier is not complete."""
     x = pa.table({"x": RNG.normal(size=(20, 3)).tolist()})
     path = save(tmp_path / "a.arrow", x, 5)
     content = bytearray(path.read_bytes())
-    at = content.index(b"\xff\xff\xff\xff", 16)  # where the first batch begins
-    content[at + 4 : at + 8] = bytes(4)  # which ends a stream
+    at = content.index(b"\xff\xff\xff\xff", 16)  # the beginning of the first batch
+    content[at + 4 : at + 8] = bytes(4)  # the end mark of a stream
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.arrow: .*0 record batches, where it says 4"):
+    with pytest.raises(ValueError, match=r"a\.arrow: .*0 record batches, where its footer says 4"):
         open_pool(path)
 
 
-def test_bfloat16_nulls(tmp_path):
+def test_missing_rows_of_bfloat16_are_nan(tmp_path):
     x = torch.from_numpy(RNG.normal(size=(20, 3)).astype("f4")).bfloat16()
     rows = [row.tobytes() for row in x.view(torch.int16).numpy()]
     save(tmp_path / "a.parquet", pa.table({"x": pa.array(rows, pa.binary(6))}))
@@ -348,7 +348,7 @@ def test_bfloat16_nulls(tmp_path):
 
 @pytest.mark.parametrize("name", ["polars", "arrow-rs"])
 def test_files_of_other_writers(name):
-    """Without a schema before the batches, dictionaries after them, or of another first mark."""
+    """Files without a schema before the batches, with dictionaries after them, or other marks."""
     pool = fastal.open_pool(DATA / f"{name}.arrow", column="p", id_column="id")
     picks = fastal.select(pool, 2, "margin")
     assert (picks.rows.tolist(), picks.ids.tolist()) == ([1, 3], ["b", "d"])

@@ -1,4 +1,4 @@
-"""Files that are no good, in every format: one line that names the file, and no harm done."""
+"""Bad files of every format give an error of one line that names the file, and do no harm."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from tests.support.refusals import refused
 
 DATA = data()
 SUFFIXES = [".npy", ".npz", ".safetensors", ".pt", ".parquet", ".arrow", ".feather", ".h5", ".hdf5"]
-# Names of a writer of each format whose pools are files.
+# The name of a writer for each format whose pools are files.
 FORMATS = [
     "npy", "npz", "npz compressed", "safetensors", "pt of a dictionary", "parquet list",
     "parquet wide", "arrow fixed", "stream list", "arrow zstd", "hdf5 in chunks",
@@ -35,7 +35,7 @@ FORMATS = [
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_is_no_file_of_the_format(tmp_path, suffix):
+def test_a_file_that_is_not_of_its_format_is_refused(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     refused(path, "no such file", FileNotFoundError)
     for content in (
@@ -49,7 +49,7 @@ def test_what_is_no_file_of_the_format(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_the_bytes_of_another_format(tmp_path, name):
+def test_a_file_with_the_bytes_of_another_format(tmp_path, name):
     pool = write(name, tmp_path / "as-it-is", DATA)
     for suffix in SUFFIXES:
         if suffix in (
@@ -64,7 +64,7 @@ def test_the_bytes_of_another_format(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_cut_short_anywhere(tmp_path, name):
+def test_a_file_cut_short_anywhere_is_refused(tmp_path, name):
     pool = write(name, tmp_path / "whole", DATA)
     path = Path(pool.path)
     content = path.read_bytes()
@@ -107,13 +107,13 @@ def test_damaged_files(tmp_path, part):
 
 
 @pytest.mark.full
-def test_wrong_pools(tmp_path):
+def test_wrong_kinds_of_pools(tmp_path):
     fuzz(tmp_path, 1, 8, KINDS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_many_wrong_pools(tmp_path, kind):
+def test_many_wrong_kinds_of_pools(tmp_path, kind):
     fuzz(tmp_path, 2, 400, [kind])
 
 
@@ -147,15 +147,15 @@ def test_code_in_files_is_never_run(tmp_path):
     assert not fired.exists()
 
 
-def test_torch_files_that_hold_more_than_tensors(tmp_path):
-    """Torch's own messages advise to run the code in them."""
+def test_torch_files_with_more_than_tensors_are_refused(tmp_path):
+    """The messages of torch itself advise to run the code in the file."""
     path = tmp_path / "a.pt"
     torch.save({"x": torch.zeros(3, 2), "code": Bomb(tmp_path)}, path)
     refused(path, r"a\.pt: wanted tensors .* holds .*, and code in a file is never run")
     torch.save(torch.nn.Linear(3, 2), path)
     refused(path, r"a\.pt: wanted tensors .* torch\.nn\.modules\.linear\.Linear, and code")
     torch.save(torch.zeros(3, 2), path, _use_new_zipfile_serialization=False)
-    refused(path, "wanted what torch.save writes in today's format")
+    refused(path, "wanted the zip format of torch.save")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/constants.pkl", b"")
     refused(path, "TorchScript, which is code")
@@ -201,22 +201,22 @@ def tensor(**changes):
     ],
     ids=range(29),
 )  # fmt: skip
-def test_a_safetensors_header_that_lies(tmp_path, tensors):
+def test_a_wrong_safetensors_header_is_refused(tmp_path, tensors):
     (tmp_path / "a.safetensors").write_bytes(header(tensors))
     refused(tmp_path / "a.safetensors", column="x")
 
 
-def test_a_safetensors_header_that_is_right(tmp_path):
+def test_a_correct_safetensors_header_is_read(tmp_path):
     for name, whole in (
         ("a", header({"x": tensor()})),
         ("b", header(b" " + header({"x": tensor()})[8:-56])),
     ):
-        path = tmp_path / f"{name}.safetensors"  # the second one's data are not aligned
+        path = tmp_path / f"{name}.safetensors"  # in the second file, the data are not aligned
         path.write_bytes(whole)
         assert fastal.select(path, 3).rows.tolist() == [0, 1]
 
 
-def test_archives(tmp_path):
+def test_bad_members_of_npz_archives(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(tmp_path / "whole.npz", x=DATA.x)
     with zipfile.ZipFile(tmp_path / "whole.npz") as held, zipfile.ZipFile(path, "w") as archive:
@@ -236,8 +236,8 @@ def test_archives(tmp_path):
     refused(path, "are there")
 
 
-def test_chunks_that_were_never_written(tmp_path):
-    """They would be zeros: the most uncertain rows of all. As would a shape that lies."""
+def test_chunks_that_were_never_written_are_refused(tmp_path):
+    """The library would read zeros, which are the most uncertain rows of all."""
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("x", (10**15, C), "f4", chunks=(10, C))[:10] = 1
     with h5py.File(tmp_path / "b.h5", "w") as file:
@@ -258,7 +258,7 @@ def test_chunks_that_were_never_written(tmp_path):
 
 
 @pytest.mark.parametrize("write_to", ["parquet", "arrow"])
-def test_columns_that_are_no_predictions(tmp_path, write_to):
+def test_columns_that_cannot_be_predictions(tmp_path, write_to):
     def file(**columns):
         table, path = pa.table(columns), tmp_path / f"a.{write_to}"
         if write_to == "parquet":
@@ -279,7 +279,7 @@ def test_columns_that_are_no_predictions(tmp_path, write_to):
     refused(file(p=pa.array([b"12345678"], pa.binary(8))), "dtype", column="p")
     refused(
         file(p=pa.array([b"123456"], pa.binary(6))),
-        "no row of float32",
+        "rows of 6 bytes are no whole number of float32 values",
         column="p",
         dtype="float32",
     )
@@ -293,7 +293,7 @@ def test_columns_that_are_no_predictions(tmp_path, write_to):
         refused(tmp_path / "a.parquet", "2 columns are named 'p'", column="p")
 
 
-def test_arrays_that_are_no_predictions(tmp_path):
+def test_arrays_that_cannot_be_predictions(tmp_path):
     def file(**arrays):
         np.savez(tmp_path / "a.npz", **arrays)
         return tmp_path / "a.npz"
@@ -304,7 +304,7 @@ def test_arrays_that_are_no_predictions(tmp_path):
     refused(file(x=x), "no array 'y'", id_column="y")
     refused(file(x=x, y=np.arange(5)), "'y' has shape \\(5,\\)", id_column="y")
     refused(file(x=x, y=np.zeros((len(x), 2), int)), "'y' has shape", group_column="y")
-    refused(file(x=x, y=x), "name one", column=["x", "y"])
+    refused(file(x=x, y=x), "column: wanted one name", column=["x", "y"])
     assert open_pool(file(x=x, y=np.array(["a"] * len(x), object))).n_rows == len(x)
     with pytest.raises(TypeError, match=r"a\.npz: 'y': wanted integers, bools or text"):
         fastal.select(open_pool(file(x=x, y=x[:, 0]), group_column="y"), per_group=1)
@@ -313,8 +313,8 @@ def test_arrays_that_are_no_predictions(tmp_path):
 
 
 @pytest.mark.parametrize("n", [0, 5, 10**18])
-def test_rows_that_hold_no_values(tmp_path, n):
-    """They take no bytes, so that any number of them may be claimed."""
+def test_rows_without_values_are_refused(tmp_path, n):
+    """They take no bytes, so a header could claim any number of them."""
     text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({n}, 0), }}".encode()
     text += b" " * (-(len(text) + 11) % 64) + b"\n"
     npy = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
@@ -341,7 +341,7 @@ def test_rows_that_hold_no_values(tmp_path, n):
             convert_pool(open_pool(tmp_path / name), tmp_path / "out", shard_bytes=1 << 20)
 
 
-def test_class_counts_and_types_that_differ(tmp_path):
+def test_files_with_different_row_shapes_or_integers_are_refused(tmp_path):
     first = write("parquet list", tmp_path / "a", DATA)
     wide = DATA._replace(x=np.pad(DATA.x, ((0, 0), (0, 1))))
     np.save(tmp_path / "b.npy", wide.x)
@@ -359,7 +359,7 @@ def test_class_counts_and_types_that_differ(tmp_path):
     [("parquet list", "pyarrow", "arrow"), ("arrow list", "pyarrow", "arrow"),
      ("hdf5", "h5py", "hdf5"), ("zarr", "zarr", "zarr")],
 )  # fmt: skip
-def test_a_missing_package(tmp_path, monkeypatch, name, package, extra):
+def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, name, package, extra):
     path, options, _ = write(name, tmp_path, DATA)
     monkeypatch.setitem(sys.modules, package, None)
     for more in ({}, {"on_bad_file": "skip"}):
@@ -377,7 +377,7 @@ def test_a_missing_package(tmp_path, monkeypatch, name, package, extra):
      '{"files": [{"path": "a.npy", "columns": {"id": "none.npy"}}], "id_column": "id"}'],
     ids=range(18),
 )  # fmt: skip
-def test_a_manifest_that_lies(tmp_path, text):
+def test_a_wrong_manifest_is_refused(tmp_path, text):
     np.save(tmp_path / "a.npy", DATA.x)
     (tmp_path / "m.json").write_text(text)
     with pytest.raises((OSError, TypeError, ValueError)) as e:
@@ -385,7 +385,7 @@ def test_a_manifest_that_lies(tmp_path, text):
     assert str(tmp_path) in str(e.value) and "\n" not in str(e.value)
 
 
-def test_urls_that_lead_nowhere():
+def test_urls_without_a_file_are_refused():
     refused("memory://none/a.npy", "no such file", FileNotFoundError)
     refused("memory://none/*.npy", "no file matches", FileNotFoundError)
     refused("unheard-of://a.npy")

@@ -1,4 +1,4 @@
-"""A pool that changed is told from the one it was, though its sizes and its newest times agree."""
+"""A changed pool is detected, even if its sizes and newest times are the same as before."""
 
 import os
 import shutil
@@ -15,11 +15,11 @@ from fastal.sources.location import Location
 from tests.support.forks import logits_of
 from tests.support.formats import data, write
 
-TICK = 0.03  # a file system's clock is coarser than this
+TICK = 0.03  # the clock of a file system has a finer resolution
 
 
 def keeping_times(change):
-    """Changes a file's content so that its size and time stay."""
+    """Changes the content of a file, but not its size and modification time."""
 
     def changed(path):
         content, stat = path.read_bytes(), path.stat()
@@ -38,13 +38,13 @@ def replaced(path, content):
 
 
 def written_over(path, content):
-    with path.open("r+b") as file:  # as cp does
+    with path.open("r+b") as file:  # as cp writes it
         file.write(content)
 
 
 def unpacked(path, content):
     path.unlink()
-    path.write_bytes(content)  # which may get the same inode
+    path.write_bytes(content)  # the new file may get the same inode
 
 
 CHANGES = [replaced, written_over, unpacked]
@@ -52,7 +52,7 @@ CHANGES = [replaced, written_over, unpacked]
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("part", ["x", "id"])
-def test_a_checkpoint_of_a_file_that_was_replaced_with_its_time_kept(
+def test_a_checkpoint_is_refused_after_a_file_was_replaced_with_the_same_time(
     tmp_path, monkeypatch, interrupting, change, part
 ):
     np.save(tmp_path / "x.npy", logits_of())
@@ -71,7 +71,7 @@ def test_a_checkpoint_of_a_file_that_was_replaced_with_its_time_kept(
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_file_that_is_replaced_with_its_time_kept_while_it_is_read(tmp_path, change):
+def test_a_file_replaced_with_the_same_time_while_it_is_read_is_an_error(tmp_path, change):
     np.save(path := tmp_path / "x.npy", logits_of())
     pool = open_pool(path)
     chunks = pool.chunks(100)
@@ -97,7 +97,7 @@ def older(folder):
 
 
 @pytest.mark.parametrize("change", [swapped, older])
-def test_of_a_folder_every_file_counts(tmp_path, change):
+def test_a_change_of_any_file_of_a_zarr_folder_is_an_error(tmp_path, change):
     array = zarr.create_array(tmp_path / "a.zarr", shape=(40, 4), chunks=(10, 4), dtype="f4")
     array[:] = np.random.default_rng(0).normal(size=(40, 4))
     (tmp_path / "link.zarr").mkdir()
@@ -115,7 +115,7 @@ def test_of_a_folder_every_file_counts(tmp_path, change):
         list(pool.chunks(10))
 
 
-def test_a_file_that_changes_as_it_is_opened(tmp_path, monkeypatch):
+def test_a_file_that_changes_while_it_is_opened_is_an_error(tmp_path, monkeypatch):
     np.save(path := tmp_path / "x.npy", logits_of())
     check = Location.check
 
@@ -137,8 +137,8 @@ def test_a_file_that_changes_as_it_is_opened(tmp_path, monkeypatch):
         pool.check(0, lost=False)
 
 
-def test_what_reads_a_pool_leaves_it_as_it_is(tmp_path):
-    """Reading and copying change no time that counts, nor does a link to its folder."""
+def test_reading_a_pool_does_not_change_its_fingerprint(tmp_path):
+    """Reading, copying and linking do not change the times in a stamp."""
     for name in ("npy", "npz", "zarr", "hdf5", "parquet list", "arrow fixed", "pt", "safetensors"):
         pool = write(name, tmp_path / name.replace(" ", "-"), data())
         before = Location(str(pool.path)).stamp()
@@ -154,7 +154,7 @@ def test_what_reads_a_pool_leaves_it_as_it_is(tmp_path):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def test_what_differs_of_a_remote_file_is_said(tmp_path, interrupting):
+def test_a_change_of_a_remote_file_is_reported(tmp_path, interrupting):
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")
 
@@ -173,7 +173,7 @@ def test_what_differs_of_a_remote_file_is_said(tmp_path, interrupting):
         fastal.select("memory://changed/x.npy", 9, **options, resume=True)
 
 
-def test_skipped_files_are_looked_up_and_restored(tmp_path, interrupting):
+def test_skipped_files_are_restored_on_resume(tmp_path, interrupting):
     for i in range(30):
         (tmp_path / f"bad-{i:02}.npy").write_text("no array")
     np.save(tmp_path / "good.npy", logits_of())
@@ -191,8 +191,8 @@ def test_skipped_files_are_looked_up_and_restored(tmp_path, interrupting):
     assert len(picks.rows) == 9
 
 
-def test_the_time_to_skip_files_grows_with_their_number(tmp_path):
-    """A file is looked up among those skipped by its name, not by looking at each."""
+def test_skipping_files_takes_linear_time(tmp_path):
+    """A skipped file is found by its name, without a search through all of them."""
     looks = 0
 
     class Counted(str):

@@ -1,4 +1,4 @@
-"""Columns and arrays are matched by name: across the files of a pool, and of what is beside it."""
+"""Columns and arrays are matched by name, across the files of a pool and of the other pools."""
 
 import h5py
 import numpy as np
@@ -21,7 +21,7 @@ NAMES = [f"logit_{i}" for i in range(C)]
 
 
 def write(path, x, names=NAMES, order=None):
-    """A column a class, in an order of its own."""
+    """Writes one column per class, in the given order."""
     columns = dict(zip(names, x.T, strict=True))
     table = pa.table({name: columns[name].copy() for name in order or names})
     if path.suffix == ".parquet":
@@ -40,7 +40,7 @@ SHUFFLED = [NAMES[i] for i in np.random.default_rng(0).permutation(C)]
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
-def test_files_that_order_their_columns_otherwise(tmp_path, suffix):
+def test_files_with_columns_in_another_order(tmp_path, suffix):
     write(tmp_path / f"a{suffix}", X[:20], order=SHUFFLED)
     write(tmp_path / f"b{suffix}", X[20:], order=SHUFFLED[::-1])
     for column in ("logit_*", NAMES, ["logit_?", "logit_1?"]):
@@ -49,7 +49,7 @@ def test_files_that_order_their_columns_otherwise(tmp_path, suffix):
         np.testing.assert_array_equal(read(source), X)
 
 
-def test_names_that_differ_in_numbers_are_in_their_order(tmp_path):
+def test_names_that_differ_in_numbers_are_ordered_by_them(tmp_path):
     path = write(tmp_path / "a.parquet", X, order=sorted(NAMES))  # logit_10 before logit_2
     np.testing.assert_array_equal(read(open_pool(path, column="logit_*")), X)
 
@@ -61,7 +61,7 @@ def test_other_names_are_in_the_order_of_the_first_file(tmp_path):
     source = open_pool(tmp_path, column="*")
     assert source.names == tuple(names)
     np.testing.assert_array_equal(read(source), X)
-    # Patterns come in the order in which they were given.
+    # Columns of several patterns are in the order of the patterns.
     source = open_pool(tmp_path, column=["logit_*", "*"])
     np.testing.assert_array_equal(read(source), np.roll(X, 8, axis=1))
 
@@ -80,7 +80,9 @@ def test_other_names_are_refused_or_skipped(tmp_path, suffix, names, words):
     write(tmp_path / "a.parquet", X)
     other = write(tmp_path / f"b{suffix}", np.resize(X, (N, len(names))), names)
     write(tmp_path / "c.arrow", X)
-    with pytest.raises(ValueError, match=rf"b\{suffix}: other columns .*a\.parquet: {words}$"):
+    with pytest.raises(
+        ValueError, match=rf"b\{suffix}: its columns differ from .*a\.parquet: it {words}$"
+    ):
         open_pool(tmp_path, column="logit_*")
     source = open_pool(tmp_path, column="logit_*", on_bad_file="skip")
     assert [skipped.file for skipped in source.skipped] == [str(other)]
@@ -128,8 +130,8 @@ NAMED = {
 
 
 @pytest.mark.parametrize("suffix", NAMED)
-def test_the_only_array_of_another_name(tmp_path, suffix):
-    np.save(tmp_path / "0.npy", X)  # no names: nothing to hold against others
+def test_the_only_array_must_have_the_same_name_in_all_files(tmp_path, suffix):
+    np.save(tmp_path / "0.npy", X)  # a format without names agrees with all others
     torch.save(torch.from_numpy(X), tmp_path / "1.pt")
     _npz(tmp_path / "2.npz", logits=X)
     NAMED[suffix](tmp_path / f"3{suffix}", logits=X)
@@ -143,7 +145,7 @@ def test_the_only_array_of_another_name(tmp_path, suffix):
 
 @pytest.fixture
 def beside(tmp_path):
-    """A pool, the same rows in another order of columns, and under other names."""
+    """A pool; the same rows with columns in another order; the same with other names."""
     write(tmp_path / "pool.parquet", X, ["b", "a", *NAMES[2:]])
     write(tmp_path / "same.parquet", X[:9], ["b", "a", *NAMES[2:]], ["a", *NAMES[2:], "b"])
     write(tmp_path / "other.parquet", X[:9], ["b", "c", *NAMES[2:]])
@@ -161,7 +163,7 @@ COMMANDS = {"training": "represent", "labelled": "core-set", "validation": "outl
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_what_is_read_beside_the_pool(beside, name):
+def test_other_pools_are_read_in_the_column_order_of_the_pool(beside, name):
     def opened(file):
         return open_pool(beside / file, column="*")
 
@@ -169,14 +171,14 @@ def test_what_is_read_beside_the_pool(beside, name):
     other = opened("same.parquet")
     picks = CALLS[name](opened("pool.parquet"), other)
     assert picks.rows.tolist() == want.rows.tolist()
-    assert other.names != opened("pool.parquet").names  # the caller's own stays as it was
+    assert other.names != opened("pool.parquet").names  # the caller's own pool is not changed
     assert CALLS[name](opened("pool.parquet"), X[:9]).rows.tolist() == want.rows.tolist()
     with pytest.raises(ValueError, match=rf"^{name}: .*other\.parquet: .* lacks 'a' and has 'c'"):
         CALLS[name](opened("pool.parquet"), opened("other.parquet"))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_what_is_read_beside_the_pool_of_a_command(beside, name):
+def test_commands_read_other_pools_in_the_column_order_of_the_pool(beside, name):
     def run(other):
         options = ["--columns", "*", f"--{name}", str(beside / other), "--k", "5", "--quiet"]
         return CliRunner().invoke(main, [COMMANDS[name], str(beside / "pool.parquet"), *options])
@@ -191,7 +193,7 @@ def test_what_is_read_beside_the_pool_of_a_command(beside, name):
     assert "lacks 'a' and has 'c'" in done.stderr
 
 
-def test_vectors_beside_the_pool_may_have_any_name(tmp_path):
+def test_vectors_of_other_pools_may_have_any_name(tmp_path):
     _npz(tmp_path / "pool.npz", logits=X)
     _npz(tmp_path / "training.npz", emb=X[:5])
     want = diversity.representative(X, X[:5], 3).rows.tolist()
@@ -201,7 +203,7 @@ def test_vectors_beside_the_pool_may_have_any_name(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, bool])
-def test_quantised_rows_are_refused_wherever_they_come_in(tmp_path, dtype):
+def test_quantised_rows_are_refused_in_every_argument(tmp_path, dtype):
     rows = (X[:9] * 20).astype(dtype)
     words = "wanted float.*got torch.*convert"
     np.savez(tmp_path / "a.npz", centroids=rows)

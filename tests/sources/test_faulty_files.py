@@ -1,4 +1,4 @@
-"""Disks that fill up, and files of a pool that change while they are read or cannot be."""
+"""Disks that fill up, and files of a pool that change while they are read, or cannot be read."""
 
 import json
 import os
@@ -25,7 +25,7 @@ guarded = pytest.mark.skipif(bool(native.reasons()), reason="not compiled here")
 
 @pytest.fixture
 def disk(tmp_path):
-    """A small disk, and the function that fills it up."""
+    """A small disk, and a function that fills it up."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "none", str(folder)]
@@ -54,7 +54,7 @@ def check_full(done, path, words="No space left on device"):
 
 
 @pytest.mark.parametrize("name", ["select", "ids", "scores", "text"])
-def test_a_disk_that_is_full_of_results(job, disk, name):
+def test_a_disk_that_fills_up_with_results(job, disk, name):
     job = job(name)
     folder, fill = disk
     want, _ = job.undisturbed()
@@ -81,7 +81,7 @@ def test_a_disk_that_is_full_of_results(job, disk, name):
     assert not list(job.saved.iterdir())
 
 
-def test_a_disk_that_is_full_of_the_record(job, disk):
+def test_a_disk_that_fills_up_with_the_record(job, disk):
     job = job("select")
     folder, fill = disk
     want, _ = job.undisturbed()
@@ -97,7 +97,7 @@ def test_a_disk_that_is_full_of_the_record(job, disk):
 
 
 @pytest.mark.parametrize("name", ["select", "scores"])
-def test_a_disk_that_is_full_of_checkpoints(job, disk, name):
+def test_a_disk_that_fills_up_with_checkpoints(job, disk, name):
     job = job(name)
     folder, fill = disk
     want, _ = job.undisturbed()
@@ -118,7 +118,7 @@ def test_a_disk_that_is_full_of_checkpoints(job, disk, name):
 
 
 @pytest.mark.parametrize("name", ["select", "scores", "text"])
-def test_files_that_may_not_be_so_large(job, name):
+def test_outputs_beyond_the_limit_of_file_sizes(job, name):
     job = job(name)
     want, _ = job.undisturbed()
     before = job.killed_after(10)
@@ -130,7 +130,7 @@ def test_files_that_may_not_be_so_large(job, name):
     job.check(job.run("--resume"), want)
 
 
-def test_standard_output_that_is_full(job):
+def test_a_standard_output_that_is_full(job):
     job = job("select")
     for command in ("select", "score"):
         k = "--k 3" if command == "select" else ""
@@ -141,7 +141,7 @@ def test_standard_output_that_is_full(job):
         assert "standard output" in done.stderr
 
 
-# Three files of 4,000 rows; those that count are where the second is being read: rows 1600 to 1999.
+# Three files of 4,000 rows each. The second is damaged while its rows 1600 to 1999 are read.
 ROWS, AT, FIRST = 4000, 15, 1600
 
 
@@ -157,7 +157,7 @@ def arrow(path, rows):
 
 
 def list_arrow(path, rows):
-    """The reader looks at it before it is a chunk."""
+    """Writes lists, whose values the reader uses before they become a chunk."""
     write_arrow(path, pa.table({"x": pa.array(list(rows), pa.list_(pa.float32()))}))
 
 
@@ -179,13 +179,13 @@ FORMATS = {
 
 
 class Broken:
-    """A pool, and what is right where the second file ends at a row."""
+    """A pool, and the correct picks if the second file ends at a row."""
 
     def __init__(self, server, folder, form):
         self._server = server
         self.folder = folder / "pool"
         self.folder.mkdir()
-        # Sure of the class: a row of zeros, had it been there, would be picked first.
+        # All rows are certain of their class. A row of zeros would be picked first.
         self.logits = 9 * logits_of(5, 3 * ROWS)
         for i in range(3):
             FORMATS[form](self.folder / f"{i}.{form}", self.logits[i * ROWS : (i + 1) * ROWS])
@@ -193,7 +193,7 @@ class Broken:
         self.out = folder / "picks.csv"
 
     def read(self, *more, damage, at=AT, code=""):
-        """A run in which the second file is damaged before the chunk `at` is looked at."""
+        """A run in which the second file is damaged before chunk number `at` is scored."""
         run = self._server.start(
             *(more or ("select", "--k", 600, "--out", self.out)), self.folder, "--quiet",
             code=code + PAUSED.format(at),
@@ -224,7 +224,7 @@ def rewritten(path):
 
 
 WHOLE = 128 + ROWS * 4 * CLASSES
-MIDDLE = 128 + (FIRST + 200) * 4 * CLASSES + 10  # neither of a row nor of a page
+MIDDLE = 128 + (FIRST + 200) * 4 * CLASSES + 10  # amid a row, and amid a page
 CUTS = {"all": 0, "bytes": WHOLE - 5, "chunk": MIDDLE, "page": 4096 * 26, "ahead": WHOLE - 60_000}
 
 
@@ -257,7 +257,7 @@ def test_the_rest_of_a_file_that_is_cut_short_is_skipped(broken, size, on_invali
 
 @guarded
 @pytest.mark.parametrize("form", FORMATS)
-def test_files_of_every_form_that_are_cut_short(broken, form):
+def test_files_of_every_format_that_are_cut_short(broken, form):
     broken = broken(form)
     done = broken.read(damage=cut(MIDDLE))
     assert (done.status, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
@@ -266,7 +266,7 @@ def test_files_of_every_form_that_are_cut_short(broken, form):
 
 @guarded
 @pytest.mark.parametrize("form", FORMATS)
-def test_what_is_skipped_of_files_of_every_form(broken, form):
+def test_the_rest_of_files_of_every_format_is_skipped(broken, form):
     broken = broken(form)
     options = ("--k", 600, "--on-bad-file", "skip", "--out", broken.out)
     done = broken.read("select", *options, damage=cut(MIDDLE))
@@ -302,7 +302,7 @@ def test_a_parquet_file_that_is_rewritten_while_it_is_read(job, pools, tmp_path)
     assert not job.out.exists()
 
 
-def test_a_file_that_is_gone_while_it_is_read(broken):
+def test_a_file_that_is_removed_while_it_is_read(broken):
     broken = broken()
     for policy, status in (("raise", 2), ("skip", 3)):
         options = ("--k", 600, "--on-bad-file", policy, "--out", broken.out)
@@ -315,7 +315,7 @@ def test_a_file_that_is_gone_while_it_is_read(broken):
 
 
 @pytest.mark.parametrize("policy", ["raise", "skip"])
-def test_a_file_that_is_cut_short_or_gone_before_its_turn(broken, policy):
+def test_a_file_that_is_cut_short_or_removed_before_it_is_read(broken, policy):
     broken = broken()
     for damage in (cut(MIDDLE), Path.unlink):
         options = ("select", "--k", 600, "--on-bad-file", policy, "--out", broken.out)
@@ -349,14 +349,14 @@ def test_scores_of_a_file_that_is_cut_short_are_nan(broken, tmp_path, suffix):
 
 
 @guarded
-def test_a_skipped_file_stays_skipped_in_a_run_that_is_resumed(broken, server, tmp_path):
-    """It was lost for a while, and is back; no row after that one may count."""
+def test_a_skipped_file_stays_skipped_in_a_resumed_run(broken, server, tmp_path):
+    """The file vanished and came back. No row after the loss may be picked."""
     broken = broken()
     whole = broken.file.read_bytes()
     stat = broken.file.stat()
     options = ("select", broken.folder, "--k", 600, "--on-bad-file", "skip", "--out", broken.out,
                "--checkpoint", tmp_path / "saved", "--quiet")  # fmt: skip
-    # On a file system that keeps no other times.
+    # As on a file system whose status has no other times.
     code = (
         "from fastal.sources.location import Location\nstamp = Location.stamp\n"
         "Location.stamp = lambda file: [*stamp(file)[:2], '']\n"
@@ -377,7 +377,7 @@ def test_a_skipped_file_stays_skipped_in_a_run_that_is_resumed(broken, server, t
 
 @guarded
 @pytest.mark.parametrize("form", ["npz", "npz of bytes", "manifest"])
-def test_groups_that_are_cut_short(server, tmp_path, form):
+def test_columns_of_groups_that_are_cut_short(server, tmp_path, form):
     logits, groups = logits_of(5, ROWS), np.arange(ROWS) % 3
     if form == "npz of bytes":
         form, groups = "npz", groups.astype("S9")
@@ -403,7 +403,7 @@ def test_groups_that_are_cut_short(server, tmp_path, form):
     assert str(tmp_path) in done.stderr
 
 
-def test_files_that_are_bad_from_the_beginning(server, tmp_path):
+def test_files_that_are_bad_before_the_run(server, tmp_path):
     logits = logits_of(5, 3000)
     pool, out = tmp_path / "pool", tmp_path / "picks.csv"
     pool.mkdir()
@@ -437,4 +437,4 @@ def test_files_that_are_bad_from_the_beginning(server, tmp_path):
     assert not out.exists()
 
 
-assert CHUNK_BYTES == 400 * 4 * CLASSES  # what the rows above are of
+assert CHUNK_BYTES == 400 * 4 * CLASSES  # the row numbers above assume it

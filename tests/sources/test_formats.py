@@ -28,7 +28,7 @@ def pools(tmp_path_factory):
 
 
 def chunks_of(source, rows, start=0):
-    """Row numbers and rows as float64, of chunks found to be as they should."""
+    """Row numbers, and rows as float64, of chunks whose form is checked on the way."""
     found, at = [], start
     for chunk in source.chunks(rows, start):
         assert chunk.start == at
@@ -39,7 +39,7 @@ def chunks_of(source, rows, start=0):
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_the_same_picks(pools, name):
+def test_every_format_gives_the_same_picks_ids_and_groups(pools, name):
     path, options, has_labels = pools[name]
     want = fastal.select(DATA.x, 25, "margin")
     of_groups = fastal.select(DATA.x, None, "margin", groups=DATA.groups, per_group=4)
@@ -76,7 +76,7 @@ def test_chunks_from_any_row(pools, name):
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 @pytest.mark.parametrize("name", WRITERS)
-def test_other_types(tmp_path, name, dtype):
+def test_every_format_reads_other_dtypes(tmp_path, name, dtype):
     d = data(dtype)
     path, options, _ = write(name, tmp_path, d)
     source = open_pool(path, **options)
@@ -86,7 +86,7 @@ def test_other_types(tmp_path, name, dtype):
     assert picks.rows.tolist() == fastal.select(d.x, 9, "margin").rows.tolist()
 
 
-def test_bfloat16(tmp_path):
+def test_every_format_of_bfloat16(tmp_path):
     x = torch.from_numpy(DATA.x).bfloat16()
     bits = x.view(torch.int16).numpy().view("u2")
     torch.save(x, tmp_path / "a.pt")
@@ -110,17 +110,17 @@ def test_bfloat16(tmp_path):
         open_pool(tmp_path / "m.json")
 
 
-# Nothing tells how long lists would be, and these chunks are larger than no rows.
+# Without rows, lists have no length; and chunks of one row and more cannot be stored.
 OF_ROWS = ("list", "lz4", "zarr", "chunks", "plain", "stream tensor", "arrow tensor")
 
 
 @pytest.mark.parametrize("name", [n for n in WRITERS if not any(word in n for word in OF_ROWS)])
-def test_no_rows(tmp_path, name):
+def test_every_format_without_rows(tmp_path, name):
     path, options, _ = write(name, tmp_path, data(n=0))
     assert fastal.select(open_pool(path, **options), 5).rows.tolist() == []
 
 
-def test_missing_values(tmp_path):
+def test_missing_values_are_nan(tmp_path):
     rows = [None if i % 7 == 3 else row for i, row in enumerate(DATA.x.tolist())]
     rows[0] = None
     rows[5][2] = None
@@ -129,7 +129,9 @@ def test_missing_values(tmp_path):
     want = good[fastal.select(DATA.x[good], 25, "margin").rows].tolist()
     for kind in (pa.list_(pa.float32()), pa.large_list(pa.float32()), pa.list_(pa.float32(), C)):
         padding = pa.array([None, [0.5] * C], kind)
-        column = pa.concat_arrays([padding, pa.array(rows, kind)])[2:]  # with an offset
+        column = pa.concat_arrays([padding, pa.array(rows, kind)])[
+            2:
+        ]  # so that the column has an offset
         groups = pa.array(["a", None] * N)[:N]
         held = pa.table({"p": column, "g": groups})
         batches = [held[0:1], held[1:1], held[1:150], held[150:]]
@@ -150,8 +152,8 @@ def test_missing_values(tmp_path):
             assert set(fastal.select(source, per_group=1, on_invalid="skip").groups) == {"a", None}
 
 
-def test_groups_of_as_many_values_as_their_codes_have(tmp_path):
-    """128 values and codes of 8 bits leave no code for a missing one."""
+def test_missing_groups_where_all_codes_are_in_use(tmp_path):
+    """128 values with codes of 8 bits leave no code for a missing group."""
     codes = pa.array(np.arange(N) % 128, pa.int8())
     groups = pa.DictionaryArray.from_arrays(codes, [f"g{i}" for i in range(128)])
     fixed = pa.FixedSizeListArray.from_arrays(pa.array(DATA.x.ravel()), C)
@@ -162,7 +164,7 @@ def test_groups_of_as_many_values_as_their_codes_have(tmp_path):
     assert sorted(picks.groups) == sorted(f"g{i}" for i in range(128))
 
 
-def test_formats_mixed(tmp_path):
+def test_a_pool_of_mixed_formats(tmp_path):
     names = ["npy", "npz", "parquet fixed", "arrow tensor", "hdf5", "zarr", "safetensors", "pt"]
     bounds = np.linspace(0, N, len(names) + 1).astype(int)
     for i, (name, (start, stop)) in enumerate(zip(names, pairwise(bounds), strict=True)):
@@ -181,7 +183,7 @@ def test_formats_mixed(tmp_path):
     assert fastal.select(source, 25, "margin").rows.tolist() == want
 
 
-def test_urls(tmp_path):
+def test_pools_behind_urls(tmp_path):
     memory = fsspec.filesystem("memory")
     want = fastal.select(DATA.x, 25, "margin").rows
     for name in (
@@ -201,7 +203,7 @@ def test_urls(tmp_path):
             assert not has_labels or picks.ids.tolist() == DATA.ids[want].tolist()
 
 
-def test_predictions_of_a_model():
+def test_a_models_predictions_as_a_pool():
     model = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(C, 5))
     x = torch.from_numpy(DATA.x)
     labelled = torch.utils.data.TensorDataset(x, torch.zeros(N))
@@ -226,13 +228,13 @@ def test_a_zarr_array_that_changes_while_it_is_read(tmp_path):
         list(chunks)
 
 
-def test_labels_for_more_rows_than_come():
+def test_more_group_labels_than_rows_are_refused():
     x = np.random.default_rng(0).standard_normal((100, 5)).astype(np.float32)
     with pytest.raises(ValueError, match="groups: 500 labels for 100 rows"):
         fastal.select(iter([x]), per_group=1, groups=[0] * 500)
 
 
-def test_options_for_a_pool_that_is_open(tmp_path):
+def test_options_for_a_pool_without_files_are_refused(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((5, 2), np.float32))
     with pytest.raises(ValueError, match="pools of files"):
         fastal.open_pool(fastal.open_pool(tmp_path / "x.npy"), column="x")

@@ -1,4 +1,4 @@
-"""A model's predictions as a pool: loaders whose order means something, outputs of any form."""
+"""A model's predictions as a pool: loaders must keep the order, outputs may have any form."""
 
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -44,7 +44,7 @@ class Shuffled(torch.utils.data.Dataset):
 
 
 class OwnSampler(RandomSampler):
-    """As a library derives them."""
+    """A sampler as a library would derive it."""
 
 
 def ranks(rank, n_ranks, *, shuffle):
@@ -52,7 +52,7 @@ def ranks(rank, n_ranks, *, shuffle):
 
 
 class Shown:
-    """What tqdm makes of a loader."""
+    """Wraps a loader as tqdm does."""
 
     def __init__(self, iterable):
         self.iterable = iterable
@@ -90,16 +90,16 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.parametrize("shown", [Shown, lambda loader: loader])
-def test_loaders_that_are_seen_to_have_another_order_are_refused(name, shown):
+def test_loaders_with_another_order_are_refused(name, shown):
     options, says = REFUSED[name]
     loader = shown(DataLoader(**{"dataset": DATA, **options}))
     with pytest.raises(ValueError, match=f"^loader: .*{says}"):
-        fastal.predictions(MODEL, loader)  # before the first batch
+        fastal.predictions(MODEL, loader)  # raised before the first batch
     with pytest.raises(ValueError, match=f"^pool: .*{says}"):
         fastal.open_pool(loader)
 
 
-def test_loaders_in_order_are_taken():
+def test_loaders_in_order_are_accepted():
     for loader in (
         DataLoader(DATA, 7), DataLoader(DATA, 7, sampler=SequentialSampler(DATA)),
         DataLoader(DATA, 7, sampler=ranks(0, 1, shuffle=False)), DataLoader(DATA, None),
@@ -130,7 +130,7 @@ OUTPUTS = {
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_outputs_of_every_form(name):
+def test_model_outputs_of_every_kind(name):
     loader = DataLoader(DATA, 7)
     assert picked(loader, lambda x: OUTPUTS[name](MODEL(x))) == WANT
     chunks = [OUTPUTS[name](MODEL(x).detach()) for x, _ in loader]
@@ -149,7 +149,7 @@ def test_outputs_of_every_form(name):
         (["a"], "is a list"),
     ],
 )
-def test_outputs_without_logits(output, says):
+def test_model_outputs_without_logits_are_refused(output, says):
     with pytest.raises(TypeError, match=f"^model: what it returned {says}"):
         picked(DataLoader(DATA, 7), lambda _: output)
     with pytest.raises(TypeError, match=f"^pool: chunk 0 {says}"):
@@ -183,7 +183,7 @@ def test_batches_of_ids_and_masks(caplog):
         picked([{"ids": X, "label": 0}], MaybeMasked())
 
 
-def test_a_type_error_of_the_model_itself_stays():
+def test_a_type_error_inside_the_model_is_not_changed():
     def model(x):
         return x + "a"
 
@@ -193,7 +193,7 @@ def test_a_type_error_of_the_model_itself_stays():
 
 
 class Frame:
-    """What a table of pandas or Polars is to us."""
+    """The interface of a table of pandas or Polars that fastal uses."""
 
     def __init__(self, **columns):
         self.columns = list(columns)
@@ -229,7 +229,7 @@ def test_tables_with_an_integer_column_are_refused(of):
                 call()
 
 
-def test_pools_of_which_it_cannot_be_told_what_is_meant():
+def test_ambiguous_pools_are_refused():
     logits, onehot = MODEL(X).detach(), torch.eye(3).repeat(17, 1)[:50].long()
     for pool, says in (
         ({}, "pool: wanted an array, a path or an iterable of arrays, got dict"),

@@ -1,6 +1,6 @@
-"""What an HDF5 file or a zarr folder does not hold is an error, never rows that were made up.
+"""Missing storage of an HDF5 file or a zarr folder is an error, and never read as zeros.
 
-Zeros in its place would be the most uncertain rows of all, and picked.
+Rows of zeros would be the most uncertain of all, and picked first.
 """
 
 import os
@@ -39,7 +39,7 @@ def file(path, **datasets):
 
 
 def virtual(path, *sources, shape=X.shape, name="x", **options):
-    """A virtual dataset of pairs of an index and a source."""
+    """Makes a virtual dataset from pairs of an index and a source."""
     layout = h5py.VirtualLayout(shape, "f4")
     for index, source in sources:
         layout[index] = source
@@ -56,7 +56,7 @@ def halves(folder):
 
 
 def unwritten(path, rows, **options):
-    """A dataset of which these rows, in chunks of 10, were written."""
+    """Makes a dataset in chunks of 10 rows, of which only the given rows are written."""
     with h5py.File(path, "w") as held:
         dataset = held.create_dataset("a", X.shape, "f4", chunks=(10, 2), **options)
         dataset[rows] = X[rows]
@@ -69,7 +69,7 @@ def linked(path, link):
     return path
 
 
-# Each makes a virtual dataset of all rows of X.
+# Each of these functions makes a virtual dataset of all rows of X.
 
 
 def in_columns(folder):
@@ -111,7 +111,7 @@ def behind_links(folder):
 
 
 def moved(folder):
-    """An absolute name that is no more; libhdf5 looks beside the file too."""
+    """An absolute path that no longer exists: libhdf5 also searches the folder of the file."""
     file(folder / "a.h5", a=X)
     return virtual(folder / "x.h5", (np.s_[:], VDS("/gone/a.h5", "a", X.shape)))
 
@@ -133,7 +133,7 @@ def written_where_it_is_read(folder):
     [halves, in_columns, interleaved, picked_out, of_the_same_file, of_virtual_ones, behind_links,
      moved, written_where_it_is_read],
 )  # fmt: skip
-def test_virtual_datasets_that_are_whole(tmp_path, make):
+def test_complete_virtual_datasets_are_read(tmp_path, make):
     path = make(tmp_path)
     path, options = path if isinstance(path, tuple) else (path, {})
     source = open_pool(path, **options)
@@ -142,7 +142,7 @@ def test_virtual_datasets_that_are_whole(tmp_path, make):
     assert {p.name for p in source.files[0].file.parts} == others
 
 
-def test_sources_are_found_by_a_prefix(tmp_path, monkeypatch):
+def test_sources_are_found_by_the_prefix_of_libhdf5(tmp_path, monkeypatch):
     halves(tmp_path)
     (tmp_path / "sources").mkdir()
     (tmp_path / "0.h5").rename(tmp_path / "sources/0.h5")
@@ -153,7 +153,7 @@ def test_sources_are_found_by_a_prefix(tmp_path, monkeypatch):
     refused(tmp_path / "x.h5", "HDF5_VDS_PREFIX: wanted folders")
 
 
-def test_a_source_that_changes_changes_the_pool(tmp_path):
+def test_a_change_of_a_source_changes_the_fingerprint(tmp_path):
     source = open_pool(halves(tmp_path))
     before = source.fingerprint()
     os.utime(tmp_path / "1.h5", ns=(1, 2**62))
@@ -228,16 +228,16 @@ def links_in_a_ring(folder):
         (no_hdf5, None),
         (cut_short, None),
         (a_pipe, "0.h5: not a regular file"),
-        (fewer_rows, r"it has shape \(19, 7\)"),
+        (fewer_rows, r"its shape \(19, 7\)"),
         (never_written, "0.h5: /a: 1 of 1 chunks were never written"),
         (never_written_in_part, "0.h5: /a: 6 of 8 chunks were never written"),
         (a_ring, "made of itself"),
         (a_ring_through_links, "made of itself"),
-        (links_in_a_ring, "a link that leads to itself"),
+        (links_in_a_ring, "behind more than 16 links"),
     ],
 )
 @pytest.mark.parametrize("level", ["once", "twice"])
-def test_virtual_datasets_that_are_not_whole(tmp_path, damage, words, level):
+def test_incomplete_virtual_datasets_are_refused(tmp_path, damage, words, level):
     path = halves(tmp_path) if level == "once" else of_virtual_ones(tmp_path)
     damage(tmp_path)
     refused(path, words)
@@ -246,7 +246,7 @@ def test_virtual_datasets_that_are_not_whole(tmp_path, damage, words, level):
     assert fastal.select(open_pool(**halved), 9).rows.tolist() == WANT
 
 
-def test_a_virtual_dataset_that_is_not_mapped_all_over(tmp_path):
+def test_a_virtual_dataset_with_unmapped_values_is_refused(tmp_path):
     source = VDS(str(file(tmp_path / "a.h5", a=X)), "a", X.shape)
     virtual(tmp_path / "rows.h5", (np.s_[1:], source[1:]))
     refused(tmp_path / "rows.h5", "7 of 280 values of this virtual dataset have no source")
@@ -256,14 +256,14 @@ def test_a_virtual_dataset_that_is_not_mapped_all_over(tmp_path):
     refused(virtual(tmp_path / "nothing.h5"), "280 of 280")
 
 
-def test_a_virtual_dataset_made_of_itself(tmp_path):
+def test_a_virtual_dataset_made_of_itself_is_refused(tmp_path):
     for name in (".", str(tmp_path / "x.h5"), "x.h5"):
         (tmp_path / "x.h5").unlink(missing_ok=True)
         refused(virtual(tmp_path / "x.h5", (np.s_[:], VDS(name, "x", X.shape))), "made of itself")
 
 
 @pytest.mark.parametrize("name", ["a.h5", "part-%b.h5"])
-def test_a_virtual_dataset_that_grows(tmp_path, name):
+def test_a_virtual_dataset_that_grows_with_its_sources_is_refused(tmp_path, name):
     for i in range(3):
         file(tmp_path / f"part-{i}.h5", a=X)
     with h5py.File(tmp_path / "a.h5", "w") as held:
@@ -280,8 +280,8 @@ def test_a_virtual_dataset_that_grows(tmp_path, name):
     refused(tmp_path / "x.h5", "grows with its sources")
 
 
-def test_a_virtual_dataset_of_too_many_pieces(tmp_path):
-    """libhdf5 takes time that grows with their square."""
+def test_a_virtual_dataset_of_too_many_pieces_is_refused(tmp_path):
+    """The time of libhdf5 grows with the square of their number."""
     n = 20_000
     file(tmp_path / "a.h5", a=np.ones((n // 2, 2), "f4"), b=np.ones((2 * n, 2), "f4"))
     odd = VDS("a.h5", "a", (n // 2, 2))
@@ -295,7 +295,7 @@ def test_a_virtual_dataset_of_too_many_pieces(tmp_path):
 @given(
     st.lists(st.tuples(*(st.integers(0, 8) for _ in "1234"), *(st.integers(1, 3) for _ in "12")))
 )
-def test_mapped_values_are_counted(boxes):
+def test_mapped_values_are_counted_once(boxes):
     class Source:
         def __init__(self, index):
             self.vspace = self.src_space = h5py.h5s.create_simple((9, 9))
@@ -318,8 +318,8 @@ def test_mapped_values_are_counted(boxes):
 
 
 @pytest.mark.full
-def test_more_sources_than_a_process_may_have_files_open(tmp_path):
-    """libhdf5 keeps them open, and reads as zeros those that it cannot open."""
+def test_more_sources_than_a_process_may_open(tmp_path):
+    """libhdf5 keeps sources open, and reads zeros for those that it cannot open."""
     sources = []
     for i in range(100):
         file(tmp_path / f"{i}.h5", a=np.full((10, C), i % 7, "f4") + np.arange(C))
@@ -359,7 +359,7 @@ def external(path, *parts):
     return path
 
 
-def test_external_storage(tmp_path, monkeypatch):
+def test_external_storage_must_be_complete_and_in_the_folder(tmp_path, monkeypatch):
     (tmp_path / "pool").mkdir()
     path = tmp_path / "pool/x.h5"
     monkeypatch.chdir(tmp_path / "pool")
@@ -387,7 +387,7 @@ def test_external_storage(tmp_path, monkeypatch):
     refused(external(path, ("pipe", 0, 2 * half)), "wanted a regular file")
 
 
-def test_parts_that_are_nan_where_nothing_is_stored(tmp_path):
+def test_missing_parts_with_a_nan_fill_value_are_invalid_rows(tmp_path):
     want = [row for row in fastal.select(X, N).rows.tolist() if row >= 20]
     halves(tmp_path)
     with h5py.File(tmp_path / "x.h5", "a") as held:
@@ -407,14 +407,14 @@ def test_parts_that_are_nan_where_nothing_is_stored(tmp_path):
         assert (found.rows.tolist(), found.invalid) == (want, 20)
         with pytest.raises(fastal.InvalidRows):
             picks(tmp_path / name)
-    never = tmp_path / "0.h5"  # of another fill value: what the outer one has does not count
+    never = tmp_path / "0.h5"  # its fill value is not NaN; the outer one's does not matter
     with h5py.File(never, "w") as held:
         held.create_dataset("a", (20, C), "f4")
     refused(tmp_path / "x.h5", "never written")
 
 
 @pytest.mark.parametrize("name", ["id", "group"])
-def test_ids_and_groups_that_are_not_stored(tmp_path, name):
+def test_ids_and_groups_that_are_not_stored_are_refused(tmp_path, name):
     beside = {"column": "x", f"{name}_column": name}
     with h5py.File(tmp_path / "a.h5", "w") as held:
         held["x"] = X
@@ -458,7 +458,7 @@ def chunks_of(folder):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_zarr_chunks_that_are_lost(tmp_path, layout):
+def test_lost_zarr_chunks_are_refused(tmp_path, layout):
     path = tmp_path / "a.zarr"
     zarr.create_array(path, shape=X.shape, dtype="f4", **LAYOUTS[layout])[:] = X
     assert picks(path) == WANT
@@ -468,7 +468,7 @@ def test_zarr_chunks_that_are_lost(tmp_path, layout):
         key = chunk.relative_to(path).as_posix()
         refused(path, rf"1 of \d+ chunks are missing \(the first: {key}\).*write_empty_chunks")
         (path / f"{key}-0").write_bytes(held)
-        refused(path, "missing")  # under another name
+        refused(path, "missing")  # the chunk has another name
         (path / f"{key}-0").unlink()
         for size in (0, len(held) // 2):
             chunk.write_bytes(held[:size])
@@ -481,13 +481,13 @@ def test_zarr_chunks_that_are_lost(tmp_path, layout):
 
 @pytest.mark.parametrize("layout", ["shards", "shards, index first"])
 @pytest.mark.parametrize("where", ["here", "url"])
-def test_zarr_chunks_that_are_lost_within_shards(tmp_path, layout, where):
+def test_lost_zarr_chunks_in_shards_are_refused(tmp_path, layout, where):
     path = (
         tmp_path / "a.zarr" if where == "here" else f"memory://{tmp_path.name}-{layout[-5:]}.zarr"
     )
     array = zarr.create_array(str(path), shape=(45, C), dtype="f4", **LAYOUTS[layout])
     array[:] = 1 + X[np.arange(45) % N]
-    assert len(picks(path)) == 9  # of the last shards, chunks lie outside the array
+    assert len(picks(path)) == 9  # the last shards have chunks outside the array
     array[30:40, 2:4] = 0
     refused(path, r"1 of 20 chunks are missing \(the first: in c/1/0\).*write_empty_chunks")
     with zarr.config.set({"array.write_empty_chunks": True}):
@@ -496,7 +496,7 @@ def test_zarr_chunks_that_are_lost_within_shards(tmp_path, layout, where):
     assert len(picks(path)) == 9
 
 
-def test_shards_that_cannot_be_looked_into(tmp_path):
+def test_zarr_shards_that_cannot_be_checked_are_refused(tmp_path):
     for name, codecs in (("a", {"filters": zarr.codecs.TransposeCodec(order=(1, 0))}),):
         path = tmp_path / f"{name}.zarr"
         zarr.create_array(path, shape=X.shape, dtype="f4", chunks=(10, C), shards=(20, C), **codecs)
@@ -525,7 +525,7 @@ def test_only_regular_files_of_a_zarr_folder_are_opened(tmp_path):
     assert picks(path) == WANT
 
 
-def test_groups_in_groups(tmp_path):
+def test_hdf5_groups_within_groups(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as held:
         group = held
         for _ in range(900):
@@ -547,9 +547,7 @@ def test_groups_in_groups(tmp_path):
 
 @pytest.mark.parametrize("name", [n for n in WRITERS if n.startswith(("hdf5", "zarr"))])
 @pytest.mark.parametrize("n_bytes", [100, 3000])
-def test_blocks_that_are_larger_than_memory_is_meant_for(
-    tmp_path, monkeypatch, caplog, name, n_bytes
-):
+def test_blocks_larger_than_a_read_may_be(tmp_path, monkeypatch, caplog, name, n_bytes):
     d = data()
     pool, options, has_labels = write(name, tmp_path, d)
     want = fastal.select(open_pool(pool, **options), 20)
@@ -563,4 +561,4 @@ def test_blocks_that_are_larger_than_memory_is_meant_for(
         assert np.concatenate([chunk.groups for chunk in read]).tolist() == d.groups.tolist()
         assert source.ids(np.arange(len(d.x))).tolist() == d.ids.tolist()
     is_split = name == "hdf5 in large chunks" or (n_bytes == 100 and name != "hdf5")
-    assert ("each is read several times" in caplog.text) == is_split
+    assert ("each chunk is read several times" in caplog.text) == is_split

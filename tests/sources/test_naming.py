@@ -1,4 +1,4 @@
-"""What a pool is named by, and which files it then consists of."""
+"""Paths, patterns, manifests and URLs, and the files that they stand for."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ from tests.support.formats import data, write
 
 
 def shard(path, first=0, n=3):
-    """A file of n rows, of which each holds its number, from `first` on."""
+    """Writes a file of n rows, each of which holds its number, from `first` on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     x = np.full((n, 4), 0, np.float32)
     x[:, 0] = np.arange(first, first + n)
@@ -37,7 +37,7 @@ def shard(path, first=0, n=3):
 
 
 def held(pool, **options):
-    """The rows of a pool, by the numbers that they hold."""
+    """The numbers that the rows of a pool hold."""
     source = open_pool(pool, **options)
     return [int(n) for chunk in source.chunks(1000) for n in np.asarray(chunk.x)[:, 0]]
 
@@ -85,12 +85,12 @@ def test_a_manifest_says_what_its_folder_holds(tmp_path):
         (tmp_path / name / "manifest.json").write_text('{"files": ["x.npy"]}')
     assert held(tmp_path) == list(range(6))
     shard(tmp_path / "c/y.npy", 6)
-    words = r"it holds .*c/y\.npy, and a pool of its own, .*a/manifest\.json: name what is meant"
+    words = r"it holds .*c/y\.npy, and a pool of its own, .*a/manifest\.json: name one of them"
     with pytest.raises(ValueError, match=words):
         held(tmp_path)
 
 
-def test_a_pool_that_was_converted_below_its_folder_does_not_count_twice(tmp_path):
+def test_shards_converted_into_a_subfolder_are_not_read_with_the_pool(tmp_path):
     shard(tmp_path / "country=de/x.npy")
     convert_pool(open_pool(tmp_path), tmp_path / "fast", shard_bytes=1 << 20)
     with pytest.raises(ValueError, match=r"and a pool of its own, .*fast/manifest\.json"):
@@ -98,7 +98,7 @@ def test_a_pool_that_was_converted_below_its_folder_does_not_count_twice(tmp_pat
     assert held(tmp_path / "fast") == held(tmp_path / "country=de") == [0, 1, 2]
 
 
-def test_names_beside_the_data_are_no_shards_and_that_is_said(tmp_path, said):
+def test_ignored_names_in_a_folder_are_logged(tmp_path, said):
     shard(tmp_path / "data-0.arrow", 0)
     shard(tmp_path / "sub/data-1.arrow", 3)
     for name in (
@@ -106,7 +106,7 @@ def test_names_beside_the_data_are_no_shards_and_that_is_said(tmp_path, said):
         "_temporary/0/part.arrow", ".ipynb_checkpoints/data-0.arrow", "sub/_old/part.arrow",
     ):  # fmt: skip
         shard(tmp_path / name, 90)
-    shard(tmp_path / "cache-1f.npy", -3)  # a name that Hugging Face gives no cache
+    shard(tmp_path / "cache-1f.npy", -3)  # caches of Hugging Face have another suffix
     assert held(tmp_path) == [-3, -2, -1, *range(6)]
     (line,) = said()
     assert "left out" in line and "and 3 more" in line
@@ -115,12 +115,12 @@ def test_names_beside_the_data_are_no_shards_and_that_is_said(tmp_path, said):
     for name in ("data-0.arrow", "sub/data-1.arrow", "cache-1f.npy"):
         (tmp_path / name).unlink()
     with pytest.raises(
-        FileNotFoundError, match=r"or below it; .*\.hidden\.arrow is no shard by its name"
+        FileNotFoundError, match=r"or below it; .*\.hidden\.arrow is ignored because of its name"
     ):
         held(tmp_path)
 
 
-def test_wildcards_pass_over_names_beside_the_data(tmp_path, said):
+def test_wildcards_match_no_ignored_names(tmp_path, said):
     shard(tmp_path / "data-0.arrow", 0)
     for name in ("_tmp.arrow", ".hidden.arrow", "cache-1f.arrow"):
         shard(tmp_path / name, 90)
@@ -132,7 +132,7 @@ def test_wildcards_pass_over_names_beside_the_data(tmp_path, said):
     for pattern in ("_*.arrow", ".h*.arrow", "cache*.arrow"):
         assert held(tmp_path / pattern) == [90, 91, 92]
     (tmp_path / "data-0.arrow").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no file matches; .*_tmp\.arrow is no shard"):
+    with pytest.raises(FileNotFoundError, match=r"no file matches; .*_tmp\.arrow is ignored"):
         held(tmp_path / "*.arrow")
 
 
@@ -144,7 +144,7 @@ def saved_data_set(folder, names, **more):
     (folder / "dataset_info.json").write_text("{}")
 
 
-def test_a_data_set_of_hugging_face_consists_of_what_it_lists(tmp_path, said):
+def test_a_data_set_of_hugging_face_has_the_files_in_its_state_json(tmp_path, said):
     for folder in (tmp_path / "ds", tmp_path / "other/train"):
         saved_data_set(folder, ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"])
     shard(tmp_path / "ds/old.arrow", 90)
@@ -191,14 +191,14 @@ def test_a_data_set_of_several_splits_or_of_indices_is_refused(tmp_path):
         "[" * 100_000,
     ],
 )
-def test_a_state_that_is_not_of_hugging_face_says_nothing(tmp_path, text):
+def test_a_state_json_of_another_tool_is_ignored(tmp_path, text):
     shard(tmp_path / "a.npy")
     (tmp_path / "state.json").write_text(text)
     (tmp_path / "dataset_dict.json").write_text(text)
     assert held(tmp_path) == [0, 1, 2]
 
 
-def test_a_path_that_exists_is_a_path(tmp_path, said):
+def test_a_path_that_exists_is_not_a_pattern(tmp_path, said):
     for i, folder in enumerate(["run[1]", "run1", "a*", "ab", "a", "x/run[1]", "x/run1"]):
         shard(tmp_path / folder / "part.npy", 10 * i)
     shard(tmp_path / "run[1]/part[0].npy", 100)
@@ -223,14 +223,14 @@ def test_a_path_that_exists_is_a_path(tmp_path, said):
         held(tmp_path / "c[1]/*.npy")
 
 
-def test_a_file_that_matches_a_pattern_twice_is_one(tmp_path):
+def test_a_file_that_matches_a_pattern_twice_is_read_once(tmp_path):
     shard(tmp_path / "a.npy", 0)
     shard(tmp_path / "b/c.npy", 3)
     for pattern in ("**", "**/*", "*", "**/**/*.npy", "./**/*.npy", "b/../**/*.npy"):
         assert held(tmp_path / pattern) == list(range(6)), pattern
 
 
-def test_patterns_from_the_working_folder(tmp_path, monkeypatch):
+def test_patterns_relative_to_the_working_folder(tmp_path, monkeypatch):
     shard(tmp_path / "pool/a.npy", 0)
     shard(tmp_path / "pool/b/c.npy", 3)
     monkeypatch.chdir(tmp_path)
@@ -252,7 +252,7 @@ def test_links_to_folders_are_followed_once(tmp_path):
     assert [here.name for here, _, _ in walk(tmp_path / "pool")] == ["pool", "z"]
 
 
-def test_loops_of_links_under_several_wildcards(tmp_path):
+def test_loops_of_links_below_several_wildcards_end(tmp_path):
     for i in range(40):
         (tmp_path / f"{i}/{i}").mkdir(parents=True)
         (tmp_path / f"{i}/up").symlink_to("..")
@@ -264,9 +264,9 @@ def test_loops_of_links_under_several_wildcards(tmp_path):
         assert time.monotonic() - began < 5
 
 
-def test_deep_folders(tmp_path):
+def test_folders_deeper_than_python_recurses(tmp_path):
     here = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(1100):  # deeper than Python recurses
+    for _ in range(1100):  # more than Python's limit of recursion
         os.mkdir("x", dir_fd=here)
         below = os.open("x", os.O_RDONLY, dir_fd=here)
         os.close(here)
@@ -298,8 +298,8 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     assert held(tmp_path) == [0, 1, 2]
 
 
-def test_two_names_of_one_file(tmp_path):
-    """As in Hugging Face's cache, where equal files are links to one."""
+def test_two_names_of_one_file_are_refused(tmp_path):
+    """As in the cache of Hugging Face, where equal files are links to one file."""
     blob = shard(tmp_path / "blobs/1f.npy")
     empty = shard(tmp_path / "blobs/2f.npy", n=0)
     pool = tmp_path / "snapshot"
@@ -317,8 +317,8 @@ def test_two_names_of_one_file(tmp_path):
         held([pool / "part-1.npy", f"{pool}/../snapshot/part-1.npy"])
 
 
-def test_files_that_are_not_named_in_path_order(tmp_path, said):
-    """Rows are numbered in path order: labels in another would be those of other rows."""
+def test_files_named_out_of_path_order_are_reported(tmp_path, said):
+    """Rows are numbered in path order, so labels in another order would be those of other rows."""
     files = [shard(tmp_path / f"part-{i}.npy", 3 * i) for i in (2, 10)]
     manifest = tmp_path / "m.json"
     manifest.write_text(json.dumps({"files": ["part-2.npy", "part-10.npy"]}))
@@ -337,7 +337,7 @@ def test_files_that_are_not_named_in_path_order(tmp_path, said):
         assert not said()
 
 
-def test_the_folders_of_hive_are_groups(tmp_path):
+def test_hive_partitions_are_groups(tmp_path):
     shard(tmp_path / "country=de/part-0.parquet", 0)
     shard(tmp_path / "country=c%C3%B4te%20d/year=2025/part-0.npy", 3)
     shard(tmp_path / "country=__HIVE_DEFAULT_PARTITION__/part-0.arrow", 6)
@@ -356,12 +356,12 @@ def test_the_folders_of_hive_are_groups(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a\0b.npy", "pool\0"])
-def test_a_path_with_a_zero_character(tmp_path, name):
+def test_a_path_with_a_null_character_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match=r"pool: '.*\\x00.*' is no path"):
         held(str(tmp_path / name))
 
 
-def test_urls_that_exist_are_no_patterns():
+def test_urls_that_exist_are_not_patterns():
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")
     for name, n in (("run[1]/a.npy", 2), ("run1/a.npy", 3)):
@@ -377,7 +377,7 @@ def test_urls_that_exist_are_no_patterns():
         open_pool("memory://naming/run1")
 
 
-def test_what_a_pattern_matches_beside_files(tmp_path):
+def test_patterns_match_folders_and_manifests(tmp_path):
     shard(tmp_path / "a.npy", 0)
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs/notes.txt").touch()
@@ -390,14 +390,14 @@ def test_what_a_pattern_matches_beside_files(tmp_path):
     assert held(tmp_path / "**/*") == list(range(6))
     (tmp_path / "z/manifest.json").write_text('{"files": [{"path": "x.npy", "rows": 4}]}')
     with pytest.raises(ValueError, match="3 rows, where the manifest says 4"):
-        held(tmp_path / "z/*")  # the manifest's word counts
+        held(tmp_path / "z/*")  # the number of rows in the manifest is checked
     with pytest.raises(FileNotFoundError, match="no file matches"):
         held(tmp_path / "a.npy/**/*.npy")
     with pytest.raises(FileNotFoundError, match="no file matches"):
         held(tmp_path / "l*")
 
 
-def test_json_of_other_tools_is_no_pool(tmp_path, said):
+def test_json_files_of_other_tools_are_ignored(tmp_path, said):
     shard(tmp_path / "web" / "a.npy")
     (tmp_path / "web" / "manifest.json").write_text('{"name": "an app"}')
     (tmp_path / "web" / "dataset_info.json").write_text("{}")
@@ -413,7 +413,7 @@ def test_json_of_other_tools_is_no_pool(tmp_path, said):
         open_pool(tmp_path / "web")
 
 
-def test_patterns_of_urls_pass_over_names_beside_the_data(tmp_path, said):
+def test_patterns_of_urls_match_no_ignored_names(tmp_path, said):
     for name in ("c/_runs/a.npy", "c/_runs/_temporary/b.npy", "c/_runs/.c.npy"):
         shard(tmp_path / name)
     shard(tmp_path / "c" / "_runs" / "cache-1.arrow")

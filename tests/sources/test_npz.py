@@ -1,4 +1,4 @@
-"""Archives of arrays: read up to their checksums; damaged and ambiguous ones are refused."""
+"""Archives of arrays: checksums are verified; damaged and ambiguous archives are refused."""
 
 import io
 import os
@@ -16,8 +16,7 @@ import torch
 
 import fastal
 from fastal.base.arrays import as_tensor
-from fastal.sources import archive, npy, open_pool, torch_file
-from fastal.sources import safetensors as safetensors_file
+from fastal.sources import archive, npy, open_pool
 from tests.support.formats import C, Pool, data, write
 from tests.support.fuzz_kinds import read_all
 
@@ -26,7 +25,7 @@ CHUNK = 4 * C * 100
 
 
 def flip(path, of, at):
-    """Turns a bit of a value, which stands somewhere in the file."""
+    """Flips a bit of a value in a file, given the value's bytes."""
     content = bytearray(path.read_bytes())
     content[content.index(of) + at] ^= 0x40
     path.write_bytes(content)
@@ -37,9 +36,11 @@ def rows_of(pool, rows=100, start=0, **options):
     return np.concatenate([np.asarray(as_tensor(chunk.x, "x")) for chunk in chunks])
 
 
-@pytest.mark.parametrize("name", ["x", "logits"])  # whose data are not aligned, and are
+@pytest.mark.parametrize(
+    "name", ["x", "logits"]
+)  # the data are unaligned with the first name, aligned with the second
 @pytest.mark.parametrize("row", [0, 1500, 2999])
-def test_a_flipped_bit_is_an_error_by_the_end_of_the_rows(tmp_path, name, row):
+def test_a_flipped_bit_is_an_error_before_the_rows_end(tmp_path, name, row):
     path = tmp_path / "a.npz"
     np.savez(path, **{name: DATA.x})
     flip(path, DATA.x[row].tobytes(), 1)
@@ -66,17 +67,21 @@ def test_the_rows_before_a_wrong_checksum_are_not_skipped(tmp_path):
         with pytest.raises(ValueError, match=r"a\.npz: 'x' is damaged"):
             fastal.select(source, 3, chunk_bytes=CHUNK, on_invalid="skip")
         source = open_pool([bad, good], on_bad_file="skip")
-        picks = fastal.select(source, 3)  # in one chunk: no row of it counted
+        picks = fastal.select(
+            source, 3
+        )  # one chunk has all rows, so none was counted before the error
         assert picks.rows.tolist() == [3000 + row for row in fastal.select(DATA.x, 3).rows]
         assert [(skipped.file, skipped.from_row) for skipped in source.skipped] == [(str(bad), 0)]
 
 
 @pytest.mark.parametrize("name", ["npz", "npz compressed"])
-def test_ids_and_groups_have_checksums_as_well(tmp_path, name):
+def test_checksums_of_ids_and_groups_are_verified(tmp_path, name):
     path, options, _ = write(name, tmp_path, DATA)
     source = open_pool(path, **options)
     first = source.ids(np.array([7]))
-    assert first == source.ids(np.array([7])) == [DATA.ids[7]]  # the second time, it is known
+    assert (
+        first == source.ids(np.array([7])) == [DATA.ids[7]]
+    )  # the second call does not verify it again
     for column, words in (("id", "'id' is damaged"), ("group", "'group' is damaged")):
         write(name, tmp_path, DATA)
         with zipfile.ZipFile(path) as held:
@@ -99,7 +104,7 @@ def test_a_checksum_is_computed_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_fortran_order(tmp_path, save, monkeypatch):
+def test_npz_arrays_in_fortran_order(tmp_path, save, monkeypatch):
     x = np.asfortranarray(DATA.x)
     save(tmp_path / "a.npz", x=x)
     fsspec.filesystem("memory").pipe("/fortran/a.npz", (tmp_path / "a.npz").read_bytes())
@@ -112,7 +117,7 @@ def test_fortran_order(tmp_path, save, monkeypatch):
     for pool in refused:
         with pytest.raises(ValueError, match=r"a\.npz: .*Fortran order .* 83,999 bytes"):
             open_pool(pool)
-    if save is np.savez:  # mapped, once its checksum was found to be right
+    if save is np.savez:  # the array is mapped after its checksum was verified
         np.testing.assert_array_equal(rows_of(tmp_path / "a.npz"), DATA.x)
         flip(tmp_path / "a.npz", DATA.x[:, 3].tobytes(), 2000)
         with pytest.raises(ValueError, match="'x' is damaged"):
@@ -130,7 +135,7 @@ def archive_of(path, names, method=zipfile.ZIP_STORED, x=DATA.x):
 
 
 @pytest.mark.parametrize("names", [["x.npy", "x.npy"], ["x", "x.npy"], ["y.npy", "x", "x"]])
-def test_names_that_are_there_twice(tmp_path, names):
+def test_a_name_that_is_there_twice_is_refused(tmp_path, names):
     path = archive_of(tmp_path / "a.npz", names)
     for column in ("x", "y", None):
         with pytest.raises(ValueError, match=r"a\.npz: it holds 'x' 2 times"):
@@ -138,16 +143,20 @@ def test_names_that_are_there_twice(tmp_path, names):
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_methods_that_give_a_block_of_any_size(tmp_path, method):
+def test_other_compression_methods_are_refused(tmp_path, method):
     path = archive_of(tmp_path / "a.npz", ["x.npy"], method)
     with pytest.raises(ValueError, match=r"a\.npz: 'x\.npy' is compressed by bzip2 or LZMA"):
         open_pool(path)
 
 
-def test_what_a_directory_claims(tmp_path):
+def test_wrong_sizes_in_the_directory_are_refused(tmp_path):
     whole = archive_of(tmp_path / "a.npz", ["x.npy"], zipfile.ZIP_DEFLATED).read_bytes()
     entry = whole.index(b"PK\1\2")
-    for offset, size in ((24, 2**31), (20, 2**31), (24, 100)):  # expanded, compressed
+    for offset, size in (
+        (24, 2**31),
+        (20, 2**31),
+        (24, 100),
+    ):  # offsets of the two sizes: expanded and compressed
         content = bytearray(whole)
         content[entry + offset : entry + offset + 4] = struct.pack("<I", size)
         (tmp_path / "a.npz").write_bytes(content)
@@ -161,7 +170,7 @@ def test_what_a_directory_claims(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["npz", "pt", "safetensors"])
-def test_lists_of_what_a_file_holds_are_bounded(tmp_path, suffix, monkeypatch):
+def test_long_lists_of_contents_are_refused(tmp_path, suffix, monkeypatch):
     path = tmp_path / f"a.{suffix}"
     many = {f"v{i}": np.arange(3.0) for i in range(100)}
     if suffix == "npz":
@@ -170,13 +179,12 @@ def test_lists_of_what_a_file_holds_are_bounded(tmp_path, suffix, monkeypatch):
         torch.save({name: torch.from_numpy(value) for name, value in many.items()}, path)
     else:
         path.write_bytes(safetensors.numpy.save(many))
-    for module in (archive, safetensors_file, torch_file):
-        monkeypatch.setattr(module, "LONGEST_LIST", 2000)
+    monkeypatch.setattr(archive, "LONGEST_LIST", 2000)
     with pytest.raises(ValueError, match=rf"a\.{suffix}: .* bytes, at most 2,000 are read"):
         open_pool(path)
 
 
-def test_one_descriptor_a_file(tmp_path):
+def test_a_file_takes_one_descriptor(tmp_path):
     vectors = {f"v{i}": np.arange(3.0) for i in range(300)}
     np.savez(tmp_path / "a.npz", x=DATA.x, **vectors)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

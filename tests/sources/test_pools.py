@@ -1,4 +1,4 @@
-"""Every form of pool gives the same picks; every broken one a message that names the file."""
+"""Every form of pool gives the same picks. Every broken one gives an error that names the file."""
 
 import os
 import pickle
@@ -28,20 +28,20 @@ def want(logits):
 def shards(tmp_path, logits):
     folder = tmp_path / "shards"
     folder.mkdir()
-    bounds = [0, 1, 300, 300, 777, 1000]  # one row, and no row at all, among them
+    bounds = [0, 1, 300, 300, 777, 1000]  # one file has one row, another has none
     for i, (start, stop) in enumerate(pairwise(bounds)):
         np.save(folder / f"part-{i}.npy", logits[start:stop])
     return folder
 
 
-@pytest.fixture(params=[1, 300, 1 << 25], ids="{} bytes a chunk".format, autouse=True)
+@pytest.fixture(params=[1, 300, 1 << 25], ids="{} bytes per chunk".format, autouse=True)
 def chunk_bytes(request, monkeypatch):
     monkeypatch.setattr(pipeline, "_CHUNK_BYTES", request.param)
     monkeypatch.setattr(pipeline, "_IN_PLACE_BYTES", request.param)
 
 
 class DLPackOnly:
-    """The least that a DLPack producer is."""
+    """A DLPack producer with nothing else."""
 
     def __init__(self, tensor):
         self.tensor = tensor
@@ -54,7 +54,7 @@ class DLPackOnly:
 
 
 class ArrayOnly:
-    """What a data frame is to us."""
+    """The interface of a data frame that fastal uses."""
 
     def __init__(self, array):
         self.array = array
@@ -67,7 +67,7 @@ def picked(pool, **options):
     return fastal.select(pool, 25, "margin", **options).rows.tolist()
 
 
-def test_arrays(logits, want):
+def test_arrays_of_every_kind_give_the_same_picks(logits, want):
     tensor = torch.from_numpy(logits)
     frozen = logits.copy()
     frozen.flags.writeable = False
@@ -79,7 +79,7 @@ def test_arrays(logits, want):
         assert picked(pool) == want
 
 
-def test_the_same_kind_comes_back(logits):
+def test_results_are_of_the_pools_kind_of_array(logits):
     tensor = torch.from_numpy(logits)
     for pool, kind in (
         (logits, np.ndarray), (tensor, torch.Tensor), (DLPackOnly(tensor), torch.Tensor),
@@ -92,14 +92,14 @@ def test_the_same_kind_comes_back(logits):
     assert fastal.select(logits, 3).scores.dtype == np.float32
 
 
-def test_an_array_of_another_library_comes_back_as_one(logits):
+def test_results_are_of_the_pools_array_library(logits):
     xp = pytest.importorskip("array_api_strict")
     picks = fastal.select(xp.asarray(logits), 3, "margin")
     assert type(picks.rows) is type(xp.asarray(logits))
     assert np.from_dlpack(picks.rows).tolist() == fastal.select(logits, 3, "margin").rows.tolist()
 
 
-def test_files(tmp_path, logits, want, shards, monkeypatch):
+def test_files_named_in_every_way_give_the_same_picks(tmp_path, logits, want, shards, monkeypatch):
     np.save(tmp_path / "pool.npy", logits)
     np.save(tmp_path / "fortran.npy", np.asfortranarray(logits))
     np.save(tmp_path / "big-endian.npy", logits.astype(">f4"))
@@ -114,11 +114,11 @@ def test_files(tmp_path, logits, want, shards, monkeypatch):
         assert picked(pool) == want
     monkeypatch.chdir(shards)
     assert picked(".") == picked("../pool.npy") == want
-    # Numbered in the order of their places, however each is spelt.
+    # Files are numbered in the order of their absolute paths, however each path is spelt.
     assert picked([files[1], "part-0.npy", *files[2:]]) == want
 
 
-def test_iterables(logits, want):
+def test_iterables_give_the_same_picks(logits, want):
     bounds = [0, 0, 1, 500, 500, 1000]
     pieces = [logits[a:b] for a, b in pairwise(bounds)]
     assert picked(pieces) == want
@@ -150,7 +150,7 @@ def test_chunks_cover_the_pool_in_order(shards, logits):
             np.testing.assert_array_equal(chunk, logits[start : start + len(chunk)])
 
 
-def test_empty_files_are_not_blamed_for_others(tmp_path):
+def test_empty_files_do_not_determine_the_dtype_of_others(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((0, 3), np.int64))
     np.save(tmp_path / "b.npy", np.zeros((4, 3), np.float32))
     assert fastal.select(tmp_path, 2).rows.tolist() == [0, 1]
@@ -159,7 +159,7 @@ def test_empty_files_are_not_blamed_for_others(tmp_path):
     assert fastal.select(tmp_path / "a.npy", 2, lambda c: c[:, 0]).rows.tolist() == []
 
 
-def test_an_invalid_row_is_named_by_file_and_row(shards):
+def test_an_invalid_row_is_reported_with_file_and_row(shards):
     path = shards / "part-3.npy"
     part = np.load(path)
     part[11, 2] = np.nan
@@ -215,7 +215,7 @@ def test_pickles_are_never_loaded(tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-def test_shards_that_do_not_belong_together(tmp_path, shards, logits):
+def test_paths_that_make_no_pool_are_refused(tmp_path, shards, logits):
     np.save(shards / "part-9.npy", np.zeros((5, 8), np.float32))
     with pytest.raises(
         ValueError, match=r"part-9.npy: rows of shape \(8,\), where those of .*part-0"
@@ -235,7 +235,7 @@ def test_shards_that_do_not_belong_together(tmp_path, shards, logits):
         picked([shards, logits])
 
 
-def test_more_that_is_no_pool(tmp_path, shards):
+def test_links_pipes_and_folders_that_make_no_pool_are_refused(tmp_path, shards):
     (tmp_path / "loop.npy").symlink_to(tmp_path / "loop.npy")
     (tmp_path / "link.npy").symlink_to(shards / "part-1.npy")
     os.mkfifo(tmp_path / "pipe.npy")
@@ -264,7 +264,7 @@ LIES = [
 
 
 @pytest.mark.parametrize("shape", [*LIES, "(" + 9000 * "-" + "1,)"], ids=range(9))
-def test_a_header_that_lies(tmp_path, shape):
+def test_a_wrong_npy_header_is_refused(tmp_path, shape):
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
     header += b" " * (-len(header) % 64) + b"\n"
     path = tmp_path / "liar.npy"
@@ -277,7 +277,7 @@ def test_a_glob_may_match_folders(tmp_path, shards, want):
     assert picked(tmp_path / "sh*ds") == want
 
 
-def test_a_file_that_changes_underneath(tmp_path, logits):
+def test_a_file_that_changes_after_it_was_opened_is_an_error(tmp_path, logits):
     np.save(tmp_path / "pool.npy", logits)
     source = open_pool(tmp_path / "pool.npy")
     np.save(tmp_path / "pool.npy", logits[:10])

@@ -1,4 +1,4 @@
-"""Reading ahead: what is not in memory is read, in order; chunks are asked for one ahead."""
+"""Reading ahead: bytes that are not in memory are read in order, and chunks one ahead."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """The reads of more than a byte: offset and length."""
+    """Offset and length of all reads, except the probes of one byte."""
     found, preadv = [], os.preadv
 
     def counted(fd, buffers, offset, *flags):
@@ -42,19 +42,19 @@ def reads(monkeypatch):
 
 def fetch(path, *parts):
     array = np.load(path, mmap_mode="r")
-    with ReadAhead.of(array) as fetch:
+    with ReadAhead.for_array(array) as fetch:
         for part in parts:
             fetch(part)
 
 
-def test_what_is_in_memory_is_left_alone(file, reads):
+def test_bytes_in_memory_are_not_read(file, reads):
     file.read_bytes()
     fetch(file, slice(0, 3_000_000))
     assert reads == []
 
 
 @pytest.mark.parametrize("nowait", [None, getattr(os, "RWF_NOWAIT", None)])
-def test_what_is_not_is_read_whole_and_in_order(file, reads, monkeypatch, nowait):
+def test_bytes_on_disk_are_read_once_and_in_order(file, reads, monkeypatch, nowait):
     monkeypatch.setattr(readahead, "_NOWAIT", nowait)
     monkeypatch.setattr(ReadAhead, "_is_cached", lambda self, byte: False)
     fetch(file, slice(10, 2_500_000), slice(2_500_000, 3_000_000))
@@ -64,7 +64,7 @@ def test_what_is_not_is_read_whole_and_in_order(file, reads, monkeypatch, nowait
     assert max(n for _, n in reads) <= readahead._BLOCK
 
 
-def test_a_file_system_that_cannot_tell(file, reads, monkeypatch):
+def test_everything_is_read_if_the_file_system_cannot_probe(file, reads, monkeypatch):
     preadv = os.preadv
 
     def refused(fd, buffers, offset, *flags):
@@ -77,9 +77,9 @@ def test_a_file_system_that_cannot_tell(file, reads, monkeypatch):
     assert reads == [(128, 20)]
 
 
-def test_a_file_that_became_shorter(file):
+def test_a_file_that_became_shorter_is_an_error(file):
     array = np.load(file, mmap_mode="r")
-    with ReadAhead.of(array) as fetch:
+    with ReadAhead.for_array(array) as fetch:
         os.truncate(file, 1000)
         with pytest.raises(ValueError, match="cut short"):
             fetch(slice(2_000_000, 3_000_000))
@@ -98,7 +98,7 @@ def test_without_preadv_the_file_is_not_read_ahead(file, monkeypatch):
     assert opened == []
 
 
-def test_chunks_are_asked_for_one_ahead_by_another_thread():
+def test_a_thread_reads_one_chunk_ahead():
     asked, closed = [], []
 
     def chunks():
@@ -128,7 +128,7 @@ def test_chunks_are_asked_for_one_ahead_by_another_thread():
     assert closed
 
 
-def test_what_goes_wrong_ahead_comes_in_its_turn():
+def test_an_error_ahead_is_raised_when_its_chunk_is_due():
     def chunks():
         yield 1
         raise OSError("the disk")
@@ -139,13 +139,13 @@ def test_what_goes_wrong_ahead_comes_in_its_turn():
         next(ahead)
 
 
-def test_signals_while_it_waits_are_what_is_raised():
-    """One cuts the wait for a chunk short, the other that for the thread to end."""
-    goes_on, closed = threading.Event(), []
+def test_signals_while_waiting_are_raised():
+    """The first interrupts the wait for a chunk, the second the wait for the thread to end."""
+    may_continue, closed = threading.Event(), []
 
     def chunks():
         try:
-            goes_on.wait()
+            may_continue.wait()
             yield "chunk"
         finally:
             closed.append(threading.get_ident())
@@ -158,7 +158,7 @@ def test_signals_while_it_waits_are_what_is_raised():
             time.sleep(0.1)
             signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
         time.sleep(0.1)
-        goes_on.set()
+        may_continue.set()
 
     before = signal.signal(signal.SIGUSR1, stop)
     sender = threading.Thread(target=send)
@@ -175,8 +175,8 @@ def test_signals_while_it_waits_are_what_is_raised():
 
 
 @pytest.mark.full
-def test_a_signal_at_any_moment():
-    """Nothing but what it raises comes of it, and every reader ends."""
+def test_a_signal_at_any_moment_ends_the_reader():
+    """Only the error of the signal is raised, and every thread ends."""
     begun, closed = [], []
 
     def chunks():
@@ -208,7 +208,7 @@ def test_a_signal_at_any_moment():
     assert len(begun) == len(closed)
 
 
-def test_where_no_thread_is_left_they_are_read_all_the_same(monkeypatch):
+def test_chunks_are_read_without_a_thread_if_none_is_left(monkeypatch):
     def refused(function, arguments):
         raise RuntimeError("can't start new thread")
 
@@ -230,8 +230,8 @@ def test_where_no_thread_is_left_they_are_read_all_the_same(monkeypatch):
 
 
 @pytest.mark.full
-def test_the_process_ends_while_chunks_are_read(file):
-    """At its end the interpreter stops the thread; in a fork, the thread is not there."""
+def test_a_process_can_end_while_chunks_are_read(file):
+    """The interpreter ends the thread first. A forked process has no such thread."""
     code = f"""
 import os
 import numpy as np

@@ -13,7 +13,7 @@ PYTHONPATH = f"{ROOT}:{KERNELS}"
 
 def environment(**others):
     """The variables of this process, for one that imports the same code."""
-    return {**os.environ, "PYTHONPATH": PYTHONPATH, **others}
+    return {**os.environ, "PYTHONPATH": PYTHONPATH} | others
 
 
 def compiling():

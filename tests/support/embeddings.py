@@ -17,7 +17,7 @@ def blobs(seed, n=3000, n_columns=16, n_blobs=12, noise=1.0):
 
 
 def unit(x):
-    """Rows of length 1 in long doubles, whose exponents square any float64."""
+    """Rows of length 1 in long doubles, which hold the square of any float64."""
     x = np.asarray(x.double().numpy() if isinstance(x, torch.Tensor) else x, np.longdouble)
     length = np.sqrt((x * x).sum(1, keepdims=True))
     return x / np.where(length == 0, 1, length)

@@ -202,7 +202,8 @@ class Job:
 
 def _serve():
     import fastal.cli
-    import fastal.commands.diversity  # with all that it imports, so that no child has to
+    import fastal.commands.convert  # what a command imports when it is run
+    import fastal.commands.diversity
     import fastal.commands.uncertainty
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a child that has not begun

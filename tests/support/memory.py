@@ -12,8 +12,8 @@ from tests.support.checkout import PYTHONPATH
 
 PAGE = mmap.PAGESIZE
 
-# Runs `work()` and prints by how many bytes the process's anonymous memory rose above what it was
-# before, at the highest of the samples taken every millisecond. Mapped file pages do not count.
+# Runs `work()` and prints the highest rise of the process's anonymous memory, without mapped file
+# pages, in bytes. It is sampled every millisecond.
 MEASURE = """
 import sys, threading, time
 import numpy as np, torch, fastal
@@ -41,8 +41,8 @@ def measure(work):
 
 def peak(code, *arguments):
     python = [sys.executable, "-c", MEASURE + code, *map(str, arguments)]
-    # Large arrays go back to the system when they are freed: glibc would otherwise learn to keep
-    # them, and what is measured were its habits.
+    # With a fixed threshold, glibc returns large arrays to the system when they are freed. Else it
+    # would learn to keep them, and its caches would be measured.
     environment = {"PYTHONPATH": PYTHONPATH, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
     done = subprocess.run(python, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
