@@ -184,6 +184,7 @@ assert free_slots() == 64
     run(code, tmp_path)
 
 
+@pytest.mark.full
 def test_cut_at_any_moment_by_another(tmp_path):
     code = """
 rng = np.random.default_rng(1)

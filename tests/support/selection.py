@@ -3,7 +3,7 @@
 import pytest
 
 FAST_CASES = 2  # of a test function that `--fast` runs
-LONG_FIXTURES = {"server", "kernels", "compiled"}  # processes, and kernels that are compiled
+LONG_FIXTURES = {"clone", "compiled", "kernels", "server"}  # builds, compilations, processes
 
 
 def mark_full(item):
