@@ -86,18 +86,18 @@ def assert_same(call, device, dtype):
 
 @pytest.mark.parametrize(("device", "dtype"), DEFAULTS)
 @pytest.mark.parametrize("name", CALLS)
-def test_scores_and_selections(backend, name, device, dtype):
+def test_scores_and_selections_do_not_depend_on_torch_defaults(backend, name, device, dtype):
     assert_same(lambda: CALLS[name](backend[0]), device, dtype)
 
 
 @pytest.mark.parametrize(("device", "dtype"), DEFAULTS)
 @pytest.mark.parametrize("name", EMBEDDINGS)
-def test_diversity(name, device, dtype):
+def test_diversity_does_not_depend_on_torch_defaults(name, device, dtype):
     assert_same(EMBEDDINGS[name], device, dtype)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".pt", ".parquet"])
-def test_files_and_checkpoints(tmp_path, suffix):
+def test_files_and_checkpoints_do_not_depend_on_torch_defaults(tmp_path, suffix):
     path = tmp_path / f"pool{suffix}"
     if suffix == ".npy":
         np.save(path, X)
