@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from fastal.ops import reference
 from fastal.ops.reference.members import UNIT
-from tests.ops.test_nearest import rows_of, unit
-from tests.pipeline.test_memory import peak
+from tests.support.embeddings import rows_of, unit
 from tests.support.matrices import DTYPES, layouts
+from tests.support.memory import peak
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -98,6 +98,7 @@ def test_blocks_and_threads_change_no_bit(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.full
 def test_nearest_centroids_take_less_than_a_third_of_the_rows():
     """A pool of equal rows needs no memory itself. Rows of zeros are all recomputed."""
     code = """

@@ -13,7 +13,8 @@ from fastal.diversity.clustering.k_means import KMeans
 from fastal.diversity.clustering.lloyd_pass import LloydPass
 from fastal.pipeline import checkpoint
 from fastal.scoring.options import ScoringOptions
-from tests.diversity.clustering.test_clusters import blobs
+from tests.support.embeddings import blobs
+from tests.support.stopping import Stop, stopping
 
 ABOUT = {"inertia": 1.5, "n_iter": 2, "converged": True, "seed": 0}
 
@@ -96,28 +97,10 @@ def test_damaged_files_are_named(tmp_path):
             CosineClusters.load(missing)
 
 
-class Stop(Exception):
-    """What ends a run."""
-
-
 @pytest.fixture
 def always_saved(monkeypatch):
     monkeypatch.setattr(checkpoint, "_SECONDS", 0)
     monkeypatch.setattr(checkpoint, "_PAUSE", 0)
-
-
-def stopping(monkeypatch, owner, left):
-    """Has `owner.look` raise when it was called so many times."""
-    look = owner.look
-
-    def counted(self, *arguments, **options):
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise Stop
-        return look(self, *arguments, **options)
-
-    monkeypatch.setattr(owner, "look", counted)
 
 
 @pytest.mark.parametrize("batch_size", [None, 70])
