@@ -67,7 +67,7 @@ def foreign_imports(name, known):
         if name.startswith("fastal_kernels"):
             if top not in {"torch", "triton", "fastal_kernels", *sys.stdlib_module_names}:
                 yield imported
-        elif top == "fastal_kernels" and not re.match(r"fastal\.(ops\.|base\.guard$)", name):
+        elif top == "fastal_kernels" and not re.match(r"fastal\.(ops\.|base\.memory_guard$)", name):
             yield imported
 
 

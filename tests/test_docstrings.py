@@ -7,10 +7,12 @@ import inspect
 import pytest
 
 import fastal
-from tests.test_architecture import modules
+from tests.support.modules import modules
 
 MODULES = [
-    name for name, path in modules() if name.startswith("fastal.") and ">>>" in path.read_text()
+    name
+    for name, path in modules().items()
+    if name.startswith("fastal.") and ">>>" in path.read_text()
 ]
 PUBLIC = [
     pytest.param(getattr(home, name), id=f"{home.__name__}.{name}")

@@ -15,10 +15,10 @@ from fastal.output.target import Target
 from fastal.pipeline.progress import is_terminal
 from fastal.pipeline.run_on_pool import with_ids
 from fastal.scoring.by_name import UncertaintyScore
-from fastal.scoring.options import ScoringOptions
-from fastal.selection.factory import selector_for
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.pick_warnings import warn_of
 from fastal.selection.picks import Picks
+from fastal.selection.selector_for import selector_for
 from fastal.sources.files import Files
 
 _DEFAULTS = CommandOptions()

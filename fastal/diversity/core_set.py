@@ -14,9 +14,9 @@ from fastal.base.reducer import Pending
 from fastal.diversity.centroids import checked_rows, copied, rows_of
 from fastal.diversity.distance import Distance
 from fastal.diversity.row_values import RowValues
-from fastal.pipeline.options import RunOptions
 from fastal.pipeline.run_on_pool import pick_from_pool
-from fastal.scoring.options import ScoringOptions
+from fastal.pipeline.run_options import RunOptions
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.picks import Picks
 from fastal.selection.ties import Best

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastal.base.blank import Blank
+from fastal.base.blank_rows import Blank
 from fastal.base.checks import checked_count
 from fastal.base.errors import prefixing_errors
 from fastal.base.reducer import Reducer
@@ -15,10 +15,10 @@ from fastal.diversity.centroids import CentroidDistance, digest
 from fastal.diversity.mean_direction import MeanDirection
 from fastal.ops.reference import unit_rows
 from fastal.pipeline.drive import run
-from fastal.pipeline.options import RunOptions
 from fastal.pipeline.run_on_pool import pick_from_pool
+from fastal.pipeline.run_options import RunOptions
 from fastal.pipeline.sequential import Sequential
-from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.picks import Picks
 from fastal.selection.selector import Selector
 from fastal.sources import PathLike, open_pool

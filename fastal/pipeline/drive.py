@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fastal.base.arrays import memory_of
 from fastal.base.errors import Interrupted, InvalidRows
-from fastal.base.guard import guarded
+from fastal.base.memory_guard import guarded
 from fastal.base.reducer import Pending, Reducer, Result
 from fastal.ops.transfer import ROW_MULTIPLE
 from fastal.pipeline.checkpoint import Checkpoint

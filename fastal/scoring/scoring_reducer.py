@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fastal.base.blank import Blank
+from fastal.base.blank_rows import Blank
 from fastal.base.reducer import Reducer, Result
 from fastal.scoring.measure import Measure
-from fastal.scoring.options import ScoringOptions
 from fastal.scoring.scorer import Scorer
+from fastal.scoring.scoring_options import ScoringOptions
 
 
 class ScoringReducer(Reducer[Result]):

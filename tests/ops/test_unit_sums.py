@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastal.ops import reference
-from fastal.ops.reference.members import UNIT
+from fastal.ops.reference.unit_sums import UNIT
 from tests.support.embeddings import rows_of, unit
 from tests.support.matrices import DTYPES, layouts
 from tests.support.memory import peak

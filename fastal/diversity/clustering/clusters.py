@@ -14,9 +14,9 @@ from fastal.diversity.clustering.assignment import Assignment
 from fastal.diversity.clustering.cluster_sample import ClusterSample, ClusterSampler
 from fastal.diversity.clustering.k_means import Clustering, KMeans, KMeansOptions
 from fastal.output.atomic import written_whole
-from fastal.pipeline.options import RunOptions
 from fastal.pipeline.run_on_pool import in_numpy, run_on_pool, with_ids
-from fastal.scoring.options import ScoringOptions
+from fastal.pipeline.run_options import RunOptions
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.sources import PathLike
 
 

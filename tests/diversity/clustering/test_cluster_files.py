@@ -12,7 +12,7 @@ from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.clustering.k_means import KMeans
 from fastal.diversity.clustering.lloyd_pass import LloydPass
 from fastal.pipeline import checkpoint
-from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_options import ScoringOptions
 from tests.support.embeddings import blobs
 from tests.support.stopping import Stop, stopping
 

@@ -10,7 +10,7 @@ from fastal import InvalidRows
 from fastal.diversity import CosineClusters
 from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.clustering.lloyd_pass import LloydPass
-from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_options import ScoringOptions
 from tests.support.embeddings import blobs, rows_of
 
 

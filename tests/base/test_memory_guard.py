@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from fastal.base.guard import guarded
+from fastal.base.memory_guard import guarded
 from fastal_kernels import native
 from tests.support.checkout import environment
 
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from fastal import ops as backend
 from fastal.base.arrays import as_tensor
-from fastal.base.guard import guarded
+from fastal.base.memory_guard import guarded
 from fastal_kernels import native
 from fastal_kernels.native import _native
 
