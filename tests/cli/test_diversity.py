@@ -86,6 +86,7 @@ def roles_of(sample):
     }
 
 
+@pytest.mark.full
 def test_cluster_is_fit_and_sample(tmp_path, pool, x):
     done = run("cluster", pool, "--clusters", 4, "--random", 2, "--seed", 3, "--batch-size", 100)
     assert done.exit_code == 0, done.output

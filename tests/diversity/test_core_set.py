@@ -222,6 +222,7 @@ def test_an_iterable_that_can_be_read_once_only():
     assert k_center((chunk for chunk in chunks), 1).rows.tolist() == [0]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("metric", METRICS)
 def test_files_and_going_on_after_an_interruption(metric, tmp_path, interrupting):
     x = embeddings(300)

@@ -153,6 +153,7 @@ def test_chunks_change_no_bit(cuts, name):
     assert columns(METHODS[name](POOL, chunk_bytes=32 * (1 + len(cuts)))) == want
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_goes_on_to_the_same_picks(name, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "_SECONDS", 0)

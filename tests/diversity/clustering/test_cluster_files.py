@@ -103,6 +103,7 @@ def always_saved(monkeypatch):
     monkeypatch.setattr(checkpoint, "_PAUSE", 0)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("batch_size", [None, 70])
 def test_a_fit_goes_on_to_the_same_bytes(tmp_path, always_saved, batch_size):
     """Stopped in every pass, at its first and last chunks and amid mini-batches."""

@@ -141,6 +141,7 @@ def test_passes_merge_in_any_order():
         batched[0].merge(batched[1])
 
 
+@pytest.mark.full
 def test_samples_of_the_first_pass_merge():
     x = blobs(4)
     whole, *parts = (CosineClusters(5).reducer() for _ in range(4))
