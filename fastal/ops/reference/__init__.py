@@ -12,7 +12,7 @@ from fastal.ops.reference.cosine import nearest, recompute_in_float64, similarit
 from fastal.ops.reference.euclidean import euclidean
 from fastal.ops.reference.ranks import mean_ranks
 from fastal.ops.reference.uncertainty import uncertainty
-from fastal.ops.reference.unit_sums import unit_sums
+from fastal.ops.reference.cluster_sums import unit_sums
 
 __all__ = [
     "euclidean",
