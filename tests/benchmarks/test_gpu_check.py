@@ -179,7 +179,7 @@ def test_a_machine_that_lacks_something_is_told_in_a_sentence(monkeypatch, tmp_p
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "C compiler: install gcc" in needs.missing("cuda")
     monkeypatch.undo()
-    assert "works: false fails with exit status 1" in missing(monkeypatch, CC="false")
+    assert "working C compiler: false fails with exit status 1" in missing(monkeypatch, CC="false")
     monkeypatch.delenv("CC")
     with monkeypatch.context() as patched:
         patched.setattr(needs, "_include", lambda: tmp_path)
@@ -247,7 +247,7 @@ def test_a_case_that_takes_too_much_of_the_gpu_is_a_finding(monkeypatch):
     assert list(steps.found_by("large", options())) == [{"gpu_bytes": 5 << 30}]
     (record,) = steps.found_by("picks", options())
     one, too_much = record["failures"]
-    assert one == "one" and too_much.startswith("held 5,368,709,120 bytes of the GPU, planned")
+    assert one == "one" and too_much.startswith("held 5,368,709,120 bytes of the GPU, allowed")
 
 
 def test_what_a_process_found_outlives_it():
