@@ -124,7 +124,7 @@ class _FileSink(ABC):
         self._next = 0  # all rows before this one are in the file
 
     def open(self, file: BinaryIO) -> None:
-        """The file to write to."""
+        """Sets the file to write to."""
         self._file = file
         self._written = WrittenPrefix(file, "scores")
 
