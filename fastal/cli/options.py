@@ -224,7 +224,7 @@ def run_over(
         from fastal.commands.command import CommandOptions
         from fastal.scoring.scoring_options import ScoringOptions
         from fastal.sources import open_pool
-        from fastal.sources.files import Files, in_order_of
+        from fastal.sources.files import Files, in_column_order_of
 
     reporter = Reporter(quiet=options.pop("quiet"), as_json=options.pop("log_json"))
     chunk_mb = options.pop("chunk_mb")
@@ -250,7 +250,7 @@ def run_over(
             if paths:
                 with prefixing_errors(name):
                     other = open_pool(list(paths), **(read | _without_names(paths)))
-                    others[name] = in_order_of(source, other)
+                    others[name] = in_column_order_of(source, other)
         work(source, **others, **options)
     if source.skipped:
         click.get_current_context().exit(3)

@@ -21,7 +21,7 @@ from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.picks import Picks
 from fastal.selection.ties import Best
 from fastal.sources import PathLike, open_pool
-from fastal.sources.files import in_order_of
+from fastal.sources.files import in_column_order_of
 
 
 def k_center(
@@ -70,7 +70,7 @@ def k_center(
     (ICLR 2018), algorithm 1; Gonzalez (1985).
     """
     with prefixing_errors("labelled"):
-        labelled = in_order_of(pool, labelled)
+        labelled = in_column_order_of(pool, labelled)
     reducer = CoreSet(
         k, labelled=labelled, metric=metric, fast=fast, on_invalid=on_invalid, backend=backend
     )

@@ -22,7 +22,7 @@ from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.picks import Picks
 from fastal.selection.selector import Selector
 from fastal.sources import PathLike, open_pool
-from fastal.sources.files import in_order_of
+from fastal.sources.files import in_column_order_of
 
 
 class Representativeness(CentroidDistance):
@@ -99,7 +99,7 @@ def representative(
     are; here each counts alike, as in `CosineClusters`.
     """
     with prefixing_errors("training"):
-        training = in_order_of(pool, training)
+        training = in_column_order_of(pool, training)
     options = ScoringOptions(on_invalid, backend)
     reducer = reducer_for(training, k, options, adaptive=False, fast=fast)
     return pick_from_pool(reducer, pool, RunOptions(chunk_bytes, checkpoint, resume))
@@ -141,7 +141,7 @@ def adaptive_representative(
     Source: Munro, Human-in-the-Loop Machine Learning, section 4.4.
     """
     with prefixing_errors("training"):
-        training = in_order_of(pool, training)
+        training = in_column_order_of(pool, training)
     options = ScoringOptions(on_invalid, backend)
     reducer = reducer_for(training, k, options, adaptive=True, fast=fast)
     return pick_from_pool(reducer, pool, RunOptions(chunk_bytes, checkpoint, resume))
