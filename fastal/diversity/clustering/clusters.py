@@ -14,6 +14,7 @@ from fastal.diversity.centroids import CentroidDistance, Nearest, units_of
 from fastal.diversity.clustering.assignment import Assignment
 from fastal.diversity.clustering.cluster_sample import ClusterSample, ClusterSampler
 from fastal.diversity.clustering.k_means import Clustering, KMeans, KMeansOptions
+from fastal.diversity.clustering.seeding import n_distinct
 from fastal.output.atomic import written_whole
 from fastal.pipeline.options import RunOptions
 from fastal.pipeline.run_on_pool import in_numpy, run_on_pool, with_ids
@@ -120,8 +121,8 @@ class CosineClusters:
     ) -> "CosineClusters":
         """Finds the centroids: in one pass over the pool, and one more pass for each iteration.
 
-        A warning is logged if fewer than `n_clusters` clusters are distinct. The other clusters
-        have no members: every row is at the centroid of another cluster.
+        A warning is logged if some centroids are equal to others, within rounding. This happens if
+        the pool has fewer distinct rows than `n_clusters`.
 
         Args:
             pool: embeddings [N, D] with at least K finite rows: any pool that `fastal.select`
@@ -149,11 +150,11 @@ class CosineClusters:
 
     def adopt(self, found: Clustering) -> None:
         """Sets the attributes to the result of `reducer`; warns of too few distinct clusters."""
-        n_clusters = len(found.centroids)
-        if found.n_distinct < n_clusters:
+        n_clusters, n_different = len(found.centroids), n_distinct(found.centroids)
+        if n_different < n_clusters:
             _log.warning(
                 "%d of %d clusters are distinct: the pool may have too few distinct rows",
-                found.n_distinct, n_clusters,
+                n_different, n_clusters,
             )  # fmt: skip
         self.centroids, self.counts = found.centroids.numpy(), found.counts.numpy()
         self.inertia, self.n_iter, self.converged = found.inertia, found.n_iter, found.converged

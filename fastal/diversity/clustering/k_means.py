@@ -48,8 +48,6 @@ class Clustering(NamedTuple):
         n_iter: how many iterations there were. The pass that draws a sample is not one of them.
         converged: whether no centroid moved in the last iteration.
         invalid: how many rows were left out because they are not finite.
-        n_distinct: how many clusters are distinct. The others have no members, and found no row of
-            the sample to restart at: every row is at the centroid of another cluster.
     """
 
     centroids: Tensor
@@ -58,7 +56,6 @@ class Clustering(NamedTuple):
     n_iter: int
     converged: bool
     invalid: int
-    n_distinct: int
 
 
 class KMeans(ScoringReducer[Clustering]):
@@ -170,13 +167,9 @@ class KMeans(ScoringReducer[Clustering]):
         assert self._pass is not None, "no iteration yet"
         members, (before, _) = self._pass.result(), self._before
         units = moved(before, members.sums, self._units_of_sample())
-        has_moved = (units != before).any(1)
-        is_empty = (members.counts == 0) & (members.sums == 0).all(1)
         return Clustering(
             units, members.counts, members.inertia, self._n_iter,
-            converged=not bool(has_moved.any()),
-            invalid=self._pass.invalid,
-            n_distinct=len(units) - int((is_empty & ~has_moved).sum()),
+            converged=torch.equal(units, before), invalid=self._pass.invalid,
         )  # fmt: skip
 
     @property
