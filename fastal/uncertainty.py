@@ -5,15 +5,15 @@ from typing import Any, TypedDict
 
 from fastal.base.arrays import converter_for, is_traced, traceable
 from fastal.ops.formulas import UNCERTAINTY_SCORES, Scores
-from fastal.pipeline.options import RunOptions
 from fastal.pipeline.run_on_pool import pick_from_pool
+from fastal.pipeline.run_options import RunOptions
 from fastal.scoring import compiled
 from fastal.scoring.by_name import UncertaintyScore
 from fastal.scoring.measure_for import By
-from fastal.scoring.options import ScoringOptions
 from fastal.scoring.scorer import Scorer
-from fastal.selection.factory import selector_for
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.picks import Picks
+from fastal.selection.selector_for import selector_for
 from fastal.sources import PathLike
 
 _log = logging.getLogger("fastal")
@@ -71,7 +71,7 @@ def score(
         >>> import fastal, numpy as np
         >>> scores = fastal.score(np.array([[0.0, 0.0, 9.0], [1.0, 1.0, 0.0]]))
         >>> scores.margin.round(3)
-        array([0.   , 1.   ], dtype=float32)
+        array([0., 1.], dtype=float32)
     """
     if is_traced():
         return Scores(*compiled.score(traceable(logits, kind), kind, on_invalid, backend).unbind())

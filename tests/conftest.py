@@ -1,5 +1,8 @@
+import json
 import os
 import signal
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
@@ -13,27 +16,42 @@ import numpy as np
 
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal_kernels import native
+from tests.support.checkout import ROOT, compiling
 from tests.support.forks import CLASSES, Job, N, Server, logits_of
-from tests.support.matrices import BACKENDS
+from tests.support.matrices import BACKENDS, HAS_TRITON, ON_GPU
+from tests.support.selection import fast, mark_full
+from tests.support.sharing import made_once
 
-if not torch.cuda.is_available():
-    import triton.language as tl
-    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+if HAS_TRITON and not ON_GPU:
+    from tests.support.interpreter import install
 
-    def fma(builder, x, y, z):
-        """The sum x · y + z rounded once, as on a GPU; Triton's own rounds the product first."""
-        with np.errstate(all="ignore"):
-            exact = x.data.astype(np.float64) * y.data + z.data
-            return TensorHandle(exact.astype(np.float32), z.dtype.scalar)
+    install()
 
-    def fp_ext(builder, x, dtype):
-        """The values in a wider type; Triton's own takes subnormal bfloat16 for other numbers."""
-        if x.dtype.scalar != tl.bfloat16:
-            return builder.cast_impl(x, dtype)
-        return TensorHandle((x.data.astype(np.uint32) << 16).view(np.float32), dtype.scalar)
+# Modules whose tests all need Triton.
+collect_ignore = [] if HAS_TRITON else [
+    "benchmarks/test_gpu_check.py", "kernels/test_cosine_kernel.py",
+    "kernels/test_kernel_report.py", "kernels/test_kernels.py", "kernels/test_nvidia.py",
+    "selection/test_fused_topk.py",
+]  # fmt: skip
 
-    InterpreterBuilder.create_fma = fma
-    InterpreterBuilder.create_fp_ext = fp_ext
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--fast",
+        action="store_true",
+        help="run two cases of each test, and no test that is marked slow or full",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        mark_full(item)
+    # The longest first: the workers then end at about the same time.
+    items.sort(key=lambda item: item.get_closest_marker("full") is None)
+    if config.getoption("--fast"):
+        chosen = set(fast(items))
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = [item for item in items if item in chosen]
 
 
 # Of the native backend, every variant that this machine runs.
@@ -60,6 +78,27 @@ def signals():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of torch's threads, for a test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory):
+    """Every kernel of the report, by target and case; compiled once, in a process that can."""
+
+    def report():
+        command = [sys.executable, "-m", "benchmarks.kernel_report", "--json"]
+        done = subprocess.run(command, env=compiling(), capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return json.loads(made_once(tmp_path_factory, "kernel-report.json", report))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The layers, and what may not be imported or shipped."""
 
-import ast
 import os
 import re
 import shutil
@@ -8,13 +7,13 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from pathlib import Path
 
 import pytest
 
 from fastal_kernels import native
-
-ROOT = Path(__file__).parents[1]
+from tests.support import checkout
+from tests.support.checkout import PYTHONPATH, ROOT
+from tests.support.modules import imports, modules
 
 # From the bottom up: a module imports only from lines above its own. `package` means its modules
 # too, which may import one another.
@@ -36,22 +35,7 @@ LAYERS = [
 ]
 
 
-def modules():
-    for root in (ROOT / "fastal", ROOT / "kernels" / "fastal_kernels"):
-        for path in sorted(root.rglob("*.py")):
-            name = ".".join(path.relative_to(root.parent).with_suffix("").parts)
-            yield name.removesuffix(".__init__"), path
-
-
-def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            found = [f"{node.module}.{alias.name}" for alias in node.names]
-            known = dict(modules())
-            yield from (name if name in known else node.module for name in found)
+MODULES = modules()
 
 
 def layer(name):
@@ -66,28 +50,103 @@ def layer(name):
     return max(candidates)[1:]
 
 
-@pytest.mark.parametrize("name", [name for name, _ in modules()])
-def test_imports_run_one_way(name):
+def imports_upward(name, known):
+    """The imports of a module that its layer does not allow."""
     number, entry = layer(name)
-    for imported in imports(dict(modules())[name]):
-        if imported.partition(".")[0] not in ("fastal", "fastal_kernels"):
-            continue
-        other_number, other_entry = layer(imported)
-        assert other_number < number or other_entry == entry, f"{name} imports {imported}"
+    for imported in imports(known[name], known):
+        if imported.partition(".")[0] in ("fastal", "fastal_kernels"):
+            other_number, other_entry = layer(imported)
+            if other_number >= number and other_entry != entry:
+                yield imported
+
+
+def foreign_imports(name, known):
+    """The imports of a module that only others may have: of the kernels, and in the kernels."""
+    for imported in imports(known[name], known):
+        top = imported.partition(".")[0]
+        if name.startswith("fastal_kernels"):
+            if top not in {"torch", "triton", "fastal_kernels", *sys.stdlib_module_names}:
+                yield imported
+        elif top == "fastal_kernels" and not re.match(r"fastal\.(ops\.|base\.memory_guard$)", name):
+            yield imported
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_run_one_way(name):
+    assert not list(imports_upward(name, MODULES))
 
 
 def test_every_layer_exists():
-    names = {name for name, _ in modules()}
-    assert {entry for entries in LAYERS for entry in entries} <= names
+    assert {entry for entries in LAYERS for entry in entries} <= set(MODULES)
 
 
-def test_the_kernels_know_torch_and_triton_only():
-    for name, path in modules():
-        foreign = {i.partition(".")[0] for i in imports(path)} - set(sys.stdlib_module_names)
-        if name.startswith("fastal_kernels"):
-            assert foreign <= {"torch", "triton", "fastal_kernels"}, name
-        elif "fastal_kernels" in foreign:
-            assert name.startswith("fastal.ops.") or name == "fastal.base.guard", name
+@pytest.mark.parametrize("name", MODULES)
+def test_the_kernels_import_torch_and_triton_only_and_few_import_them(name):
+    assert not list(foreign_imports(name, MODULES))
+
+
+UPWARD = [
+    "import fastal.cli",
+    "import numpy, fastal.cli as command_line",
+    "from fastal import cli",
+    "from fastal.cli import main",
+    "from fastal.cli.options import main",
+    "def later():\n    from fastal.cli import main",
+    "if TYPE_CHECKING:\n    from fastal.cli import main",
+]
+FOREIGN = ["import numpy", "from numpy.linalg import norm", "from fastal.base import errors"]
+
+
+def planted(tmp_path, module, code):
+    """The product's modules, and in one of them a line more."""
+    path = tmp_path / MODULES[module].name
+    path.write_text(f"{MODULES[module].read_text()}\n{code}\n")
+    return {**MODULES, module: path}
+
+
+@pytest.mark.parametrize("code", UPWARD)
+@pytest.mark.parametrize("module", ["fastal.base.arrays", "fastal.pipeline.drive"])
+def test_a_planted_upward_import_is_found(tmp_path, module, code):
+    (found,) = imports_upward(module, planted(tmp_path, module, code))
+    assert found.startswith("fastal.cli")
+
+
+@pytest.mark.parametrize("code", FOREIGN)
+def test_a_planted_foreign_import_of_a_kernel_is_found(tmp_path, code):
+    known = planted(tmp_path, "fastal_kernels.topk", code)
+    assert len(list(foreign_imports("fastal_kernels.topk", known))) == 1
+
+
+def test_a_planted_import_of_the_kernels_is_found(tmp_path):
+    known = planted(tmp_path, "fastal.cli", "from fastal_kernels import native")
+    assert list(foreign_imports("fastal.cli", known)) == ["fastal_kernels.native"]
+
+
+def test_a_planted_relative_import_is_found(tmp_path):
+    known = planted(tmp_path, "fastal.cli", "from .options import pool")
+    with pytest.raises(AssertionError, match="relative import"):
+        list(imports_upward("fastal.cli", known))
+
+
+def imports_of_tests(path):
+    """The test modules that a file of the tests imports."""
+    names = imports(path, modules([ROOT / "tests"]))
+    return [n for n in names if n.startswith("tests") and not n.startswith("tests.support.")]
+
+
+def test_tests_share_helpers_through_support_only(tmp_path):
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        assert not imports_of_tests(path), path
+    for code in ("from tests.ops import test_ranks", "import tests.conftest"):
+        (tmp_path / "test_x.py").write_text(f"from tests.support.matrices import DTYPES\n{code}")
+        assert len(imports_of_tests(tmp_path / "test_x.py")) == 1
+
+
+def test_files_that_the_scripts_and_the_texts_name_exist():
+    texts = [*sorted((ROOT / "scripts").iterdir()), ROOT / "CONTRIBUTING.md"]
+    named = {f for text in texts for f in re.findall(r"tests/\w+/[\w/]+\.py", text.read_text())}
+    assert "tests/kernels/test_native.py" in named
+    assert all((ROOT / name).exists() for name in named), named
 
 
 def test_importing_fastal_is_light():
@@ -106,10 +165,24 @@ def test_importing_fastal_is_light():
     ]
     code = f"import sys, fastal; print(*[m for m in {heavy} if m in sys.modules])"
     python = [sys.executable, "-W", "error", "-c", code]
-    path = f"{ROOT}:{ROOT / 'kernels'}"
-    found = subprocess.run(python, capture_output=True, text=True, env={"PYTHONPATH": path})
+    found = subprocess.run(python, capture_output=True, text=True, env={"PYTHONPATH": PYTHONPATH})
     assert found.stdout.split() == [], found.stderr
     assert found.returncode == 0
+
+
+@pytest.mark.full
+def test_without_triton_the_tests_still_import():
+    """Triton is a dependency on Linux alone; None in sys.modules is a module that is missing."""
+    code = """
+import sys
+sys.modules["triton"] = None
+import tests.conftest as conftest
+assert "triton" not in {name for name, *_ in conftest.VARIANTS}
+assert "kernels/test_kernels.py" in conftest.collect_ignore
+"""
+    python = [sys.executable, "-c", code]
+    done = subprocess.run(python, capture_output=True, text=True, env=checkout.environment())
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_name_kernels_stays_free():
@@ -135,13 +208,14 @@ def built(tmp_path, **environment):
 def contents(wheel):
     held = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
     want = {"fastal/py.typed", "fastal_kernels/py.typed"}
-    for name, path in modules():
+    for name, path in MODULES.items():
         stem = name.replace(".", "/")
         want.add(f"{stem}/__init__.py" if path.stem == "__init__" else f"{stem}.py")
     return held, want
 
 
 @pytest.mark.skipif(bool(native.reasons()), reason="no compiler here")
+@pytest.mark.full
 def test_the_wheel_holds_the_packages_and_serves_every_python(tmp_path):
     wheel = built(tmp_path)
     held, want = contents(wheel)
@@ -154,6 +228,7 @@ def test_the_wheel_holds_the_packages_and_serves_every_python(tmp_path):
         assert "-cp310-abi3-" in wheel.name
 
 
+@pytest.mark.full
 def test_without_a_compiler_the_wheel_lacks_the_native_kernels_and_says_so(tmp_path):
     wheel = built(tmp_path, CC="false")
     held, want = contents(wheel)

@@ -17,8 +17,8 @@ import pytest
 
 import fastal
 from fastal import diversity
+from tests.support.checkout import ROOT
 
-ROOT = Path(__file__).parents[1]
 PACKAGES = [fastal, diversity]
 
 

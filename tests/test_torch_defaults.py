@@ -8,7 +8,7 @@ import torch
 
 import fastal
 from fastal import diversity
-from tests.test_architecture import modules
+from tests.support.modules import modules
 
 X = np.random.default_rng(0).normal(size=(300, 10)).astype(np.float32)
 LABELS = (np.arange(300) % 4).tolist()
@@ -86,18 +86,18 @@ def assert_same(call, device, dtype):
 
 @pytest.mark.parametrize(("device", "dtype"), DEFAULTS)
 @pytest.mark.parametrize("name", CALLS)
-def test_scores_and_selections(backend, name, device, dtype):
+def test_scores_and_selections_do_not_depend_on_torch_defaults(backend, name, device, dtype):
     assert_same(lambda: CALLS[name](backend[0]), device, dtype)
 
 
 @pytest.mark.parametrize(("device", "dtype"), DEFAULTS)
 @pytest.mark.parametrize("name", EMBEDDINGS)
-def test_diversity(name, device, dtype):
+def test_diversity_does_not_depend_on_torch_defaults(name, device, dtype):
     assert_same(EMBEDDINGS[name], device, dtype)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".pt", ".parquet"])
-def test_files_and_checkpoints(tmp_path, suffix):
+def test_files_and_checkpoints_do_not_depend_on_torch_defaults(tmp_path, suffix):
     path = tmp_path / f"pool{suffix}"
     if suffix == ".npy":
         np.save(path, X)
@@ -119,10 +119,18 @@ MAKERS = {
 }  # fmt: skip
 
 
+def made_without(code, names):
+    """The calls that make a tensor without naming its device and its dtype."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in names:
+            named = {keyword.arg for keyword in node.keywords}
+            if not named >= {"device", "dtype"}:
+                yield ast.unparse(node)
+
+
 def test_every_tensor_is_made_on_a_device_and_of_a_dtype_that_are_named():
     names = {f"{of}.{maker}" for maker in MAKERS for of in ("torch", "nn")}
-    for name, path in modules():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in names:
-                named = {keyword.arg for keyword in node.keywords}
-                assert named >= {"device", "dtype"}, f"{name}: {ast.unparse(node)}"
+    for name, path in modules().items():
+        assert not list(made_without(path.read_text(), names)), name
+    planted = "def f():\n    return torch.zeros(3, device=d), nn.Linear(3, 4, dtype=t, device=d)"
+    assert list(made_without(planted, names)) == ["torch.zeros(3, device=d)"]

@@ -1,1 +1,1 @@
-"""What every room stands on: arrays, errors, checks of arguments, groups, the reducer."""
+"""What all rooms use: arrays, errors, checks of arguments, groups, the base of reducers."""

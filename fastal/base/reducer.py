@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from fastal.base.blank import Blank
+from fastal.base.blank_rows import Blank
 from fastal.base.checks import check_another, check_same
 from fastal.base.errors import restoring
-from fastal.base.guard import guarded_arrays
+from fastal.base.memory_guard import guarded_arrays
 
 Result = TypeVar("Result", covariant=True)
 
@@ -109,7 +109,7 @@ class Reducer(ABC, Generic[Result]):
 
     @property
     def unresumable(self) -> str:
-        """Why no other process can go on from a saved state; empty if one can."""
+        """Why another process cannot resume from a saved state; empty if it can."""
         return ""
 
     @property

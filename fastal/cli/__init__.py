@@ -9,9 +9,9 @@ that help, the version and wrong usage take no time.
 
 import click
 
-from fastal.cli.commands import Group
 from fastal.cli.diversity import cluster, core_set, outliers, represent
-from fastal.cli.tools import convert, demo, info
+from fastal.cli.help import Group
+from fastal.cli.other_commands import convert, demo, info
 from fastal.cli.uncertainty import score, select
 from fastal.version import __version__
 

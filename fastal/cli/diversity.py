@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from fastal.cli.commands import Command, output_option, running_option, selection_option
+from fastal.cli.help import Command, output_option, running_option, selection_option
 from fastal.cli.options import (
     GROUPS,
     PICKS_OUT,

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from fastal.base.choices import BACKENDS, BYTES_DTYPES
+from fastal.base.argument_values import BACKENDS, BYTES_DTYPES
 from fastal.base.errors import Interrupted, prefixing_errors
-from fastal.cli.commands import output_option, pool_option, running_option, selection_option
+from fastal.cli.help import output_option, pool_option, running_option, selection_option
 from fastal.pipeline.interrupts import exiting, raising
 from fastal.pipeline.progress import Reporter, to_stderr
 
@@ -222,9 +222,9 @@ def run_over(
         raise click.UsageError("Wanted one of --column and --columns, got both.")
     with loading():
         from fastal.commands.command import CommandOptions
-        from fastal.scoring.options import ScoringOptions
+        from fastal.scoring.scoring_options import ScoringOptions
         from fastal.sources import open_pool
-        from fastal.sources.files import Files, in_order_of
+        from fastal.sources.files import Files, in_column_order_of
 
     reporter = Reporter(quiet=options.pop("quiet"), as_json=options.pop("log_json"))
     chunk_mb = options.pop("chunk_mb")
@@ -250,7 +250,7 @@ def run_over(
             if paths:
                 with prefixing_errors(name):
                     other = open_pool(list(paths), **(read | _without_names(paths)))
-                    others[name] = in_order_of(source, other)
+                    others[name] = in_column_order_of(source, other)
         work(source, **others, **options)
     if source.skipped:
         click.get_current_context().exit(3)

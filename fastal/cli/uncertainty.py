@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from fastal.base.choices import KINDS, NOISES, UNCERTAINTY_SCORES
-from fastal.cli.commands import Command, output_option, pool_option, selection_option
+from fastal.base.argument_values import KINDS, NOISES, UNCERTAINTY_SCORES
+from fastal.cli.help import Command, output_option, pool_option, selection_option
 from fastal.cli.options import (
     GROUPS,
     PICKS_OUT,

@@ -19,8 +19,8 @@ from fastal.output.target import Target
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.drive import run
 from fastal.pipeline.interrupts import interruptible
-from fastal.pipeline.options import RunOptions
 from fastal.pipeline.progress import Meter, Reporter
+from fastal.pipeline.run_options import RunOptions
 from fastal.sources.files import Files
 
 _log = logging.getLogger("fastal")

@@ -23,9 +23,9 @@ from fastal.output.picks_files import PICKS_SUFFIXES
 from fastal.output.target import Target
 from fastal.pipeline.run_on_pool import with_ids
 from fastal.pipeline.sequential import Sequential
-from fastal.scoring.options import ScoringOptions
-from fastal.selection.factory import selector_for
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.picks import Picks
+from fastal.selection.selector_for import selector_for
 from fastal.sources import open_pool
 from fastal.sources.files import Files
 

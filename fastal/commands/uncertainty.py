@@ -15,10 +15,10 @@ from fastal.output.target import Target
 from fastal.pipeline.progress import is_terminal
 from fastal.pipeline.run_on_pool import with_ids
 from fastal.scoring.by_name import UncertaintyScore
-from fastal.scoring.options import ScoringOptions
-from fastal.selection.factory import selector_for
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.pick_warnings import warn_of
 from fastal.selection.picks import Picks
+from fastal.selection.selector_for import selector_for
 from fastal.sources.files import Files
 
 _DEFAULTS = CommandOptions()
@@ -50,7 +50,7 @@ def select_to_file(
         options: how the command is run.
         scoring: how the measure is applied.
         kind: as for `fastal.select`.
-        per_group: at most so many rows of a group; without k, exactly so many.
+        per_group: with k, the most rows of a group; without k, exactly so many of each.
         predicted: whether groups are predicted classes.
         noise: as for `fastal.select`.
         seed: as for `fastal.select`.

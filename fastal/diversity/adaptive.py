@@ -11,8 +11,8 @@ from fastal.base.reducer import Pending
 from fastal.diversity.centroids import digest
 from fastal.ops.reference import unit_sums
 from fastal.scoring.measure import Measure
-from fastal.scoring.options import ScoringOptions
 from fastal.scoring.scorer import Scorer
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.picks import Picks
 from fastal.selection.ties import Best

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from fastal import ops
 from fastal.base.arrays import as_tensor, memory_of
-from fastal.base.blank import Blank
+from fastal.base.blank_rows import Blank
 from fastal.base.checks import check_dtype, check_matrix
-from fastal.base.guard import guarded
+from fastal.base.memory_guard import guarded
 from fastal.ops.reference import unit_rows
 from fastal.pipeline.drive import gathered
 from fastal.scoring.measure import Measure
-from fastal.scoring.options import ScoringOptions
 from fastal.scoring.scorer import Op, Scorer
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.sources import Source
 
 _log = logging.getLogger("fastal")

@@ -14,14 +14,14 @@ from fastal.base.reducer import Pending
 from fastal.diversity.centroids import checked_rows, copied, rows_of
 from fastal.diversity.distance import Distance
 from fastal.diversity.row_values import RowValues
-from fastal.pipeline.options import RunOptions
 from fastal.pipeline.run_on_pool import pick_from_pool
-from fastal.scoring.options import ScoringOptions
+from fastal.pipeline.run_options import RunOptions
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.picks import Picks
 from fastal.selection.ties import Best
 from fastal.sources import PathLike, open_pool
-from fastal.sources.files import in_order_of
+from fastal.sources.files import in_column_order_of
 
 
 def k_center(
@@ -81,7 +81,7 @@ def k_center(
         (array([0, 2, 3]), array([5.  , 5.  , 3.16], dtype=float32))
     """
     with prefixing_errors("labelled"):
-        labelled = in_order_of(pool, labelled)
+        labelled = in_column_order_of(pool, labelled)
     reducer = CoreSet(
         k, labelled=labelled, metric=metric, fast=fast, on_invalid=on_invalid, backend=backend
     )

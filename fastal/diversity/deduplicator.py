@@ -14,8 +14,8 @@ from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.near_duplicates import near_duplicates
 from fastal.diversity.row_values import RowValues
 from fastal.ops.reference import unit_rows
-from fastal.scoring.options import ScoringOptions
 from fastal.scoring.scorer import CheckedChunk
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 
 _UNSEEN, _ITEM_BYTES = -1, 4

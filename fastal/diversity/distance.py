@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fastal import ops
-from fastal.base.blank import Blank
+from fastal.base.blank_rows import Blank
 from fastal.base.checks import check_choice
 from fastal.diversity.centroids import EmbeddingMeasure, digest
 from fastal.ops import reference

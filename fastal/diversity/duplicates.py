@@ -4,8 +4,8 @@ import logging
 from typing import Any
 
 from fastal.diversity.deduplicator import Deduplicator, Duplicates
-from fastal.pipeline.options import RunOptions
 from fastal.pipeline.run_on_pool import in_numpy, run_on_pool
+from fastal.pipeline.run_options import RunOptions
 from fastal.sources import PathLike
 
 _log = logging.getLogger("fastal")

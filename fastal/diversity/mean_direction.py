@@ -9,7 +9,7 @@ from torch import Tensor
 from fastal.base.reducer import Pending
 from fastal.diversity.centroids import FiniteRows
 from fastal.ops.reference import unit_sums
-from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 
 

@@ -14,7 +14,7 @@ from fastal.pipeline.drive import gathered
 from fastal.scoring.measure import Measure
 from fastal.selection.picks import Picks
 from fastal.sources import open_pool
-from fastal.sources.files import in_order_of
+from fastal.sources.files import in_column_order_of
 from fastal.uncertainty import SelectOptions, select
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def model_outliers(pool: Any, validation: Any, k: int, **options: "Unpack[Select
         (array([1, 2]), array([1.  , 0.75], dtype=float32))
     """
     with prefixing_errors("validation"):
-        validation = in_order_of(pool, validation)
+        validation = in_column_order_of(pool, validation)
     return select(pool, k, ValidationRank(validation), **options)
 
 

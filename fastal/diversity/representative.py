@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastal.base.blank import Blank
+from fastal.base.blank_rows import Blank
 from fastal.base.checks import checked_count
 from fastal.base.errors import prefixing_errors
 from fastal.base.reducer import Reducer
@@ -15,14 +15,14 @@ from fastal.diversity.centroids import CentroidDistance, digest
 from fastal.diversity.mean_direction import MeanDirection
 from fastal.ops.reference import unit_rows
 from fastal.pipeline.drive import run
-from fastal.pipeline.options import RunOptions
 from fastal.pipeline.run_on_pool import pick_from_pool
+from fastal.pipeline.run_options import RunOptions
 from fastal.pipeline.sequential import Sequential
-from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.picks import Picks
 from fastal.selection.selector import Selector
 from fastal.sources import PathLike, open_pool
-from fastal.sources.files import in_order_of
+from fastal.sources.files import in_column_order_of
 
 
 class Representativeness(CentroidDistance):
@@ -109,7 +109,7 @@ def representative(
         (array([1, 2]), array([0.868, 0.868], dtype=float32))
     """
     with prefixing_errors("training"):
-        training = in_order_of(pool, training)
+        training = in_column_order_of(pool, training)
     options = ScoringOptions(on_invalid, backend)
     reducer = reducer_for(training, k, options, adaptive=False, fast=fast)
     return pick_from_pool(reducer, pool, RunOptions(chunk_bytes, checkpoint, resume))
@@ -160,7 +160,7 @@ def adaptive_representative(
         array([1, 2, 0])
     """
     with prefixing_errors("training"):
-        training = in_order_of(pool, training)
+        training = in_column_order_of(pool, training)
     options = ScoringOptions(on_invalid, backend)
     reducer = reducer_for(training, k, options, adaptive=True, fast=fast)
     return pick_from_pool(reducer, pool, RunOptions(chunk_bytes, checkpoint, resume))

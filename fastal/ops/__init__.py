@@ -1,11 +1,11 @@
 """The ops, each computed by the backend that is chosen for it.
 
-`reference/` holds the torch definition of every op. Only this folder and `fastal.base.guard` import
-`fastal_kernels`.
+`reference/` holds the torch definition of every op. Only this folder and
+`fastal.base.memory_guard` import `fastal_kernels`.
 """
 
-from fastal.base.choices import BACKENDS
-from fastal.ops.choice import (
+from fastal.base.argument_values import BACKENDS
+from fastal.ops.backend_choice import (
     backend_reasons,
     choose,
     device_for,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fastal.ops import reference
-from fastal.ops.choice import device_for
+from fastal.ops.backend_choice import device_for
 from fastal.ops.transfer import staged
 
 _GPU_TABLE_BYTES = 4 << 30  # the largest part of a table that is on a GPU at once

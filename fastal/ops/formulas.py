@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from fastal.base.choices import KINDS as KINDS
-from fastal.base.choices import UNCERTAINTY_SCORES as UNCERTAINTY_SCORES
+from fastal.base.argument_values import KINDS as KINDS
+from fastal.base.argument_values import UNCERTAINTY_SCORES as UNCERTAINTY_SCORES
 
 
 class Statistics(NamedTuple):

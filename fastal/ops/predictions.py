@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fastal.ops import reference
-from fastal.ops.choice import device_for
+from fastal.ops.backend_choice import device_for
 from fastal.ops.transfer import staged
 
 

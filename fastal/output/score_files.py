@@ -13,7 +13,7 @@ from fastal.base.reducer import Pending
 from fastal.output.csv_lines import csv_lines
 from fastal.output.resumable import WrittenPrefix
 from fastal.scoring.measure import Measure
-from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 
 Table = NDArray[Any]  # a structured array [n] with a float32 field per score
@@ -124,7 +124,7 @@ class _FileSink(ABC):
         self._next = 0  # all rows before this one are in the file
 
     def open(self, file: BinaryIO) -> None:
-        """The file to write to."""
+        """Sets the file to write to."""
         self._file = file
         self._written = WrittenPrefix(file, "scores")
 

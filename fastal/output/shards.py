@@ -21,7 +21,7 @@ from fastal.output.resumable import Claims, claimed_folder, partial_path
 from fastal.sources.manifest import NAME
 
 _MOST_ROWS = 1 << 20  # per shard, since their ids and groups are in memory until it is complete
-_CHUNK_BYTES = 32 << 20  # a copy is made of each chunk
+_CHUNK_BYTES = 32 << 20  # per chunk, since a copy is made of it
 _IDS, _GROUPS = "ids", "groups"  # folders of the columns, whatever the columns' names
 IdsOf = Callable[[NDArray[np.int64]], Any]
 
@@ -129,7 +129,7 @@ class ShardWriter(Reducer[Shards]):
         self._next_row = first + len(x)
 
     def identity(self) -> dict[str, Any]:
-        """How large a shard may get."""
+        """The most bytes per shard."""
         return {"shard_bytes": self._shard_bytes}
 
     def _state(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fastal.base.arrays import memory_of
 from fastal.base.errors import Interrupted, InvalidRows
-from fastal.base.guard import guarded
+from fastal.base.memory_guard import guarded
 from fastal.base.reducer import Pending, Reducer, Result
 from fastal.ops.transfer import ROW_MULTIPLE
 from fastal.pipeline.checkpoint import Checkpoint
@@ -115,14 +115,14 @@ def _chunk_rows(source: Source, chunk_bytes: int | None) -> int:
 
 
 def _take(look: Callable[[Any, int], Pending], source: Source, chunk: Chunk) -> None:
-    """Has a chunk looked at, and commits it if the source still holds what was read.
+    """Reads a chunk, and adds it to the state if the source still holds what was read.
 
     Errors name the file and the row.
     """
     pending: Pending | None = None
     error: Exception | None = None
-    # Lost memory of a mapped file reads as NaN, or as zeros where the file ends amid a page. So the
-    # source is asked after the chunk was read and before the state changes.
+    # Lost memory of a mapped file reads as NaN, or as zeros if the file ends within a page. So the
+    # source is asked after the chunk was read, and before the state changes.
     with (
         guarded(memory_of(chunk.x, "pool")) as guard,
         guarded(memory_of(chunk.groups, "groups")) as groups_guard,

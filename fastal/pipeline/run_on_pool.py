@@ -10,7 +10,7 @@ import numpy as np
 from fastal.base.reducer import Reducer, Result
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.drive import run
-from fastal.pipeline.options import RunOptions
+from fastal.pipeline.run_options import RunOptions
 from fastal.selection.pick_warnings import warn_of
 from fastal.selection.picks import Picks
 from fastal.sources import Source, open_pool

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastal.base.blank import Blank
+from fastal.base.blank_rows import Blank
 from fastal.base.reducer import Pending, Reducer
 
 

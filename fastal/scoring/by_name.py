@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from fastal import ops
-from fastal.base.blank import Blank
+from fastal.base.blank_rows import Blank
 from fastal.base.checks import check_choice, check_matrix
 from fastal.ops.formulas import KINDS, UNCERTAINTY_SCORES
 from fastal.scoring.kind_hints import EXAMINED_ROWS, are_probabilities, describe

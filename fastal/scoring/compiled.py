@@ -5,8 +5,8 @@ from torch import Tensor
 
 from fastal.ops.formulas import UNCERTAINTY_SCORES
 from fastal.scoring.by_name import UncertaintyScore
-from fastal.scoring.options import ScoringOptions
 from fastal.scoring.scorer import Scorer
+from fastal.scoring.scoring_options import ScoringOptions
 
 
 @torch.library.custom_op("fastal::score", mutates_args=())

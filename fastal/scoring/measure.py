@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from fastal import ops
-from fastal.base.blank import Blank
+from fastal.base.blank_rows import Blank
 
 
 class FusedSelection(Protocol):

@@ -1,4 +1,4 @@
-"""Turns what a caller asked to score by into a measure: the only place that asks what it is."""
+"""Makes a measure of a name, a callable or a measure: nothing else asks which of them was given."""
 
 from fastal.base.checks import check_choice
 from fastal.ops.formulas import KINDS

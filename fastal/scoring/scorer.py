@@ -10,9 +10,9 @@ from torch import Tensor
 from fastal.base.arrays import as_tensor, converter_for
 from fastal.base.checks import check_same, checked_start
 from fastal.base.errors import NAMED_ROWS, InvalidRows
-from fastal.base.guard import guarded_arrays
+from fastal.base.memory_guard import guarded_arrays
 from fastal.scoring.measure import Measure
-from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_options import ScoringOptions
 
 _log = logging.getLogger("fastal")
 Op = Callable[[Tensor, str], tuple[list[Tensor], int]]

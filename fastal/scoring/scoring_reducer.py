@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fastal.base.blank import Blank
+from fastal.base.blank_rows import Blank
 from fastal.base.reducer import Reducer, Result
 from fastal.scoring.measure import Measure
-from fastal.scoring.options import ScoringOptions
 from fastal.scoring.scorer import Scorer
+from fastal.scoring.scoring_options import ScoringOptions
 
 
 class ScoringReducer(Reducer[Result]):
@@ -44,7 +44,7 @@ class ScoringReducer(Reducer[Result]):
 
     @property
     def unresumable(self) -> str:
-        """Why no other process can go on from a saved state; empty if one can."""
+        """Why another process cannot resume from a saved state; empty if it can."""
         return self._scorer.measure.unresumable
 
     def identity(self) -> dict[str, Any]:

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fastal.base.argument_values import NOISES as NOISES
 from fastal.base.checks import check_choice, checked_beta, checked_seed
-from fastal.base.choices import NOISES as NOISES
 from fastal.selection.topk import TopK
 
 _BLOCK = 1 << 16  # rows at once: bounds the memory beside the keys

@@ -6,9 +6,9 @@ from contextlib import suppress
 import numpy as np
 
 from fastal.base.arrays import as_tensor, memory_of
-from fastal.base.blank import Blank
+from fastal.base.blank_rows import Blank
 from fastal.base.errors import NAMED_ROWS
-from fastal.base.guard import guarded
+from fastal.base.memory_guard import guarded
 from fastal.base.reducer import Reducer
 from fastal.selection.picks import Picks
 from fastal.sources import Source

@@ -8,8 +8,8 @@ import torch
 from fastal.base.checks import MAX_ROW, checked_count
 from fastal.base.reducer import Pending
 from fastal.scoring.measure_for import By, measure_for
-from fastal.scoring.options import ScoringOptions
 from fastal.scoring.scorer import CheckedChunk
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.fused_topk import FusedTopK
 from fastal.selection.noise import Noise

@@ -10,8 +10,8 @@ from fastal.base.checks import checked_count
 from fastal.base.groups import Groups, as_groups
 from fastal.base.reducer import Pending
 from fastal.scoring.measure_for import By, measure_for
-from fastal.scoring.options import ScoringOptions
 from fastal.scoring.scorer import CheckedChunk
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.grouped_topk import GroupedTopK
 from fastal.selection.noise import Noise

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
+from fastal.base.argument_values import BYTES_DTYPES
 from fastal.base.arrays import is_array
-from fastal.base.choices import BYTES_DTYPES
 from fastal.sources.array import ArraySource
 from fastal.sources.expand import PathLike
 from fastal.sources.files import Files

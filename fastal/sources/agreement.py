@@ -50,7 +50,7 @@ def with_same_names(
 def with_same_shape(readers: list[Reader], *, majority: bool, reject: Reject) -> list[Reader]:
     """The readers whose rows have the shape that decides.
 
-    A reader that does not know the shape of its rows (`Reader.row_shape` is None) is told it.
+    If a reader does not know the shape of its rows, its `row_shape` is set.
 
     Args:
         readers: of the files, in path order, at least one.

@@ -287,7 +287,7 @@ class Files:
         return min(bisect_right(self.starts, row), len(self.files)) - 1
 
 
-def in_order_of(pool: Any, other: Any) -> Any:
+def in_column_order_of(pool: Any, other: Any) -> Any:
     """The other pool, with its columns read in the order of the first pool's.
 
     Only pools of files with several columns have such an order; others are returned unchanged.

@@ -29,7 +29,7 @@ def read_folder(folder: Path, suffixes: Collection[str], ignored: list[str]) -> 
     Args:
         folder: the folder.
         suffixes: the suffixes of files to search for.
-        ignored: receives the names that would be read, but for the rules above.
+        ignored: receives the names that would be read without the rules above.
 
     Raises:
         ValueError: a manifest is bad, or lies in a folder with other files; or the folder is a data

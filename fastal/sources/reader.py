@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from fastal.base.arrays import memory_of
-from fastal.base.guard import guarded
+from fastal.base.memory_guard import guarded
 from fastal.sources.location import Location
 
 

@@ -64,7 +64,7 @@ CALLS = {
 @pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors")
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("kind", WITHOUT_MEMORY)
-def test_tensors_without_memory_are_refused(kind, call):
+def test_tensors_without_storage_are_refused(kind, call):
     x = WITHOUT_MEMORY[kind]()
     with pytest.raises(TypeError, match=r"wanted a (tensor that is in memory|dense tensor)"):
         CALLS[call](x)

@@ -65,7 +65,9 @@ ARROW = {
 
 @pytest.mark.parametrize("kind", ARROW)
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
-def test_what_is_no_label_in_arrow_is_refused_when_the_pool_is_opened(tmp_path, x, kind, suffix):
+def test_arrow_types_that_cannot_be_labels_are_refused_when_the_pool_is_opened(
+    tmp_path, x, kind, suffix
+):
     path = tmp_path / f"pool.{suffix}"
     if suffix == "parquet":
         pq.write_table(table(x, ARROW[kind]), path)
@@ -108,7 +110,9 @@ FORMS = ["npz", "h5", "zarr", "pt", "json"]
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", ["f4", "f8", "?", "c8", "M8[ns]", "m8[s]", "V4"])
-def test_what_is_no_id_in_arrays_is_refused_when_the_pool_is_opened(tmp_path, x, form, dtype):
+def test_array_dtypes_that_cannot_be_ids_are_refused_when_the_pool_is_opened(
+    tmp_path, x, form, dtype
+):
     if dtype[0] in "MmV" and form in ("h5", "pt", "zarr"):
         pytest.skip("which it cannot hold")
     ids = np.arange(N).astype("i4" if dtype == "V4" else "i8" if dtype[0] in "Mm" else dtype)
@@ -123,7 +127,7 @@ def test_what_is_no_id_in_arrays_is_refused_when_the_pool_is_opened(tmp_path, x,
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", ["i1", "u1", "i8", "u8"])
-def test_integers_come_out_as_they_went_in(tmp_path, x, form, dtype):
+def test_integer_ids_are_written_as_they_were_read(tmp_path, x, form, dtype):
     of = np.iinfo(dtype)
     low = [] if dtype == "u8" else [of.min + i for i in range(N // 2)]
     ids = np.array([*low, *(of.max - i for i in range(N - len(low)))], dtype)
@@ -142,7 +146,7 @@ def test_integers_come_out_as_they_went_in(tmp_path, x, form, dtype):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".json"])
-def test_missing_ids_and_large_ones_in_every_output(tmp_path, x, suffix):
+def test_every_output_keeps_missing_ids_and_ids_above_2_63(tmp_path, x, suffix):
     ids = [None, *(2**63 + i for i in range(N - 1))]
     pq.write_table(table(x, pa.array(ids, pa.uint64())), tmp_path / "pool.parquet")
     out = tmp_path / f"picks{suffix}"
@@ -160,7 +164,7 @@ def test_missing_ids_and_large_ones_in_every_output(tmp_path, x, suffix):
 
 
 @pytest.mark.parametrize("of", ["ids", "groups"])
-def test_files_that_differ_are_text(tmp_path, x, of, caplog):
+def test_labels_are_text_if_files_differ_in_their_type(tmp_path, x, of, caplog):
     np.savez(tmp_path / "0.npz", x=x, id=np.arange(N))
     np.savez(tmp_path / "1.npz", x=x, id=np.array([f"i{i}" for i in range(N)]))
     column = {"ids": "id_column", "groups": "group_column"}[of]
@@ -178,7 +182,7 @@ def test_files_that_differ_are_text(tmp_path, x, of, caplog):
 
 @pytest.mark.parametrize("code", [0xFFFFFFFF, 0x110000, 0xD800, 0xDFFF])
 @pytest.mark.parametrize("swap", [False, True])
-def test_code_points_that_are_none(tmp_path, x, code, swap):
+def test_invalid_code_points_are_refused(tmp_path, x, code, swap):
     raw = np.array([f"id{i}" for i in range(N)]).view(np.uint32).copy()
     raw[2] = code
     ids = raw.view("<U4")
@@ -190,7 +194,7 @@ def test_code_points_that_are_none(tmp_path, x, code, swap):
         fastal.select(pool, per_group=1)
 
 
-def test_bytes_that_are_no_text(tmp_path, x):
+def test_bytes_that_are_not_utf_8_are_refused(tmp_path, x):
     for form in ("npz", "h5"):
         path = stored(tmp_path, form, x, np.array([b"a\xff"] * N))
         pool = fastal.open_pool(path, column="x", id_column="id")
@@ -244,7 +248,7 @@ def test_any_ids_round_trip(tmp_path_factory, ids, suffix):
     assert picks.scores.tolist() == scores.tolist()
 
 
-def test_integers_that_no_64_bits_hold_are_text_in_parquet(tmp_path):
+def test_integers_beyond_64_bits_are_text_in_parquet(tmp_path):
     ids = np.array([-1, 2**64 - 1], object)
     with written_whole(tmp_path / "picks.parquet") as file:
         write_picks(file, Picks(np.arange(2), np.ones(2, np.float32), ids), ".parquet")
@@ -256,7 +260,7 @@ def test_integers_that_no_64_bits_hold_are_text_in_parquet(tmp_path):
 @pytest.mark.parametrize(
     "line", ['{"row": 0, "score": 1, "id": [1]}', '{"row": 0, "score": 1, "id": 1.5}']
 )
-def test_picks_of_others_with_ids_that_are_none(tmp_path, line):
+def test_picks_with_ids_that_are_neither_integers_nor_text_are_refused(tmp_path, line):
     (tmp_path / "a.jsonl").write_text(line)
     done = run("convert", tmp_path / "a.jsonl", "--out", tmp_path / "o.csv")
     assert (done.exit_code, "neither an integer nor text" in done.stderr) == (2, True)
@@ -275,7 +279,7 @@ def test_infinite_scores_round_trip(tmp_path, suffix, score):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
-def test_files_without_rows_have_labels_of_any_kind(tmp_path, x, suffix, caplog):
+def test_files_without_rows_fit_labels_of_any_type(tmp_path, x, suffix, caplog):
     for name, n in (("0", 0), ("1", N)):
         path = tmp_path / f"{name}{suffix}"
         if suffix == ".npz":

@@ -20,7 +20,7 @@ from fastal.ops.reference import unit_sums
 from fastal.output.score_files import CsvSink, NpySink, ScoreWriter
 from fastal.output.shards import ShardWriter
 from fastal.scoring.measure_for import measure_for
-from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_options import ScoringOptions
 
 X = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
 SKIP = ScoringOptions("skip")

@@ -23,7 +23,7 @@ def run(*arguments):
 
 
 @given(st.text())
-def test_what_is_shown_is_one_line_that_can_be_seen(text):
+def test_shown_text_is_one_line_without_control_characters(text):
     line = shown(text)
     assert len(line.splitlines()) <= 1
     assert line.isascii() or not {c for c in line if ord(c) < 32 or 127 <= ord(c) < 160}
@@ -31,7 +31,7 @@ def test_what_is_shown_is_one_line_that_can_be_seen(text):
         assert line == text
 
 
-def test_letters_of_all_languages_stay():
+def test_letters_of_all_languages_are_shown_as_they_are():
     text = "Grüße/日本語/файл/ملف/🙂.npy"
     assert shown(text) == text
     assert shown(EVIL) == (
@@ -40,7 +40,7 @@ def test_letters_of_all_languages_stay():
     assert shown("a\udcff") == r"a\udcff"
 
 
-def test_names_are_escaped_where_they_are_shown_and_true_elsewhere(tmp_path):
+def test_names_are_escaped_in_messages_and_unchanged_elsewhere(tmp_path):
     name = f"{EVIL.replace('/', '')}.npy"
     (tmp_path / name).write_bytes(b"junk")
     np.save(tmp_path / "ok.npy", np.arange(27, dtype=np.float32).reshape(9, 3) ** 2)
@@ -69,7 +69,7 @@ def test_log_messages_are_escaped_and_spelled(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1.5])
-def test_json_is_json(value):
+def test_json_has_no_constants_of_python(value):
     text = as_json({"a": [value, {"b": (value,)}], "c": "Infinity"})
     held = json.loads(text, parse_constant=lambda _: pytest.fail("no JSON"))
     np.testing.assert_equal(float(held["a"][0]), value)
@@ -98,15 +98,16 @@ def test_messages_spell_options_as_the_command_line_does(tmp_path, monkeypatch, 
     assert (done.exit_code, words in done.stderr) == (2, True), done.stderr
 
 
-def test_options_beside_the_name_of_a_file(tmp_path):
+def test_a_file_name_with_an_option_in_it_is_not_rewritten(tmp_path):
     np.savez(tmp_path / "k=3, seed=1.npz", a=np.ones((3, 3)), b=np.ones((3, 3)))
     done = run("select", tmp_path / "k=3, seed=1.npz", "--k", 3)
     assert "k=3, seed=1.npz: --column: wanted the name of one array" in done.stderr
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no such device")  # noqa: PTH110
+@pytest.mark.full
 @pytest.mark.parametrize(("pool", "status"), [("pool.npy", 0), ("none.npy", 2)])
-def test_a_full_standard_error_changes_no_status(tmp_path, pool, status):
+def test_a_full_standard_error_does_not_change_the_exit_status(tmp_path, pool, status):
     np.save(tmp_path / "pool.npy", np.ones((9, 3), np.float32))
     command = [sys.executable, "-m", "fastal", "select", pool, "--k", "3", "--out", "o.csv"]
     with open("/dev/full", "w") as full:  # noqa: PTH123

@@ -20,14 +20,15 @@ from benchmarks.gpu.report import report
 from benchmarks.gpu.runner import run
 from fastal import ops
 from fastal.ops.formulas import FORMULAS
+from tests.support.checkout import ROOT
 from tests.support.matrices import ON_GPU, layouts, regimes
 
-ROOT = Path(__file__).parents[2]
 both_backends = pytest.mark.parametrize("name", ["torch", "triton"])
 
 
 @pytest.mark.parametrize("n_classes", [2, 10, 33])
 @both_backends
+@pytest.mark.full
 def test_right_scores_pass(name, n_classes):
     found = check_correctness("cpu", n_classes, name)
     assert found["failures"] == []
@@ -36,6 +37,7 @@ def test_right_scores_pass(name, n_classes):
 
 
 @both_backends
+@pytest.mark.full
 def test_right_picks_pass(name):
     found = list(check_picks("cpu", INTERPRETED.pools, name))
     assert failures_of(found) == []
@@ -120,7 +122,7 @@ def test_launches_and_waits_that_are_too_many_are_reported(monkeypatch):
 
 
 @pytest.mark.parametrize("cases", [FULL, QUICK, INTERPRETED], ids=["full", "quick", "interpreted"])
-def test_no_case_plans_for_more_than_its_share_of_the_memory(cases):
+def test_no_case_plans_more_than_its_share_of_the_memory(cases):
     """Of the matrices of all class counts, made where nothing is allocated."""
     assert plan.MOST_SIDE_BY_SIDE * CASE_BYTES <= 0.6 * CARD_BYTES
     n_rows = len(regimes(2, torch.float32))
@@ -169,7 +171,7 @@ def missing(monkeypatch, **variables):
     return needs.missing("cuda")
 
 
-def test_a_machine_that_lacks_something_is_told_in_a_sentence(monkeypatch, tmp_path):
+def test_what_a_machine_lacks_is_named_in_one_sentence(monkeypatch, tmp_path):
     assert needs.missing("cpu") is None
     monkeypatch.setattr(needs, "PACKAGES", ("torch", "no_such_package"))
     assert "has no no_such_package: install it" in needs.missing("cuda")
@@ -179,7 +181,9 @@ def test_a_machine_that_lacks_something_is_told_in_a_sentence(monkeypatch, tmp_p
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "C compiler: install gcc" in needs.missing("cuda")
     monkeypatch.undo()
-    assert "works: false fails with exit status 1" in missing(monkeypatch, CC="false")
+    assert "needs a working C compiler: false fails with exit status 1" in missing(
+        monkeypatch, CC="false"
+    )
     monkeypatch.delenv("CC")
     with monkeypatch.context() as patched:
         patched.setattr(needs, "_include", lambda: tmp_path)
@@ -206,7 +210,7 @@ def options(**changed):
     return Namespace(**given | changed)
 
 
-def test_a_step_that_fails_is_a_finding_and_the_next_one_runs(monkeypatch, capsys):
+def test_a_step_that_fails_is_reported_and_the_next_one_runs(monkeypatch, capsys):
     def breaks(options, cases):
         yield {"failures": []}
         raise MemoryError("of the GPU")
@@ -229,7 +233,7 @@ def test_whatever_is_found_is_reported():
 
 
 @pytest.mark.parametrize("broken", ["rows_of", "views_of", "definitions"])
-def test_what_breaks_outside_of_the_kernels_is_a_finding(monkeypatch, broken):
+def test_an_error_outside_of_the_kernels_is_reported(monkeypatch, broken):
     from benchmarks.gpu import correctness
 
     def breaks(*args):
@@ -240,17 +244,17 @@ def test_what_breaks_outside_of_the_kernels_is_a_finding(monkeypatch, broken):
     assert any("out of memory" in failure for failure in found["failures"])
 
 
-def test_a_case_that_takes_too_much_of_the_gpu_is_a_finding(monkeypatch):
+def test_a_case_that_takes_too_much_gpu_memory_is_reported(monkeypatch):
     monkeypatch.setattr(steps, "most_held", lambda device: 5 << 30)
     monkeypatch.setitem(steps.STEPS, "large", lambda o, cases: [{}])
     monkeypatch.setitem(steps.STEPS, "picks", lambda o, cases: [{"failures": ["one"]}])
     assert list(steps.found_by("large", options())) == [{"gpu_bytes": 5 << 30}]
     (record,) = steps.found_by("picks", options())
     one, too_much = record["failures"]
-    assert one == "one" and too_much.startswith("held 5,368,709,120 bytes of the GPU, planned")
+    assert one == "one" and too_much.startswith("held 5,368,709,120 bytes of the GPU, allowed are")
 
 
-def test_what_a_process_found_outlives_it():
+def test_findings_of_a_process_that_fails_are_kept():
     def outcome(code, seconds=60):
         return run([sys.executable, "-c", f"print('{{}}', flush=True); {code}"], seconds)[:2]
 
@@ -274,7 +278,8 @@ sys.meta_path.insert(0, Refused())
 """
 
 
-def test_the_whole_check_without_a_gpu(tmp_path):
+@pytest.mark.full
+def test_the_whole_check_runs_without_a_gpu(tmp_path):
     """All steps, interpreted, with what is sure to be beside a GPU: torch, Triton and NumPy."""
     (tmp_path / "sitecustomize.py").write_text(FOREIGN)
     command = [str(ROOT / "scripts" / "gpu-check"), "--device", "cpu", "--classes", "2"]

@@ -86,6 +86,7 @@ def roles_of(sample):
     }
 
 
+@pytest.mark.full
 def test_cluster_is_fit_and_sample(tmp_path, pool, x):
     done = run("cluster", pool, "--clusters", 4, "--random", 2, "--seed", 3, "--batch-size", 100)
     assert done.exit_code == 0, done.output
@@ -120,6 +121,7 @@ def test_clusters_saved_and_used_again(tmp_path, pool, x):
     assert run("cluster", pool, "--centroids", tmp_path / "centroids.npy").stdout == again.stdout
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".json"])
 def test_clusters_and_roles_in_every_format_and_back(tmp_path, parquet, suffix):
     columns = ("--column", "x", "--id-column", "item")
@@ -232,6 +234,7 @@ def commands(pool, other):
     )
 
 
+@pytest.mark.full
 def test_a_row_with_nan_is_named_or_left_out(tmp_path, pool, other, x):
     x[[17, 20]] = np.nan
     np.save(pool, x)
@@ -328,6 +331,7 @@ def test_nothing_that_is_read_is_written_over(tmp_path, pool, other):
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.full
 def test_skipped_files_are_named_and_the_status_is_3(tmp_path, other, x):
     folder = tmp_path / "pool"
     folder.mkdir()
@@ -348,6 +352,7 @@ def often_saved(monkeypatch):
     monkeypatch.setattr("fastal.pipeline.drive._IN_PLACE_BYTES", 64 * 32)
 
 
+@pytest.mark.full
 def test_interrupted_again_and_again_it_ends_the_same(tmp_path, pool, other, monkeypatch):
     often_saved(monkeypatch)
     count, chunks = Meter.count, []
@@ -377,6 +382,7 @@ def test_interrupted_again_and_again_it_ends_the_same(tmp_path, pool, other, mon
         (tmp_path / "save.npz").unlink(missing_ok=True)
 
 
+@pytest.mark.full
 def test_a_checkpoint_is_of_what_was_read_beside_the_pool(tmp_path, pool, other, monkeypatch):
     often_saved(monkeypatch)
     count = Meter.count

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from fastal.cli import main
-from fastal.cli.commands import HEADINGS, Option
+from fastal.cli.help import HEADINGS, Option
 
 COMMANDS = list(main.commands)
 

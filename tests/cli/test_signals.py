@@ -1,14 +1,12 @@
 """Signals while a command imports what it runs: one line, and nothing else."""
 
-import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support import checkout
 
 # A torch that takes forever to import, and swallows what is raised meanwhile.
 TORCH = """
@@ -23,7 +21,7 @@ while True:
 
 
 def run_process(folder, *arguments, **options):
-    environment = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}:{ROOT / 'kernels'}"}
+    environment = checkout.environment(PYTHONPATH=f"{folder}:{checkout.PYTHONPATH}")
     command = [sys.executable, "-m", "fastal", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment, **options)
 

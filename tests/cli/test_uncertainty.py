@@ -1,12 +1,10 @@
 """The command line: results alone on stdout, one line on stderr for what is wrong, whole files."""
 
-import csv
 import json
 import os
 import resource
 import subprocess
 import sys
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +16,8 @@ from click.testing import CliRunner
 import fastal
 from fastal.cli import main
 from fastal.ops.formulas import UNCERTAINTY_SCORES
+from tests.support.commands import TERMINAL, rows_of, run_process, run_shell
 from tests.support.matrices import AUTO_ON_CPU
-
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "TERM": "xterm"}
 
 
 @pytest.fixture
@@ -38,22 +34,6 @@ def pool(tmp_path, logits):
 
 def run(*arguments):
     return CliRunner().invoke(main, [str(a) for a in arguments])
-
-
-def run_process(*arguments, **options):
-    """As a user runs it, for what only a process of its own can show."""
-    command = [sys.executable, "-m", "fastal", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, **options)
-
-
-def run_shell(arguments):
-    """As a user types it, redirections and pipes included."""
-    command = f"{sys.executable} -m fastal {arguments}"
-    return subprocess.run(command, shell=True, capture_output=True, text=True, env=ENVIRONMENT)
-
-
-def rows_of(text):
-    return list(csv.DictReader(StringIO(text)))
 
 
 def test_select_prints_picks_and_nothing_else(pool, logits):
@@ -231,6 +211,7 @@ def test_a_failure_leaves_the_old_file(tmp_path, pool, logits):
     assert {p.name for p in tmp_path.iterdir()} == {"pool.npy", "scores.npy"}
 
 
+@pytest.mark.full
 def test_a_full_disk_leaves_no_half_file(tmp_path, pool):
     def no_room():
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -244,6 +225,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, pool):
     assert {p.name for p in tmp_path.iterdir()} == {"pool.npy"}
 
 
+@pytest.mark.full
 def test_closed_streams(tmp_path, pool):
     out = tmp_path / "picks.csv"
     assert run_shell(f"select {pool} --k 3 --out {out} 2>&-").returncode == 0
@@ -268,6 +250,7 @@ def test_out_through_a_link(tmp_path, pool):
     assert (done.exit_code, "is a file of the pool" in done.stderr) == (2, True)
 
 
+@pytest.mark.full
 def test_a_reader_that_leaves_early(pool):
     np.save(pool, np.zeros((200_000, 3), np.float32))  # more text than a pipe holds
     head = run_shell(f"score {pool} | head -n 1")
@@ -288,13 +271,14 @@ def on_a_terminal(*arguments, stdout=None):
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "fastal", *map(str, arguments)]
-    done = subprocess.run(command, stdout=stdout or theirs, stderr=theirs, env=ENVIRONMENT)
+    done = subprocess.run(command, stdout=stdout or theirs, stderr=theirs, env=TERMINAL)
     os.close(theirs)
     shown = os.read(ours, 1 << 16).decode()
     os.close(ours)
     return done, shown
 
 
+@pytest.mark.full
 def test_progress_bar_on_a_terminal(pool):
     done, shown = on_a_terminal("select", pool, "--k", 2, stdout=subprocess.PIPE)
     assert done.stdout.startswith(b"rank,row,score\n")
@@ -303,6 +287,7 @@ def test_progress_bar_on_a_terminal(pool):
     assert "500 rows" in shown
 
 
+@pytest.mark.full
 def test_results_stand_apart_from_the_bar(pool, logits):
     np.save(pool, logits[:3])
     _, shown = on_a_terminal("select", pool, "--k", 2)
@@ -321,6 +306,7 @@ def test_info():
         assert word in lines
 
 
+@pytest.mark.full
 def test_demo(tmp_path):
     done = run("demo", "--out", tmp_path / "demo", "--seeds", 2)
     assert done.exit_code == 0, done.output
@@ -333,6 +319,7 @@ def test_demo(tmp_path):
     assert (tmp_path / "demo" / "simplex.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("strategy", "files"),
     [

@@ -74,7 +74,7 @@ def test_shards_have_the_size_asked_for_whatever_the_chunks(tmp_path, x, chunk):
     np.testing.assert_array_equal(np.concatenate(parts), x)
 
 
-def test_bfloat16_and_types_that_change(tmp_path, x):
+def test_shards_keep_bfloat16_and_types_that_change(tmp_path, x):
     halves = torch.from_numpy(x).bfloat16()
     save_file({"x": halves}, tmp_path / "x.safetensors")
     assert run("convert", tmp_path / "x.safetensors", "--out", tmp_path / "bf16").exit_code == 0
@@ -121,7 +121,7 @@ def test_an_interrupted_conversion_goes_on(tmp_path, parquet, monkeypatch):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_killed_once_the_folder_is_there(tmp_path, parquet, monkeypatch):
+def test_a_conversion_killed_after_publishing_goes_on_to_its_record(tmp_path, parquet, monkeypatch):
     arguments = ("convert", parquet, *COLUMNS, "--checkpoint", tmp_path / "state", "--resume")
     monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
     finish = CommandRun.finish
@@ -140,7 +140,7 @@ def test_killed_once_the_folder_is_there(tmp_path, parquet, monkeypatch):
     assert not list((tmp_path / "state").iterdir())
 
 
-def test_ids_that_cannot_be_kept(tmp_path, x):
+def test_ids_that_shards_cannot_hold_are_refused(tmp_path, x):
     lists = pa.FixedSizeListArray.from_arrays(pa.array(x[:3].ravel()), 7)
     pq.write_table(pa.table({"id": ["a", None, "c"], "x": lists}), tmp_path / "x.parquet")
     done = run("convert", tmp_path / "x.parquet", "--id-column", "id", "--out", tmp_path / "out")
@@ -149,7 +149,7 @@ def test_ids_that_cannot_be_kept(tmp_path, x):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_folder_must_not_be_there(tmp_path, parquet):
+def test_an_output_folder_that_exists_is_refused(tmp_path, parquet):
     done = run("convert", parquet, "--out", parquet)
     assert (done.exit_code, done.stderr) == (2, f"Error: --out: {parquet} exists\n")
     assert len(list(parquet.iterdir())) == 2
@@ -193,7 +193,7 @@ def test_tasks_for_label_studio(tmp_path, parquet):
         ("a.json", "[{}]"), ("a.json", "3"), ("a.parquet", "PAR1"),
     ],
 )  # fmt: skip
-def test_what_are_no_picks(tmp_path, name, content):
+def test_files_without_picks_are_refused(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     done = run("convert", tmp_path / name, "--out", tmp_path / "out.csv")
     assert done.exit_code == 2
@@ -202,7 +202,7 @@ def test_what_are_no_picks(tmp_path, name, content):
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_columns_of_names_that_are_alike(tmp_path, x):
+def test_columns_with_similar_names_are_kept_apart(tmp_path, x):
     lists = pa.FixedSizeListArray.from_arrays(pa.array(x[:9].ravel()), 7)
     table = pa.table({"a.b": list("pqrstuvwx"), "a_b": [i % 2 for i in range(9)], "x": lists})
     pq.write_table(table, tmp_path / "x.parquet")
@@ -224,7 +224,7 @@ class Claims(set):
         return (found.st_dev, found.st_ino) in self
 
 
-def test_one_run_a_folder(tmp_path, x):
+def test_a_second_run_into_the_same_folder_is_refused(tmp_path, x):
     first, second = (ShardWriter(tmp_path / "shards", 1024) for _ in range(2))
     claims = Claims()
     first.begin(claims)

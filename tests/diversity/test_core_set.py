@@ -222,6 +222,7 @@ def test_an_iterator_is_refused_if_there_are_more_passes():
     assert k_center((chunk for chunk in chunks), 1).rows.tolist() == [0]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("metric", METRICS)
 def test_files_and_resuming_after_interruptions(metric, tmp_path, interrupting):
     x = embeddings(300)

@@ -20,8 +20,9 @@ from fastal.diversity import (
 )
 from fastal.pipeline import checkpoint
 from fastal.pipeline.sequential import Sequential
-from tests.diversity.clustering.test_cluster_files import Stop, stopping
-from tests.ops.test_nearest import rows_of
+from tests.support.embeddings import rows_of
+from tests.support.marks import needs_triton
+from tests.support.stopping import Stop, stopping
 
 POOL, TRAINING = rows_of(60, 6).numpy(), rows_of(9, 6, seed=1).numpy()
 CENTROIDS, VALIDATION = rows_of(4, 6, seed=2).numpy(), rows_of(21, 6, seed=3).numpy()
@@ -92,7 +93,7 @@ def columns(picks):
 # --- definitions
 
 
-@pytest.mark.parametrize("backend", ["auto", "torch", "triton"])
+@pytest.mark.parametrize("backend", ["auto", "torch", pytest.param("triton", marks=needs_triton)])
 def test_picks_follow_the_definitions(backend):
     assert_picks(METHODS["cluster"](POOL, backend=backend), distances(POOL))
     assert_picks(METHODS["model"](POOL, backend=backend), outlyingness(POOL))
@@ -152,6 +153,7 @@ def test_picks_are_the_same_for_any_chunks(cuts, name):
     assert columns(METHODS[name](POOL, chunk_bytes=32 * (1 + len(cuts)))) == want
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", METHODS)
 def test_a_resumed_run_makes_the_same_picks(name, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "_SECONDS", 0)

@@ -5,7 +5,6 @@ import importlib.util
 import math
 import re
 import shlex
-from pathlib import Path
 
 import click
 import pytest
@@ -14,8 +13,8 @@ from click.testing import CliRunner
 import fastal
 from fastal import diversity
 from fastal.cli import main
+from tests.support.checkout import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",

@@ -3,13 +3,12 @@
 import importlib.util
 import json
 import re
-from pathlib import Path
 
 import pytest
 
-pytest.importorskip("matplotlib")
+from tests.support.checkout import ROOT
 
-ROOT = Path(__file__).parents[2]
+pytest.importorskip("matplotlib")
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,8 @@ import torch
 from fastal import ops as backend
 from fastal.ops import reference
 from fastal_kernels import cosine
-from tests.support.matrices import BACKENDS, KERNEL_DTYPES, layouts
+from tests.support.matrices import DEVICE, KERNEL_DTYPES, layouts
 
-DEVICE = dict(BACKENDS)["triton"]
 SENTINEL = -1234.0
 # By code path: one tile of columns with a tail, one full, several with a tail, several full.
 COLUMNS = [1, 3, 17, 64, 100, 384]

@@ -1,28 +1,10 @@
 """The budgets of the kernels, checked in their machine code: no change may exceed them unseen."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from fastal.ops.formulas import UNCERTAINTY_SCORES
 
-ROOT = Path(__file__).parents[2]
 LARGE = (4096, 32_000, 50_257, 131_072, 262_144)
-
-
-@pytest.fixture(scope="module")
-def kernels():
-    """All kernels of the report. Another process compiles them: this one may interpret."""
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = f"{ROOT}:{ROOT / 'kernels'}"
-    command = [sys.executable, "-m", "benchmarks.kernel_report", "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def find(kernels, target, n_classes, dtype, measures=UNCERTAINTY_SCORES, by=None):

@@ -8,10 +8,9 @@ import torch
 import fastal
 from fastal.ops import reference
 from fastal.ops.formulas import UNCERTAINTY_SCORES
-from tests.support.matrices import AUTO_ON_CPU, BACKENDS, KERNEL_DTYPES, regimes
+from tests.support.matrices import AUTO_ON_CPU, DEVICE, KERNEL_DTYPES, regimes
 from tests.support.oracle import assert_scores, definitions, definitions_to_any_digit
 
-DEVICE = dict(BACKENDS)["triton"]
 SENTINEL = -1234.0
 
 

@@ -1,18 +1,17 @@
 """The launch table, and launches through Triton's JIT, which only compiles without a GPU."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastal_kernels.launch import Isa, Matrix, Narrow, configuration, parts_of
+from fastal_kernels.launch import Matrix, Narrow, Wide, configuration, parts_of
+from tests.support.checkout import compiling
+from tests.support.marks import needs_triton
 
-ROOT = Path(__file__).parents[2]
 CLASSES = st.one_of(st.integers(2, 70), st.integers(2, 5000), st.integers(2, 262_144))
 
 
@@ -61,17 +60,31 @@ def test_parts_make_up_a_row(n_classes):
     assert columns == n_classes or columns % 2048 == 0
 
 
-def test_the_table_is_frozen():
-    with pytest.raises(AttributeError):
-        Isa().ptx = True
+CONFIGURATIONS = {
+    (2, 4): Narrow(P=128, PER=8, V=4),
+    (10, 4): Narrow(P=128, PER=1, V=2),
+    (100, 4): Wide(V=4, G=4, ROWS=32, GROUPS=4, UNROLL=8, IN_WINDOW=False, threads=128),
+    (1000, 2): Wide(V=8, G=8, ROWS=16, GROUPS=8, UNROLL=4, IN_WINDOW=False, threads=128),
+    (1001, 2): Wide(V=8, G=8, ROWS=16, GROUPS=8, UNROLL=4, IN_WINDOW=True, threads=128),
+    (32_000, 2): Wide(V=8, G=128, ROWS=1, GROUPS=1, UNROLL=4, IN_WINDOW=False, threads=128),
+    (50_257, 2): Wide(V=8, G=128, ROWS=1, GROUPS=1, UNROLL=4, IN_WINDOW=True, threads=128),
+    (131_072, 2): Wide(V=8, G=256, ROWS=1, GROUPS=1, UNROLL=4, IN_WINDOW=False, threads=256),
+}
 
 
+@pytest.mark.parametrize(("n_classes", "itemsize"), CONFIGURATIONS)
+def test_common_pools_keep_their_configurations(n_classes, itemsize):
+    """Contiguous logits; a change here is to be deliberate, and measured."""
+    matrix = Matrix(n_classes, itemsize, pitch=n_classes, stride_c=1, alignment=256)
+    assert configuration(matrix) == CONFIGURATIONS[n_classes, itemsize]
+
+
+@needs_triton
+@pytest.mark.full
 def test_a_launch_compiles_once():
     """Other rows, a shorter last chunk and, if possible, unaligned rows need no recompilation."""
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = f"{ROOT}:{ROOT / 'kernels'}"
-    script = [sys.executable, ROOT / "tests" / "launches.py"]
-    done = subprocess.run(script, env=environment, capture_output=True, text=True)
+    script = [sys.executable, "-m", "tests.support.launches"]
+    done = subprocess.run(script, env=compiling(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     compiled = json.loads(done.stdout)
     want = {f"{n} classes": 1 for n in (2, 10, 1001)}

@@ -1,13 +1,10 @@
 """The native kernels: all variants, the memory that they access, their threads, their absence."""
 
-import ctypes
 import inspect
-import mmap
 import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,12 +17,11 @@ from fastal.ops import reference
 from fastal.ops.formulas import UNCERTAINTY_SCORES
 from fastal_kernels import native
 from fastal_kernels.native import threads
+from tests.support.checkout import environment
 from tests.support.matrices import DTYPES, regimes
+from tests.support.memory import PAGE, Guarded
 from tests.support.oracle import assert_scores, definitions, definitions_to_any_digit
 
-ROOT = Path(__file__).parents[2]
-KERNELS = Path(native.__file__).parents[2]  # scripts/sanitize has others than the checkout's
-PAGE = mmap.PAGESIZE
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 compiled = pytest.mark.skipif(bool(native.reasons()), reason="not compiled here")
@@ -124,30 +120,6 @@ def test_bits_do_not_depend_on_threads(variant, monkeypatch, n_classes):
 # --- memory
 
 
-class Guarded:
-    """Memory between two pages that must not be touched."""
-
-    def __init__(self, n_pages):
-        self.size = n_pages * PAGE
-        self._map = mmap.mmap(-1, self.size + 2 * PAGE)
-        self._view = np.frombuffer(self._map, np.uint8)
-        libc = ctypes.CDLL(None, use_errno=True)
-        address = self._view.ctypes.data
-        for page in (address, address + PAGE + self.size):
-            assert libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(PAGE), 0) == 0
-
-    def at_the_start(self, x):
-        return self._place(x, PAGE)
-
-    def at_the_end(self, x):
-        return self._place(x, PAGE + self.size - x.numel() * x.element_size())
-
-    def _place(self, x, offset):
-        n_bytes = x.numel() * x.element_size()
-        flat = torch.from_numpy(self._view[offset : offset + n_bytes]).view(x.dtype)
-        return flat.view(x.shape).copy_(x)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="protects pages")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_only_the_matrix_is_read(variant, dtype):
@@ -169,11 +141,12 @@ def test_only_the_matrix_is_read(variant, dtype):
 
 
 @compiled
+@pytest.mark.full
 def test_the_guard_pages_guard():
     """The test above can fail: a read of the next byte ends the process."""
     code = f"""
-from tests.kernels.test_native import Guarded
 import ctypes
+from tests.support.memory import Guarded
 guarded = Guarded(1)
 ctypes.string_at(guarded._view.ctypes.data + {2 * PAGE} - 1, 1)
 print("alive", flush=True)
@@ -182,10 +155,6 @@ ctypes.string_at(guarded._view.ctypes.data + {2 * PAGE}, 1)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment())
     assert done.stdout == b"alive\n", done.stderr
     assert done.returncode != 0
-
-
-def environment(**others):
-    return {**os.environ, "PYTHONPATH": f"{ROOT}:{KERNELS}", **others}
 
 
 @pytest.mark.parametrize("n_rows", [1, 15, 16, 63, 64, 65])
@@ -208,6 +177,7 @@ def test_only_the_outputs_are_written(variant, monkeypatch, n_rows):
         assert (scores == 1).all()
         assert n_invalid == 0
         assert torch.equal(x, before)
+    assert len(buffers) == 4 * 3  # the scores, and the scores and rows of the selection
     for buffer, n in buffers:
         assert (buffer[:256] == sentinel).all()
         assert (buffer[256 + n :] == sentinel).all()
@@ -390,6 +360,7 @@ def test_an_invalid_row_leaves_the_selection_as_it_was(variant, monkeypatch):
 
 @compiled
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.full
 def test_a_forked_process_has_threads_of_its_own():
     """The parent's threads do not exist in the child: work for them would never end."""
     code = """

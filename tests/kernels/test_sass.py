@@ -4,11 +4,9 @@ Run as a script, this file compiles the kernels: one process cannot compile and 
 """
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 
@@ -18,8 +16,8 @@ import triton.language as tl  # noqa: E402
 
 from benchmarks import sass  # noqa: E402
 from benchmarks.roofline import CARDS, Work, predicted_bound  # noqa: E402
+from tests.support.checkout import compiling  # noqa: E402
 
-ROOT = Path(__file__).parents[2]
 NVIDIA = ("sm_80", "sm_90", "sm_100")
 TARGETS = (*NVIDIA, "gfx942")
 WARPS = 4
@@ -67,10 +65,8 @@ def main():
 
 @pytest.fixture(scope="module")
 def compiled():
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = str(ROOT)
     script = [sys.executable, __file__]
-    done = subprocess.run(script, env=environment, capture_output=True, text=True)
+    done = subprocess.run(script, env=compiling(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return {
         tuple(case.split()): (sass.parse(listing, case.split()[1]), resources)

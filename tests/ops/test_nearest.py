@@ -9,6 +9,7 @@ import torch
 
 from fastal import InvalidRows, diversity
 from fastal.ops import reference
+from tests.support.embeddings import rows_of, unit
 from tests.support.matrices import BACKENDS, DTYPES, KERNEL_DTYPES, layouts
 
 COSINE_BACKENDS = [pair for pair in BACKENDS if pair[0] != "native"]
@@ -19,20 +20,8 @@ def backend(request):
     return request.param
 
 
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 def dtypes_of(name):
     return KERNEL_DTYPES if name == "triton" else DTYPES
-
-
-def rows_of(n, n_columns, dtype=torch.float32, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n, n_columns, generator=generator, dtype=torch.float64).to(dtype)
 
 
 def tolerance(x, backend="torch"):
@@ -47,13 +36,6 @@ def tolerance(x, backend="torch"):
         return (x.shape[1] + 8) * 2.0**-24
     parts = {torch.bfloat16: 2.0**-17, torch.float16: 2.0**-23}
     return parts.get(x.dtype, 0) + (1.5 * x.shape[1] + 8) * 2.0**-24
-
-
-def unit(x):
-    """Rows of length 1 in long doubles, which hold the square of any float64."""
-    x = np.asarray(x.double().numpy() if isinstance(x, torch.Tensor) else x, np.longdouble)
-    length = np.sqrt((x * x).sum(1, keepdims=True))
-    return x / np.where(length == 0, 1, length)
 
 
 def oracle(x, centroids):

@@ -1,10 +1,7 @@
 """Mean ranks among validation values, in every backend, against their definition."""
 
 import inspect
-import json
 import math
-import os
-import subprocess
 import sys
 from itertools import pairwise
 
@@ -16,9 +13,17 @@ from hypothesis import strategies as st
 
 from fastal import ops
 from fastal.ops import reference
-from fastal_kernels import native, ranks
-from tests.kernels.test_native import PAGE, ROOT, Guarded
-from tests.support.matrices import DTYPES, INVALID, KERNEL_DTYPES, layouts
+from fastal_kernels import native
+from tests.support.marks import needs_triton
+from tests.support.matrices import (
+    BACKENDS,
+    DTYPES,
+    HAS_TRITON,
+    INVALID,
+    KERNEL_DTYPES,
+    layouts,
+)
+from tests.support.memory import PAGE, Guarded
 
 # The rounding of a float32 in [0, 1] and the error of the fractions, for the least exact backend.
 TOLERANCE = 2.3e-7
@@ -74,7 +79,12 @@ def as_bits(means):
 
 
 def test_twins_share_name_and_signature():
-    for twin in (ranks.mean_ranks, native.mean_ranks):
+    twins = [native.mean_ranks]
+    if HAS_TRITON:
+        from fastal_kernels import ranks
+
+        twins.append(ranks.mean_ranks)
+    for twin in twins:
         assert twin.__name__ == "mean_ranks"
         assert inspect.signature(twin) == inspect.signature(reference.mean_ranks)
 
@@ -171,9 +181,8 @@ def test_any_values(data, n_columns, n_values):
     x = torch.tensor(data.draw(st.lists(several, min_size=1, max_size=6)), dtype=torch.float32)
     columns = st.lists(st.sampled_from(few), min_size=n_values, max_size=n_values)
     table = torch.tensor([data.draw(columns) for _ in range(n_columns)]).sort(1).values
-    for backend in (("torch", "cpu"), ("triton", "cpu"), ("native", "cpu")):
-        if backend[0] != "native" or not native.reasons():
-            assert_ranks(mean_ranks(x, table, backend), x, table)
+    for backend in BACKENDS:
+        assert_ranks(mean_ranks(x, table, backend), x, table)
 
 
 def test_wrong_formulas_are_caught():
@@ -228,6 +237,7 @@ def test_native_bits_do_not_depend_on_threads(variant, monkeypatch):
         assert torch.equal(as_bits(native.mean_ranks(x, table)), want)
 
 
+@needs_triton
 def test_a_table_in_parts_gives_the_same_bits(monkeypatch):
     """A part may hold no finite value of a row, only its infinite values, or all of it."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -297,18 +307,11 @@ def test_native_reads_nothing_beside_the_matrix_and_the_table(variant, monkeypat
 # --- what is compiled for GPUs
 
 
-def test_the_budgets_of_the_kernel():
-    code = """
-import json
-from benchmarks import ranks_cases
-print(json.dumps([ranks_cases.report(case, "sm_90") for case in ranks_cases.CASES]))
-"""
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = f"{ROOT}:{ROOT / 'kernels'}"
-    python = [sys.executable, "-c", code]
-    done = subprocess.run(python, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    for found in json.loads(done.stdout):
+@needs_triton
+def test_the_budgets_of_the_kernel(kernels):
+    reports = [k for k in kernels if (k["kernel"], k["target"]) == ("ranks_kernel", "sm_90")]
+    assert len(reports) == 9
+    for found in reports:
         n_columns, dtype = found["case"]["n_columns"], found["case"]["dtype"]
         itemsize = 2 if dtype == "bf16" else 4
         assert found["step_instructions"] <= 8

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastal.ops import reference
-from fastal.ops.reference.members import UNIT
-from tests.ops.test_nearest import rows_of, unit
-from tests.pipeline.test_memory import peak
+from fastal.ops.reference.cluster_sums import UNIT
+from tests.support.embeddings import rows_of, unit
 from tests.support.matrices import DTYPES, layouts
+from tests.support.memory import peak
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -88,8 +88,8 @@ def test_no_order_and_no_chunks_change_a_bit(cuts, seed, dtype, n_columns):
 def test_blocks_and_threads_change_no_bit(monkeypatch):
     x, clusters = rows_of(5000, 40), torch.arange(5000) % 7
     want = reference.unit_sums(x, clusters, 7)
-    monkeypatch.setattr(reference.members, "_BLOCK_BYTES", 999)
-    monkeypatch.setattr(reference.members, "_EXACT_ROWS", 1234)
+    monkeypatch.setattr(reference.cluster_sums, "_BLOCK_BYTES", 999)
+    monkeypatch.setattr(reference.cluster_sums, "_EXACT_ROWS", 1234)
     before = torch.get_num_threads()
     for n_threads in (1, 4):
         torch.set_num_threads(n_threads)
@@ -98,6 +98,7 @@ def test_blocks_and_threads_change_no_bit(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.full
 def test_nearest_centroids_take_less_than_a_third_of_the_rows():
     """A pool of equal rows needs no memory itself. Rows of zeros are all recomputed."""
     code = """

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastal
-from tests.cli.test_uncertainty import run_process
+from tests.support.commands import run_process
 from tests.support.forks import PAUSED, N, logits_of
 
 

@@ -197,8 +197,8 @@ def test_a_second_signal_ends_the_run_at_once(job):
         ("output.atomic", "publish"),
     ],
 )
-@pytest.mark.parametrize(("number", "status"), SIGNALS)
-def test_a_signal_during_the_last_write_does_not_interrupt_it(job, module, name, number, status):
+@pytest.mark.parametrize("number", [number for number, _ in SIGNALS])
+def test_a_signal_during_the_last_write_does_not_interrupt_it(job, module, name, number):
     job = job("select")
     want, _ = job.undisturbed()
     when = "after" if name == "run" else "before"

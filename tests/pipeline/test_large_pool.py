@@ -3,14 +3,13 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.pipeline.test_memory import MEASURE
+from tests.support.checkout import PYTHONPATH
+from tests.support.memory import MEASURE
 
-ROOT = Path(__file__).parents[2]
 ROWS, CLASSES = 2_100_000, 1000
 
 CODE = """
@@ -23,6 +22,7 @@ measure(work)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, writes sparse files")
+@pytest.mark.full
 def test_planted_rows_of_a_large_pool_are_found_in_64_mb(tmp_path):
     """Rows of zeros are invalid. The margin 1 - (p1 - p2) of the others is known."""
     pool = np.lib.format.open_memmap(tmp_path / "pool.npy", "w+", np.float32, (ROWS, CLASSES))
@@ -33,9 +33,9 @@ def test_planted_rows_of_a_large_pool_are_found_in_64_mb(tmp_path):
     for row, p in zip(rows, second, strict=True):
         pool[row, [row % CLASSES, (row + 7) % CLASSES]] = 1 - p, p
     del pool
-    path = f"{ROOT}:{ROOT / 'kernels'}"
+    environment = {"PYTHONPATH": PYTHONPATH}
     python = [sys.executable, "-c", MEASURE + CODE, str(tmp_path / "pool.npy")]
-    done = subprocess.run(python, capture_output=True, text=True, env={"PYTHONPATH": path})
+    done = subprocess.run(python, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     (found, scores, invalid), peak = map(json.loads, done.stdout.splitlines())
     order = np.argsort(-second)[:1000]

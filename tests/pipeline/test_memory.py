@@ -2,53 +2,17 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastal_kernels import native
+from tests.support.memory import peak
 
-ROOT = Path(__file__).parents[2]
-
-# Runs `work()` and prints the highest rise of the process's anonymous memory, without mapped file
-# pages, in bytes. It is sampled every millisecond.
-MEASURE = """
-import sys, threading, time
-import numpy as np, torch, fastal
-
-def anonymous():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
-
-def measure(work):
-    before = peak = anonymous()
-    done = threading.Event()
-    def sample():
-        nonlocal peak
-        while not done.is_set():
-            peak = max(peak, anonymous())
-            time.sleep(0.001)
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    work()
-    done.set()
-    sampler.join()
-    print(peak - before)
-"""
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-
-
-def peak(code, *arguments):
-    python = [sys.executable, "-c", MEASURE + code, *map(str, arguments)]
-    path = f"{ROOT}:{ROOT / 'kernels'}"
-    # With a fixed threshold, glibc returns large arrays to the system when they are freed. Else it
-    # would learn to keep them, and its caches would be measured.
-    environment = {"PYTHONPATH": path, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
-    done = subprocess.run(python, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    return max(map(int, done.stdout.split()))
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 import fastal
 from fastal.ops import uncertainty
-from tests.support.matrices import BACKENDS, KERNEL_DTYPES
+from tests.support.matrices import DEVICE, KERNEL_DTYPES
 
-DEVICE = dict(BACKENDS)["triton"]
 few_examples = settings(deadline=None, max_examples=20)
 
 
@@ -72,6 +71,7 @@ def program_order(monkeypatch):
     return shuffle
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("n_classes", [2, 10, 40, 1100])
 def test_the_order_of_programs_changes_nothing(program_order, n_classes):
     n_rows = {2: 4096, 10: 700, 40: 300, 1100: 24}[n_classes]
@@ -87,6 +87,7 @@ def test_the_order_of_programs_changes_nothing(program_order, n_classes):
         assert picked(chosen.result()) == wanted
 
 
+@pytest.mark.full
 def test_the_order_of_parts_changes_nothing(program_order):
     x = torch.randn(2, 140_001, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     scores = uncertainty(x, fastal.ops.formulas.UNCERTAINTY_SCORES, backend="triton")
@@ -126,6 +127,7 @@ def test_nothing_but_the_keys_is_written(n_classes):
     assert (poison[1624:] == -7).all()
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("launches")
 @pytest.mark.parametrize("k", [1, 7, 64, 500, 1000])
 @pytest.mark.parametrize("order", ["as it comes", "ascending", "descending"])

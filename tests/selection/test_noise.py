@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import fastal
 from fastal.selection import noise as noises
 from fastal.selection.noise import Noise
+from tests.support.marks import needs_triton
 
 no_deadline = settings(deadline=None, max_examples=25)
 ON_ROWS = ("power", "softmax")
@@ -260,6 +261,7 @@ def test_the_threshold_is_the_kth_best(name, by):
         assert threshold == noise.keys(last, int(picks.rows[-1])).item()
 
 
+@needs_triton
 def test_the_threshold_disturbs_nothing_and_lags_only_on_a_gpu():
     x = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
     plain, watched = (fastal.Selector(5, backend="triton") for _ in range(2))

@@ -103,6 +103,7 @@ def test_many_blocks(monkeypatch, k, order):
     assert_best(top, scores, k)
 
 
+@pytest.mark.full
 def test_a_large_k():
     scores = np.random.default_rng(0).random(300_000, np.float32).round(4)
     top = TopK(200_000)

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import fastal
 from fastal.commands.convert import convert_pool
 from fastal.sources import open_pool
+from tests.support.checkout import ROOT, environment
 
-ROOT = Path(__file__).parents[2]
-DATA = Path(__file__).parents[1] / "data"  # written by Polars 2.1 and by arrow-rs
+DATA = ROOT / "tests" / "data"  # written by Polars 2.1 and by arrow-rs
 SUFFIXES = [".parquet", ".arrow", ".feather"]
 RNG = np.random.default_rng(5)
 
@@ -241,6 +241,7 @@ PLAIN = {
 }
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("new", [pa.ipc.new_file, pa.ipc.new_stream])
 @pytest.mark.parametrize("kind", ["fixed", "lists"])
 def test_bodies_of_batches_are_mapped_and_not_copied(tmp_path, kind, new):
@@ -251,12 +252,8 @@ def test_bodies_of_batches_are_mapped_and_not_copied(tmp_path, kind, new):
         writer.write_table(table)
     pool = open_pool(path, group_column="g")
     chunk = next(pool.chunks(64)).x
-    maps = Path("/proc/self/maps")
-    if not maps.exists():
-        return
-    spans = [
-        line.split()[0].split("-") for line in maps.read_text().splitlines() if "a.arrow" in line
-    ]
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    spans = [line.split()[0].split("-") for line in maps if "a.arrow" in line]
     address = chunk.__array_interface__["data"][0]
     assert any(int(first, 16) <= address < int(last, 16) for first, last in spans)
 
@@ -308,6 +305,7 @@ print(done)
     [("fixed", "new_file", None), ("lists", "new_file", None), ("lists", "new_stream", None),
      ("wide", "new_stream", "lz4")],
 )  # fmt: skip
+@pytest.mark.full
 def test_a_file_that_is_cut_short_at_any_step_of_reading(tmp_path, kind, new, compression):
     x = RNG.normal(size=(640, 16)).astype("f4")
     views = pa.array([f"a long name of row {i}" for i in range(640)], pa.string_view())
@@ -320,7 +318,7 @@ def test_a_file_that_is_cut_short_at_any_step_of_reading(tmp_path, kind, new, co
     done = subprocess.run(
         [sys.executable, "-c", CUT, str(path), "p*" if kind == "wide" else ""],
         capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"},
+        env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 20

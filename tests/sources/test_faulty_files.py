@@ -16,7 +16,7 @@ import torch
 import fastal
 from fastal.ops.formulas import UNCERTAINTY_SCORES
 from fastal_kernels import native
-from tests.cli.test_uncertainty import rows_of, run_shell
+from tests.support.commands import rows_of, run_shell
 from tests.support.forks import CHUNK_BYTES, CLASSES, PAUSED, N, logits_of
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")

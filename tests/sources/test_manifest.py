@@ -85,11 +85,12 @@ def test_a_manifest_with_a_byte_order_mark(tmp_path):
         assert open_pool(tmp_path / "m.json").n_rows == 5
 
 
+@pytest.mark.full
 def test_a_manifest_that_needs_too_much_memory_gives_one_line(tmp_path):
     np.save(tmp_path / "a.npy", X)
     (tmp_path / "m.json").write_bytes(b'{"files": [' + b"[]," * 2_000_000 + b"[]]}")
     code = (
-        "import resource, sys, fastal.cli\n"
+        "import resource, sys, fastal.cli, fastal.commands.uncertainty\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + (80 << 20),) * 2)\n"
         "fastal.cli.main(sys.argv[1:])"

@@ -6,7 +6,6 @@ Rows of zeros would be the most uncertain of all, and picked first.
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -18,10 +17,10 @@ from hypothesis import strategies as st
 import fastal
 from fastal.sources import array_file, open_pool
 from fastal.sources.hdf5_storage import _n_mapped
-from tests.sources.test_bad_formats import refused
+from tests.support.checkout import PYTHONPATH
 from tests.support.formats import WRITERS, C, data, write
+from tests.support.refusals import refused
 
-ROOT = Path(__file__).parents[2]
 N = 40
 X = 9 * np.random.default_rng(0).normal(size=(N, C)).astype("f4")
 WANT = fastal.select(X, 9).rows.tolist()
@@ -318,6 +317,7 @@ def test_mapped_values_are_counted_once(boxes):
     assert _n_mapped(Dataset, sources) == is_mapped.sum()
 
 
+@pytest.mark.full
 def test_more_sources_than_a_process_may_open(tmp_path):
     """libhdf5 keeps sources open, and reads zeros for those that it cannot open."""
     sources = []
@@ -345,7 +345,7 @@ for limit in range(n_open + 8, n_open + 60):
 assert outcomes == sorted(outcomes)
 print(*sorted(set(outcomes)))
 """
-    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"}
+    environment = {"PYTHONPATH": PYTHONPATH}
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "x.h5"],
         capture_output=True, text=True, env=environment,

@@ -8,7 +8,6 @@ import threading
 import time
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +15,7 @@ import pytest
 from fastal.sources import prefetch, readahead
 from fastal.sources.prefetch import prefetched
 from fastal.sources.readahead import ReadAhead
-
-ROOT = Path(__file__).parents[2]
+from tests.support.checkout import environment
 
 
 @pytest.fixture
@@ -87,9 +85,17 @@ def test_a_file_that_became_shorter_is_an_error(file):
             fetch(slice(2_000_000, 3_000_000))
 
 
-def test_without_preadv_nothing_is_read(file, monkeypatch):
+def test_without_preadv_the_file_is_not_read_ahead(file, monkeypatch):
+    opened, open_ = [], os.open
+    monkeypatch.setattr(
+        os, "open", lambda path, *a, **k: opened.append(path) or open_(path, *a, **k)
+    )
+    fetch(file, slice(0, 3_000_000))
+    assert opened == [file] * 2  # with it: to read, and to ask what is in memory
+    opened.clear()
     monkeypatch.delattr(os, "preadv")
     fetch(file, slice(0, 3_000_000))
+    assert opened == []
 
 
 def test_a_thread_reads_one_chunk_ahead():
@@ -168,6 +174,7 @@ def test_signals_while_waiting_are_raised():
     assert closed != [threading.get_ident()]
 
 
+@pytest.mark.full
 def test_a_signal_at_any_moment_ends_the_reader():
     """Only the error of the signal is raised, and every thread ends."""
     begun, closed = [], []
@@ -222,6 +229,7 @@ def test_chunks_are_read_without_a_thread_if_none_is_left(monkeypatch):
     assert len(closed) == 2
 
 
+@pytest.mark.full
 def test_a_process_can_end_while_chunks_are_read(file):
     """The interpreter ends the thread first. A forked process has no such thread."""
     code = f"""
@@ -238,9 +246,8 @@ else:
     print("forked", flush=True)
     os._exit(0)
 """
-    path = f"{ROOT}:{ROOT / 'kernels'}"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment(),
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "forked\n"), done.stderr

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-ROOT = Path(__file__).parents[2]
+from tests.support.checkout import ROOT, compiling
+
 N, CLASSES, CHUNK_BYTES = 20_000, 16, 25_600  # of the pools: 50 chunks
 # Stops the process, for its parent to do something to it or its files, in the n-th call of a
 # function: "before" it, or "after".
@@ -78,12 +79,10 @@ class Server:
     def __init__(self, folder):
         self._folder = folder
         self._n_runs = 0
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"}
-        environment.pop("TRITON_INTERPRET", None)
-        environment["OMP_NUM_THREADS"] = "1"  # chunks are small
+        environment = {**compiling(), "OMP_NUM_THREADS": "1"}  # chunks are small
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=environment,
+            [sys.executable, "-m", "tests.support.forks"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
         assert Path(self.ask({"where": None})).parents[1] == ROOT
 
@@ -224,7 +223,6 @@ def _child(arguments, code, cwd, file_bytes, streams):
     import resource
 
     import fastal.cli
-    import fastal.commands.uncertainty
     import fastal.pipeline.checkpoint
     import fastal.pipeline.drive
 

@@ -1,14 +1,22 @@
-"""Backends to test, and matrices that have broken code like ours."""
+"""Backends to test, and matrices that have broken code like ours.
+
+`scripts/gpu-check` imports this module on machines that have torch, Triton and NumPy alone.
+"""
 
 import itertools
 import math
+from importlib.util import find_spec
 
 import torch
 
 from fastal_kernels import native
 
 ON_GPU = torch.cuda.is_available()
-BACKENDS = [("torch", "cpu"), ("triton", "cuda" if ON_GPU else "cpu")]
+DEVICE = "cuda" if ON_GPU else "cpu"  # on which the Triton kernels run
+HAS_TRITON = find_spec("triton") is not None  # Triton is a dependency on Linux alone
+BACKENDS = [("torch", "cpu")]
+if HAS_TRITON:
+    BACKENDS.append(("triton", DEVICE))
 if ON_GPU:
     BACKENDS.append(("torch", "cuda"))
 AUTO_ON_CPU = "torch"

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fastal.base.reducer import Pending
 from fastal.diversity.centroids import CentroidDistance, Nearest
-from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 
 

@@ -11,7 +11,7 @@ from fastal.base.checks import checked_count
 from fastal.base.groups import Groups
 from fastal.base.reducer import Pending
 from fastal.diversity.centroids import CentroidDistance
-from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.grouped_topk import GroupedTopK
 from fastal.selection.noise import gumbel

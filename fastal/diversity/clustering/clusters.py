@@ -16,9 +16,9 @@ from fastal.diversity.clustering.cluster_sample import ClusterSample, ClusterSam
 from fastal.diversity.clustering.k_means import Clustering, KMeans, KMeansOptions
 from fastal.diversity.clustering.seeding import n_distinct
 from fastal.output.atomic import written_whole
-from fastal.pipeline.options import RunOptions
 from fastal.pipeline.run_on_pool import in_numpy, run_on_pool, with_ids
-from fastal.scoring.options import ScoringOptions
+from fastal.pipeline.run_options import RunOptions
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.sources import PathLike
 
 _log = logging.getLogger("fastal")

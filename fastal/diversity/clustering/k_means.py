@@ -12,7 +12,7 @@ from fastal.diversity.centroids import CentroidDistance, FiniteRows, digest
 from fastal.diversity.clustering.lloyd_pass import LloydPass
 from fastal.diversity.clustering.row_sample import RowSample
 from fastal.diversity.clustering.seeding import first_centroids, moved
-from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 
 _SAMPLE_ROWS = 64  # per cluster; with half of them, k-means needs one more pass

@@ -9,7 +9,7 @@ from torch import Tensor
 from fastal.base.reducer import Pending
 from fastal.diversity.centroids import CentroidDistance
 from fastal.ops.reference import unit_rows, unit_sums
-from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 
 _SCALE = 2.0**30  # similarities are summed as integer multiples of 1 / _SCALE, without rounding

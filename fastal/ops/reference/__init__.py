@@ -8,9 +8,9 @@ Names of tensors end in their shapes: `products_nK` is [n, K]. Letters:
     V    values of a column's table
 """
 
+from fastal.ops.reference.cluster_sums import unit_sums
 from fastal.ops.reference.cosine import nearest, recompute_in_float64, similarities, unit_rows
 from fastal.ops.reference.euclidean import euclidean
-from fastal.ops.reference.members import unit_sums
 from fastal.ops.reference.ranks import mean_ranks
 from fastal.ops.reference.uncertainty import uncertainty
 

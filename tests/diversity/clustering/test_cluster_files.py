@@ -12,8 +12,9 @@ from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.clustering.k_means import KMeans
 from fastal.diversity.clustering.lloyd_pass import LloydPass
 from fastal.pipeline import checkpoint
-from fastal.scoring.options import ScoringOptions
-from tests.diversity.clustering.test_clusters import blobs
+from fastal.scoring.scoring_options import ScoringOptions
+from tests.support.embeddings import blobs
+from tests.support.stopping import Stop, stopping
 
 ABOUT = {"inertia": 1.5, "n_iter": 2, "converged": True, "seed": 0}
 
@@ -96,30 +97,13 @@ def test_damaged_files_are_named(tmp_path):
             CosineClusters.load(missing)
 
 
-class Stop(Exception):
-    """Raised to interrupt a run."""
-
-
 @pytest.fixture
 def always_saved(monkeypatch):
     monkeypatch.setattr(checkpoint, "_SECONDS", 0)
     monkeypatch.setattr(checkpoint, "_PAUSE", 0)
 
 
-def stopping(monkeypatch, owner, left):
-    """Makes `owner.look` raise `Stop` after `left` calls."""
-    look = owner.look
-
-    def counted(self, *arguments, **options):
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise Stop
-        return look(self, *arguments, **options)
-
-    monkeypatch.setattr(owner, "look", counted)
-
-
+@pytest.mark.full
 @pytest.mark.parametrize("batch_size", [None, 70])
 def test_a_resumed_fit_gives_the_same_bytes(tmp_path, always_saved, batch_size):
     """Interrupts each pass at its first chunk, its last chunk and within mini-batches."""

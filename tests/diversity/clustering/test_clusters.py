@@ -10,8 +10,8 @@ from fastal import InvalidRows
 from fastal.diversity import CosineClusters
 from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.clustering.lloyd_pass import LloydPass
-from fastal.scoring.options import ScoringOptions
-from tests.ops.test_nearest import rows_of, threads  # noqa: F401 (a fixture)
+from fastal.scoring.scoring_options import ScoringOptions
+from tests.support.embeddings import blobs, rows_of
 
 
 def unit(x):
@@ -26,13 +26,6 @@ def lloyd(x, centroids):
     nearest = distances.argmin(1)
     sums = np.stack([x[nearest == k].sum(0) for k in range(len(centroids))])
     return unit(sums), np.bincount(nearest, minlength=len(centroids)), distances.min(1).sum()
-
-
-def blobs(seed, n=3000, n_columns=16, n_blobs=12, noise=1.0):
-    rng = np.random.default_rng(seed)
-    centers = rng.standard_normal((n_blobs, n_columns))
-    x = centers[rng.integers(n_blobs, size=n)] + noise * rng.standard_normal((n, n_columns))
-    return x.astype(np.float32)
 
 
 def fitted(x, k=4, **options):
@@ -113,7 +106,7 @@ def test_a_fit_is_the_same_for_any_chunks(cuts, batch_size, n_columns):
     assert fitted(chunks, **options) == fitted(x, **options)
 
 
-def test_threads_do_not_change_a_fit_and_seeds_do(threads):  # noqa: F811
+def test_threads_do_not_change_a_fit_and_seeds_do(threads):
     x = blobs(3)
     want = fitted(x, 20)
     for n_threads in (1, 4):
@@ -148,6 +141,7 @@ def test_passes_merge_in_any_order():
         batched[0].merge(batched[1])
 
 
+@pytest.mark.full
 def test_samples_of_the_first_pass_merge():
     x = blobs(4)
     whole, *parts = (CosineClusters(5).reducer() for _ in range(4))

@@ -38,6 +38,6 @@ def guarded_arrays(*values: Any) -> Iterator[Guards]:
     with ExitStack() as stack:
         guards = []
         for x in filter(is_array, values):
-            with suppress(TypeError):  # whoever reads the array raises it with the argument's name
+            with suppress(TypeError):  # reading the array raises it too, with the argument's name
                 guards.append(stack.enter_context(guarded(memory_of(x, "chunk"))))
         yield Guards(guards)

@@ -8,9 +8,9 @@ import sys
 import pytest
 import torch
 
-from fastal.base.guard import guarded
+from fastal.base.memory_guard import guarded
 from fastal_kernels import native
-from tests.kernels.test_native import environment
+from tests.support.checkout import environment
 
 pytestmark = pytest.mark.skipif(
     bool(native.reasons()) or sys.platform != "linux", reason="not compiled here, or not Linux"
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from fastal import ops as backend
 from fastal.base.arrays import as_tensor
-from fastal.base.guard import guarded
+from fastal.base.memory_guard import guarded
 from fastal_kernels import native
 from fastal_kernels.native import _native
 
@@ -98,6 +98,7 @@ def run(code, tmp_path, timeout=60):
     return done.stdout
 
 
+@pytest.mark.full
 def test_a_cut_file_is_reported_and_the_rows_before_it_are_right(tmp_path):
     code = """
 for name in ("native", "torch"):
@@ -128,6 +129,7 @@ assert free_slots() == 64
     run(code, tmp_path)
 
 
+@pytest.mark.full
 def test_arrays_of_the_caller_that_are_cut(tmp_path):
     """Whatever is given the array itself, outside of the pipeline."""
     code = """
@@ -182,6 +184,7 @@ assert free_slots() == 64
     run(code, tmp_path)
 
 
+@pytest.mark.full
 def test_cut_at_any_moment_by_another(tmp_path):
     code = """
 rng = np.random.default_rng(1)
@@ -220,6 +223,7 @@ assert free_slots() == 64
     assert 0 < int(run(code, tmp_path)) < 100
 
 
+@pytest.mark.full
 def test_more_pages_may_be_lost_than_there_may_be_mappings(tmp_path):
     code = """
 n = 70_000
@@ -237,6 +241,7 @@ assert len(open("/proc/self/maps").readlines()) - before < n // 100
     run(code, tmp_path)
 
 
+@pytest.mark.full
 def test_other_faults_end_the_process_as_before(tmp_path):
     """That a guarded process lives shows nothing unless one without a guard dies."""
     code = """
@@ -338,6 +343,7 @@ assert ends(handler_after) == (0, "")
     run(code, tmp_path)
 
 
+@pytest.mark.full
 def test_guards_overlap_nest_and_are_given_back(tmp_path):
     code = """
 before, python = action(), signal.getsignal(signal.SIGBUS)
@@ -424,6 +430,7 @@ assert action() == before
     run(code, tmp_path)
 
 
+@pytest.mark.full
 def test_what_is_read_beside_the_pool(tmp_path):
     """Files, which are read in chunks, and arrays; cut short, or written to meanwhile."""
     code = """
@@ -480,6 +487,7 @@ for reads in (
     run(code, tmp_path)
 
 
+@pytest.mark.full
 def test_numbers_of_16_bits_that_are_not_aligned(tmp_path):
     """They are copied on the reader's thread."""
     code = """

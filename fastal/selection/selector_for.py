@@ -1,7 +1,7 @@
 """The selection that the arguments of `fastal.select` ask for."""
 
 from fastal.scoring.measure_for import By
-from fastal.scoring.options import ScoringOptions
+from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.selector import Selector
 from fastal.selection.stratified import StratifiedSelector
 

@@ -1,4 +1,4 @@
-"""How a run over a pool goes on, which changes nothing of its result."""
+"""How a reducer is run over a pool. Nothing here changes the result."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from fastal.sources import PathLike
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run over a pool goes on, which changes nothing of its result.
+    """How a reducer is run over a pool. Nothing here changes the result.
 
     Attributes:
         chunk_bytes: how many bytes of the pool to read at once; None: the pipeline decides.

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastal.base.argument_values import BACKENDS
 from fastal.base.arrays import as_tensor
-from fastal.base.choices import BACKENDS
 
 
 def choose(backend: str, x: Tensor, offers: Sequence[str] = BACKENDS[1:]) -> str:

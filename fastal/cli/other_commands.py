@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from fastal.cli.commands import (
+from fastal.cli.help import (
     Command,
     output_option,
     pool_option,
