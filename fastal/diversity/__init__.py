@@ -1,4 +1,4 @@
-"""Diversity sampling: the rows that a model does not know that it does not know."""
+"""Diversity sampling: finds rows that are new to a model, though the model may be sure of them."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Adaptive representative sampling: a reducer of a pass a pick."""
+"""Adaptive representative sampling, as a reducer with one pass for each pick."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,13 +19,13 @@ from fastal.selection.ties import Best
 
 
 class Adaptive(ScoringReducer[Picks]):
-    """Picks the most representative row, adds it to the training data, and begins again, k times.
+    """Picks k rows. Each pass picks the most representative row and adds it to the training data.
 
     Args:
         k: how many rows to pick, at least 1.
         of_pool: [1, D] int64, `unit_sums` of the pool.
-        of_training: [1, D] int64, that of the training data, to which each pick is added.
-        measure: makes the measure of the two sums.
+        of_training: [1, D] int64, `unit_sums` of the training data.
+        measure: makes a measure from the two sums.
         options: how the measure is applied.
     """
 
@@ -44,16 +44,16 @@ class Adaptive(ScoringReducer[Picks]):
         self._measure = measure
         self._rows: list[int] = []
         self._scores: list[float] = []
-        self._best: Best | None = None  # of this pass, with its `unit_sums`
+        self._best: Best | None = None  # of this pass; its payload is the row's `unit_sums`
 
     def _begin(self) -> None:
-        """A new pass, with another measure."""
+        """Starts a pass with a measure of the present training data."""
         measure = self._measure(self._of_pool, self._of_training)
         self._scorer = Scorer(measure, self.options)
         self._best = None
 
     def look(self, chunk: Any, start: int | None = None) -> Pending:
-        """Finds the most representative of embeddings [n, D]; see `Reducer.look`."""
+        """Finds the most representative row of embeddings [n, D]; see `Reducer.look`."""
         rows = self._scorer.prepare(chunk, start)
         (scores,), n_invalid = self._scorer.scores(rows)
         found = self._best_of(rows.x, scores, rows.start)
@@ -65,20 +65,20 @@ class Adaptive(ScoringReducer[Picks]):
         return Pending(commit)
 
     def _best_of(self, x: Tensor, scores: Tensor, start: int) -> Best | None:
-        """The best row of a chunk that was not picked before, if there is one."""
+        """The best row of a chunk; None if all rows are invalid or were picked before."""
         left = scores.nan_to_num(nan=-torch.inf)
         for row in self._rows:
             if start <= row < start + len(left):
                 left[row - start] = -torch.inf
         if not len(left) or left.max() == -torch.inf:
             return None
-        place = int(left.argmax())  # the first of equals
+        place = int(left.argmax())  # ties go to the first
         cluster = torch.zeros(1, dtype=torch.int64, device=x.device)
         sums = unit_sums(x[place : place + 1], cluster, 1)
         return Best(float(left[place]), start + place, sums.cpu())
 
     def next_pass(self) -> bool:
-        """Picks the best row; whether another pass is to find one more."""
+        """Picks the best row of the pass; returns whether there is to be another pass."""
         if self._best is None:
             return False
         score, row, sums = self._best
@@ -94,7 +94,8 @@ class Adaptive(ScoringReducer[Picks]):
         """Adds the same pass over other rows.
 
         Raises:
-            ValueError, TypeError: the other is no such pass.
+            ValueError: the other has other arguments or picks.
+            TypeError: the other is not an `Adaptive`, or is this very reducer.
         """
         self._check_mergeable(other)
         check_same({"picks": self._rows}, {"picks": other._rows}, "merge: the other")
@@ -103,7 +104,10 @@ class Adaptive(ScoringReducer[Picks]):
             self._best = other._best.or_better(self._best)
 
     def result(self) -> Picks:
-        """The picks so far, in their order, as arrays of the kind of the last chunk, else NumPy."""
+        """The picks so far, in the order of picking.
+
+        The arrays are of the kind of the last chunk, or NumPy if there was none.
+        """
         to_caller_kind = self._scorer.to_caller_kind
         rows = to_caller_kind(torch.tensor(self._rows, dtype=torch.int64, device="cpu"))
         scores = to_caller_kind(torch.tensor(self._scores, dtype=torch.float32, device="cpu"))
@@ -115,7 +119,7 @@ class Adaptive(ScoringReducer[Picks]):
         return self._scores[-1] if self._scores else None
 
     def identity(self) -> dict[str, Any]:
-        """k, and the direction of the pool; that of the training data is part of the state."""
+        """k, and the sum of the pool. The sum of the training data is part of the state."""
         return {"k": self._k, "pool": digest(self._of_pool)}
 
     def _state(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Cosine similarity of embeddings to centroids: of arrays in memory, and as a measure."""
+"""Cosine similarity of embeddings to centroids, for arrays in memory and as a measure."""
 
 import hashlib
 import logging
@@ -21,15 +21,22 @@ from fastal.scoring.scoring_options import ScoringOptions
 from fastal.sources import Source
 
 _log = logging.getLogger("fastal")
-_ROUNDING = 2.0**-23  # twice what rounding to float32 can do to a length
+_ROUNDING = 2.0**-23  # twice the most that rounding to float32 changes a length of 1
 
 
 class Nearest(NamedTuple):
-    """The most similar centroid of each row, ties to the lowest.
+    """The most similar centroid of each row.
 
     Attributes:
-        cluster: [N] int64, the centroid's number; -1 for invalid rows.
-        similarity: [N] float32, the cosine similarity to it, in [-1, 1]; NaN for invalid rows.
+        cluster: [N] int64, the number of the centroid; -1 for invalid rows. Ties go to the lowest.
+        similarity: [N] float32, the cosine similarity to this centroid, in [-1, 1]; NaN for invalid
+            rows.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastal import diversity
+        >>> diversity.nearest_centroid(np.array([[2, 0], [0, 3]], np.float32), np.eye(2))
+        Nearest(cluster=array([0, 1]), similarity=array([1., 1.], dtype=float32))
     """
 
     cluster: Any
@@ -46,34 +53,41 @@ def nearest_centroid(
 ) -> Nearest:
     """The most similar centroid of each row by cosine similarity, from one read of the rows.
 
-    Rows and centroids are normalised here, without a copy of the rows. Similarities are off by at
-    most (D + 8) 2^-24, whatever the rows' lengths (on a GPU twice that, and for bfloat16 2^-17
-    more); of centroids more alike than that, either may be taken for the nearest. A row or a
-    centroid of zeros has similarity 0 to all.
+    Rows and centroids may have any length. They are normalised here; no normalised copy of the rows
+    is made. The error of a similarity is at most (D + 8) 2^-24. On a GPU it is at most twice that,
+    and for bfloat16 2^-17 more. If two centroids differ by less than the error, either may be
+    found. A row or a centroid of zeros has similarity 0 to all.
 
     Args:
         x: [N, D] embeddings; float16, bfloat16, float32 or float64; any strides, any device; torch,
             NumPy or another DLPack producer.
-        centroids: [K, D] array, K >= 1, finite, of any length.
-        fast: allows a GPU products of lower precision: TF32 of float32 rows, centroids rounded to
-            the rows' dtype where that has 16 bits.
-        on_invalid: "raise", or "skip" to give rows that are not finite NaN, and log their count.
+        centroids: [K, D] array, K >= 1, finite.
+        fast: allow less exact products on a GPU: TF32 for float32 rows; for 16-bit rows, centroids
+            rounded to the rows' dtype.
+        on_invalid: "raise", or "skip" to give NaN to rows that are not finite, and log their count.
         backend: "auto", "triton" or "torch"; see `fastal.backend_reasons`.
 
     Returns:
-        Nearest, of arrays of the kind of `x`.
+        Nearest, two arrays [N] of the kind of `x`. Ties go to the lowest cluster.
 
     Raises:
-        InvalidRows: with on_invalid="raise", naming the first rows that are not finite.
-        ValueError, TypeError: a bad argument, named.
+        InvalidRows: with on_invalid="raise"; it names the first rows that are not finite.
+        ValueError, TypeError: a bad argument; the message names it.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastal import diversity
+        >>> found = diversity.nearest_centroid(np.array([[2, 0], [3, 4]], np.float32), np.eye(2))
+        >>> found.cluster, found.similarity.round(3)
+        (array([0, 1]), array([1. , 0.8], dtype=float32))
     """
-    of = CentroidDistance(centroids, fast=fast)
+    measure = CentroidDistance(centroids, fast=fast)
 
     def nearest(x: Tensor, backend: str) -> tuple[list[Tensor], int]:
-        cluster, similarity = of.nearest(x, backend)
+        cluster, similarity = measure.nearest(x, backend)
         return [similarity, cluster], int(similarity.isnan().sum())
 
-    similarity, cluster = _scored(of, x, nearest, ScoringOptions(on_invalid, backend))
+    similarity, cluster = _scored(measure, x, nearest, ScoringOptions(on_invalid, backend))
     return Nearest(cluster, similarity)
 
 
@@ -85,28 +99,38 @@ def similarities(
     on_invalid: str = "raise",
     backend: str = "auto",
 ) -> Any:
-    """The cosine similarity of each row to every centroid, where these are few.
+    """The cosine similarity of each row to every centroid, for few centroids.
+
+    The arguments and the error are those of `nearest_centroid`.
 
     Args:
-        x: [N, D], as for `nearest_centroid`.
-        centroids: [K, D], as for `nearest_centroid`.
-        fast: as for `nearest_centroid`.
-        on_invalid: as for `nearest_centroid`.
-        backend: as for `nearest_centroid`.
+        x: [N, D] embeddings.
+        centroids: [K, D] array, K >= 1, finite.
+        fast: allow less exact products on a GPU.
+        on_invalid: "raise", or "skip" to give NaN to rows that are not finite, and log their count.
+        backend: "auto", "triton" or "torch".
 
     Returns:
         [N, K] float32 in [-1, 1], an array of the kind of `x`.
 
     Raises:
         InvalidRows, ValueError, TypeError: as `nearest_centroid`.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastal import diversity
+        >>> x = np.array([[2, 0], [3, 4]], np.float32)
+        >>> diversity.similarities(x, np.eye(2)).round(3)
+        array([[1. , 0. ],
+               [0.6, 0.8]], dtype=float32)
     """
-    of = CentroidDistance(centroids, fast=fast)
+    measure = CentroidDistance(centroids, fast=fast)
 
     def similarities(x: Tensor, backend: str) -> tuple[list[Tensor], int]:
-        found = of.similarities(x, backend)
+        found = measure.similarities(x, backend)
         return [found], int(found[:, 0].isnan().sum())
 
-    (found,) = _scored(of, x, similarities, ScoringOptions(on_invalid, backend))
+    (found,) = _scored(measure, x, similarities, ScoringOptions(on_invalid, backend))
     return found
 
 
@@ -114,7 +138,7 @@ class EmbeddingMeasure(Measure):
     """A measure of embeddings [n, D].
 
     Attributes:
-        width: D; None: any number, the same for all rows.
+        width: D; None: any D, which is the same for all rows.
     """
 
     kind = "embeddings"
@@ -133,32 +157,46 @@ class EmbeddingMeasure(Measure):
 
     @abstractmethod
     def score(self, x: Tensor, backend: str) -> Tensor:
-        """The score of each row, [n] float32 where x is, NaN for rows that are not finite."""
+        """The score of each row, [n] float32 on the device of x; NaN for rows not finite."""
 
 
 class FiniteRows(EmbeddingMeasure):
-    """Score 0 for every row that is finite: for reducers that only need valid rows."""
+    """Scores every finite row 0, for reducers that only need to know which rows are valid."""
 
     def score(self, x: Tensor, backend: str) -> Tensor:  # noqa: ARG002
-        """0 for every row that is finite."""
+        """0 for finite rows, NaN for others."""
         least, most = x.aminmax(dim=1)
         return (0 * least + 0 * most).float()
 
     def identity(self) -> dict[str, Any]:
-        """There are no arguments."""
+        """Empty: there are no arguments."""
         return {}
 
 
 class CentroidDistance(EmbeddingMeasure):
-    """The cosine distance of embeddings [n, D] to the nearest of K centroids.
+    """A measure: the cosine distance of embeddings [n, D] to the nearest of K centroids.
+
+    The distance is 1 - similarity, [n] float32 from 0 to 2. Larger means farther, which is more
+    worth labelling. `fastal.select` and `fastal.Selector` take the measure as `by`.
 
     Args:
-        centroids: [K, D] array, K >= 1, D >= 1, finite; of any length, or zeros.
+        centroids: [K, D] array, K >= 1, D >= 1, finite; its rows have any length, or are zeros.
         fast: as for `nearest_centroid`.
-        name: the argument they came in, for errors.
+        name: the name of the argument that the centroids came from, for error messages.
 
     Attributes:
-        units: [K, D] float32 on the host, each of length 1, or zeros.
+        units: [K, D] float32 tensor on the host, each row of length 1, or zeros.
+
+    Raises:
+        ValueError, TypeError: a bad argument; the message names it.
+
+    Example:
+        >>> import fastal, numpy as np
+        >>> from fastal import diversity
+        >>> x = np.array([[1, 0], [-1, -1], [3, 4]], np.float32)
+        >>> picks = fastal.select(x, k=2, by=diversity.CentroidDistance(np.eye(2)))
+        >>> picks.rows, picks.scores.round(3)
+        (array([1, 2]), array([1.707, 0.2  ], dtype=float32))
     """
 
     blank: Blank | None = Blank(1.0, 1.0, 0.0)
@@ -169,11 +207,11 @@ class CentroidDistance(EmbeddingMeasure):
         self.fast = fast
 
     def nearest(self, x: Tensor, backend: str) -> tuple[Tensor, Tensor]:
-        """The nearest centroid of each row and the similarity to it; -1 and NaN if invalid."""
+        """The nearest centroid of each row, and its similarity; -1 and NaN for invalid rows."""
         return ops.nearest(x, self.units.to(x.device), self.fast, backend=backend)
 
     def similarities(self, x: Tensor, backend: str) -> Tensor:
-        """The similarity of each row to every centroid, [n, K]; NaN if invalid."""
+        """The similarity of each row to every centroid, [n, K]; NaN for invalid rows."""
         return ops.similarities(x, self.units.to(x.device), self.fast, backend=backend)
 
     def score(self, x: Tensor, backend: str) -> Tensor:
@@ -186,29 +224,29 @@ class CentroidDistance(EmbeddingMeasure):
 
 
 def units_of(centroids: Any, name: str) -> Tensor:
-    """Rows [K, D] scaled to length 1, float32 on the host; those of length 1 or 0 stay.
+    """Rows [K, D] scaled to length 1, float32 on the host; rows of length 1 or 0 stay as they are.
 
     Raises:
         ValueError, TypeError: as `checked_rows`.
     """
     rows = checked_rows(copied(centroids, name), name)
-    # What was scaled before is not scaled again, which would move its last bits.
+    # Rows of length 1 are not scaled again, since that would change their last bits.
     off = (torch.linalg.vector_norm(rows.double(), dim=1, keepdim=True) - 1).abs()
     return torch.where(off <= _ROUNDING, rows, unit_rows(rows)).float()
 
 
 def rows_of(pool: Source, name: str) -> Tensor:
-    """All rows of a pool that is small enough for memory, [L, D], on the host."""
+    """All rows [L, D] of a pool that fits into memory, on the host."""
     parts = gathered(pool, lambda x: as_tensor(x, name).cpu().clone())
     return torch.cat([part for _, part in parts])
 
 
 def copied(x: Any, name: str) -> Tensor:
-    """An array as a tensor on the host that is its own.
+    """A copy of an array, as a tensor on the host.
 
     Raises:
-        TypeError: it is no array; the message names `name`.
-        OSError: it is mapped, and its file was cut short.
+        TypeError: `x` is not an array; the message starts with `name`.
+        OSError: `x` is a mapped file that was cut short.
     """
     with guarded(memory_of(x, name)) as guard:
         copy = as_tensor(x, name).to("cpu", copy=True)
@@ -218,10 +256,11 @@ def copied(x: Any, name: str) -> Tensor:
 
 
 def checked_rows(rows: Tensor, name: str) -> Tensor:
-    """The rows [K, D] of a tensor on the host.
+    """The given tensor on the host, if it has finite rows [K, D].
 
     Raises:
-        ValueError, TypeError: no such rows; the message names `name`, and a row that is not finite.
+        ValueError, TypeError: the shape or dtype is wrong, or a row is not finite; the message
+            starts with `name`.
     """
     if rows.ndim != 2 or not rows.numel():
         raise ValueError(f"{name}: wanted [rows, columns], got shape {tuple(rows.shape)}")
@@ -233,13 +272,13 @@ def checked_rows(rows: Tensor, name: str) -> Tensor:
 
 
 def digest(x: Tensor) -> str:
-    """What tells a matrix on the host from others."""
+    """A hash that identifies a matrix on the host."""
     return hashlib.sha256(x.contiguous().numpy().tobytes()).hexdigest()[:32]
 
 
-def _scored(of: CentroidDistance, x: Any, op: Op, options: ScoringOptions) -> list[Any]:
-    """The tensors that an op computes from an array, as arrays of its kind."""
-    scorer = Scorer(of, options)
+def _scored(measure: CentroidDistance, x: Any, op: Op, options: ScoringOptions) -> list[Any]:
+    """The tensors that an op computes from an array, converted to the array's kind."""
+    scorer = Scorer(measure, options)
     found = scorer.score(x, op)
     if scorer.invalid:
         _log.warning("%d of %d rows are invalid: NaN", scorer.invalid, len(found[0]))

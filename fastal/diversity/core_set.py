@@ -1,4 +1,4 @@
-"""Core-sets: rows so chosen that none of the pool is far from all of them."""
+"""Core-sets: rows chosen such that every row of the pool is near to one of them."""
 
 import math
 from collections.abc import Mapping
@@ -37,37 +37,48 @@ def k_center(
     checkpoint: PathLike | None = None,
     resume: bool = False,
 ) -> Picks:
-    """Greedy k-centre: each pick is the row farthest from all that are labelled or picked.
+    """Greedy k-centre: each pick is the row farthest from all labelled and picked rows.
 
-    The pool is read once a pick, and one float32 a row is kept. With "euclidean", no row is left
-    farther away than twice as far as the best choice of k rows would leave one.
+    The pool is read once for each pick. Memory is 4 bytes per row. After the last pick, some row of
+    the pool has the largest distance to its nearest labelled or picked row. With "euclidean", this
+    distance is at most twice that of the best choice of k rows.
 
     Args:
-        pool: embeddings [N, D]; any pool that `fastal.select` takes, but of iterables only those
-            that can be gone through again and again, such as lists of arrays.
-        k: how many rows to pick, at least 1; k >= N picks every valid row.
-        labelled: [L, D], what is labelled already: an array or any such pool, which has to fit
-            into memory. None, or no rows: the first pick is the valid row of the lowest number.
-        metric: "cosine", 1 - cosine similarity, from 0 to 2, off by at most (D + 8) 2^-24: a row of
-            zeros is at distance 1 from all. "euclidean", off by at most (D + 8) 2^-24 of itself.
+        pool: embeddings [N, D]; any pool that `fastal.select` takes and that can be read again,
+            such as a list of arrays, but not a generator.
+        k: how many rows to pick, at least 1. If k >= N, every valid row is picked.
+        labelled: [L, D], the rows that are already labelled: an array, or any pool that fits into
+            memory. None, or no rows: the first pick is the valid row with the lowest number.
+        metric: "cosine" is 1 - cosine similarity, from 0 to 2, with an error of at most
+            (D + 8) 2^-24; a row of zeros has distance 1 to all. "euclidean" has a relative error of
+            at most (D + 8) 2^-24.
         fast: as for `nearest_centroid`.
-        on_invalid: "raise", or "skip" to leave out rows that are not finite, and count them.
-        backend: as for `nearest_centroid`; "euclidean" is computed by "torch".
-        chunk_bytes: how much of the pool to look at in one go; None: as suits.
-        checkpoint: as for `fastal.select`; what it saves has 4 bytes a row.
+        on_invalid: "raise", or "skip" to leave out rows that are not finite and count them in the
+            picks' `invalid`.
+        backend: "auto", "triton" or "torch"; "euclidean" has "torch" only.
+        chunk_bytes: as for `fastal.select`.
+        checkpoint: as for `fastal.select`; it has 4 bytes per row.
         resume: as for `fastal.select`.
 
     Returns:
-        Picks in the order they were made. Scores are distances to the nearest row labelled or
-        picked before, larger = farther; they never increase. The first pick, where nothing was
-        labelled, has the score of the second, or 0. Ties go to the lower row number. Duplicates of
-        rows picked are at distance 0, or near it by rounding, and come last.
+        Picks in the order of picking. Scores are distances to the nearest row that was labelled or
+        picked before; they never increase. If there are no labelled rows, the first pick has the
+        score of the second, or 0. Ties go to the lower row number. Duplicates of picked rows have
+        distance 0, within rounding, and come last.
 
     Raises:
         InvalidRows, ValueError, TypeError, OSError: as `fastal.select`.
 
     Source: Sener & Savarese, Active Learning for Convolutional Neural Networks: A Core-Set Approach
     (ICLR 2018), algorithm 1; Gonzalez (1985).
+
+    Example:
+        >>> import numpy as np
+        >>> from fastal import diversity
+        >>> x = np.array([[0, 0], [1, 0], [5, 0], [4, 3]], np.float32)
+        >>> picks = diversity.k_center(x, k=3, metric="euclidean")
+        >>> picks.rows, picks.scores.round(2)
+        (array([0, 2, 3]), array([5.  , 5.  , 3.16], dtype=float32))
     """
     with prefixing_errors("labelled"):
         labelled = in_column_order_of(pool, labelled)
@@ -78,9 +89,32 @@ def k_center(
 
 
 class CoreSet(ScoringReducer[Picks]):
-    """Greedy k-centre as a reducer of a pass a pick: see `k_center` for the arguments.
+    """Greedy k-centre as a reducer with one pass for each pick. `k_center` runs it over a pool.
 
-    Within a pass any chunks, in any order, and any number of merged reducers give the same pick.
+    Within a pass, any chunks in any order and any merging give the same pick.
+
+    Args:
+        k: how many rows to pick, at least 1.
+        labelled: [L, D], the rows that are already labelled; None: there are none.
+        metric: "cosine" or "euclidean"; see `k_center`.
+        fast: as for `nearest_centroid`.
+        on_invalid: "raise", or "skip" to leave out rows that are not finite and count them.
+        backend: "auto", "triton" or "torch"; "euclidean" has "torch" only.
+
+    Raises:
+        ValueError, TypeError: a bad argument; the message names it.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastal import diversity
+        >>> x = np.array([[0, 0], [1, 0], [5, 0], [4, 3]], np.float32)
+        >>> reducer = diversity.CoreSet(3, metric="euclidean")
+        >>> has_next = True
+        >>> while has_next:
+        ...     reducer.update(x, 0)
+        ...     has_next = reducer.next_pass()
+        >>> reducer.result().rows
+        array([0, 2, 3])
     """
 
     def __init__(
@@ -96,14 +130,14 @@ class CoreSet(ScoringReducer[Picks]):
         self._k = self.max_passes = checked_count("k", k)
         self._to_centres = Distance(metric, _labelled_rows(labelled), fast=fast)
         super().__init__(self._to_centres, ScoringOptions(on_invalid, backend))
-        # To the nearest centre so far; -inf for rows that are picked or invalid.
+        # The distance to the nearest centre so far; -inf for rows that are picked or invalid.
         self._distance = RowValues(math.inf, torch.float32)
-        self._farthest: Best | None = None  # from all centres, with its embedding, [D] float64
+        self._farthest: Best | None = None  # its payload is the embedding, [D] float64
         self._rows: list[int] = []
         self._scores: list[float] = []
 
     def look(self, chunk: Any, start: int | None = None) -> Pending:
-        """Finds the farthest row; see `Reducer.look`."""
+        """Finds the farthest row of embeddings [n, D]; see `Reducer.look`."""
         rows = self._scorer.prepare(chunk, start)
         (distance,), _ = self._scorer.scores(rows)
         held = self._distance.read(rows.start, rows.start + len(rows.x)).to(distance.device)
@@ -121,7 +155,7 @@ class CoreSet(ScoringReducer[Picks]):
         return Pending(commit)
 
     def next_pass(self) -> bool:
-        """Picks the farthest row; whether another pass is to find one more."""
+        """Picks the farthest row of the pass; returns whether there is to be another pass."""
         if self._farthest is None:
             return False
         distance, row, embedding = self._farthest
@@ -135,10 +169,11 @@ class CoreSet(ScoringReducer[Picks]):
         return len(self._rows) < self._k
 
     def merge(self, other: "CoreSet") -> None:
-        """Adds a reducer with the same arguments and picks that saw other rows of this pass.
+        """Adds a reducer that read other rows of the same pass.
 
         Raises:
-            ValueError, TypeError: the other is no such reducer.
+            ValueError: the other has other arguments or picks.
+            TypeError: the other is not a `CoreSet`, or is this very reducer.
         """
         self._check_mergeable(other)
         check_same({"picks": self._rows}, {"picks": other._rows}, "merge: the other")
@@ -150,9 +185,12 @@ class CoreSet(ScoringReducer[Picks]):
             self._farthest = other._farthest.or_better(self._farthest)
 
     def result(self) -> Picks:
-        """The picks so far, as arrays of the kind of the last chunk, else NumPy."""
+        """The picks so far.
+
+        The arrays are of the kind of the last chunk, or NumPy if there was none.
+        """
         scores = list(self._scores)
-        if scores and self._to_centres.began_from is None:  # nothing is far from no centre
+        if scores and self._to_centres.began_from is None:  # the first has no distance
             scores[0] = scores[1] if len(scores) > 1 else 0.0
         to_caller_kind = self._scorer.to_caller_kind
         return Picks(
@@ -172,11 +210,11 @@ class CoreSet(ScoringReducer[Picks]):
         return self._scores[-1] if self._scores else None
 
     def identity(self) -> dict[str, Any]:
-        """k, and what distances are measured from."""
+        """k, the metric, the labelled rows, and `fast`."""
         return {"strategy": "k_center", "k": self._k, **self._to_centres.identity()}
 
     def _state(self) -> dict[str, Any]:
-        """The state: 4 bytes per row of the pool."""
+        """The state, which has 4 bytes per row of the pool."""
         centre, far = self._to_centres.centres, self._farthest
         return {
             **super()._state(),
@@ -206,14 +244,14 @@ def _farthest_of(x: Tensor, start: int, distance: Tensor) -> Best | None:
     """The row of a chunk that is farthest from all centres; None if all are invalid or picked."""
     if not len(x):
         return None
-    place = int(distance.argmax())  # the first of equals
+    place = int(distance.argmax())  # ties go to the first
     if distance[place] == -math.inf:
         return None
     return Best(float(distance[place]), start + place, x[place].to("cpu", torch.float64, copy=True))
 
 
 def _labelled_rows(labelled: Any) -> Tensor | None:
-    """The labelled embeddings [L, D], float64 on the host; None where there are none."""
+    """The labelled embeddings [L, D], float64 on the host; None if there are none."""
     if labelled is None:
         return None
     if is_array(labelled):
@@ -221,7 +259,7 @@ def _labelled_rows(labelled: Any) -> Tensor | None:
     else:
         try:
             rows = rows_of(open_pool(labelled), "rows")
-        except (TypeError, ValueError, RuntimeError) as error:  # the last of chunks that differ
+        except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: widths differ
             named = TypeError if isinstance(error, TypeError) else ValueError
             raise named(f"labelled: {error}") from error
     if rows.ndim == 2 and not len(rows):

@@ -1,4 +1,4 @@
-"""Semantic duplicates as a reducer: clusters first, then the rows of some after those of others."""
+"""Finds semantic duplicates, as a reducer of several passes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -19,17 +19,25 @@ from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 
 _UNSEEN, _ITEM_BYTES = -1, 4
-_BLOCK = 4096  # rows whose float64 is in memory at once
+_BLOCK = 4096  # rows that are held in float64 at once
 
 
 class Duplicates(NamedTuple):
-    """Rows that are like an earlier row of their cluster.
+    """Rows that are duplicates of an earlier row of their cluster.
 
     Attributes:
-        rows: [d] int64, row numbers in the pool, ascending.
-        of: [d] int64, for each the most similar earlier row, ties to the lowest; it may itself be a
-            duplicate of another.
-        similarity: [d] float32, the cosine similarity to that, from the threshold to 1.
+        rows: [d] int64, the row numbers of the duplicates, ascending.
+        of: [d] int64, the most similar earlier row of each; ties go to the lowest. This row may
+            itself be a duplicate.
+        similarity: [d] float32, the cosine similarity of each to its earlier row, from the
+            threshold to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastal import diversity
+        >>> x = np.array([[1, 0], [0, 1], [2, 0]], np.float32)
+        >>> diversity.deduplicate(x, np.ones((1, 2)))
+        Duplicates(rows=array([2]), of=array([0]), similarity=array([1.], dtype=float32))
     """
 
     rows: Any
@@ -38,11 +46,33 @@ class Duplicates(NamedTuple):
 
 
 class Deduplicator(ScoringReducer[Duplicates]):
-    """Finds duplicates as a reducer of several passes: see `deduplicate` for the arguments.
+    """Finds duplicates, as a reducer of several passes. `deduplicate` runs it over a pool.
 
-    The first pass finds the cluster of each row. Each of the others gathers the rows of as many
-    clusters as there is room for, and compares them at its end. It cannot be merged: rows that two
-    reducers saw would never be compared.
+    The first pass assigns each row to a cluster. Each later pass gathers the rows of as many
+    clusters as fit into memory, and compares them at its end. The reducer cannot be merged, since
+    rows that two reducers read would never be compared.
+
+    Args:
+        centroids: [K, D] array; its rows have any length.
+        threshold: the least cosine similarity of duplicates, from -1 to 1.
+        memory_bytes: memory for the rows that are compared at once; see `deduplicate`.
+        fast: as for `nearest_centroid`.
+        on_invalid: "raise", or "skip" to leave out rows that are not finite and count them.
+        backend: "auto", "triton" or "torch".
+
+    Raises:
+        ValueError, TypeError: a bad argument; the message names it.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastal import diversity
+        >>> reducer = diversity.Deduplicator(np.ones((1, 2)))
+        >>> has_next = True
+        >>> while has_next:
+        ...     reducer.update(np.array([[1, 0], [0, 1], [2, 0]], np.float32), 0)
+        ...     has_next = reducer.next_pass()
+        >>> reducer.result().rows
+        array([2])
     """
 
     def __init__(
@@ -59,16 +89,16 @@ class Deduplicator(ScoringReducer[Duplicates]):
         self._memory_bytes = checked_count("memory_bytes", memory_bytes)
         self._centroids = CentroidDistance(centroids, fast=fast)
         super().__init__(self._centroids, ScoringOptions(on_invalid, backend))
-        self._cluster = RowValues(_UNSEEN, torch.int32)  # invalid rows too have this value
-        # The clusters that are being gathered, first and last + 1, their rows, and these of
-        # length 1; in the first pass there are none.
+        self._cluster = RowValues(_UNSEEN, torch.int32)  # also of invalid rows
+        # The clusters that this pass gathers (first, last + 1), the numbers of their rows, and the
+        # rows scaled to length 1. The first pass gathers none.
         self._span = (0, 0)
         self._members: NDArray[np.int64] = np.empty(0, np.int64)
         self._units = self._room_for(0)
         self._found: list[tuple[NDArray[Any], ...]] = []
 
     def look(self, chunk: Any, start: int | None = None) -> Pending:
-        """Finds the clusters of rows, or gathers rows; see `Reducer.look`."""
+        """Assigns or gathers embeddings [n, D]; see `Reducer.look`."""
         rows = self._scorer.prepare(chunk, start)
         return self._gather(rows) if self._span[1] else self._assign(rows)
 
@@ -97,7 +127,7 @@ class Deduplicator(ScoringReducer[Duplicates]):
         return Pending(commit)
 
     def next_pass(self) -> bool:
-        """Compares what was gathered; whether another pass is to gather more.
+        """Compares the gathered rows; returns whether another pass is to gather more.
 
         Raises:
             ValueError: a cluster does not fit into memory.
@@ -115,7 +145,7 @@ class Deduplicator(ScoringReducer[Duplicates]):
         return torch.zeros(n_rows, width, dtype=torch.float32, device="cpu")
 
     def _next_span(self) -> tuple[int, int]:
-        """As many clusters as there is room for, from the last span on."""
+        """The next clusters (first, last + 1): as many as fit into memory."""
         n_rows, first = self._to_compare(), self._span[1]
         row_bytes = _ITEM_BYTES * self._units.shape[1]
         room = self._memory_bytes // row_bytes
@@ -123,26 +153,26 @@ class Deduplicator(ScoringReducer[Duplicates]):
         if n_rows[largest] > room:
             raise ValueError(
                 f"memory_bytes: cluster {largest} has {n_rows[largest]:,} rows, which take "
-                f"{n_rows[largest] * row_bytes:,} bytes; there is room for {self._memory_bytes:,}: "
-                "more centroids are wanted, or more memory"
+                f"{n_rows[largest] * row_bytes:,} bytes; memory_bytes is {self._memory_bytes:,}: "
+                "wanted more centroids or more memory"
             )
         return first, first + int(np.searchsorted(n_rows[first:].cumsum(), room, side="right"))
 
     def _to_compare(self) -> NDArray[np.int64]:
-        """How many rows each cluster has, [K]; 0 for those of one row, which is like no other."""
+        """How many rows of each cluster to compare, [K]; 0 for clusters of a single row."""
         cluster = self._cluster.values.numpy()
         n_rows = np.bincount(cluster[cluster >= 0], minlength=len(self._centroids.units))
         return np.where(n_rows > 1, n_rows, 0)
 
     def _rows_of(self, span: tuple[int, int]) -> NDArray[np.int64]:
-        """The rows of clusters, ascending."""
+        """The numbers of the rows to compare in these clusters, ascending."""
         cluster = self._cluster.values.numpy()
         rows = np.flatnonzero((cluster >= span[0]) & (cluster < span[1]))
         wanted: NDArray[np.int64] = rows[self._to_compare()[cluster[rows]] > 0]
         return wanted
 
     def _compared(self) -> Iterator[tuple[NDArray[Any], ...]]:
-        """The duplicates among the rows gathered: rows, those they are like, similarities."""
+        """The duplicates among the gathered rows of each cluster, as `Duplicates` has them."""
         cluster = self._cluster.values.numpy()[self._members]
         order = np.argsort(cluster, kind="stable")
         ends = np.flatnonzero(np.diff(cluster[order])) + 1
@@ -153,7 +183,10 @@ class Deduplicator(ScoringReducer[Duplicates]):
             yield self._members[places[which]], self._members[places[of]], similarity
 
     def result(self) -> Duplicates:
-        """The duplicates so far, as arrays of the kind of the last chunk, else NumPy."""
+        """The duplicates so far.
+
+        The arrays are of the kind of the last chunk, or NumPy if there was none.
+        """
         rows, of, similarity = self._columns()
         order = np.argsort(rows)
         columns = (torch.from_numpy(column[order]) for column in (rows, of, similarity))
@@ -173,7 +206,7 @@ class Deduplicator(ScoringReducer[Duplicates]):
         }
 
     def _state(self) -> dict[str, Any]:
-        """The state, with the rows gathered so far."""
+        """The state, which includes the rows gathered so far."""
         return {
             **super()._state(),
             "cluster": self._cluster.values.numpy().copy(),

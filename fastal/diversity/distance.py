@@ -1,4 +1,4 @@
-"""Distances of rows to the nearest of some centres, as a measure; the centres may change."""
+"""The distance of rows to the nearest centre, as a measure. The centres may change."""
 
 import math
 from typing import Any
@@ -16,16 +16,16 @@ METRICS = ("cosine", "euclidean")
 
 
 class Distance(EmbeddingMeasure):
-    """The distance of rows to the nearest centre; infinite as long as there is none.
+    """The distance of rows to the nearest centre; infinite if there are no centres.
 
     Args:
         metric: "cosine", 1 - similarity, or "euclidean".
-        centres: [L, D] float64 on the host, finite, or None. These, not those that come later, are
-            what tells it from others.
+        centres: [L, D] float64 on the host, finite; None: no centres yet. The identity has the
+            digest of these first centres, not of later ones.
         fast: as for `nearest_centroid`.
 
     Attributes:
-        began_from: the digest of the first centres, None where there were none.
+        began_from: the digest of the first centres; None if there were none.
     """
 
     def __init__(self, metric: str, centres: Tensor | None, *, fast: bool) -> None:
@@ -40,7 +40,7 @@ class Distance(EmbeddingMeasure):
 
     @property
     def centres(self) -> Tensor | None:
-        """The centres as they were given."""
+        """The present centres [L, D], as they were given."""
         return self._centres
 
     @centres.setter
@@ -64,5 +64,5 @@ class Distance(EmbeddingMeasure):
         return 1 - ops.nearest(x, centres, self._fast, backend=backend)[1]
 
     def identity(self) -> dict[str, Any]:
-        """The metric, the digest of the centres it began with, and `fast`."""
+        """The metric, the digest of the first centres, and `fast`."""
         return {"metric": self._metric, "labelled": self.began_from, "fast": self._fast}

@@ -1,4 +1,4 @@
-"""Semantic duplicates: rows of a cluster that say what an earlier one says."""
+"""Semantic duplicates: rows that are nearly equal to an earlier row of their cluster."""
 
 import logging
 from typing import Any
@@ -26,36 +26,48 @@ def deduplicate(
 ) -> Duplicates:
     """Rows whose cosine similarity to an earlier row of the same cluster is at least the threshold.
 
-    Without them, the pool has the first row of every group of duplicates. It is read once to tell
-    the clusters, and then once for as many clusters as fit into memory together.
+    A pool without these rows still has the first row of every group of duplicates. The pool is read
+    once to assign rows to clusters. It is then read once for each set of clusters that fit into
+    memory together.
 
     Args:
-        pool: embeddings [N, D]; any pool that `fastal.select` takes, but of iterables only those
-            that can be gone through again and again, such as lists of arrays.
-        centroids: [K, D] array, such as `CosineClusters.centroids`, of any length; a row is in the
-            cluster of its nearest. One compares all rows with all.
-        threshold: from -1 to 1. Rows of zeros have similarity 0 to all.
-        memory_bytes: room for the rows that are compared, 4 D bytes each; beside them, 4 bytes are
-            kept of every row of the pool.
-        fast: as for `nearest_centroid`, to tell clusters.
+        pool: embeddings [N, D]; any pool that `fastal.select` takes and that can be read again,
+            such as a list of arrays, but not a generator.
+        centroids: [K, D] array, such as `CosineClusters.centroids`; its rows have any length. A row
+            is in the cluster of its nearest centroid. A single centroid compares each row with all
+            earlier rows.
+        threshold: the least similarity of duplicates, from -1 to 1. Rows of zeros have similarity 0
+            to all.
+        memory_bytes: memory for the rows that are compared at once, which take 4 D bytes each.
+            Every row of the pool takes 4 more bytes.
+        fast: as for `nearest_centroid`; for the assignment to clusters only.
         on_invalid: "raise", or "skip" to leave out rows that are not finite, and log their count.
-        backend: as for `nearest_centroid`, to tell clusters.
-        chunk_bytes: how much of the pool to look at in one go; None: as suits.
-        checkpoint: as for `fastal.select`; what it saves may have `memory_bytes`.
+        backend: "auto", "triton" or "torch"; for the assignment to clusters only.
+        chunk_bytes: as for `fastal.select`.
+        checkpoint: as for `fastal.select`; it may have up to `memory_bytes`, and 4 bytes per row.
         resume: as for `fastal.select`.
 
     Returns:
-        Duplicates, arrays of the kind of the pool, NumPy for files. Of earlier rows whose
-        similarities differ by less than (D + 8) 2^-23, any may count as the most similar; the
-        similarity to it is off by at most 2^-22, and that of equal rows is 1.
+        Duplicates, arrays of the kind of the pool, NumPy for files. If the similarities of two
+        earlier rows differ by less than (D + 8) 2^-23, either may be reported as the most similar.
+        The error of the similarity is at most 2^-22. Equal rows have similarity 1.
 
     Raises:
-        InvalidRows: with on_invalid="raise", naming rows that are not finite.
-        ValueError: a cluster does not fit into memory; or another bad argument, named.
+        InvalidRows: with on_invalid="raise"; it names rows that are not finite.
+        ValueError: a cluster does not fit into memory, or another argument is bad; the message
+            names it.
         TypeError, OSError: as `fastal.select`.
 
     Source: Abbas et al., SemDeDup: Data-efficient learning at web-scale through semantic
     deduplication (2023).
+
+    Example:
+        >>> import numpy as np
+        >>> from fastal import diversity
+        >>> x = np.array([[1, 0], [0, 1], [2, 0], [4, 1]], np.float32)
+        >>> found = diversity.deduplicate(x, np.ones((1, 2)), threshold=0.9)
+        >>> found.rows, found.of, found.similarity.round(3)
+        (array([2, 3]), array([0, 0]), array([1.  , 0.97], dtype=float32))
     """
     reducer = Deduplicator(
         centroids, threshold, memory_bytes=memory_bytes, fast=fast, on_invalid=on_invalid,

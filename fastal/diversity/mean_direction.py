@@ -1,4 +1,4 @@
-"""The direction in which the rows of a pool point on average, as a reducer."""
+"""The mean direction of the rows of a pool, as a reducer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +14,10 @@ from fastal.scoring.scoring_reducer import ScoringReducer
 
 
 class MeanDirection(ScoringReducer[Tensor]):
-    """The sum of the rows, each scaled to length 1: exact, whatever the chunks and their order.
+    """The sum of the rows, each scaled to length 1; exact, for any chunks in any order.
 
     Args:
-        options: how invalid rows are treated; the backend is "torch".
+        options: how invalid rows are treated. The backend is always "torch".
 
     Attributes:
         sums: [1, D] int64, see `unit_sums`; None before the first row.
@@ -40,7 +40,12 @@ class MeanDirection(ScoringReducer[Tensor]):
         return Pending(commit)
 
     def merge(self, other: "MeanDirection") -> None:
-        """Adds the sum of other rows."""
+        """Adds the sum of other rows.
+
+        Raises:
+            ValueError: the rows have another number of columns.
+            TypeError: the other is not a `MeanDirection`, or is this very reducer.
+        """
         self._check_mergeable(other)
         self._scorer.merge(other._scorer)
         if self.sums is not None and other.sums is not None:
@@ -48,7 +53,7 @@ class MeanDirection(ScoringReducer[Tensor]):
         self.sums = other.sums if self.sums is None else self.sums
 
     def result(self) -> Tensor:
-        """The sum, [1, D] int64; [1, 0] where there were no rows."""
+        """The sum, [1, D] int64; [1, 0] if there was no chunk."""
         if self.sums is None:
             return torch.zeros(1, 0, dtype=torch.int64, device="cpu")
         return self.sums

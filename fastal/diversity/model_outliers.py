@@ -1,4 +1,4 @@
-"""Model-based outliers: rows that excite the model less than the validation data did."""
+"""Model-based outliers: rows with lower activations than the validation data."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,27 @@ if TYPE_CHECKING:
 
 
 class ValidationRank(Measure):
-    """As a measure, 1 - the mean rank of a row's activations among those of validation data.
+    """A measure: 1 - the mean rank of a row's activations among the validation activations.
+
+    Scores are [n] float32 in [0, 1]. Larger means farther from the validation data, which is more
+    worth labelling; see `model_outliers`. `fastal.select` and `fastal.Selector` take the measure as
+    `by`.
 
     Args:
         validation: [V, D] activations, V >= 1, without NaN and +inf: an array, or any pool that
-            `fastal.select` takes, which is held in memory as float32.
+            `fastal.select` takes. It is held in memory as float32.
 
     Raises:
-        ValueError, TypeError: no such rows; the message names `validation`.
+        ValueError, TypeError: bad validation data; the message names `validation`.
+
+    Example:
+        >>> import fastal, numpy as np
+        >>> from fastal import diversity
+        >>> validation = np.array([[0, 1], [2, 3], [4, 5]], np.float32)
+        >>> x = np.array([[4, 5], [-1, 0], [0, 4]], np.float32)
+        >>> picks = fastal.select(x, k=2, by=diversity.ValidationRank(validation))
+        >>> picks.rows, picks.scores.round(2)
+        (array([1, 2]), array([1.  , 0.75], dtype=float32))
     """
 
     kind = "activations"
@@ -57,28 +70,38 @@ class ValidationRank(Measure):
 def model_outliers(pool: Any, validation: Any, k: int, **options: "Unpack[SelectOptions]") -> Picks:
     """The k rows whose activations rank lowest among validation data, in one pass, exact.
 
-    The rank of an activation among the V sorted values of its neuron is 0 below them all, 1 from
-    the largest on, and between two neighbours, of which i are at or below it,
-    (i - 1 + fraction) / V, with the fraction of the way from one to the other. Equal values are no
-    neighbours: a value that came several times counts as often. Of a neuron with one value c alone,
-    the rank is 0 below c and 1 from c on. A row's score is 1 - the mean over its neurons.
+    An activation is ranked among the V sorted validation values of its neuron. The rank is 0 below
+    the smallest value and 1 from the largest value on. Between two neighbouring values a < b, the
+    rank is (i - 1 + fraction) / V. Here i is the number of values at or below the activation, with
+    repeated values counted as often as they occur, and the fraction is the activation's position
+    between a (0) and b (1). So if all values of a neuron are equal to c, the rank is 0 below c and
+    1 from c on. The score of a row is 1 - the mean rank of its activations.
 
     Args:
-        pool: activations [N, D], logits or those of any layer; any pool that `fastal.select` takes.
-        validation: [V, D] activations of validation data, which is like the training data: an
-            array, or any such pool, held in memory in float32.
+        pool: activations [N, D] of any layer, or logits; any pool that `fastal.select` takes.
+        validation: [V, D] activations of validation data, which should be like the training data:
+            an array, or any pool that `fastal.select` takes. It is held in memory as float32.
         k: how many rows to pick, at least 1.
-        options: the arguments of `fastal.select` that `SelectOptions` names. Invalid are rows
-            with NaN, +inf or no finite value.
+        options: the arguments of `fastal.select` that `SelectOptions` names. Rows with NaN, +inf or
+            no finite value are invalid.
 
     Returns:
-        Picks; scores are in [0, 1], larger = farther from what the model knows. Ties go to the
-        lower row number.
+        Picks, best first. Scores are in [0, 1]; larger means farther from the validation data. Ties
+        go to the lower row number.
 
     Raises:
         InvalidRows, ValueError, TypeError, OSError: as `fastal.select`.
 
     Source: Munro, Human-in-the-Loop Machine Learning, section 4.2.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastal import diversity
+        >>> validation = np.array([[0, 1], [2, 3], [4, 5]], np.float32)
+        >>> x = np.array([[4, 5], [-1, 0], [0, 4]], np.float32)
+        >>> picks = diversity.model_outliers(x, validation, k=2)
+        >>> picks.rows, picks.scores.round(2)
+        (array([1, 2]), array([1.  , 0.75], dtype=float32))
     """
     with prefixing_errors("validation"):
         validation = in_column_order_of(pool, validation)
@@ -86,7 +109,7 @@ def model_outliers(pool: Any, validation: Any, k: int, **options: "Unpack[Select
 
 
 def _table(validation: Any) -> Tensor:
-    """The values of each neuron in ascending order, [D, V] float32 on the host."""
+    """The validation values of each neuron in ascending order, [D, V] float32 on the host."""
     with prefixing_errors("validation"):
         parts = _parts(validation)
     if not sum(part.numel() for part in parts):
@@ -97,11 +120,11 @@ def _table(validation: Any) -> Tensor:
 
 
 def _parts(validation: Any) -> list[Tensor]:
-    """The rows, checked, in float32."""
+    """The validation rows in float32, chunk by chunk, checked."""
     source = open_pool(validation)
     width: int | None = None
 
-    def taken(chunk: Any) -> Tensor:
+    def checked(chunk: Any) -> Tensor:
         nonlocal width
         x = as_tensor(chunk, "validation")
         if x.ndim != 2 or width not in (None, x.shape[1]):
@@ -110,7 +133,7 @@ def _parts(validation: Any) -> list[Tensor]:
         check_dtype(x, "validation")
         return x.to("cpu", torch.float32, copy=True)
 
-    parts = gathered(source, taken)
+    parts = gathered(source, checked)
     for start, part in parts:
         broken = (part.isnan() | (part == torch.inf)).any(1).nonzero()[:, 0]
         if len(broken):

@@ -1,4 +1,4 @@
-"""Compares rows with those before them, in blocks: never all products at once."""
+"""Compares rows with earlier rows, in blocks, so that not all products are in memory at once."""
 
 import math
 
@@ -8,27 +8,27 @@ from torch import Tensor
 from fastal.ops.reference.cosine import first_largest
 
 _BLOCK_ROWS = 1024
-_MULTIPLE = 64  # BLAS adds in another order for a few rows: equal rows would not tie
+_MULTIPLE = 64  # BLAS sums few rows in another order, and equal rows would not tie
 
 
 def near_duplicates(units: Tensor, rows: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows that are as similar to an earlier one as the threshold says, or more.
+    """Rows whose similarity to an earlier row is at least the threshold.
 
     Args:
-        units: [M, D] float32, of length 1 or zeros.
+        units: [M, D] float32, rows of length 1 or zeros.
         rows: [n] int64 on the same device, the rows of `units` to compare, in order.
         threshold: the least similarity.
 
     Returns:
-        Which they are, the most similar earlier one of each, both as numbers in `rows`, and the
-        similarities, float32.
+        Three tensors of equal length: the positions in `rows` of the rows found, the positions of
+        the most similar earlier row of each, and their similarities, float32.
     """
-    margin = (units.shape[1] + 8) * 2.0**-23  # of the products, which are not exact
+    margin = (units.shape[1] + 8) * 2.0**-23  # allows for the error of the products
     padded = torch.cat((rows, rows[:1].expand(-len(rows) % _MULTIPLE)))
     found = []
     for start in range(0, len(rows), _BLOCK_ROWS):
         similarity, earlier = _most_similar(units, padded, start)
-        similarity = similarity[: len(rows) - start]  # not of the padding
+        similarity = similarity[: len(rows) - start]  # without the padding
         near = (similarity >= threshold - margin).nonzero()[:, 0]
         of = earlier[near]
         near += start
@@ -40,25 +40,25 @@ def near_duplicates(units: Tensor, rows: Tensor, threshold: float) -> tuple[Tens
 
 
 def _most_similar(units: Tensor, rows: Tensor, start: int) -> tuple[Tensor, Tensor]:
-    """For a block from `start` on, the largest product with an earlier row, and which that is."""
+    """The largest product of each row of a block with an earlier row, and that row's position."""
     block = units[rows[start : start + _BLOCK_ROWS]]
     largest = torch.full((len(block),), -math.inf, dtype=torch.float32, device=units.device)
     earlier = torch.zeros(len(block), dtype=torch.int64, device=units.device)
     for first in range(0, start + 1, _BLOCK_ROWS):
         products = block @ units[rows[first : first + _BLOCK_ROWS]].t()
-        if first == start:  # only those before the row itself
+        if first == start:  # in the block itself, only rows before each row are earlier
             itself_and_later = torch.ones_like(products, dtype=torch.bool).triu_()
             products.masked_fill_(itself_and_later, -math.inf)
         at = first_largest(products)
         best = products.gather(1, at[:, None])[:, 0]
-        is_better = best > largest  # of equals, the first stays
+        is_better = best > largest  # ties go to the first
         largest[is_better] = best[is_better]
         earlier[is_better] = at[is_better] + first
     return largest, earlier
 
 
 def _similarity(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine similarities of pairs of rows, [n, D] each, in float64 but for the last rounding."""
+    """Cosine similarities of pairs of rows, [n, D] each, in float64, then rounded to float32."""
     a, b = a.double(), b.double()
     length = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
     similarity: Tensor = torch.linalg.vecdot(a, b) / length.masked_fill(length == 0, 1)

@@ -1,4 +1,4 @@
-"""Representative sampling: rows that are like the pool, and unlike what was labelled before."""
+"""Representative sampling: rows that are like the pool and unlike the training data."""
 
 from functools import partial
 from typing import Any
@@ -26,18 +26,18 @@ from fastal.sources.files import in_column_order_of
 
 
 class Representativeness(CentroidDistance):
-    """The similarity to the pool's direction less that to the training data's, from -2 to 2.
+    """The similarity to the direction of the pool minus that to the training data, from -2 to 2.
 
     Args:
         pool: [1, D], the sum of the pool's rows, each scaled to length 1.
-        training: [1, D], that of the training data.
+        training: [1, D], the sum of the training data's rows, each scaled to length 1.
         fast: as for `nearest_centroid`.
     """
 
     blank = Blank(0.0, 0.0, 0.0)
 
     def __init__(self, pool: Tensor, training: Tensor, *, fast: bool = False) -> None:
-        # Where not even an empty chunk came, the columns are not known.
+        # A pool without any chunk has a sum [1, 0], since its number of columns is unknown.
         width = pool.shape[1] or training.shape[1] or 1
         pool, training = (
             sums if sums.shape[1] else sums.new_zeros(1, width) for sums in (pool, training)
@@ -55,7 +55,7 @@ class Representativeness(CentroidDistance):
         return found[:, 0] - found[:, 1]
 
     def identity(self) -> dict[str, Any]:
-        """The digest of the directions, under a name of their own, and `fast`."""
+        """The digest of both directions, and `fast`."""
         return {"directions": digest(self.units), "fast": self.fast}
 
 
@@ -73,30 +73,40 @@ def representative(
 ) -> Picks:
     """The k rows most representative of the pool, in two passes, exact and deterministic.
 
-    A row's score is its cosine similarity to the direction of the pool less that to the direction
-    of the training data: the sums of their rows, each scaled to length 1.
+    The direction of a pool is the sum of its rows, each scaled to length 1. The score of a row is
+    its cosine similarity to the direction of the pool minus its cosine similarity to the direction
+    of the training data.
 
     Args:
         pool: embeddings [N, D]; any pool that `fastal.select` takes and that can be read again.
-        training: embeddings [T, D] of what was labelled; any such pool. With T = 0, the similarity
-            to the pool alone counts.
-        k: how many rows to pick, at least 1.
+        training: embeddings [T, D] of the labelled rows; any pool that `fastal.select` takes. If
+            T = 0, the score is the similarity to the pool alone.
+        k: how many rows to pick, at least 1. If k >= N, every valid row is picked.
         fast: as for `nearest_centroid`.
-        on_invalid: as for `fastal.select`; invalid are rows that are not finite.
+        on_invalid: "raise" at the first row that is not finite, or "skip" to leave such rows out
+            and count them in the picks' `invalid`.
         backend: "auto", "triton" or "torch".
         chunk_bytes: as for `fastal.select`.
         checkpoint: as for `fastal.select`.
         resume: as for `fastal.select`.
 
     Returns:
-        Picks; scores are in [-2, 2], larger = more worth labelling. Ties go to the lower row
-        number.
+        Picks, best first. Scores are in [-2, 2]; larger means more worth labelling. Ties go to the
+        lower row number.
 
     Raises:
         InvalidRows, ValueError, TypeError, OSError: as `fastal.select`.
 
-    Source: Munro, Human-in-the-Loop Machine Learning, section 4.4. There, rows are added as they
-    are; here each counts alike, as in `CosineClusters`.
+    Source: Munro, Human-in-the-Loop Machine Learning, section 4.4. The book sums the rows as
+    they are. Here all rows have the same weight, as in `CosineClusters`.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastal import diversity
+        >>> x = np.array([[1, 0], [0, 1], [0, 2], [3, 4]], np.float32)
+        >>> picks = diversity.representative(x, x[:1], k=2)
+        >>> picks.rows, picks.scores.round(3)
+        (array([1, 2]), array([0.868, 0.868], dtype=float32))
     """
     with prefixing_errors("training"):
         training = in_column_order_of(pool, training)
@@ -117,28 +127,37 @@ def adaptive_representative(
     checkpoint: PathLike | None = None,
     resume: bool = False,
 ) -> Picks:
-    """The k rows most representative of the pool, each pick counted as training data for the next.
+    """The k rows most representative of the pool; each pick is training data for the next pick.
 
-    So the picks differ from one another. The pool is read once for each pick, and once before.
+    So the picks are less alike than those of `representative`, which has the same arguments. The
+    pool is read once, and then once for each pick.
 
     Args:
-        pool: as for `representative`.
-        training: as for `representative`.
-        k: as for `representative`.
-        fast: as for `representative`.
-        on_invalid: as for `representative`.
-        backend: as for `representative`.
+        pool: embeddings [N, D]; any pool that `fastal.select` takes and that can be read again.
+        training: embeddings [T, D] of the labelled rows; any pool that `fastal.select` takes.
+        k: how many rows to pick, at least 1. If k >= N, every valid row is picked.
+        fast: as for `nearest_centroid`.
+        on_invalid: "raise", or "skip" to leave out rows that are not finite and count them.
+        backend: "auto", "triton" or "torch".
         chunk_bytes: as for `fastal.select`.
         checkpoint: as for `fastal.select`.
         resume: as for `fastal.select`.
 
     Returns:
-        Picks in the order they were made, each with its score then; scores need not fall.
+        Picks in the order of picking. The score of a pick is from -2 to 2, and is computed when it
+        is picked; so scores can increase. Ties go to the lower row number.
 
     Raises:
         InvalidRows, ValueError, TypeError, OSError: as `fastal.select`.
 
     Source: Munro, Human-in-the-Loop Machine Learning, section 4.4.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastal import diversity
+        >>> x = np.array([[1, 0], [0, 1], [0, 2], [3, 4]], np.float32)
+        >>> diversity.adaptive_representative(x, x[:1], k=3).rows
+        array([1, 2, 0])
     """
     with prefixing_errors("training"):
         training = in_column_order_of(pool, training)
@@ -150,7 +169,7 @@ def adaptive_representative(
 def reducer_for(
     training: Any, k: int, options: ScoringOptions, *, adaptive: bool, fast: bool
 ) -> Sequential:
-    """The reducer of both strategies: the direction of the pool first, then the picks."""
+    """The reducer of both strategies: sums the pool in its first pass, then picks rows."""
     k = checked_count("k", k)
     with prefixing_errors("training"):
         of_training = run(MeanDirection(options), open_pool(training))

@@ -1,4 +1,4 @@
-"""A value for each row of a pool."""
+"""Holds a value for each row of a pool."""
 
 import torch
 from torch import Tensor
@@ -9,10 +9,10 @@ class RowValues:
 
     Args:
         fill: the value of rows that were not written.
-        dtype: of the values.
+        dtype: the dtype of the values.
 
     Attributes:
-        n_rows: the row after the last that was written.
+        n_rows: the number of the last row that was written, plus 1.
     """
 
     def __init__(self, fill: float, dtype: torch.dtype) -> None:
@@ -22,18 +22,21 @@ class RowValues:
 
     @property
     def values(self) -> Tensor:
-        """[n_rows], a view that may be written to."""
+        """The values [n_rows], as a view that may be written to."""
         return self._room[: self.n_rows]
 
     def read(self, start: int, stop: int) -> Tensor:
-        """The values of rows start to stop - 1, a copy."""
+        """A copy of the values of rows start to stop - 1."""
         found = self._room.new_full((stop - start,), self._fill)
         held = self.values[start:stop]
         found[: len(held)] = held
         return found
 
     def write(self, start: int, values: Tensor) -> None:
-        """Sets the values of rows start, start + 1, ...; all values move to their device."""
+        """Sets the values of rows start, start + 1, ...
+
+        All values move to the device of these values.
+        """
         self._room = self._room.to(values.device)
         stop = start + len(values)
         if stop > len(self._room):
@@ -43,11 +46,11 @@ class RowValues:
         self._room[start:stop] = values
 
     def trim(self) -> None:
-        """Frees the room that was reserved for more rows."""
+        """Frees memory that was reserved for more rows."""
         if len(self._room) > self.n_rows:
             self._room = self.values.clone()
 
     def load(self, values: Tensor) -> None:
-        """Replaces all values by others, [n_rows]."""
+        """Replaces all values by these, [n_rows]."""
         self._room = values.to(self._room.dtype)
         self.n_rows = len(values)

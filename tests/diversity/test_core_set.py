@@ -1,4 +1,4 @@
-"""k_center against the definition in float64; what chunks, rounding and restarts leave alone."""
+"""`k_center` against its definition in float64, with chunks, rounding and interruptions."""
 
 import math
 
@@ -27,7 +27,7 @@ def distances(x, centre, metric):
 
 
 def by_definition(x, k, metric, labelled=(), distances=distances):
-    """Rows and scores of k picks, by a loop over them, in float64."""
+    """Rows and scores of k picks, by a loop over the picks, in float64."""
     x = torch.as_tensor(x).double().numpy()
     nearest = np.full(len(x), math.inf)
     nearest[~np.isfinite(x).all(1)] = -math.inf
@@ -62,7 +62,7 @@ def assert_same(a, b):
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("n_labelled", [0, 1, 7])
 @pytest.mark.parametrize("k", [1, 2, 30])
-def test_picks_are_those_of_the_definition(metric, n_labelled, k):
+def test_picks_follow_the_definition(metric, n_labelled, k):
     x, labelled = embeddings(), embeddings(n_labelled, seed=1) * 2
     assert_picks(k_center(x, k, labelled=labelled, metric=metric), x, k, metric, labelled)
 
@@ -79,11 +79,11 @@ def test_every_dtype_and_kind_of_array(metric, dtype):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_a_wrong_formula_is_caught(metric):
+def test_a_wrong_distance_is_found(metric):
     x = embeddings()
     picks = k_center(x, 10, metric=metric)
     for wrong in (
-        lambda x, centre, _: np.abs(x - centre).sum(1),  # of another metric
+        lambda x, centre, _: np.abs(x - centre).sum(1),  # another metric
         lambda x, centre, _: 1 - x @ centre,  # not normalised
         lambda x, centre, metric: distances(x, centre, metric) * (1 + 1e-5),
     ):
@@ -93,7 +93,7 @@ def test_a_wrong_formula_is_caught(metric):
 
 @settings(deadline=None, max_examples=40)
 @given(data=st.data(), metric=st.sampled_from(METRICS), n_labelled=st.sampled_from([0, 1, 3]))
-def test_no_chunks_change_a_bit(data, metric, n_labelled):
+def test_picks_are_the_same_for_any_chunks(data, metric, n_labelled):
     width = data.draw(st.sampled_from([1, 2, 3, 5, 8, 33]))
     x = embeddings(120, width)
     x[data.draw(st.integers(0, 119))] = x[data.draw(st.integers(0, 119))]
@@ -105,7 +105,7 @@ def test_no_chunks_change_a_bit(data, metric, n_labelled):
 
 @pytest.mark.parametrize("width", [2, 3, 385, 769])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_no_bit_of_a_similarity_depends_on_where_its_row_is(width, dtype):
+def test_a_similarity_does_not_depend_on_the_place_of_its_row(width, dtype):
     x = torch.randn(1, width, dtype=dtype).repeat(70, 1)
     shifted = torch.empty(x.numel() + 1, dtype=dtype)[1:].view_as(x).copy_(x)
     centroids = torch.randn(3, width)
@@ -120,7 +120,7 @@ def test_no_bit_of_a_similarity_depends_on_where_its_row_is(width, dtype):
 
 @settings(deadline=None, max_examples=40)
 @given(data=st.data(), labelled=st.booleans())
-def test_within_a_pass_any_order_merging_and_saving(data, labelled):
+def test_order_merging_and_saving_within_a_pass_change_nothing(data, labelled):
     x = embeddings(100)
     x[[3, 50]] = math.nan
     options = {"labelled": x[:2] if labelled else None, "on_invalid": "skip"}
@@ -171,7 +171,7 @@ def test_more_picks_than_rows(metric):
     assert k_center(x[:0], 3, metric=metric).rows.shape == (0,)
 
 
-def test_nothing_cancels_far_from_the_origin():
+def test_distances_far_from_the_origin_do_not_cancel():
     small = embeddings(100, 8)
     x = (np.float32(1e4) + small).astype(np.float32)
     assert_picks(k_center(x, 20, metric="euclidean"), x, 20, "euclidean")
@@ -188,7 +188,7 @@ def test_nothing_cancels_far_from_the_origin():
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-22, 1e25, 1e37])
 @pytest.mark.parametrize("n_labelled", [0, 3])
-def test_squares_beyond_float32(scale, n_labelled):
+def test_distances_whose_squares_are_beyond_float32(scale, n_labelled):
     x = (embeddings(40) * scale).astype(np.float32)
     picks = k_center(x, 6, labelled=x[:n_labelled], metric="euclidean")
     assert_picks(picks, x, 6, "euclidean", x[:n_labelled])
@@ -215,7 +215,7 @@ def test_invalid_rows_are_named_or_counted_once(metric, broken):
     assert picks.rows.tolist() == names[by_definition(valid, 60, metric)[0]].tolist()
 
 
-def test_an_iterable_that_can_be_read_once_only():
+def test_an_iterator_is_refused_if_there_are_more_passes():
     chunks = np.split(embeddings(), 4)
     with pytest.raises(ValueError, match="pool: 200 rows at first, 0 when it was read again"):
         k_center(iter(chunks), 3)
@@ -224,7 +224,7 @@ def test_an_iterable_that_can_be_read_once_only():
 
 @pytest.mark.full
 @pytest.mark.parametrize("metric", METRICS)
-def test_files_and_going_on_after_an_interruption(metric, tmp_path, interrupting):
+def test_files_and_resuming_after_interruptions(metric, tmp_path, interrupting):
     x = embeddings(300)
     for number, part in enumerate(np.split(x, 3)):
         np.save(tmp_path / f"{number}.npy", part)
@@ -271,7 +271,7 @@ def test_bad_arguments_are_named(arguments, error, words):
         k_center(**{"pool": embeddings(), "k": 3, **arguments})
 
 
-def test_states_and_reducers_of_others_are_refused():
+def test_reducers_and_states_that_do_not_fit_are_refused():
     reducer = CoreSet(3)
     with pytest.raises(TypeError, match="merge: wanted another CoreSet"):
         reducer.merge(reducer)

@@ -1,4 +1,4 @@
-"""Cluster-based, model-based and representative sampling, against their definitions in float64."""
+"""Outliers and representative sampling against their definitions in float64."""
 
 from itertools import pairwise
 
@@ -45,15 +45,15 @@ def distances(x):
     return np.array([min(1 - row @ center for center in unit(CENTROIDS)) for row in unit(x)])
 
 
-def get_rank(value, ranks):
-    """The book's loop, over validation values in ascending order; `ranks` are theirs."""
+def get_rank(value, validation):
+    """The rank by the book's loop over the validation values of a neuron, in ascending order."""
     previous_value, previous_rank = -np.inf, 0.0
-    for rank, other in enumerate(sorted(ranks)):
+    for rank, other in enumerate(sorted(validation)):
         if value < other:
             if previous_value == -np.inf:
                 return 0.0
             part = (value - previous_value) / (other - previous_value)
-            return (previous_rank + part) / len(ranks)
+            return (previous_rank + part) / len(validation)
         previous_value, previous_rank = other, float(rank)
     return 1.0
 
@@ -90,11 +90,11 @@ def columns(picks):
     return np.asarray(picks.rows).tolist(), np.asarray(picks.scores).tobytes(), picks.invalid
 
 
-# --- the definitions
+# --- definitions
 
 
 @pytest.mark.parametrize("backend", ["auto", "torch", pytest.param("triton", marks=needs_triton)])
-def test_the_definitions(backend):
+def test_picks_follow_the_definitions(backend):
     assert_picks(METHODS["cluster"](POOL, backend=backend), distances(POOL))
     assert_picks(METHODS["model"](POOL, backend=backend), outlyingness(POOL))
     assert_picks(METHODS["representative"](POOL, backend=backend), representativeness(POOL))
@@ -104,8 +104,8 @@ def test_the_definitions(backend):
     np.testing.assert_allclose(found.scores, scores, rtol=0, atol=2e-6)
 
 
-def test_wrong_formulas_are_caught():
-    """The farthest of centroids, ranks without interpolation, rows added as they are."""
+def test_wrong_definitions_are_found():
+    """Distance to the farthest centroid, ranks without interpolation, sums of unscaled rows."""
     x = POOL * np.linspace(0.1, 30, len(POOL), dtype="f4")[:, None]
     right = cluster_outliers(x, CENTROIDS, 5), representative(x, TRAINING, 5)
     assert_picks(right[0], distances(x))
@@ -122,7 +122,7 @@ def test_wrong_formulas_are_caught():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_dtypes_give_tensors(dtype):
+def test_other_dtypes_and_tensors(dtype):
     x = torch.from_numpy(POOL).to(dtype)
     wide = x.double().numpy()
     for name, want in (("cluster", distances), ("representative", representativeness)):
@@ -142,12 +142,12 @@ def test_training_data_without_a_direction():
     assert alone.rows.tolist() == one_by_one(POOL, 3, TRAINING[:0])[0]
 
 
-# --- what changes nothing
+# --- results that must stay the same
 
 
 @settings(deadline=None, max_examples=15)
 @given(cuts=st.lists(st.integers(0, 60), max_size=6), name=st.sampled_from([*METHODS]))
-def test_chunks_change_no_bit(cuts, name):
+def test_picks_are_the_same_for_any_chunks(cuts, name):
     want = columns(METHODS[name](POOL))
     assert columns(METHODS[name](np.split(POOL, sorted(cuts)))) == want
     assert columns(METHODS[name](POOL, chunk_bytes=32 * (1 + len(cuts)))) == want
@@ -155,7 +155,7 @@ def test_chunks_change_no_bit(cuts, name):
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", METHODS)
-def test_a_run_goes_on_to_the_same_picks(name, tmp_path, monkeypatch):
+def test_a_resumed_run_makes_the_same_picks(name, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "_SECONDS", 0)
     monkeypatch.setattr(checkpoint, "_PAUSE", 0)
     for i, part in enumerate(np.split(POOL, [17, 40])):
@@ -190,7 +190,7 @@ def test_small_pools_and_rows_that_are_not_finite(name):
     assert found.scores.tolist() == want.scores.tolist()
 
 
-def test_quotas_and_noise():
+def test_quotas_and_noise_of_outliers():
     groups = np.arange(60) % 3
     for name, want in (("cluster", distances(POOL)), ("model", outlyingness(POOL))):
         picks = METHODS[name](POOL, groups=groups, per_group=1)
@@ -203,7 +203,7 @@ def test_quotas_and_noise():
             assert columns(again) == columns(drawn)
 
 
-# --- what is refused
+# --- refusals
 
 
 def test_selectors_of_other_measures_do_not_merge():
@@ -249,7 +249,7 @@ def test_bad_arguments_are_named(run, error, words):
     assert "\n" not in str(caught.value)
 
 
-def test_second_pools_in_files(tmp_path):
+def test_validation_and_training_data_in_files(tmp_path):
     for i, part in enumerate(np.split(VALIDATION, 3)):
         np.save(tmp_path / f"{i}.npy", part)
     files = str(tmp_path / "*.npy")

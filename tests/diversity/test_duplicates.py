@@ -1,4 +1,4 @@
-"""deduplicate against the definition in float64; what chunks, memory and restarts leave alone."""
+"""`deduplicate` against its definition in float64, with chunks, little memory and interruptions."""
 
 import math
 
@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 import fastal
 from fastal.base.reducer import Mergeable
-from fastal.diversity import Deduplicator, deduplicate, nearest_centroid
-from fastal.diversity import near_duplicates as earlier
+from fastal.diversity import Deduplicator, deduplicate, near_duplicates, nearest_centroid
 from tests.support.matrices import DTYPES
 
 ONE = np.ones((1, 3))
@@ -19,7 +18,7 @@ NEMO = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12], [1, 2, 3], [1, 2
 
 
 def embeddings(n_rows=150, width=6, n_copies=40, seed=0):
-    """Rows, some of which nearly repeat others, and some of which do."""
+    """Random rows, some of which are equal or nearly equal to others."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n_rows, width))
     to, of = rng.integers(0, n_rows, (2, n_copies))
@@ -32,7 +31,7 @@ def centroids(n_centroids=5, width=6):
 
 
 def by_definition(x, centroids, threshold):
-    """Rows, what they are like, and similarities, by a loop over pairs, in float64."""
+    """Duplicates, their most similar earlier rows, and similarities, by loops in float64."""
     cluster = np.asarray(nearest_centroid(x, centroids, on_invalid="skip").cluster)
     x = torch.as_tensor(x).double().numpy()
     x = np.where(np.isfinite(x), x, 0)
@@ -42,7 +41,7 @@ def by_definition(x, centroids, threshold):
     for row in range(len(x)):
         before = [i for i in range(row) if cluster[i] == cluster[row] >= 0]
         similarity = [units[i] @ units[row] for i in before]
-        # Of equal rows the products may differ in the last digit.
+        # The products of equal rows may differ in the last digit.
         best = max(similarity, default=-math.inf)
         if best >= threshold - 1e-12:
             first = next(i for i, s in zip(before, similarity, strict=True) if s > best - 1e-12)
@@ -65,7 +64,7 @@ def assert_same(a, b):
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 3, 6])
-def test_the_values_of_nemo_curator(n_rows):
+def test_the_similarities_of_nemo_curator(n_rows):
     chunks = [NEMO[start : start + n_rows] for start in range(0, 6, n_rows)]
     found = deduplicate(chunks, ONE, -1)
     assert found.rows.tolist() == [1, 2, 3, 4, 5]
@@ -77,20 +76,20 @@ def test_the_values_of_nemo_curator(n_rows):
 @pytest.mark.parametrize("threshold", [0.5, 0.95, 0.999])
 @pytest.mark.parametrize("block_rows", [64, 1024])
 def test_duplicates_are_those_of_the_definition(n_centroids, threshold, block_rows, monkeypatch):
-    monkeypatch.setattr(earlier, "_BLOCK_ROWS", block_rows)
+    monkeypatch.setattr(near_duplicates, "_BLOCK_ROWS", block_rows)
     x = embeddings()
     found = deduplicate(x, centroids(n_centroids), threshold)
     assert len(found.rows) > 10
     assert_duplicates(found, x, centroids(n_centroids), threshold)
 
 
-def test_a_wrong_formula_is_caught():
+def test_a_wrong_definition_is_found():
     x = embeddings()
     found = deduplicate(x, centroids(), 0.9)
     for wrong in (
         (x, centroids(), 0.8),
-        (x, centroids(1), 0.9),  # across clusters
-        (x[::-1].copy(), centroids(), 0.9),  # later ones
+        (x, centroids(1), 0.9),  # compared across clusters
+        (x[::-1].copy(), centroids(), 0.9),  # compared with later rows
         (x + 0.001, centroids(), 0.9),
     ):
         with pytest.raises(AssertionError):
@@ -107,7 +106,7 @@ def test_every_dtype(dtype):
 
 @settings(deadline=None, max_examples=40)
 @given(data=st.data(), width=st.sampled_from([1, 3, 6, 33]))
-def test_no_chunks_and_no_memory_change_a_bit(data, width):
+def test_results_are_the_same_for_any_chunks_and_any_memory(data, width):
     x, of = embeddings(width=width), centroids(width=width)
     want = deduplicate(x, of, 0.9)
     cuts = sorted(data.draw(st.lists(st.integers(0, 150), max_size=6)))
@@ -117,7 +116,7 @@ def test_no_chunks_and_no_memory_change_a_bit(data, width):
     assert_same(deduplicate(chunks, of, 0.9, memory_bytes=memory_bytes), want)
 
 
-def test_equal_rows_are_alike_whatever_their_number():
+def test_many_equal_rows_have_similarity_1_to_the_first():
     for width in (3, 384, 769):
         x = np.random.default_rng(0).standard_normal((1, width)).repeat(1500, 0)
         found = deduplicate(x * np.arange(1, 1501)[:, None], x[:1], 1)
@@ -133,7 +132,7 @@ def test_rows_of_zeros_and_of_any_length():
     assert deduplicate(x, [[1.0, 1]] @ np.eye(2), 0).rows.tolist() == [1, 2, 3, 4]
 
 
-def test_invalid_rows_are_named_or_like_no_other(caplog):
+def test_invalid_rows_are_named_or_left_out(caplog):
     x = embeddings(50)
     x[[3, 20], [1, 2]] = math.nan, math.inf
     with pytest.raises(fastal.InvalidRows, match="row 3 has NaN or an infinite value; 2 such"):
@@ -144,26 +143,26 @@ def test_invalid_rows_are_named_or_like_no_other(caplog):
     assert not {3, 20} & {*found.rows, *found.of}
 
 
-def test_small_pools_and_lonely_rows():
+def test_pools_of_few_rows_and_clusters_of_one_row():
     for n_rows in (0, 1):
         found = deduplicate(NEMO[:n_rows], ONE, -1)
         assert [column.shape for column in found] == [(0,)] * 3
     assert deduplicate(np.eye(3, dtype=np.float32), np.eye(3), -1).rows.tolist() == []
 
 
-def test_memory_that_is_too_little():
-    words = "cluster 0 has 6 rows, which take 72 bytes; there is room for 71: more centroids"
+def test_a_cluster_that_does_not_fit_into_memory_is_named():
+    words = "cluster 0 has 6 rows, which take 72 bytes; memory_bytes is 71: wanted more"
     with pytest.raises(ValueError, match=words):
         deduplicate(NEMO, ONE, memory_bytes=71)
     assert len(deduplicate(NEMO, ONE, memory_bytes=72).rows) == 5
 
 
-def test_an_iterable_that_can_be_read_once_only():
+def test_an_iterator_is_refused():
     with pytest.raises(ValueError, match="pool: 6 rows at first, 0 when it was read again"):
         deduplicate(iter([NEMO]), ONE)
 
 
-def test_files_and_going_on_after_an_interruption(tmp_path, interrupting):
+def test_files_and_resuming_after_interruptions(tmp_path, interrupting):
     x, of = embeddings(), centroids()
     for number, part in enumerate(np.split(x, 3)):
         np.save(tmp_path / f"{number}.npy", part)
@@ -202,8 +201,8 @@ def test_bad_arguments_are_named(arguments, error, words):
         deduplicate(**{"pool": NEMO, "centroids": ONE, **arguments})
 
 
-def test_merging_and_states_of_others_are_refused():
+def test_merging_and_states_of_other_arguments_are_refused():
     reducer = Deduplicator(ONE)
-    assert not isinstance(reducer, Mergeable)  # rows that two readers saw are never compared
+    assert not isinstance(reducer, Mergeable)  # rows of two reducers are never compared
     with pytest.raises(ValueError, match=r"the state has threshold=0.5, this one threshold=0.95"):
         reducer.load_state_dict(Deduplicator(ONE, 0.5).state_dict())

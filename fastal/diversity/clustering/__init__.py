@@ -1,1 +1,1 @@
-"""Spherical k-means, and the members of clusters."""
+"""Spherical k-means, and samples of the members of clusters."""

@@ -1,4 +1,4 @@
-"""The cluster of every row of a pool, as a reducer."""
+"""Assigns every row of a pool to its cluster, as a reducer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,8 +16,8 @@ class Assignment(ScoringReducer[Nearest]):
     """Finds the nearest centroid of every row; keeps 12 bytes per row.
 
     Args:
-        centroids: of the clusters.
-        options: how the rows are compared with them.
+        centroids: the centroids of the clusters.
+        options: how rows are compared with centroids.
     """
 
     def __init__(self, centroids: CentroidDistance, options: ScoringOptions) -> None:
@@ -38,17 +38,18 @@ class Assignment(ScoringReducer[Nearest]):
         return Pending(commit)
 
     def merge(self, other: "Assignment") -> None:
-        """Adds what was found of other rows with the same centroids.
+        """Adds the assignment of other rows to the same centroids.
 
         Raises:
-            ValueError, TypeError: the other has other centroids, or is no such reducer.
+            ValueError: the other has other centroids.
+            TypeError: the other is not an `Assignment`, or is this very reducer.
         """
         self._check_mergeable(other)
         self._scorer.merge(other._scorer)
         self._parts |= other._parts
 
     def result(self) -> Nearest:
-        """What was found, by row; -1 and NaN for rows that were not read."""
+        """Cluster and similarity of each row; -1 and NaN for rows that were not read."""
         n_rows = max((row + len(part[0]) for row, part in self._parts.items()), default=0)
         cluster = torch.full((n_rows,), -1, dtype=torch.int64, device="cpu")
         similarity = torch.full((n_rows,), torch.nan, dtype=torch.float32, device="cpu")

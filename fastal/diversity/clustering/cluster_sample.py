@@ -1,4 +1,4 @@
-"""The members of each cluster that stand for it: centroid, outlier and random, in one pass."""
+"""Samples the members of each cluster in one pass: centroid, outlier and random members."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -19,14 +19,25 @@ from fastal.selection.picks import Picks
 
 
 class ClusterSample(NamedTuple):
-    """Rows that stand for each cluster; in all three, `groups` are the clusters and scores the
-    cosine similarities to their centroids.
+    """A sample of the members of each cluster. No row is in it twice.
+
+    All three Picks are ordered by cluster. Their `groups` are the cluster numbers. Their scores are
+    the cosine similarities to the centroid, in [-1, 1]. Ties go to the lower row number.
 
     Attributes:
-        centroids: Picks of a row a cluster, the member most similar to the centroid.
-        outliers: Picks of a row a cluster, the member least similar; none where it would be the
-            same row.
-        random: Picks of other members, drawn at random; fewer where there are no more.
+        centroids: Picks of the member most similar to the centroid, one for each cluster that has
+            members.
+        outliers: Picks of the member least similar to the centroid, one for each cluster that has
+            at least two members.
+        random: Picks of other members, drawn at random. A cluster with too few members has fewer.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastal import diversity
+        >>> x = np.array([[9, 1], [1, 9], [9, 2], [9, 3]], np.float32)
+        >>> sample = diversity.CosineClusters(centroids=np.eye(2)).sample(x)
+        >>> [(picks.rows.tolist(), picks.groups.tolist()) for picks in sample]
+        [([0, 1], [0, 1]), ([3], [0]), ([2], [0])]
     """
 
     centroids: Picks
@@ -35,13 +46,15 @@ class ClusterSample(NamedTuple):
 
 
 class ClusterSampler(ScoringReducer[ClusterSample]):
-    """Finds a `ClusterSample` in one pass: exact, the same whatever the chunks, O(K r) memory.
+    """Finds a `ClusterSample` in one pass.
+
+    The sample is exact, and the same for any chunks. Memory is O(K n_random).
 
     Args:
-        centroids: of the clusters.
-        n_random: how many random members of a cluster, 0 or more.
-        seed: of the draw, from 0 to 2^64 - 1.
-        options: how the rows are compared with the centroids.
+        centroids: the centroids of the clusters.
+        n_random: how many random members to draw from each cluster, 0 or more.
+        seed: the seed of the draw, from 0 to 2^64 - 1.
+        options: how rows are compared with centroids.
     """
 
     def __init__(
@@ -51,11 +64,11 @@ class ClusterSampler(ScoringReducer[ClusterSample]):
         self._centroids = centroids
         self._n_random = checked_count("n_random", n_random, least=0)
         self._seed = seed
-        # More rows than are wanted, since some may be picked in another role.
+        # Each keeps more rows than are wanted, since other roles may use some of them.
         self._tops = [GroupedTopK(1), GroupedTopK(2), GroupedTopK(self._n_random + 2)]
 
     def look(self, chunk: Any, start: int | None = None) -> Pending:
-        """Finds the clusters of embeddings [n, D]; see `Reducer.look`."""
+        """Assigns embeddings [n, D] to clusters; see `Reducer.look`."""
         rows = self._scorer.prepare(chunk, start)
         cluster, similarity = self._centroids.nearest(rows.x, rows.backend)
         n_invalid = int(similarity.isnan().sum())
@@ -72,10 +85,11 @@ class ClusterSampler(ScoringReducer[ClusterSample]):
         return Pending(commit)
 
     def merge(self, other: "ClusterSampler") -> None:
-        """Adds a sampler with the same arguments that saw other rows.
+        """Adds a sampler that read other rows with the same arguments.
 
         Raises:
-            ValueError, TypeError: the other is no such sampler.
+            ValueError: the other has other arguments.
+            TypeError: the other is not a `ClusterSampler`, or is this very sampler.
         """
         self._check_mergeable(other)
         self._scorer.merge(other._scorer)
@@ -85,11 +99,11 @@ class ClusterSampler(ScoringReducer[ClusterSample]):
     def result(self) -> ClusterSample:
         """The sample of the rows so far, by cluster; arrays of the kind of the last chunk."""
         best, worst, drawn = (top.best() for top in self._tops)
-        taken = best[0]
-        worst = _others(worst, taken, 1)
-        taken = np.concatenate((taken, worst[0]))
-        drawn = _others(drawn, taken, self._n_random)
-        return ClusterSample(*(self._picks(*found) for found in (_others(best), worst, drawn)))
+        used = best[0]
+        worst = _unused(worst, used, 1)
+        used = np.concatenate((used, worst[0]))
+        drawn = _unused(drawn, used, self._n_random)
+        return ClusterSample(*(self._picks(*found) for found in (_unused(best), worst, drawn)))
 
     def _picks(
         self, rows: NDArray[np.int64], scores: NDArray[np.float32], clusters: NDArray[Any]
@@ -99,7 +113,7 @@ class ClusterSampler(ScoringReducer[ClusterSample]):
         return Picks(rows, scores, None, self.invalid, clusters)
 
     def identity(self) -> dict[str, Any]:
-        """The centroids, and how members are drawn."""
+        """The centroids, the number of random members, and the seed."""
         return {**super().identity(), "n_random": self._n_random, "seed": self._seed}
 
     def _state(self) -> dict[str, Any]:
@@ -117,9 +131,15 @@ _Found = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[Any]]
 _NONE = np.empty(0, np.int64)
 
 
-def _others(found: _Found, taken: NDArray[np.int64] = _NONE, most: int = 1) -> _Found:
-    """Of rows, scores and clusters, best first, those not taken, `most` a cluster, by cluster."""
-    left = ~np.isin(found[0], taken)
+def _unused(found: _Found, used: NDArray[np.int64] = _NONE, most: int = 1) -> _Found:
+    """The `most` best rows of each cluster that are not in `used`, ordered by cluster.
+
+    Args:
+        found: rows, their scores and their clusters, best first.
+        used: rows to leave out.
+        most: how many rows to keep of each cluster.
+    """
+    left = ~np.isin(found[0], used)
     rows, scores, clusters = found[0][left], found[1][left], found[2][left]
     order = np.argsort(clusters, kind="stable")
     place = np.arange(len(order)) - np.searchsorted(clusters[order], clusters[order])

@@ -1,6 +1,7 @@
-"""Clusters of a pool by cosine similarity: made, looked up, sampled, saved."""
+"""Clusters of a pool by cosine similarity: fit, assign, sample, save and load."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,48 +14,63 @@ from fastal.diversity.centroids import CentroidDistance, Nearest, units_of
 from fastal.diversity.clustering.assignment import Assignment
 from fastal.diversity.clustering.cluster_sample import ClusterSample, ClusterSampler
 from fastal.diversity.clustering.k_means import Clustering, KMeans, KMeansOptions
+from fastal.diversity.clustering.seeding import n_distinct
 from fastal.output.atomic import written_whole
 from fastal.pipeline.run_on_pool import in_numpy, run_on_pool, with_ids
 from fastal.pipeline.run_options import RunOptions
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.sources import PathLike
 
+_log = logging.getLogger("fastal")
+
 
 class CosineClusters:
-    """Spherical k-means over pools of any size: O(chunk + K D) memory, and the same for a seed.
+    """Spherical k-means over pools of any size.
 
-    Rows are scaled to length 1 here. k-means++ on a sample of the pool, and k-means on that sample,
-    give the first centroids. Each iteration is a pass over the pool, after which a centroid points
-    where the sum of its members does. Clusters that lose all members begin anew far from the
-    others. Sums are exact, so that chunks change nothing.
+    Rows are scaled to length 1 as they are read. The first centroids come from k-means++ on a
+    sample of the pool, then k-means on that sample. Each iteration is a pass over the pool: it
+    assigns every row to its nearest centroid, then moves each centroid to the direction of the sum
+    of its members. `fit` stops if no centroid moves, which is a `tol` of 0. A cluster that loses
+    all its members restarts at a row far from the other centroids.
 
-        clusters = CosineClusters(50).fit(embeddings)
-        sample = clusters.sample(embeddings)  # centroids, outliers, random members
+    Memory is O(chunk + K D). Sums are exact. So a seed fixes the result, for any chunk size.
 
     Args:
         n_clusters: K, at least 1; None: as many as `centroids` has.
-        centroids: [K, D] array, from faiss or anywhere: ready for use, or to be moved by `fit`.
-        max_iter: the most iterations, at least 1; `fit` ends earlier when no centroid moves.
-        batch_size: centroids move after every so many rows (mini-batches), and again in the next
-            iterations; None: after each iteration, which ends with lower inertia.
-        seed: of what is drawn, from 0 to 2^64 - 1.
+        centroids: [K, D] array, for example from faiss; its rows have any length. They can be used
+            without `fit`, and are the first centroids of `fit`.
+        max_iter: the most iterations, at least 1.
+        batch_size: how many rows a mini-batch has. The centroids move after each mini-batch, in
+            every iteration. None: they move after each iteration, which ends with lower inertia.
+        seed: the seed of all draws, from 0 to 2^64 - 1.
         fast: as for `nearest_centroid`.
         on_invalid: "raise", or "skip" to leave out rows that are not finite.
-        backend: "auto", "triton" or "torch".
+        backend: "auto", "triton" or "torch"; see `fastal.backend_reasons`.
 
     Attributes:
-        centroids: [K, D] float32 NumPy array, each of length 1; None before `fit`.
-        counts: [K] int64 NumPy array, the members in the last iteration; None before `fit`.
-        inertia: the sum over rows of the squared distance from the row, scaled to length 1, to its
-            centroid, 2 (1 - similarity), in the last iteration before the centroids moved.
-        n_iter: how many iterations there were.
+        centroids: [K, D] float32 NumPy array, each row of length 1 (a centroid of zeros stays
+            zeros); None before `fit`, unless centroids were given.
+        counts: [K] int64 NumPy array, how many members each cluster had in the last iteration;
+            None before `fit`.
+        inertia: the sum over rows of the squared distance of the unit row to its centroid, which is
+            2 (1 - similarity); of the last iteration, before the centroids moved. None before
+            `fit`.
+        n_iter: how many iterations there were; 0 before `fit`.
         converged: whether no centroid moved in the last iteration.
 
     Raises:
-        ValueError, TypeError: a bad argument, named.
+        ValueError, TypeError: a bad argument; the message names it.
 
     Source: Munro, Human-in-the-Loop Machine Learning, section 4.3; Dhillon and Modha, Concept
     Decompositions for Large Sparse Text Data using Clustering (2001), section 3.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastal import diversity
+        >>> x = np.array([[1, 0], [4, 0], [0, 1], [0, 2], [0, 3]], np.float32)
+        >>> clusters = diversity.CosineClusters(2, seed=0).fit(x)
+        >>> sorted(clusters.counts.tolist()), clusters.converged
+        ([2, 3], True)
     """
 
     def __init__(
@@ -91,7 +107,7 @@ class CosineClusters:
         self.converged = False
 
     def reducer(self) -> KMeans:
-        """The reducer of several passes that `fit` runs."""
+        """The reducer that `fit` runs."""
         given = None if self.centroids is None else torch.from_numpy(self.centroids)
         return KMeans(self._n_clusters, given, self._how, self._options)
 
@@ -103,40 +119,67 @@ class CosineClusters:
         checkpoint: PathLike | None = None,
         resume: bool = False,
     ) -> "CosineClusters":
-        """Finds the centroids in one pass over the pool and one for each iteration; returns itself.
+        """Finds the centroids: in one pass over the pool, and one more pass for each iteration.
+
+        A warning is logged if some centroids are equal to others, within rounding. This happens if
+        the pool has fewer distinct rows than `n_clusters`.
 
         Args:
-            pool: embeddings [N, D], with at least K rows that are finite: any pool that
-                `fastal.select` takes and that can be read again.
+            pool: embeddings [N, D] with at least K finite rows: any pool that `fastal.select`
+                takes and that can be read again.
             chunk_bytes: as for `fastal.select`.
             checkpoint: as for `fastal.select`.
             resume: as for `fastal.select`.
 
+        Returns:
+            This object.
+
         Raises:
             InvalidRows, ValueError, TypeError, OSError: as `fastal.select`.
+
+        Example:
+            >>> import numpy as np
+            >>> from fastal import diversity
+            >>> x = np.array([[1, 0], [4, 0], [0, 1], [0, 2]], np.float32)
+            >>> diversity.CosineClusters(1).fit(x).centroids.round(3)
+            array([[0.707, 0.707]], dtype=float32)
         """
         options = RunOptions(chunk_bytes, checkpoint, resume)
         self.adopt(run_on_pool(self.reducer(), pool, options, lambda found, _: found))
         return self
 
     def adopt(self, found: Clustering) -> None:
-        """Sets the attributes to clusters that `reducer` found."""
+        """Sets the attributes to the result of `reducer`; warns of too few distinct clusters."""
+        n_clusters, n_different = len(found.centroids), n_distinct(found.centroids)
+        if n_different < n_clusters:
+            _log.warning(
+                "%d of %d clusters are distinct: the pool may have too few distinct rows",
+                n_different, n_clusters,
+            )  # fmt: skip
         self.centroids, self.counts = found.centroids.numpy(), found.counts.numpy()
         self.inertia, self.n_iter, self.converged = found.inertia, found.n_iter, found.converged
 
     def assign(self, pool: Any, *, chunk_bytes: int | None = None) -> Nearest:
-        """The cluster of each row, and its similarity to the centroid; one pass.
+        """The cluster of each row, and the row's similarity to the centroid, in one pass.
 
         Args:
             pool: embeddings [N, D]; any pool that `fastal.select` takes.
             chunk_bytes: as for `fastal.select`.
 
         Returns:
-            Nearest, [N] each: arrays of the kind of the pool, NumPy for files. Rows of files that
-            were left out have cluster -1 and similarity NaN.
+            Nearest, two arrays [N] of the kind of the pool, NumPy for files. Ties go to the lower
+            cluster. Invalid rows, and rows of files that were skipped, have cluster -1 and
+            similarity NaN.
 
         Raises:
             InvalidRows, ValueError, TypeError, OSError: as `fastal.select`.
+
+        Example:
+            >>> import numpy as np
+            >>> from fastal import diversity
+            >>> clusters = diversity.CosineClusters(centroids=np.eye(2))
+            >>> clusters.assign(np.array([[0, 5], [4, 3]], np.float32)).cluster
+            array([1, 0])
         """
         reducer = Assignment(self._fitted(), self._options)
         return run_on_pool(
@@ -153,22 +196,31 @@ class CosineClusters:
         checkpoint: PathLike | None = None,
         resume: bool = False,
     ) -> ClusterSample:
-        """The members that stand for each cluster, in one pass.
+        """Samples the members of each cluster, in one pass.
 
         Args:
             pool: embeddings [N, D]; any pool that `fastal.select` takes.
-            n_random: how many random members of a cluster, 0 or more, drawn with the seed: the
-                same whatever the chunks.
+            n_random: how many random members to draw from each cluster, 0 or more. The seed fixes
+                them, for any chunk size.
             chunk_bytes: as for `fastal.select`.
             checkpoint: as for `fastal.select`.
             resume: as for `fastal.select`.
 
         Returns:
-            Of each cluster the member most similar to the centroid, the least similar, and others
-            at random, each row once; ties go to the lower row number.
+            ClusterSample: of each cluster, the member most similar to the centroid, the member
+            least similar to it, and random members. No row is in it twice. Ties go to the lower row
+            number.
 
         Raises:
             InvalidRows, ValueError, TypeError, OSError: as `fastal.select`.
+
+        Example:
+            >>> import numpy as np
+            >>> from fastal import diversity
+            >>> x = np.array([[9, 1], [1, 9], [9, 2], [9, 3]], np.float32)
+            >>> sample = diversity.CosineClusters(centroids=np.eye(2)).sample(x)
+            >>> sample.centroids.rows, sample.outliers.rows, sample.random.rows
+            (array([0, 1]), array([3]), array([2]))
         """
         options = RunOptions(chunk_bytes, checkpoint, resume)
         return run_on_pool(
@@ -181,12 +233,29 @@ class CosineClusters:
         return ClusterSampler(self._fitted(), n_random, seed=self._how.seed, options=self._options)
 
     def save(self, path: PathLike) -> None:
-        """Writes the clusters to a .npz file: `centroids`, `counts` and `about`, which is JSON."""
+        """Writes the clusters to a .npz file.
+
+        The file has the arrays `centroids`, `counts` and `about`. `about` is JSON with the other
+        attributes and the seed.
+
+        Args:
+            path: the file; a file that exists is replaced.
+
+        Raises:
+            ValueError, OSError: there are no centroids yet, or the file cannot be written.
+
+        Example:
+            >>> import numpy as np
+            >>> from fastal import diversity
+            >>> diversity.CosineClusters(centroids=3 * np.eye(2)).save("clusters.npz")
+            >>> np.load("clusters.npz")["centroids"].tolist()
+            [[1.0, 0.0], [0.0, 1.0]]
+        """
         with written_whole(Path(path)) as file:
             self.write(file)
 
     def write(self, file: BinaryIO) -> None:
-        """The same to a file that is open."""
+        """Writes the clusters, as `save` does, to an open binary file."""
         centroids = self._fitted().units.numpy()
         about = {
             "inertia": self.inertia, "n_iter": self.n_iter, "converged": self.converged,
@@ -197,19 +266,30 @@ class CosineClusters:
 
     @classmethod
     def load(cls, path: PathLike, **options: Any) -> "CosineClusters":
-        """The clusters that `save` wrote.
+        """Reads clusters that `save` wrote.
 
         Args:
             path: the file.
-            options: `fast`, `on_invalid` and `backend` of `CosineClusters`.
+            options: other arguments of `CosineClusters`: `fast`, `on_invalid` and `backend`.
+
+        Returns:
+            CosineClusters with the attributes and the seed of the saved clusters.
 
         Raises:
-            ValueError, OSError: it is no such file, or cannot be read; the message names it.
+            ValueError: the file was not written by `save`, or is damaged; the message names it.
+            OSError: the file cannot be read; the message names it.
+
+        Example:
+            >>> import numpy as np
+            >>> from fastal import diversity
+            >>> diversity.CosineClusters(centroids=3 * np.eye(2)).save("clusters.npz")
+            >>> diversity.CosineClusters.load("clusters.npz").centroids.tolist()
+            [[1.0, 0.0], [0.0, 1.0]]
         """
         with Path(path).open("rb") as file:
             try:
                 centroids, seed, found = _read(file)
-            except Exception as error:  # of NumPy, zipfile, json: whatever it is that is broken
+            except Exception as error:  # NumPy, zipfile and json raise many kinds
                 reason = " ".join(str(error).split())
                 raise ValueError(f"{path}: not a file of clusters: {reason}") from error
         clusters = cls(centroids=centroids, seed=seed, **options)
@@ -219,17 +299,20 @@ class CosineClusters:
 
     def _fitted(self) -> CentroidDistance:
         if self.centroids is None:
-            raise ValueError("centroids: there are none yet; wanted `fit` first, or given ones")
+            raise ValueError("centroids: there are none yet; call `fit` first, or pass centroids")
         return CentroidDistance(self.centroids, fast=self._how.fast)
 
 
 def _read(file: BinaryIO) -> tuple[torch.Tensor, int, dict[str, Any]]:
-    """What `CosineClusters.save` wrote, checked: centroids, seed, and other attributes by name."""
+    """Reads and checks a saved file: centroids, seed, and the other attributes by name."""
     with np.load(file, allow_pickle=False) as held:
         centroids = units_of(held["centroids"], "centroids")
         counts, about = held["counts"], json.loads(str(held["about"]))
     if counts.shape != (len(centroids),) or counts.dtype.kind != "i":
-        raise ValueError(f"counts: wanted one a centroid, got {counts.dtype} {counts.shape}")
+        raise ValueError(
+            f"counts: wanted {len(centroids)} integers, one for each centroid, "
+            f"got {counts.dtype} {counts.shape}"
+        )
     inertia = about["inertia"]
     return (
         centroids,

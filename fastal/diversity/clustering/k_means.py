@@ -11,11 +11,11 @@ from fastal.base.reducer import Pending
 from fastal.diversity.centroids import CentroidDistance, FiniteRows, digest
 from fastal.diversity.clustering.lloyd_pass import LloydPass
 from fastal.diversity.clustering.row_sample import RowSample
-from fastal.diversity.clustering.seeding import moved, seeds
+from fastal.diversity.clustering.seeding import first_centroids, moved
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 
-_SAMPLE_ROWS = 64  # a cluster; half as many cost a pass more
+_SAMPLE_ROWS = 64  # per cluster; with half of them, k-means needs one more pass
 _MOST_SAMPLE_BYTES, _LEAST_SAMPLE_ROWS = 1 << 26, 1 << 12
 _NO_ROWS = torch.empty(0, 0, dtype=torch.float32, device="cpu")
 
@@ -25,9 +25,10 @@ class KMeansOptions:
     """How centroids are found.
 
     Attributes:
-        max_iter: how often the centroids move at most; each time takes a pass over the pool.
-        batch_size: centroids move after every so many rows; None: after each pass.
-        seed: of what is drawn.
+        max_iter: the most iterations; each is a pass over the pool.
+        batch_size: how many rows a mini-batch has, after which the centroids move; None: they move
+            after each pass.
+        seed: the seed of all draws.
         fast: as for `nearest_centroid`.
     """
 
@@ -38,15 +39,15 @@ class KMeansOptions:
 
 
 class Clustering(NamedTuple):
-    """What k-means ended with.
+    """The result of k-means.
 
     Attributes:
-        centroids: [K, D] float32 tensor, each of length 1.
-        counts: [K] int64 tensor, the members in the last iteration.
-        inertia: in the last iteration, before the centroids moved, see `Members.inertia`.
-        n_iter: how often the centroids moved; the pass that draws a sample does not count.
+        centroids: [K, D] float32 tensor, each row of length 1.
+        counts: [K] int64 tensor, how many members each cluster had in the last iteration.
+        inertia: see `Members.inertia`; of the last iteration, before the centroids moved.
+        n_iter: how many iterations there were. The pass that draws a sample is not one of them.
         converged: whether no centroid moved in the last iteration.
-        invalid: how many rows were left out as not finite.
+        invalid: how many rows were left out because they are not finite.
     """
 
     centroids: Tensor
@@ -58,14 +59,14 @@ class Clustering(NamedTuple):
 
 
 class KMeans(ScoringReducer[Clustering]):
-    """Lloyd's algorithm: assign the rows to centroids in a pass, move the centroids, repeat.
+    """Lloyd's algorithm: assign the rows to centroids, move the centroids, test whether any moved.
 
-    A first pass draws a sample of the rows. The first centroids are found in the sample, and a
-    cluster that loses its members begins anew at a row of the sample.
+    The first pass draws a sample of the rows, in which the first centroids are found. Each later
+    pass is an iteration. A cluster that loses its members restarts at a row of the sample.
 
     Args:
         n_clusters: K, at least 1.
-        centroids: [K, D] to begin from instead of the sample.
+        centroids: [K, D], the first centroids; None: they are found in the sample.
         how: how centroids are found.
         options: how rows are compared with centroids.
     """
@@ -80,12 +81,15 @@ class KMeans(ScoringReducer[Clustering]):
         self.max_passes = how.max_iter + 1
         self._sample: RowSample | None = None
         self._pass: LloydPass | None = None  # None in the pass that draws the sample
-        # Centroids and sums that the pass began with.
-        self._first: tuple[Tensor, Tensor | None] = _NO_ROWS, None
+        # The centroids and sums at the start of the pass.
+        self._before: tuple[Tensor, Tensor | None] = _NO_ROWS, None
         self._n_iter = 0
 
     def look(self, chunk: Any, start: int | None = None) -> Pending:
-        """Reads embeddings [n, D]; see `Reducer.look`. The first pass accepts invalid rows."""
+        """Draws from or assigns embeddings [n, D]; see `Reducer.look`.
+
+        The first pass, which draws, leaves invalid rows out. The second pass reports them.
+        """
         if self._pass is not None:
             return self._pass.look(chunk, start)
         rows = self._scorer.prepare(chunk, start)
@@ -104,22 +108,24 @@ class KMeans(ScoringReducer[Clustering]):
         return RowSample(n_rows, width, self._how.seed)
 
     def next_pass(self) -> bool:
-        """Moves the centroids after a pass; whether they are to move once more.
+        """Ends an iteration; returns whether there is to be another.
 
         Raises:
-            ValueError: the pool has fewer rows that are finite than there are to be clusters.
+            ValueError: the pool has fewer finite rows than `n_clusters`.
         """
-        if self._pass is None:
-            self._begin(self._seeds())
+        if self._pass is None:  # the sample is complete
+            self._start_assigning(self._first_centroids())
             return True
+        # The pass has assigned all rows. Move the centroids, then test whether any moved.
         self._n_iter += 1
         found = self.result()
         if found.converged or self._n_iter == self._how.max_iter:
             return False
-        self._begin(found.centroids, self._pass.result().sums if self._how.batch_size else None)
+        sums = self._pass.result().sums if self._how.batch_size else None
+        self._start_assigning(found.centroids, sums)
         return True
 
-    def _seeds(self) -> Tensor:
+    def _first_centroids(self) -> Tensor:
         sample = self._units_of_sample()
         if len(sample) < self._n_clusters:
             raise ValueError(
@@ -128,26 +134,26 @@ class KMeans(ScoringReducer[Clustering]):
             )
         if self._centroids is not None:
             return self._centroids
-        return seeds(sample, self._n_clusters, self._how.seed)
+        return first_centroids(sample, self._n_clusters, self._how.seed)
 
     def _units_of_sample(self) -> Tensor:
         return _NO_ROWS if self._sample is None else self._sample.units()
 
-    def _begin(self, units: Tensor, sums: Tensor | None = None) -> None:
-        self._first = units, sums
+    def _start_assigning(self, units: Tensor, sums: Tensor | None = None) -> None:
+        self._before = units, sums
         centroids = CentroidDistance(units, fast=self._how.fast)
         self._pass = LloydPass(centroids, self.options, self._how.batch_size, sums)
 
     def merge(self, other: "KMeans") -> None:
-        """Adds the same pass over other rows; to distribute k-means, merge `LloydPass`es.
+        """Adds the same pass over other rows. To distribute k-means, merge `LloydPass`es.
 
         Raises:
-            ValueError, TypeError: the other is no k-means of other rows with the same arguments and
-                centroids.
+            ValueError: the other has other arguments or centroids, or is in another pass.
+            TypeError: the other is not a `KMeans`, or is this very reducer.
         """
         self._check_mergeable(other)
         if (self._pass is None) != (other._pass is None):
-            raise ValueError("merge: the other is at another pass")
+            raise ValueError("merge: the other is in another pass")
         if self._pass is not None and other._pass is not None:
             self._pass.merge(other._pass)
             return
@@ -157,27 +163,27 @@ class KMeans(ScoringReducer[Clustering]):
             self._sample.merge(other._sample)
 
     def result(self) -> Clustering:
-        """The clusters after the pass that is over; one has to be over."""
-        assert self._pass is not None, "no pass yet"
-        members, (before, _) = self._pass.result(), self._first
+        """The clusters after the last iteration; there must have been one."""
+        assert self._pass is not None, "no iteration yet"
+        members, (before, _) = self._pass.result(), self._before
         units = moved(before, members.sums, self._units_of_sample())
         return Clustering(
-            units, members.counts, members.inertia, self._n_iter, torch.equal(units, before),
-            self._pass.invalid,
+            units, members.counts, members.inertia, self._n_iter,
+            converged=torch.equal(units, before), invalid=self._pass.invalid,
         )  # fmt: skip
 
     @property
     def backend_used(self) -> str | None:
-        """The backend that read the last chunk; the sample is drawn without one."""
+        """The backend that read the last chunk; None in the pass that draws the sample."""
         return None if self._pass is None else self._pass.backend_used
 
     def identity(self) -> dict[str, Any]:
-        """The number of clusters, the centroids to begin from, and how centroids are found."""
+        """The number of clusters, the given centroids, and how centroids are found."""
         given = None if self._centroids is None else digest(self._centroids)
         return {"n_clusters": self._n_clusters, "centroids": given, **asdict(self._how)}
 
     def _state(self) -> dict[str, Any]:
-        units, sums = self._first
+        units, sums = self._before
         return {
             **super()._state(),
             "n_iter": self._n_iter,
@@ -195,6 +201,6 @@ class KMeans(ScoringReducer[Clustering]):
             self._sample.load_state_dict(state["sample"])
         if state["pass"] is not None:
             sums = None if state["sums"] is None else torch.from_numpy(state["sums"])
-            self._begin(torch.from_numpy(state["units"]), sums)
+            self._start_assigning(torch.from_numpy(state["units"]), sums)
             assert self._pass is not None
             self._pass.load_state_dict(state["pass"])

@@ -1,4 +1,4 @@
-"""One pass of spherical k-means over a pool, as a reducer: rows are assigned to centroids."""
+"""One pass of spherical k-means over a pool, as a reducer: assigns rows and sums the members."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,17 +12,17 @@ from fastal.ops.reference import unit_rows, unit_sums
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 
-_SCALE = 2.0**30  # similarities are added as whole multiples of its inverse, exactly
+_SCALE = 2.0**30  # similarities are summed as integer multiples of 1 / _SCALE, without rounding
 
 
 class Members(NamedTuple):
-    """What is known of the members of each cluster.
+    """Sums over the members of each cluster.
 
     Attributes:
-        centroids: what rows are assigned to.
+        centroids: the centroids that rows are assigned to.
         sums: [K, D] int64, the exact sums of the members scaled to length 1, see `unit_sums`.
-        counts: [K] int64, how many members there are in this pass.
-        similarity: the sum of the similarities to the centroids, in units of 2^-30.
+        counts: [K] int64, how many rows were assigned to each cluster in this pass.
+        similarity: the sum of the rows' similarities to their centroids, in units of 2^-30.
     """
 
     centroids: CentroidDistance
@@ -32,22 +32,24 @@ class Members(NamedTuple):
 
     @property
     def inertia(self) -> float:
-        """The sum of squared distances of the rows, scaled to length 1, to their centroids."""
+        """The sum over rows of the squared distance of the unit row to its centroid."""
         return 2 * (int(self.counts.sum()) - self.similarity / _SCALE)
 
 
 class LloydPass(ScoringReducer[Members]):
-    """Sums the rows that are nearest to each centroid, scaled to length 1.
+    """Assigns rows to their nearest centroids, and sums the members, scaled to length 1.
 
-    Sums are exact: no chunks, and no order of chunks or of merging, change a bit of them. With
-    `batch_size` the centroids move after every so many rows, to the directions of the sums so far:
-    then only the order of the rows matters, and nothing can be merged.
+    Sums are exact. So they are the same bits for any chunks, any order of chunks and any order of
+    merging. With `batch_size`, the centroids also move within the pass: after each mini-batch, to
+    the directions of the sums so far. Then the result depends on the order of the rows, still not
+    on the chunks, and passes cannot be merged.
 
     Args:
-        centroids: what rows are assigned to.
-        options: how rows are compared with them.
-        batch_size: rows of a mini-batch, which begins at a multiple of it; None: the whole pass.
-        sums: [K, D] of the mini-batches before; None: there were none.
+        centroids: the centroids that rows are assigned to.
+        options: how rows are compared with centroids.
+        batch_size: how many rows a mini-batch has; it begins at a multiple of `batch_size`. None:
+            the centroids do not move within the pass.
+        sums: [K, D] int64, the sums of earlier mini-batches; None: there were none.
     """
 
     def __init__(
@@ -72,11 +74,11 @@ class LloydPass(ScoringReducer[Members]):
         while first < len(rows.x) or not similarity:
             to_next = _to_next(rows.start + first, self._batch_size, len(rows.x) - first)
             piece = rows.x[first : first + to_next]
-            members, similar = _assigned(members, piece, rows.backend)
+            members, similar = _assign(members, piece, rows.backend)
             similarity.append(similar)
             first += len(piece)
             if self._batch_size and (rows.start + first) % self._batch_size == 0:
-                members = _moved(members)
+                members = _move(members)
         found = torch.cat(similarity)
         n_invalid = int(found.isnan().sum())
 
@@ -87,15 +89,16 @@ class LloydPass(ScoringReducer[Members]):
         return Pending(commit)
 
     def merge(self, other: "LloydPass") -> None:
-        """Adds the sums of other rows.
+        """Adds the sums of other rows of the same pass.
 
         Raises:
-            ValueError, TypeError: the other is no pass over other rows with the same centroids; or
-                there are mini-batches, which depend on the order of the rows.
+            ValueError: the other has other centroids or another batch size; or there are
+                mini-batches, which depend on the order of the rows.
+            TypeError: the other is not a `LloydPass`, or is this very reducer.
         """
         self._check_mergeable(other)
         if self._batch_size:
-            raise ValueError("merge: mini-batches come one after the other; wanted batch_size=None")
+            raise ValueError("merge: mini-batches depend on their order; wanted batch_size=None")
         self._scorer.merge(other._scorer)
         ours, theirs = self._members, other._members
         self._members = Members(
@@ -104,11 +107,11 @@ class LloydPass(ScoringReducer[Members]):
         )  # fmt: skip
 
     def result(self) -> Members:
-        """The members of each cluster so far."""
+        """The sums over the members of each cluster so far."""
         return self._members
 
     def identity(self) -> dict[str, Any]:
-        """The centroids of the first batch, and the batch size."""
+        """The centroids at the start of the pass, and the batch size."""
         return {**super().identity(), "batch_size": self._batch_size}
 
     def _state(self) -> dict[str, Any]:
@@ -130,8 +133,8 @@ class LloydPass(ScoringReducer[Members]):
         )
 
 
-def _assigned(members: Members, x: Tensor, backend: str) -> tuple[Members, Tensor]:
-    """The members with rows x added, and the rows' similarities to their centroids."""
+def _assign(members: Members, x: Tensor, backend: str) -> tuple[Members, Tensor]:
+    """Members that also have rows x, and the similarities [n] of these rows to their centroids."""
     n_clusters = len(members.counts)
     cluster, similarity = members.centroids.nearest(x, backend)
     counts = torch.bincount(cluster + 1, minlength=n_clusters + 1)[1:]  # -1: invalid
@@ -144,8 +147,8 @@ def _assigned(members: Members, x: Tensor, backend: str) -> tuple[Members, Tenso
     return added, similarity
 
 
-def _moved(members: Members) -> Members:
-    """The members with centroids at the directions of their sums; without members they stay."""
+def _move(members: Members) -> Members:
+    """Members whose centroids are the directions of their sums; a sum of zeros moves none."""
     centroids, sums = members.centroids, members.sums
     has_members = (sums != 0).any(1, keepdim=True)
     directions = torch.where(has_members, unit_rows(sums).float(), centroids.units)
@@ -153,5 +156,5 @@ def _moved(members: Members) -> Members:
 
 
 def _to_next(row: int, batch_size: int | None, most: int) -> int:
-    """How many rows there are until the next batch begins, at most `most`."""
+    """How many rows to read before the next mini-batch begins, at most `most`."""
     return most if batch_size is None else min(most, batch_size - row % batch_size)

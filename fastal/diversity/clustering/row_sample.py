@@ -1,4 +1,4 @@
-"""A random sample of a pool's rows, the rows themselves: the same whatever the chunks."""
+"""A random sample of a pool's rows, which is the same for any chunks."""
 
 from typing import Any
 
@@ -12,32 +12,33 @@ from fastal.ops.reference import unit_rows
 from fastal.selection.noise import gumbel
 from fastal.selection.ties import beat, best_first
 
-_BLOCK = 1 << 12  # rows at once: at first, copies are made of all of them
+_BLOCK = 1 << 12  # rows at once; early blocks are copied whole, in float64
 _NAMES = ("keys", "rows", "units")
 _Columns = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]
 
 
 class RowSample:
-    """Keeps n rows drawn at random, scaled to length 1: those of the largest keys.
+    """Keeps n rows drawn at random, scaled to length 1.
 
-    A row's key is a function of the seed and its number. Rows that are not finite are left out.
+    The key of a row is a function of the seed and of the row number. The n rows with the largest
+    keys are kept; ties go to the lower row number. Rows that are not finite are left out.
 
     Args:
         n: how many rows to keep.
-        width: columns of the rows.
-        seed: of the draw.
+        width: how many columns the rows have.
+        seed: the seed of the draw.
     """
 
     def __init__(self, n: int, width: int, seed: int) -> None:
         self.width = width
         self._n = n
         self._seed = seed
-        self._threshold = -np.inf, MAX_ROW  # key and row to beat
+        self._threshold = -np.inf, MAX_ROW  # the key and row that a new row has to beat
         empty = np.empty(0, np.float32), np.empty(0, np.int64), np.empty((0, width), np.float32)
         self._held: list[_Columns] = [empty]  # keys, rows and unit rows, in pieces
 
     def with_rows(self, x: Tensor, start: int) -> "RowSample":
-        """The sample with rows start, start + 1, ..., [m, width]; this one stays as it is."""
+        """A new sample that also covers rows start, start + 1, ... of the pool, x [m, width]."""
         found = RowSample(self._n, self.width, self._seed)
         found._threshold, found._held = self._threshold, list(self._held)
         found._add_rows(x, start)
@@ -76,7 +77,7 @@ class RowSample:
             self._compacted()
 
     def _compacted(self) -> _Columns:
-        """The n best rows, which alone are kept."""
+        """The rows with the n largest keys; all other rows are dropped."""
         keys, rows, units = (np.concatenate(column) for column in zip(*self._held, strict=True))
         order = best_first(keys, rows)[: self._n]
         self._held = [(keys[order], rows[order], units[order])]

@@ -1,4 +1,4 @@
-"""Where k-means begins: rows of a sample that are spread out, and how they fit it."""
+"""The first centroids of k-means, how centroids move, and how many are distinct."""
 
 import math
 
@@ -6,40 +6,44 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastal.diversity.near_duplicates import near_duplicates
 from fastal.ops.reference import nearest, unit_rows, unit_sums
 
-_SEEDING_ROWS = 32  # a cluster; a quarter ends 0.3% worse, twice as many take twice as long
-_WARM_UPS = 20  # passes over the sample at most: it is no more than a sample
+# Sample rows per cluster for k-means++. With a quarter of them, the final inertia is 0.3% higher.
+# Twice as many take twice as long.
+_SEEDING_ROWS = 32
+_WARM_UPS = 20  # the most iterations on the sample, which need not converge
 
 
-def seeds(sample: Tensor, n_clusters: int, seed: int) -> Tensor:
-    """Centroids [K, D] to begin with: k-means++ on a part of the sample, then k-means on all of it.
+def first_centroids(sample: Tensor, n_clusters: int, seed: int) -> Tensor:
+    """The first centroids [K, D]: k-means++ on a part of the sample, then k-means on all of it.
 
     Args:
         sample: [S, D] float32 unit rows in random order, S >= K.
         n_clusters: K.
-        seed: of the draws.
+        seed: the seed of the draws.
     """
-    units = _spread_out(sample[: _SEEDING_ROWS * n_clusters], n_clusters, seed)
+    units = _k_means_plus_plus(sample[: _SEEDING_ROWS * n_clusters], n_clusters, seed)
     for _ in range(_WARM_UPS):
-        cluster, _ = nearest(sample, units)
-        found = moved(units, unit_sums(sample, cluster, n_clusters), sample)
-        if torch.equal(found, units):
+        cluster, _ = nearest(sample, units)  # assign
+        found = moved(units, unit_sums(sample, cluster, n_clusters), sample)  # move
+        if torch.equal(found, units):  # test
             break
         units = found
     return units
 
 
 def moved(units: Tensor, sums: Tensor, sample: Tensor) -> Tensor:
-    """The new centroids [K, D]: the directions of the sums of the members of each cluster.
+    """The new centroids [K, D]: the direction of the sum of each cluster's members.
 
-    Clusters without members, or whose members cancel, begin anew at the rows of the sample that
-    are farthest from all other centroids, one after the other; they stay where all of it is at
-    centroids already, as similarities tell.
+    A cluster is empty if it has no members, or if its members cancel. The empty clusters restart
+    one after the other, each at the row of the sample that is farthest from all other centroids.
+    An empty cluster keeps its centroid if every row of the sample is at a centroid, within the
+    error of the similarities; if the sample is empty; or if all clusters are empty.
 
     Args:
-        units: [K, D] float32, the centroids before, which stay where the sample is too small.
-        sums: [K, D] of `unit_sums`.
+        units: [K, D] float32, the present centroids.
+        sums: [K, D], see `unit_sums`.
         sample: [S, D] float32 unit rows.
     """
     found = unit_rows(sums).float()
@@ -51,7 +55,7 @@ def moved(units: Tensor, sums: Tensor, sample: Tensor) -> Tensor:
         return found
     full = (sums != 0).any(1)
     closest = nearest(sample, found[full])[1]
-    at_centroids = 1 - (sample.shape[1] + 8) * 2.0**-24  # what 1 may be off by, see `nearest`
+    at_centroids = _similarity_of_equals(sample.shape[1])
     for cluster in empty:
         if closest.min() >= at_centroids:
             break
@@ -60,11 +64,33 @@ def moved(units: Tensor, sums: Tensor, sample: Tensor) -> Tensor:
     return found
 
 
-def _spread_out(units: Tensor, k: int, seed: int) -> Tensor:
-    """Rows [k, D] by greedy k-means++, on 1 - similarity: half the square of the distance.
+def n_distinct(units: Tensor) -> int:
+    """How many centroids [K, D] are distinct: not equal to another, within the error of `nearest`.
+
+    Centroids of equal rows need not be equal bits, since moving a centroid rounds it.
+    """
+    is_zero = (units == 0).all(1)
+    rows = (~is_zero).nonzero()[:, 0]
+    n_repeated = 0
+    if len(rows):
+        repeated, _, _ = near_duplicates(units, rows, _similarity_of_equals(units.shape[1]))
+        n_repeated = len(repeated)
+    return len(rows) - n_repeated + bool(is_zero.any())
+
+
+def _similarity_of_equals(width: int) -> float:
+    """The least similarity that `nearest` may find for equal directions."""
+    return 1 - (width + 8) * 2.0**-24
+
+
+def _k_means_plus_plus(units: Tensor, k: int, seed: int) -> Tensor:
+    """Rows [k, D] chosen by greedy k-means++.
+
+    Rows are drawn in proportion to 1 - similarity, which is half the squared distance. Of several
+    draws, the row that leaves the smallest sum of distances is chosen.
 
     Source: Arthur and Vassilvitskii, k-means++: The Advantages of Careful Seeding (2007), section
-    2.2; of several draws, that which leaves the least distance is taken.
+    2.2.
     """
     rng = np.random.default_rng(seed)
     n_draws = 2 + int(math.log(k))

@@ -1,4 +1,4 @@
-"""Clusters in files, and fits that are interrupted and go on."""
+"""Saved clusters, and fits that are interrupted and resumed."""
 
 import json
 import pickle
@@ -19,7 +19,7 @@ from tests.support.stopping import Stop, stopping
 ABOUT = {"inertia": 1.5, "n_iter": 2, "converged": True, "seed": 0}
 
 
-def test_a_round_trip(tmp_path):
+def test_saved_clusters_load_unchanged(tmp_path):
     x = blobs(0, 500)
     found = CosineClusters(6, seed=2**64 - 1).fit(x)
     found.save(tmp_path / "clusters.npz")
@@ -57,7 +57,7 @@ BROKEN = {
     "one row": written(centroids=np.ones(3)),
     "nan": written(centroids=np.full((3, 3), np.nan)),
     "more counts": written(counts=np.ones(4, int)),
-    "counts that are none": written(counts=np.ones(3)),
+    "counts that are floats": written(counts=np.ones(3)),
     "no json": written(about="{"),
     "other json": written(about="[1]"),
     "json lacks a seed": written(about="{}"),
@@ -68,7 +68,7 @@ BROKEN = {
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_files_are_named(tmp_path, name):
+def test_files_of_other_content_are_named(tmp_path, name):
     path = tmp_path / "broken.npz"
     BROKEN[name](path)
     with pytest.raises(ValueError, match=r"broken.npz: not a file of clusters: .") as caught:
@@ -90,7 +90,7 @@ def test_damaged_files_are_named(tmp_path):
     for place in range(0, len(good), 5):
         for damaged in (good[:place], good[:place] + bytes([good[place] ^ 65]) + good[place + 1 :]):
             path.write_bytes(damaged)
-            error = error_of(path)  # none where nobody knows what the byte is for
+            error = error_of(path)  # None: no reader uses this byte
             assert error is None or "clusters.npz: not a file of clusters: " in str(error)
     for missing in (tmp_path / "none.npz", tmp_path):
         with pytest.raises(OSError, match=str(missing)):
@@ -105,13 +105,13 @@ def always_saved(monkeypatch):
 
 @pytest.mark.full
 @pytest.mark.parametrize("batch_size", [None, 70])
-def test_a_fit_goes_on_to_the_same_bytes(tmp_path, always_saved, batch_size):
-    """Stopped in every pass, at its first and last chunks and amid mini-batches."""
+def test_a_resumed_fit_gives_the_same_bytes(tmp_path, always_saved, batch_size):
+    """Interrupts each pass at its first chunk, its last chunk and within mini-batches."""
     for i in range(3):
         np.save(tmp_path / f"{i}.npy", blobs(i, 100 + i, n_columns=8))
     pool, saved = str(tmp_path / "*.npy"), tmp_path / "saved"
     options = {"max_iter": 3, "batch_size": batch_size}
-    if batch_size is None:  # else the first iteration changes nothing: the sample is the whole pool
+    if batch_size is None:  # the sample is the whole pool: with mini-batches, it fits too well
         options["centroids"] = blobs(9, 5, n_columns=8)
     want = CosineClusters(5, **options).fit(pool)
     assert want.n_iter == 3
@@ -140,7 +140,7 @@ def test_a_checkpoint_of_other_clusters_is_refused(tmp_path, always_saved, monke
 
 
 @pytest.mark.parametrize("batch_size", [None, 30])
-def test_states_are_refused_by_others(batch_size):
+def test_states_of_other_arguments_are_refused(batch_size):
     x = blobs(0, 100)
     reducer = CosineClusters(3, batch_size=batch_size).reducer()
     reducer.update(x)
@@ -162,8 +162,8 @@ def test_states_are_refused_by_others(batch_size):
 
 
 @pytest.mark.parametrize("batch_size", [None, 7])
-def test_a_chunk_that_is_refused_leaves_no_trace(batch_size):
-    """Neither one with a row that is not finite, nor one whose file is cut short meanwhile."""
+def test_a_discarded_chunk_leaves_no_trace(batch_size):
+    """A chunk with a row that is not finite, and a chunk that the pipeline discards."""
     x = blobs(0, 60)
     lloyd = LloydPass(CentroidDistance(x[:3]), ScoringOptions(), batch_size)
     lloyd.update(x[:30])

@@ -1,4 +1,4 @@
-"""The members that stand for each cluster, against lists of all members."""
+"""Samples of cluster members against lists of all members."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ CENTROIDS = rows_of(4, 5, seed=1).numpy()
 
 
 def columns(sample):
-    """All that a sample says, as plain lists."""
+    """Rows, scores and clusters of a sample, as plain lists."""
     return [
         [np.asarray(array).tolist() for array in (picks.rows, picks.scores, picks.groups)]
         for picks in sample
@@ -34,7 +34,7 @@ def nearest(x, centroids):
 
 
 def checked(sample, x, centroids, n_random):
-    """Compares a sample with a list of each cluster's members."""
+    """Checks a sample against a list of each cluster's members."""
     cluster, similarity = nearest(x, centroids)
     members = {k: np.flatnonzero(cluster == k) for k in range(len(centroids))}
     best = [m[np.lexsort((m, -similarity[m]))][0] for m in members.values() if len(m)]
@@ -55,7 +55,7 @@ def checked(sample, x, centroids, n_random):
 
 @pytest.mark.parametrize("n_random", [0, 1, 3, 100])
 @pytest.mark.parametrize("n_rows", [0, 1, 2, 7, 60])
-def test_best_worst_and_others(n_random, n_rows):
+def test_most_similar_least_similar_and_random_members(n_random, n_rows):
     x = rows_of(n_rows, 5).numpy()
     sample = CosineClusters(centroids=CENTROIDS, seed=3).sample(x, n_random)
     checked(sample, x, CENTROIDS, n_random)
@@ -64,14 +64,18 @@ def test_best_worst_and_others(n_random, n_rows):
 def test_ties_and_clusters_without_members():
     x = np.repeat(rows_of(2, 5).numpy(), 6, 0)
     checked(CosineClusters(centroids=CENTROIDS).sample(x, 2), x, CENTROIDS, 2)
-    far = np.concatenate((CENTROIDS, CENTROIDS[:1]))  # the last ties with the first, and loses
+    far = np.concatenate(
+        (CENTROIDS, CENTROIDS[:1])
+    )  # ties go to the first, so the last has no members
     sample = CosineClusters(centroids=far).sample(x)
     assert 4 not in sample.centroids.groups.tolist()
 
 
 def test_the_example_of_nemo_curator():
-    """Its centroids and rows; there, [.6, .8] belongs to the first, at a distance of .4. Here rows
-    belong to the nearest, the second, which it is as similar to as .8.
+    """The same rows and centroids, except that here each row is in the nearest cluster.
+
+    There, [.6, .8] is in the first cluster, at a distance of .4. Its nearest centroid is the
+    second, at a similarity of .8.
     """
     x = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
     clusters = CosineClusters(centroids=np.eye(2))
@@ -84,7 +88,7 @@ def test_the_example_of_nemo_curator():
 
 @settings(deadline=None, max_examples=25)
 @given(cuts=st.lists(st.integers(0, 80), max_size=6), order=st.permutations(range(3)))
-def test_neither_chunks_nor_merging_nor_states_change_anything(cuts, order):
+def test_a_sample_is_the_same_for_any_chunks_merging_and_saving(cuts, order):
     x = rows_of(80, 5).numpy()
     clusters = CosineClusters(centroids=CENTROIDS, seed=9)
     want = columns(clusters.sample(x, 3))
@@ -100,8 +104,8 @@ def test_neither_chunks_nor_merging_nor_states_change_anything(cuts, order):
     assert columns(restored.result()) == want
 
 
-def test_random_members_are_drawn_alike():
-    """Chi-square of 37 degrees of freedom: beyond 37 + 5 sqrt(74) once in millions."""
+def test_random_members_are_equally_likely():
+    """Chi-square of 37 degrees of freedom exceeds 37 + 5 sqrt(74) once in millions of draws."""
     x = rows_of(40, 5).numpy()
     counts = np.zeros(40)
     for seed in range(300):
@@ -129,7 +133,7 @@ def test_kinds_dtypes_and_rows_that_are_not_finite():
     checked(as_numpy, x.float().numpy(), CENTROIDS, 2)
 
 
-def test_what_is_refused():
+def test_bad_counts_and_other_samplers_are_refused():
     clusters = CosineClusters(centroids=CENTROIDS)
     for bad, error in ((-1, ValueError), (1.0, TypeError), (True, TypeError), (None, TypeError)):
         with pytest.raises(error, match=r"^n_random: wanted"):
@@ -149,7 +153,7 @@ def test_what_is_refused():
             other.load_state_dict(sampler.state_dict())
 
 
-def test_a_sample_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_a_resumed_sample_is_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "_SECONDS", 0)
     monkeypatch.setattr(checkpoint, "_PAUSE", 0)
     np.savez(tmp_path / "x.npz", x=rows_of(90, 5).numpy(), id=np.arange(90) + 7)

@@ -1,4 +1,4 @@
-"""Spherical k-means: against Lloyd's step in float64, scikit-learn, and itself in other chunks."""
+"""Spherical k-means against Lloyd's iteration in float64, scikit-learn, and other chunks."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def unit(x):
 
 
 def lloyd(x, centroids):
-    """A step by its definition: centroids, counts, and the inertia before they moved."""
+    """An iteration by its definition: new centroids, counts, and inertia before the move."""
     x, centroids = unit(x.astype(np.float64)), unit(centroids.astype(np.float64))
     distances = ((x[:, None] - centroids[None]) ** 2).sum(2)
     nearest = distances.argmin(1)
@@ -33,10 +33,10 @@ def fitted(x, k=4, **options):
     return found.centroids.tobytes(), found.counts.tobytes(), found.inertia, found.n_iter
 
 
-# --- the definition
+# --- definition
 
 
-def test_every_epoch_is_a_step_of_lloyd():
+def test_every_iteration_follows_lloyd():
     x = blobs(0, 700)
     centroids = x[:9]
     for _ in range(4):
@@ -52,8 +52,8 @@ def test_every_epoch_is_a_step_of_lloyd():
     assert several.n_iter == 4
 
 
-def test_wrong_steps_are_caught():
-    """Rows that are not scaled, and centroids that are means of them: k-means in space."""
+def test_a_wrong_iteration_is_found():
+    """Sums of rows that are not scaled to length 1."""
     x = blobs(0, 700) * np.random.default_rng(1).uniform(0.1, 10, (700, 1)).astype("f4")
     found = CosineClusters(centroids=x[:9], max_iter=1).fit(x).centroids
     right, _, _ = lloyd(x, x[:9])
@@ -75,7 +75,7 @@ def datasets():
 
 @pytest.mark.parametrize(("x", "k"), [pytest.param(x, k, id=name) for name, x, k in datasets()])
 def test_inertia_is_within_a_percent_of_that_of_scikit_learn(x, k):
-    """Of the partitions: for each, the centroids that are best for it. The mean over seeds."""
+    """The mean over seeds. Each partition is given the centroids that are best for it."""
     from sklearn.cluster import KMeans
 
     def inertia(labels):
@@ -90,7 +90,7 @@ def test_inertia_is_within_a_percent_of_that_of_scikit_learn(x, k):
     assert np.mean(ours) < 1.01 * np.mean(theirs)
 
 
-# --- what changes nothing
+# --- results that must stay the same
 
 
 @settings(deadline=None, max_examples=12)
@@ -99,14 +99,14 @@ def test_inertia_is_within_a_percent_of_that_of_scikit_learn(x, k):
     batch_size=st.sampled_from([None, 7, 64, 100, 199, 200, 1000]),
     n_columns=st.sampled_from([2, 5, 17]),
 )
-def test_chunks_change_no_bit(cuts, batch_size, n_columns):
+def test_a_fit_is_the_same_for_any_chunks(cuts, batch_size, n_columns):
     x = rows_of(200, n_columns).numpy()
     options = {"max_iter": 3, "batch_size": batch_size, "seed": 5}
     chunks = np.split(x, sorted(cuts))
     assert fitted(chunks, **options) == fitted(x, **options)
 
 
-def test_threads_change_no_bit_and_seeds_do(threads):
+def test_threads_do_not_change_a_fit_and_seeds_do(threads):
     x = blobs(3)
     want = fitted(x, 20)
     for n_threads in (1, 4):
@@ -137,7 +137,7 @@ def test_passes_merge_in_any_order():
         with pytest.raises(ValueError, match=words):
             whole.merge(other)
     batched = [LloydPass(centroids, ScoringOptions(), 10) for _ in range(2)]
-    with pytest.raises(ValueError, match="mini-batches come one after the other"):
+    with pytest.raises(ValueError, match="mini-batches depend on their order"):
         batched[0].merge(batched[1])
 
 
@@ -166,10 +166,10 @@ def test_samples_of_the_first_pass_merge():
         narrow.merge(other)
 
 
-# --- few rows, equal rows, other rows
+# --- few rows, equal rows, invalid rows
 
 
-def test_one_cluster_and_a_cluster_a_row():
+def test_one_cluster_and_one_cluster_for_each_row():
     x = rows_of(20, 5).numpy()
     one = CosineClusters(1).fit(x)
     want = unit(unit(x.astype("f8")).sum(0, keepdims=True))
@@ -195,17 +195,43 @@ def test_more_clusters_than_distinct_rows(batch_size):
     assert (zeros.converged, zeros.centroids.any()) == (True, False)
 
 
-def test_a_cluster_that_loses_its_members_begins_anew():
+DUPLICATES = "3 of 7 clusters are distinct: the pool may have too few distinct rows"
+
+
+@pytest.mark.parametrize("batch_size", [None, 30])
+@pytest.mark.parametrize("max_iter", [1, 50])
+def test_too_few_distinct_clusters_are_warned_of_once(batch_size, max_iter, caplog):
+    """Also of rows of other lengths, whose centroids may differ in their last bits."""
+    x = np.tile(rows_of(3, 4).numpy(), (40, 1))
+    lengths = np.random.default_rng(0).uniform(0.1, 9, (120, 1)).astype(np.float32)
+    for rows in (x, x * lengths):
+        caplog.clear()
+        CosineClusters(7, max_iter=max_iter, batch_size=batch_size).fit(rows)
+        assert [record.getMessage() for record in caplog.records] == [DUPLICATES]
+    caplog.clear()
+    CosineClusters(3).fit(np.zeros((9, 4), np.float32))
+    assert "1 of 3 clusters are distinct" in caplog.text
+
+
+def test_distinct_clusters_are_not_warned_of(caplog):
     x = blobs(5, 600)
-    away = np.stack(
-        [x[0], x[0] * 2, -unit(x).sum(0)]
-    )  # the second is the first; none near the third
+    CosineClusters(20).fit(rows_of(20, 5))
+    CosineClusters(9, batch_size=70).fit(x)
+    # The second cluster has no members yet, and restarts at a row far from the others.
+    CosineClusters(centroids=np.stack([x[0], x[0]]), max_iter=1).fit(x)
+    assert not caplog.records
+
+
+def test_a_cluster_that_loses_its_members_restarts():
+    x = blobs(5, 600)
+    # The second has the direction of the first. No row is near the third.
+    away = np.stack([x[0], x[0] * 2, -unit(x).sum(0)])
     found = CosineClusters(centroids=away, max_iter=20).fit(x)
     assert (found.counts > 0).all()
     assert found.inertia < CosineClusters(centroids=away[:1], max_iter=1).fit(x).inertia
 
 
-def test_given_centroids_are_ready_and_stay_as_they_are():
+def test_given_centroids_are_used_and_not_changed():
     x, given = rows_of(50, 4).numpy(), 3 * rows_of(4, 4, seed=1).numpy()
     before = given.copy()
     clusters = CosineClusters(centroids=given)
@@ -261,7 +287,7 @@ def test_bad_arguments_are_named(arguments, error, words):
         CosineClusters(**arguments)
 
 
-def test_pools_that_are_refused():
+def test_pools_and_calls_that_are_refused():
     x = rows_of(9, 3)
     with pytest.raises(ValueError, match="a generator can be read once only, a list of arrays"):
         CosineClusters(2).fit(chunk for chunk in [x])
