@@ -16,6 +16,7 @@ from fastal.base.memory_guard import guarded
 from fastal.ops.reference import unit_rows
 from fastal.pipeline.drive import gathered
 from fastal.scoring.measure import Measure
+from fastal.scoring.rows import Rows
 from fastal.scoring.scorer import Op, Scorer
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.sources import Source
@@ -83,8 +84,8 @@ def nearest_centroid(
     """
     measure = CentroidDistance(centroids, fast=fast)
 
-    def nearest(x: Tensor, backend: str) -> tuple[list[Tensor], int]:
-        cluster, similarity = measure.nearest(x, backend)
+    def nearest(rows: Rows) -> tuple[list[Tensor], int]:
+        cluster, similarity = measure.nearest(rows)
         return [similarity, cluster], int(similarity.isnan().sum())
 
     similarity, cluster = _scored(measure, x, nearest, ScoringOptions(on_invalid, backend))
@@ -126,8 +127,8 @@ def similarities(
     """
     measure = CentroidDistance(centroids, fast=fast)
 
-    def similarities(x: Tensor, backend: str) -> tuple[list[Tensor], int]:
-        found = measure.similarities(x, backend)
+    def similarities(rows: Rows) -> tuple[list[Tensor], int]:
+        found = measure.similarities(rows)
         return [found], int(found[:, 0].isnan().sum())
 
     (found,) = _scored(measure, x, similarities, ScoringOptions(on_invalid, backend))
@@ -150,22 +151,22 @@ class EmbeddingMeasure(Measure):
         """ValueError or TypeError unless x is [n, width]."""
         check_matrix(x, self.kind, self.columns, width=self.width)
 
-    def scores(self, x: Tensor, backend: str, start: int) -> tuple[list[Tensor], int]:  # noqa: ARG002
+    def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The score of each row, [n] float32, NaN for rows that are not finite."""
-        scores = self.score(x, backend)
+        scores = self.score(rows)
         return [scores], int(scores.isnan().sum())
 
     @abstractmethod
-    def score(self, x: Tensor, backend: str) -> Tensor:
+    def score(self, rows: Rows) -> Tensor:
         """The score of each row, [n] float32 on the device of x; NaN for rows not finite."""
 
 
 class FiniteRows(EmbeddingMeasure):
     """Scores every finite row 0, for reducers that only need to know which rows are valid."""
 
-    def score(self, x: Tensor, backend: str) -> Tensor:  # noqa: ARG002
+    def score(self, rows: Rows) -> Tensor:
         """0 for finite rows, NaN for others."""
-        least, most = x.aminmax(dim=1)
+        least, most = rows.x.aminmax(dim=1)
         return (0 * least + 0 * most).float()
 
     def identity(self) -> dict[str, Any]:
@@ -206,17 +207,19 @@ class CentroidDistance(EmbeddingMeasure):
         self.width = self.units.shape[1]
         self.fast = fast
 
-    def nearest(self, x: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+    def nearest(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """The nearest centroid of each row, and its similarity; -1 and NaN for invalid rows."""
-        return ops.nearest(x, self.units.to(x.device), self.fast, backend=backend)
+        return ops.nearest(rows.x, self.units.to(rows.x.device), self.fast, backend=rows.backend)
 
-    def similarities(self, x: Tensor, backend: str) -> Tensor:
+    def similarities(self, rows: Rows) -> Tensor:
         """The similarity of each row to every centroid, [n, K]; NaN for invalid rows."""
-        return ops.similarities(x, self.units.to(x.device), self.fast, backend=backend)
+        return ops.similarities(
+            rows.x, self.units.to(rows.x.device), self.fast, backend=rows.backend
+        )
 
-    def score(self, x: Tensor, backend: str) -> Tensor:
+    def score(self, rows: Rows) -> Tensor:
         """The distance 1 - similarity to the nearest centroid, from 0 to 2."""
-        return 1 - self.nearest(x, backend)[1]
+        return 1 - self.nearest(rows)[1]
 
     def identity(self) -> dict[str, Any]:
         """The digest of the centroids, and `fast`."""

@@ -14,7 +14,7 @@ from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.near_duplicates import near_duplicates
 from fastal.diversity.row_values import RowValues
 from fastal.ops.reference import unit_rows
-from fastal.scoring.scorer import CheckedChunk
+from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 
@@ -102,8 +102,8 @@ class Deduplicator(ScoringReducer[Duplicates]):
         rows = self._scorer.prepare(chunk, start)
         return self._gather(rows) if self._span[1] else self._assign(rows)
 
-    def _assign(self, rows: CheckedChunk) -> Pending:
-        cluster, similarity = self._centroids.nearest(rows.x, rows.backend)
+    def _assign(self, rows: Rows) -> Pending:
+        cluster, similarity = self._centroids.nearest(rows)
         n_invalid = int(similarity.isnan().sum())
 
         def commit() -> None:
@@ -112,7 +112,7 @@ class Deduplicator(ScoringReducer[Duplicates]):
 
         return Pending(commit)
 
-    def _gather(self, rows: CheckedChunk) -> Pending:
+    def _gather(self, rows: Rows) -> Pending:
         first, last = np.searchsorted(self._members, (rows.start, rows.start + len(rows.x)))
         places = torch.from_numpy(self._members[first:last] - rows.start).to(rows.x.device)
         units = self._units.new_empty(len(places), rows.x.shape[1], device=rows.x.device)

@@ -11,6 +11,7 @@ from fastal.base.blank_rows import Blank
 from fastal.base.checks import check_choice
 from fastal.diversity.centroids import EmbeddingMeasure, digest
 from fastal.ops import reference
+from fastal.scoring.rows import Rows
 
 METRICS = ("cosine", "euclidean")
 
@@ -49,14 +50,16 @@ class Distance(EmbeddingMeasure):
         if centres is not None and self._metric == "cosine":
             self._points = reference.unit_rows(centres).float()
 
-    def score(self, x: Tensor, backend: str) -> Tensor:
+    def score(self, rows: Rows) -> Tensor:
         """The distances of rows [n, D], [n] float32; NaN for rows that are not finite."""
         if self._points is None:
-            anywhere = torch.zeros(1, x.shape[1], dtype=torch.float32, device=x.device)
-            return self._to(x, anywhere, backend) + math.inf
-        return self._to(x, self._points.to(x.device), backend)
+            width, device = rows.x.shape[1], rows.x.device
+            anywhere = torch.zeros(1, width, dtype=torch.float32, device=device)
+            return self._to(rows, anywhere) + math.inf
+        return self._to(rows, self._points.to(rows.x.device))
 
-    def _to(self, x: Tensor, centres: Tensor, backend: str) -> Tensor:
+    def _to(self, rows: Rows, centres: Tensor) -> Tensor:
+        x, backend = rows.x, rows.backend
         if self._metric == "euclidean":
             return reference.euclidean(x, centres)
         if len(centres) == 1:

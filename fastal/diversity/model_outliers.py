@@ -12,6 +12,7 @@ from fastal.base.errors import prefixing_errors
 from fastal.diversity.centroids import digest
 from fastal.pipeline.drive import gathered
 from fastal.scoring.measure import Measure
+from fastal.scoring.rows import Rows
 from fastal.selection.picks import Picks
 from fastal.sources import open_pool
 from fastal.sources.files import in_column_order_of
@@ -56,10 +57,10 @@ class ValidationRank(Measure):
         """ValueError or TypeError unless x is [n, D]."""
         check_matrix(x, self.kind, self.columns, width=len(self._table))
 
-    def scores(self, x: Tensor, backend: str, start: int) -> tuple[list[Tensor], int]:  # noqa: ARG002
+    def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The scores of rows [n, D], [n] float32 from 0 to 1; NaN for invalid rows."""
-        table = self._table if backend == "triton" else self._table.to(x.device)
-        scores = 1 - ops.mean_ranks(x, table, backend=backend)
+        table = self._table if rows.backend == "triton" else self._table.to(rows.x.device)
+        scores = 1 - ops.mean_ranks(rows.x, table, backend=rows.backend)
         return [scores], int(scores.isnan().sum())
 
     def identity(self) -> dict[str, Any]:

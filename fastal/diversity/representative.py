@@ -18,6 +18,7 @@ from fastal.pipeline.drive import run
 from fastal.pipeline.run_on_pool import pick_from_pool
 from fastal.pipeline.run_options import RunOptions
 from fastal.pipeline.sequential import Sequential
+from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.picks import Picks
 from fastal.selection.selector import Selector
@@ -49,9 +50,9 @@ class Representativeness(CentroidDistance):
             )
         super().__init__(unit_rows(torch.cat((pool, training))), fast=fast)
 
-    def score(self, x: Tensor, backend: str) -> Tensor:
+    def score(self, rows: Rows) -> Tensor:
         """The scores of rows [n, D], [n] float32; NaN for rows that are not finite."""
-        found = self.similarities(x, backend)
+        found = self.similarities(rows)
         return found[:, 0] - found[:, 1]
 
     def identity(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from fastal.base.arrays import as_tensor
 from fastal.base.errors import InvalidRows
 from fastal.scoring.measure import Measure
+from fastal.scoring.rows import Rows
 
 ByCallable = Callable[[Tensor], Any]
 
@@ -36,8 +37,9 @@ class CallableScore(Measure):
         """Always "callable"."""
         return "callable"
 
-    def scores(self, x: Tensor, backend: str, start: int) -> tuple[list[Tensor], int]:  # noqa: ARG002
+    def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The function's scores [n] float32; ValueError or TypeError if it returns no such."""
+        x, start = rows.x, rows.start
         try:
             # A copy: the function may work in place, and the chunk must not be written to.
             scores = as_tensor(self._function(x.clone()), "by: the callable's result")

@@ -10,6 +10,7 @@ from fastal.base.checks import check_choice, check_matrix
 from fastal.ops.formulas import KINDS, UNCERTAINTY_SCORES
 from fastal.scoring.kind_hints import EXAMINED_ROWS, are_probabilities, describe
 from fastal.scoring.measure import Measure
+from fastal.scoring.rows import Rows
 
 _INVALID = {
     "logits": "has NaN, +inf or no finite logit",
@@ -44,9 +45,9 @@ class UncertaintyScore(Measure):
         """ValueError or TypeError unless x is [n, C] with at least two classes."""
         check_matrix(x, self.kind, self.columns, least=2)
 
-    def scores(self, x: Tensor, backend: str, start: int) -> tuple[list[Tensor], int]:  # noqa: ARG002
+    def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The scores in the order of the names, each in [0, 1], 1 = most uncertain."""
-        return ops.scores_and_invalid(x, self.names, self.kind, backend=backend)
+        return ops.scores_and_invalid(rows.x, self.names, self.kind, backend=rows.backend)
 
     def identity(self) -> Any:
         """Its name, or a list of several."""

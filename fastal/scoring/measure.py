@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fastal import ops
 from fastal.base.blank_rows import Blank
+from fastal.scoring.rows import Rows
 
 
 class FusedSelection(Protocol):
@@ -57,17 +58,15 @@ class Measure(ABC):
         """ValueError or TypeError unless rows x [n, ...] can be scored."""
 
     @abstractmethod
-    def scores(self, x: Tensor, backend: str, start: int) -> tuple[list[Tensor], int]:
+    def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The scores of rows, and how many rows are invalid.
 
         Args:
-            x: [n, ...], rows that `check` accepted.
-            backend: what `choose` returned.
-            start: the row number of the first, for messages.
+            rows: n rows that `check` accepted.
 
         Returns:
-            For each of `names`, [n] float32 where x is, NaN for invalid rows. Larger = more worth
-            labelling.
+            For each of `names`, [n] float32 on the device of the rows, NaN for invalid rows;
+            larger = more worth labelling.
         """
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -12,27 +12,12 @@ from fastal.base.checks import check_same, checked_start
 from fastal.base.errors import NAMED_ROWS, InvalidRows
 from fastal.base.memory_guard import guarded_arrays
 from fastal.scoring.measure import Measure
+from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 
 _log = logging.getLogger("fastal")
-Op = Callable[[Tensor, str], tuple[list[Tensor], int]]
+Op = Callable[[Rows], tuple[list[Tensor], int]]
 _DESCRIBED_ROWS = 64  # invalid rows from whose values a message says what they are
-
-
-class CheckedChunk(NamedTuple):
-    """Rows to score.
-
-    Attributes:
-        given: the array as the caller gave it.
-        x: the same as a tensor [n, ...].
-        start: the row number of the first row.
-        backend: what computes the scores.
-    """
-
-    given: Any
-    x: Tensor
-    start: int
-    backend: str
 
 
 class Scorer:
@@ -59,7 +44,7 @@ class Scorer:
         self._row_shape: tuple[int, ...] | None = None
         self._has_examined = False
 
-    def prepare(self, chunk: Any, start: int | None) -> CheckedChunk:
+    def prepare(self, chunk: Any, start: int | None) -> Rows:
         """A chunk as rows to score.
 
         Args:
@@ -78,18 +63,18 @@ class Scorer:
         self._check_row_shape(x, start)
         measure.check(x)
         backend = measure.choose(x, self.options.backend)
-        return CheckedChunk(chunk, x, start, backend)
+        return Rows(x, start, backend, chunk)
 
-    def scores(self, rows: CheckedChunk) -> tuple[list[Tensor], int]:
+    def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The scores of the rows by each name of the measure, and how many rows are invalid."""
-        return self.measure.scores(rows.x, rows.backend, rows.start)
+        return self.measure.scores(rows)
 
     def score(self, x: Any, op: Op | None = None) -> list[Tensor]:
         """The scores of an array in memory, counted.
 
         Args:
             x: an array [n, ...].
-            op: computes tensors from the rows and a backend, and how many rows are invalid, which
+            op: computes tensors from the rows, and how many rows are invalid, which
                 have NaN in the first tensor; None: the measure's scores.
 
         Raises:
@@ -99,7 +84,7 @@ class Scorer:
         with guarded_arrays(x) as guards:
             try:
                 rows = self.prepare(x, 0)
-                found, n_invalid = self.scores(rows) if op is None else op(rows.x, rows.backend)
+                found, n_invalid = self.scores(rows) if op is None else op(rows)
             except (TypeError, ValueError):
                 guards.check()
                 raise
@@ -107,7 +92,7 @@ class Scorer:
             self.record(rows, n_invalid, lambda: found[0] if found[0].ndim == 1 else found[0][:, 0])
         return found
 
-    def record(self, rows: CheckedChunk, n_invalid: int, scores: Callable[[], Tensor]) -> None:
+    def record(self, rows: Rows, n_invalid: int, scores: Callable[[], Tensor]) -> None:
         """Counts the rows of a chunk that is to be committed.
 
         Args:
@@ -132,7 +117,7 @@ class Scorer:
             self._row_shape = tuple(rows.x.shape[1:])
         self.next_row = rows.start + len(rows.x)
 
-    def _invalid_rows(self, rows: CheckedChunk, n_invalid: int, scores: Tensor) -> InvalidRows:
+    def _invalid_rows(self, rows: Rows, n_invalid: int, scores: Tensor) -> InvalidRows:
         invalid = scores.isnan().nonzero()[:, 0]
         found = ""
         if 2 * len(invalid) > len(rows.x):  # most of the chunk: it may be of another kind

@@ -8,7 +8,7 @@ from torch import Tensor
 from fastal import ops
 from fastal.base.reducer import Pending
 from fastal.scoring.measure import FusedSelection
-from fastal.scoring.scorer import CheckedChunk
+from fastal.scoring.rows import Rows
 from fastal.selection.topk import TopK
 
 _SEGMENT_BITS = 32  # candidates on a GPU hold the lower 32 bits of a row number
@@ -26,14 +26,14 @@ class FusedTopK:
         self._of: tuple[torch.device, int] | None = None  # device and segment of the candidates
         self._rows_seen = 0  # by the native backend
 
-    def accepts(self, rows: CheckedChunk) -> bool:
+    def accepts(self, rows: Rows) -> bool:
         """Whether `look` accepts the rows."""
         if rows.backend == "triton":  # the rows of one segment
             first, n_rows = rows.start, len(rows.x)
             return n_rows > 0 and first >> _SEGMENT_BITS == (first + n_rows - 1) >> _SEGMENT_BITS
         return rows.backend == "native"
 
-    def look(self, rows: CheckedChunk, fused: FusedSelection) -> tuple[int, Pending]:
+    def look(self, rows: Rows, fused: FusedSelection) -> tuple[int, Pending]:
         """Selects among the rows; how many are invalid, and what adds the best to the top-k."""
         if rows.backend == "native":
             found = TopK(self._top.k, self._top.threshold)

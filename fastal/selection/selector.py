@@ -8,7 +8,7 @@ import torch
 from fastal.base.checks import MAX_ROW, checked_count
 from fastal.base.reducer import Pending
 from fastal.scoring.measure_for import By, measure_for
-from fastal.scoring.scorer import CheckedChunk
+from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.fused_topk import FusedTopK
@@ -92,7 +92,7 @@ class Selector(ScoringReducer[Picks]):
             return Pending(commit, selected.discard)
         return self._look_at_scores(rows)
 
-    def _look_at_scores(self, rows: CheckedChunk) -> Pending:
+    def _look_at_scores(self, rows: Rows) -> Pending:
         (scores,), n_invalid = self._scorer.scores(rows)
         keys = self._noise.keys(scores, rows.start)
 

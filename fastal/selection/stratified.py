@@ -10,7 +10,7 @@ from fastal.base.checks import checked_count
 from fastal.base.groups import Groups, as_groups
 from fastal.base.reducer import Pending
 from fastal.scoring.measure_for import By, measure_for
-from fastal.scoring.scorer import CheckedChunk
+from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.grouped_topk import GroupedTopK
@@ -115,7 +115,7 @@ class StratifiedSelector(ScoringReducer[Picks]):
 
         return Pending(commit)
 
-    def _groups_of(self, rows: CheckedChunk, groups: Any) -> Groups:
+    def _groups_of(self, rows: Rows, groups: Any) -> Groups:
         if not self._predicted:
             if groups is None:
                 raise ValueError("groups: wanted a label a row, got None (and predicted=False)")

@@ -28,7 +28,7 @@ class Assignment(ScoringReducer[Nearest]):
     def look(self, chunk: Any, start: int | None = None) -> Pending:
         """Finds the nearest centroids of embeddings [n, D]; see `Reducer.look`."""
         rows = self._scorer.prepare(chunk, start)
-        cluster, similarity = self._centroids.nearest(rows.x, rows.backend)
+        cluster, similarity = self._centroids.nearest(rows)
         n_invalid = int(similarity.isnan().sum())
 
         def commit() -> None:

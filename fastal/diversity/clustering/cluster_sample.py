@@ -70,7 +70,7 @@ class ClusterSampler(ScoringReducer[ClusterSample]):
     def look(self, chunk: Any, start: int | None = None) -> Pending:
         """Assigns embeddings [n, D] to clusters; see `Reducer.look`."""
         rows = self._scorer.prepare(chunk, start)
-        cluster, similarity = self._centroids.nearest(rows.x, rows.backend)
+        cluster, similarity = self._centroids.nearest(rows)
         n_invalid = int(similarity.isnan().sum())
         scores = similarity.cpu().numpy()
         groups = Groups(cluster.clamp(min=0).cpu().numpy(), range(len(self._centroids.units)))

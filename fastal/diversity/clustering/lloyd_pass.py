@@ -9,6 +9,7 @@ from torch import Tensor
 from fastal.base.reducer import Pending
 from fastal.diversity.centroids import CentroidDistance
 from fastal.ops.reference import unit_rows, unit_sums
+from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 
@@ -73,10 +74,10 @@ class LloydPass(ScoringReducer[Members]):
         similarity: list[Tensor] = []
         while first < len(rows.x) or not similarity:
             to_next = _to_next(rows.start + first, self._batch_size, len(rows.x) - first)
-            piece = rows.x[first : first + to_next]
-            members, similar = _assign(members, piece, rows.backend)
+            piece = rows._replace(x=rows.x[first : first + to_next])
+            members, similar = _assign(members, piece)
             similarity.append(similar)
-            first += len(piece)
+            first += len(piece.x)
             if self._batch_size and (rows.start + first) % self._batch_size == 0:
                 members = _move(members)
         found = torch.cat(similarity)
@@ -133,14 +134,14 @@ class LloydPass(ScoringReducer[Members]):
         )
 
 
-def _assign(members: Members, x: Tensor, backend: str) -> tuple[Members, Tensor]:
+def _assign(members: Members, rows: Rows) -> tuple[Members, Tensor]:
     """Members that also have rows x, and the similarities [n] of these rows to their centroids."""
     n_clusters = len(members.counts)
-    cluster, similarity = members.centroids.nearest(x, backend)
+    cluster, similarity = members.centroids.nearest(rows)
     counts = torch.bincount(cluster + 1, minlength=n_clusters + 1)[1:]  # -1: invalid
     added = Members(
         members.centroids,
-        members.sums + unit_sums(x, cluster, n_clusters).cpu(),
+        members.sums + unit_sums(rows.x, cluster, n_clusters).cpu(),
         members.counts + counts.cpu(),
         members.similarity + int((similarity.nan_to_num() * _SCALE).long().sum()),
     )
