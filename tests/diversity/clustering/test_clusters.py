@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastal import InvalidRows
+from fastal import InvalidRows, open_pool
+from fastal.commands.diversity import cluster_to_file
 from fastal.diversity import CosineClusters
 from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.clustering.lloyd_pass import LloydPass
@@ -211,6 +212,12 @@ def test_too_few_distinct_clusters_are_warned_of_once(batch_size, max_iter, capl
     caplog.clear()
     CosineClusters(3).fit(np.zeros((9, 4), np.float32))
     assert "1 of 3 clusters are distinct" in caplog.text
+
+
+def test_the_command_warns_of_too_few_distinct_clusters_once(tmp_path, caplog):
+    np.save(tmp_path / "x.npy", np.tile(rows_of(3, 4).numpy(), (40, 1)))
+    cluster_to_file(open_pool(tmp_path / "x.npy"), 7, 1, out=tmp_path / "picks.csv")
+    assert [record.getMessage() for record in caplog.records].count(DUPLICATES) == 1
 
 
 def test_distinct_clusters_are_not_warned_of(caplog):
