@@ -59,6 +59,7 @@ def test_gaps(scored, n_classes, dtype):
     assert_scores(scored(x.to(dtype)), definitions_to_any_digit(x.to(dtype)))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("n_classes", [2, 10, 40, 1000])
 @pytest.mark.parametrize("kind", ["logits", "probs"])
 def test_many_terms_too_small_for_float32(scored, n_classes, kind):
@@ -68,6 +69,7 @@ def test_many_terms_too_small_for_float32(scored, n_classes, kind):
         assert_scores(scored(x, kind, pairs=n_classes > 32), truth)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("n_classes", [2, 10, 40, 1000])
 def test_probabilities(scored, n_classes):
     x = torch.softmax(regimes(n_classes, torch.float64).clamp(-1e4, 1e4), 1)
