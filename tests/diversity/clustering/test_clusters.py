@@ -280,7 +280,11 @@ def test_rows_that_are_not_finite():
     [
         ({}, TypeError, "n_clusters: wanted an integer, got None"),
         ({"n_clusters": 0}, ValueError, "n_clusters: wanted at least 1, got 0"),
-        ({"n_clusters": 2, "centroids": np.eye(3)}, ValueError, "centroids: wanted 2, as n_cl"),
+        (
+            {"n_clusters": 2, "centroids": np.eye(3)},
+            ValueError,
+            "centroids: wanted n_clusters=2 rows, got 3",
+        ),
         ({"n_clusters": 2, "seed": -1}, ValueError, "seed: wanted 0 to"),
         ({"n_clusters": 2, "seed": 2**64}, ValueError, "seed: wanted 0 to"),
         ({"n_clusters": 2, "batch_size": 0}, ValueError, "batch_size: wanted at least 1"),
