@@ -64,13 +64,13 @@ def outlyingness(x, rank=get_rank):
 
 
 def representativeness(x, training=TRAINING, of_rows=unit):
-    """By directions; those of rows of zeros are none."""
+    """The score by its definition. Rows of zeros add nothing to a direction."""
     pool_direction, of_training = (unit(of_rows(rows).sum(0)[None])[0] for rows in (x, training))
     return unit(x) @ pool_direction - unit(x) @ of_training
 
 
 def one_by_one(x, k, training=TRAINING):
-    """Adaptive sampling by its definition: picks join the training data."""
+    """Adaptive sampling by its definition: each pick becomes training data."""
     rows, scores = [], []
     for _ in range(k):
         found = representativeness(x, np.concatenate((training, x[rows])))

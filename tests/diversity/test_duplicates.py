@@ -75,7 +75,7 @@ def test_the_similarities_of_nemo_curator(n_rows):
 @pytest.mark.parametrize("n_centroids", [1, 5])
 @pytest.mark.parametrize("threshold", [0.5, 0.95, 0.999])
 @pytest.mark.parametrize("block_rows", [64, 1024])
-def test_duplicates_are_those_of_the_definition(n_centroids, threshold, block_rows, monkeypatch):
+def test_duplicates_follow_the_definition(n_centroids, threshold, block_rows, monkeypatch):
     monkeypatch.setattr(near_duplicates, "_BLOCK_ROWS", block_rows)
     x = embeddings()
     found = deduplicate(x, centroids(n_centroids), threshold)

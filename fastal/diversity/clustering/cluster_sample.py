@@ -19,7 +19,7 @@ from fastal.selection.picks import Picks
 
 
 class ClusterSample(NamedTuple):
-    """A sample of the members of each cluster. No row is in it twice.
+    """A sample of the members of each cluster. Each row occurs at most once.
 
     All three Picks are ordered by cluster. Their `groups` are the cluster numbers. Their scores are
     the cosine similarities to the centroid, in [-1, 1]. Ties go to the lower row number.

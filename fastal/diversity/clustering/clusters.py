@@ -91,7 +91,7 @@ class CosineClusters:
         self._n_clusters = checked_count("n_clusters", n_clusters)
         if given is not None and len(given) != self._n_clusters:
             raise ValueError(
-                f"centroids: wanted {self._n_clusters}, as n_clusters says, got {len(given)}"
+                f"centroids: wanted n_clusters={self._n_clusters} rows, got {len(given)}"
             )
         self._how = KMeansOptions(
             checked_count("max_iter", max_iter),
@@ -208,8 +208,8 @@ class CosineClusters:
 
         Returns:
             ClusterSample: of each cluster, the member most similar to the centroid, the member
-            least similar to it, and random members. No row is in it twice. Ties go to the lower row
-            number.
+            least similar to it, and random members. Each row occurs at most once. Ties go to the
+            lower row number.
 
         Raises:
             InvalidRows, ValueError, TypeError, OSError: as `fastal.select`.

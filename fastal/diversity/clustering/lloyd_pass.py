@@ -149,7 +149,7 @@ def _assign(members: Members, rows: Rows) -> tuple[Members, Tensor]:
 
 
 def _move(members: Members) -> Members:
-    """Members whose centroids are the directions of their sums; a sum of zeros moves none."""
+    """Members whose centroids are the directions of their sums; if a sum is 0, the old centroid."""
     centroids, sums = members.centroids, members.sums
     has_members = (sums != 0).any(1, keepdim=True)
     directions = torch.where(has_members, unit_rows(sums).float(), centroids.units)

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastal import InvalidRows
+from fastal import InvalidRows, open_pool
+from fastal.commands.diversity import cluster_to_file
 from fastal.diversity import CosineClusters
 from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.clustering.lloyd_pass import LloydPass
@@ -213,6 +214,12 @@ def test_too_few_distinct_clusters_are_warned_of_once(batch_size, max_iter, capl
     assert "1 of 3 clusters are distinct" in caplog.text
 
 
+def test_the_command_warns_of_too_few_distinct_clusters_once(tmp_path, caplog):
+    np.save(tmp_path / "x.npy", np.tile(rows_of(3, 4).numpy(), (40, 1)))
+    cluster_to_file(open_pool(tmp_path / "x.npy"), 7, 1, out=tmp_path / "picks.csv")
+    assert [record.getMessage() for record in caplog.records].count(DUPLICATES) == 1
+
+
 def test_distinct_clusters_are_not_warned_of(caplog):
     x = blobs(5, 600)
     CosineClusters(20).fit(rows_of(20, 5))
@@ -273,7 +280,11 @@ def test_rows_that_are_not_finite():
     [
         ({}, TypeError, "n_clusters: wanted an integer, got None"),
         ({"n_clusters": 0}, ValueError, "n_clusters: wanted at least 1, got 0"),
-        ({"n_clusters": 2, "centroids": np.eye(3)}, ValueError, "centroids: wanted 2, as n_cl"),
+        (
+            {"n_clusters": 2, "centroids": np.eye(3)},
+            ValueError,
+            "centroids: wanted n_clusters=2 rows, got 3",
+        ),
         ({"n_clusters": 2, "seed": -1}, ValueError, "seed: wanted 0 to"),
         ({"n_clusters": 2, "seed": 2**64}, ValueError, "seed: wanted 0 to"),
         ({"n_clusters": 2, "batch_size": 0}, ValueError, "batch_size: wanted at least 1"),
