@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from fastal.diversity.clustering.cluster_sample import ClusterSample
     from fastal.diversity.clustering.clusters import CosineClusters
     from fastal.diversity.core_set import CoreSet, k_center
+    from fastal.diversity.deduplicate import deduplicate
     from fastal.diversity.deduplicator import Deduplicator, Duplicates
-    from fastal.diversity.duplicates import deduplicate
     from fastal.diversity.model_outliers import ValidationRank, model_outliers
     from fastal.diversity.representative import adaptive_representative, representative
 
@@ -48,7 +48,7 @@ import_on_first_use(
         "fastal.diversity.clustering.clusters": ["CosineClusters"],
         "fastal.diversity.core_set": ["CoreSet", "k_center"],
         "fastal.diversity.deduplicator": ["Deduplicator", "Duplicates"],
-        "fastal.diversity.duplicates": ["deduplicate"],
+        "fastal.diversity.deduplicate": ["deduplicate"],
         "fastal.diversity.model_outliers": ["ValidationRank", "model_outliers"],
         "fastal.diversity.representative": ["adaptive_representative", "representative"],
     },

@@ -10,7 +10,7 @@ from fastal.base.blank_rows import Blank
 from fastal.base.checks import checked_count
 from fastal.base.errors import prefixing_errors
 from fastal.base.reducer import Reducer
-from fastal.diversity.adaptive import Adaptive
+from fastal.diversity.adaptive_representative import Adaptive
 from fastal.diversity.centroids import CentroidDistance, digest
 from fastal.diversity.mean_direction import MeanDirection
 from fastal.ops.reference import unit_rows

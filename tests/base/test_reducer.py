@@ -10,7 +10,7 @@ import torch
 import fastal
 from fastal import diversity
 from fastal.base.reducer import Mergeable
-from fastal.diversity.adaptive import Adaptive
+from fastal.diversity.adaptive_representative import Adaptive
 from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.clustering.assignment import Assignment
 from fastal.diversity.clustering.lloyd_pass import LloydPass

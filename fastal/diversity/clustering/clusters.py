@@ -265,12 +265,21 @@ class CosineClusters:
         np.savez(file, centroids=centroids, counts=counts, about=as_json(about))
 
     @classmethod
-    def load(cls, path: PathLike, **options: Any) -> "CosineClusters":
+    def load(
+        cls,
+        path: PathLike,
+        *,
+        fast: bool = False,
+        on_invalid: str = "raise",
+        backend: str = "auto",
+    ) -> "CosineClusters":
         """Reads clusters that `save` wrote.
 
         Args:
             path: the file.
-            options: other arguments of `CosineClusters`: `fast`, `on_invalid` and `backend`.
+            fast: as for `CosineClusters`.
+            on_invalid: as for `CosineClusters`.
+            backend: as for `CosineClusters`.
 
         Returns:
             CosineClusters with the attributes and the seed of the saved clusters.
@@ -292,7 +301,9 @@ class CosineClusters:
             except Exception as error:  # NumPy, zipfile and json raise many kinds
                 reason = " ".join(str(error).split())
                 raise ValueError(f"{path}: not a file of clusters: {reason}") from error
-        clusters = cls(centroids=centroids, seed=seed, **options)
+        clusters = cls(
+            centroids=centroids, seed=seed, fast=fast, on_invalid=on_invalid, backend=backend
+        )
         for name, value in found.items():
             setattr(clusters, name, value)
         return clusters
