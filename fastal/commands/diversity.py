@@ -50,7 +50,7 @@ def cluster_to_file(
     scoring: ScoringOptions = _SCORING,
     how: KMeansOptions = _K_MEANS,
 ) -> tuple[Picks, Columns]:
-    """Clusters files, and writes the members that stand for each cluster.
+    """Clusters files, and writes the representative members of each cluster.
 
     The columns are rank, row, score, id, cluster and role, ordered by cluster and in it by role.
 
@@ -59,7 +59,7 @@ def cluster_to_file(
         n_clusters: how many clusters to find, None with `centroids`.
         n_random: how many random members of each.
         out: as for `select_to_file`.
-        centroids: a file of the clusters' centroids, which are then used as they are.
+        centroids: a file of centroids, which are used unchanged; then no clusters are found.
         save: a .npz file for the clusters that were found, see `CosineClusters.save`.
         options: how the command is run.
         scoring: how rows are compared with centroids.
@@ -151,11 +151,11 @@ def represent_to_file(
     scoring: ScoringOptions = _SCORING,
     fast: bool = False,
 ) -> Picks:
-    """Selects rows that are like the pool and unlike the training data, and writes the picks.
+    """Selects rows that are similar to the pool and not to the training data; writes the picks.
 
     Args:
         pool: the files.
-        training: what was labelled.
+        training: the embeddings of labelled rows.
         k: how many rows to pick.
         adaptive: whether each pick counts as training data for the next.
         out: as for `select_to_file`.
@@ -179,13 +179,13 @@ def core_set_to_file(
     options: CommandOptions = _DEFAULTS,
     scoring: ScoringOptions = _SCORING,
 ) -> Picks:
-    """Selects rows that leave none of the pool far from all, and writes the picks.
+    """Selects rows so that every row of the pool is near a picked or labelled one; writes the picks.
 
     Args:
         pool: the files.
         k: how many rows to pick.
         out: as for `select_to_file`.
-        labelled: what is labelled already.
+        labelled: the embeddings of labelled rows.
         metric: as for `k_center`.
         fast: as for `nearest_centroid`.
         options: how the command is run.
