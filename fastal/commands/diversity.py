@@ -179,7 +179,7 @@ def core_set_to_file(
     options: CommandOptions = _DEFAULTS,
     scoring: ScoringOptions = _SCORING,
 ) -> Picks:
-    """Selects rows so that every row of the pool is near a picked or labelled one; writes the picks.
+    """Selects rows so that every row is near a picked or labelled one, and writes the picks.
 
     Args:
         pool: the files.
