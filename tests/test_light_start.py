@@ -118,6 +118,7 @@ def test_editors_see_the_objects_of_run_time(package):
         assert getattr(package, name) is getattr(sys.modules[module], name)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("first", ["fastal.diversity", "fastal.diversity.clustering.clusters"])
 def test_a_function_with_the_name_of_its_module_is_the_function(first):
     code = f"import {first}\nfrom fastal.diversity.representative import Representativeness\n"
@@ -139,6 +140,7 @@ def test_an_unknown_name_is_an_attribute_error_with_a_hint():
     assert "torch" not in done.stderr
 
 
+@pytest.mark.full
 def test_star_imports_every_public_name():
     code = "from fastal import *\nfrom fastal.diversity import *\nimport fastal\n"
     code += "for package in fastal, diversity:\n"
@@ -146,6 +148,7 @@ def test_star_imports_every_public_name():
     run_python(code)
 
 
+@pytest.mark.full
 def test_errors_are_caught_by_their_public_name():
     code = """
 import fastal, numpy
@@ -157,6 +160,7 @@ except fastal.InvalidRows as error:
     assert run_python(code) == ["[0, 1]"]
 
 
+@pytest.mark.full
 def test_objects_are_pickled_and_loaded_where_nothing_is_imported(tmp_path):
     picks = fastal.select(np.eye(4), 2)
     (tmp_path / "objects").write_bytes(pickle.dumps([picks, fastal.select, diversity.k_center]))
@@ -184,6 +188,7 @@ def test_names_are_replaced_and_restored(monkeypatch):
         assert getattr(package, name) is original
 
 
+@pytest.mark.full
 def test_names_are_replaced_before_their_first_use():
     code = """
 import fastal
@@ -196,6 +201,7 @@ for package, name in ((fastal, "select"), (fastal.diversity, "representative")):
     assert run_python(code) == ["select", "representative"]
 
 
+@pytest.mark.full
 def test_help_shows_the_public_names():
     shown = "\n".join(run_python("import fastal\nhelp(fastal)\nhelp(fastal.diversity)"))
     for package in PACKAGES:
@@ -250,6 +256,7 @@ assert found == [fastal.Scores]
 """
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("code", [RACE, CROSSING], ids=["race", "crossing"])
 def test_threads_may_race_on_the_first_use(code):
     run_python(code)

@@ -30,6 +30,7 @@ def scored(request, monkeypatch):
     return scored
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dtype", KERNEL_DTYPES)
 @pytest.mark.parametrize("n_classes", CLASSES)
 def test_every_regime(scored, n_classes, dtype):

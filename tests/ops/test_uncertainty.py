@@ -52,6 +52,7 @@ def test_every_regime_and_dtype(backend, n_classes):
         assert_scores(scored(x, backend), definitions(x))
 
 
+@pytest.mark.full
 def test_the_most_classes(backend):
     x = regimes(262_144, torch.float32)
     assert_scores(scored(x, backend), definitions(x))
@@ -120,6 +121,7 @@ def test_roundings_with_one_sign(backend, kind):
         assert_scores(scored(x, backend, kind=kind), exactly(x, kind))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["logits", "probs"])
 @pytest.mark.parametrize("n_classes", [3, 33, 1025])
 def test_faint_tails(backend, kind, n_classes):

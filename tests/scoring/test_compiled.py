@@ -23,6 +23,7 @@ class Model(torch.nn.Module):
         return scores.entropy + 0 * scores.margin
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("options", [{}, {"on_invalid": "skip"}])
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_a_compiled_model_may_score(backend, options, dynamic):

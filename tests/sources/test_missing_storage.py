@@ -280,6 +280,7 @@ def test_a_virtual_dataset_that_grows_with_its_sources_is_refused(tmp_path, name
     refused(tmp_path / "x.h5", "grows with its sources")
 
 
+@pytest.mark.full
 def test_a_virtual_dataset_of_too_many_pieces_is_refused(tmp_path):
     """The time of libhdf5 grows with the square of their number."""
     n = 20_000

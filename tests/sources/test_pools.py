@@ -99,6 +99,7 @@ def test_results_are_of_the_pools_array_library(logits):
     assert np.from_dlpack(picks.rows).tolist() == fastal.select(logits, 3, "margin").rows.tolist()
 
 
+@pytest.mark.full
 def test_files_named_in_every_way_give_the_same_picks(tmp_path, logits, want, shards, monkeypatch):
     np.save(tmp_path / "pool.npy", logits)
     np.save(tmp_path / "fortran.npy", np.asfortranarray(logits))

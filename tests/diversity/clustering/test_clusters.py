@@ -74,6 +74,7 @@ def datasets():
     yield "digits", load_digits().data.astype(np.float32), 10
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("x", "k"), [pytest.param(x, k, id=name) for name, x, k in datasets()])
 def test_inertia_is_within_a_percent_of_that_of_scikit_learn(x, k):
     """The mean over seeds. Each partition is given the centroids that are best for it."""
