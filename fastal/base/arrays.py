@@ -4,8 +4,10 @@ Neither direction copies memory, except in the cases that `as_tensor` names.
 """
 
 import re
+import sys
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -122,7 +124,11 @@ def converter_for(x: Any) -> Callable[[Tensor], Any]:
     device = as_tensor(x, "array").device
     if isinstance(x, Tensor) or not hasattr(x, "__array_namespace__"):
         return partial(_to_device, device=device)
-    return partial(_to_namespace, namespace=x.__array_namespace__(), device=device)
+    namespace = x.__array_namespace__()
+    name = getattr(namespace, "__name__", "")
+    if sys.modules.get(name) is namespace:
+        namespace = name  # a module cannot be pickled
+    return partial(_to_namespace, namespace=namespace, device=device)
 
 
 def _to_numpy(result: Tensor) -> NDArray[Any]:
@@ -134,6 +140,8 @@ def _to_device(result: Tensor, device: torch.device) -> Tensor:
 
 
 def _to_namespace(result: Tensor, namespace: Any, device: torch.device) -> Any:
+    if isinstance(namespace, str):
+        namespace = import_module(namespace)
     array = namespace.from_dlpack(result.to(device))
     kept = as_tensor(array, "result")
     if kept.dtype != result.dtype and not torch.equal(kept.to(result), result):

@@ -1,5 +1,6 @@
 """Checks of arguments: each error names the argument, what came and what was wanted."""
 
+import json
 import math
 import operator
 from collections.abc import Mapping, Sequence
@@ -93,6 +94,22 @@ def check_matrix(
         raise ValueError(f"{name}: wanted at least {least} {columns}, got shape {shape}")
     if width not in (None, x.shape[1]):
         raise ValueError(f"{name}: wanted {width} {columns}, got shape {shape}")
+
+
+def plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments as JSON holds them, a copy: tuples become lists, NumPy numbers become Python's.
+
+    Raises:
+        TypeError: a value is not plain; the message names its argument.
+    """
+    return {name: _plain(name, value) for name, value in arguments.items()}
+
+
+def _plain(name: str, value: Any) -> Any:
+    try:
+        return json.loads(json.dumps(value, default=lambda number: number.item()))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise TypeError(f"{name}: wanted plain values as identity, got {value!r}") from error
 
 
 def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) -> None:

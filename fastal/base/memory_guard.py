@@ -26,10 +26,11 @@ class Guards:
     def __init__(self, guards: list[Any]) -> None:
         self._guards = guards
 
-    def check(self) -> None:
-        """OSError if memory of one of the arrays was lost."""
+    def check(self, name: str = "") -> None:
+        """OSError, which begins with `name`, if memory of one of the arrays was lost."""
         if any(guard.broken for guard in self._guards):
-            raise OSError("the rows vanished: a mapped file that was cut short?")
+            where = f"{name}: " if name else ""
+            raise OSError(f"{where}the rows vanished: a mapped file that was cut short?")
 
 
 @contextmanager

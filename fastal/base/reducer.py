@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from fastal.base.blank_rows import Blank
-from fastal.base.checks import check_another, check_same
+from fastal.base.checks import check_another, check_same, plain
 from fastal.base.errors import restoring
 from fastal.base.memory_guard import guarded_arrays
 
@@ -24,7 +24,7 @@ class Pending:
     One of the two is called before any other method of the reducer.
 
     Attributes:
-        commit: changes the state. If it raises, the state is as it was.
+        commit: changes the state. If it raises `InvalidRows`, the state is as it was.
         discard: forgets the chunk.
     """
 
@@ -86,7 +86,7 @@ class Reducer(ABC, Generic[Result]):
                 raise
             try:
                 guards.check()
-            except OSError:
+            except BaseException:
                 pending.discard()
                 raise
             pending.commit()
@@ -113,8 +113,8 @@ class Reducer(ABC, Generic[Result]):
         return ""
 
     @property
-    def threshold(self) -> float | None:
-        """The k-th best score so far; None where there is none."""
+    def kth_score(self) -> float | None:
+        """The k-th best score so far; None if there is none."""
         return None
 
     @property
@@ -129,17 +129,28 @@ class Reducer(ABC, Generic[Result]):
 
     def state_dict(self) -> dict[str, Any]:
         """The state as plain values and NumPy arrays, a copy."""
-        return {"identity": self.identity(), **self._state()}
+        return {**self._owner(), **self._state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores exactly what `state_dict` returned.
+        """Restores exactly what `state_dict` returned, in a reducer that has read no rows.
 
         Raises:
-            ValueError: the state belongs to a reducer with other arguments, or is none.
+            ValueError: the state belongs to a reducer of another class or with other arguments, or
+                is no state.
         """
         with restoring():
-            check_same(self.identity(), state["identity"], "the state")
+            self._check_owner(state)
             self._restore(state)
+
+    def _owner(self) -> dict[str, Any]:
+        """What a state is bound to."""
+        return {"class": type(self).__qualname__, "identity": plain(self.identity())}
+
+    def _check_owner(self, state: Mapping[str, Any]) -> None:
+        """ValueError if a state belongs to a reducer of another class or with other arguments."""
+        ours = self._owner()
+        check_same({"class": ours["class"]}, {"class": state["class"]}, "the state")
+        check_same(ours["identity"], state["identity"], "the state")
 
     @abstractmethod
     def _state(self) -> dict[str, Any]:
@@ -152,7 +163,7 @@ class Reducer(ABC, Generic[Result]):
     def _check_mergeable(self, other: Any) -> None:
         """TypeError, ValueError unless `other` is another reducer with the same arguments."""
         check_another(type(self), self, other)
-        check_same(self.identity(), other.identity(), "merge: the other")
+        check_same(plain(self.identity()), plain(other.identity()), "merge: the other")
 
 
 @runtime_checkable

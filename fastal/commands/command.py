@@ -135,7 +135,7 @@ class CommandRun(Generic[Result]):
             writes_to_terminal: whether the output goes to the terminal; then there is no bar.
         """
         reducer, options, meter = self._reducer, self._options, self._meter
-        meter.kth_score = lambda: reducer.threshold
+        meter.kth_score = lambda: reducer.kth_score
         meter.n_passes = reducer.max_passes
         if self.checkpoint is not None:
             meter.resume_at(self.checkpoint.row, self.checkpoint.passes)

@@ -78,8 +78,8 @@ def cluster_to_file(
     if given is not None:
         reducer = clusters.sampler(n_random)
     else:
-        arguments = {**clusters.reducer().arguments(), "n_random": n_random}
-        reducer = _fitted_first(clusters, lambda: clusters.sampler(n_random), arguments)
+        identity = {**clusters.reducer().identity(), "n_random": n_random}
+        reducer = _fitted_first(clusters, lambda: clusters.sampler(n_random), identity, scoring)
     with CommandRun("cluster", reducer, pool, target, options) as command_run:
         picks, columns = _by_cluster(command_run.run())
         picks = with_ids(picks, pool)
@@ -125,13 +125,14 @@ def outliers_to_file(
     selector = partial(selector_for, k, options=scoring, per_group=per_group)
     reducer: Reducer[Picks]
     if n_clusters is not None:
-        arguments = selector(by=FiniteRows()).arguments()  # checked before the first pass
+        identity = selector(by=FiniteRows()).identity()  # checked before the first pass
         clusters = _clusters(n_clusters, None, scoring, how)
-        arguments["by"] = clusters.reducer().identity()
+        identity["by"] = clusters.reducer().identity()
         reducer = _fitted_first(
             clusters,
             lambda: selector(by=CentroidDistance(clusters.centroids, fast=how.fast)),
-            arguments,
+            identity,
+            scoring,
         )
     elif held is not None:
         reducer = selector(by=CentroidDistance(rows_of(held, "centroids"), fast=how.fast))
@@ -218,7 +219,10 @@ def _clusters(
 
 
 def _fitted_first(
-    clusters: CosineClusters, then: Callable[[], Reducer[Any]], arguments: dict[str, Any]
+    clusters: CosineClusters,
+    then: Callable[[], Reducer[Any]],
+    identity: dict[str, Any],
+    options: ScoringOptions,
 ) -> Sequential:
     """The reducer that fits the clusters, then runs the reducer that `then` makes."""
 
@@ -227,7 +231,9 @@ def _fitted_first(
         return then()
 
     first = clusters.reducer()
-    return Sequential(first, with_centroids, arguments=arguments, max_passes=first.max_passes + 1)
+    return Sequential(
+        first, with_centroids, identity=identity, options=options, max_passes=first.max_passes + 1
+    )
 
 
 def _by_cluster(sample: ClusterSample) -> tuple[Picks, Columns]:

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from fastal.base.checks import check_same
 from fastal.base.reducer import Pending
-from fastal.diversity.centroids import digest
 from fastal.ops.reference import unit_sums
 from fastal.scoring.measure import Measure
 from fastal.scoring.scorer import Scorer
@@ -39,6 +38,8 @@ class Adaptive(ScoringReducer[Picks]):
     ) -> None:
         super().__init__(measure(of_pool, of_training), options)
         self._k = self.max_passes = k
+        # Of the first measure: later measures depend on the picks, which are part of the state.
+        self._identity = {"k": k, **super().identity()}
         self._of_pool = of_pool
         self._of_training = of_training
         self._measure = measure
@@ -114,13 +115,13 @@ class Adaptive(ScoringReducer[Picks]):
         return Picks(rows, scores, None, self.invalid)
 
     @property
-    def threshold(self) -> float | None:
+    def kth_score(self) -> float | None:
         """The score of the last pick; None before the first."""
         return self._scores[-1] if self._scores else None
 
     def identity(self) -> dict[str, Any]:
-        """k, and the sum of the pool. The sum of the training data is part of the state."""
-        return {"k": self._k, "pool": digest(self._of_pool)}
+        """k, and the directions of the pool and of the training data before the first pick."""
+        return self._identity
 
     def _state(self) -> dict[str, Any]:
         best = self._best

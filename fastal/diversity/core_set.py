@@ -147,6 +147,8 @@ class CoreSet(ScoringReducer[Picks]):
         nearest = torch.minimum(held, distance.masked_fill(is_invalid, -math.inf))
         found = _farthest_of(rows.x, rows.start, nearest)
 
+        self._distance.reserve(rows.start + len(rows.x))
+
         def commit() -> None:
             self._scorer.record(rows, n_invalid, lambda: distance)
             self._distance.write(rows.start, nearest)
@@ -205,7 +207,7 @@ class CoreSet(ScoringReducer[Picks]):
         return int((self._distance.values == -math.inf).sum()) - len(self._rows)
 
     @property
-    def threshold(self) -> float | None:
+    def kth_score(self) -> float | None:
         """The distance of the last pick; None before the first."""
         return self._scores[-1] if self._scores else None
 

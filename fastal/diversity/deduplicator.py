@@ -106,6 +106,8 @@ class Deduplicator(ScoringReducer[Duplicates]):
         cluster, similarity = self._centroids.nearest(rows)
         n_invalid = int(similarity.isnan().sum())
 
+        self._cluster.reserve(rows.start + len(rows.x))
+
         def commit() -> None:
             self._scorer.record(rows, n_invalid, lambda: similarity)
             self._cluster.write(rows.start, cluster.to("cpu", torch.int32))

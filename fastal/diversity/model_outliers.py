@@ -47,6 +47,7 @@ class ValidationRank(Measure):
     """
 
     kind = "activations"
+    offers = ("triton", "native", "torch")
     invalid = "has NaN, +inf or no finite activation"
 
     def __init__(self, validation: Any) -> None:

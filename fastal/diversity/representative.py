@@ -183,9 +183,8 @@ def reducer_for(
             k, measure(of_pool, of_training), on_invalid=options.on_invalid, backend=options.backend
         )
 
-    arguments = {
-        "k": k, "training": digest(of_training), "adaptive": adaptive, "fast": fast,
-        **options.identity(),
-    }  # fmt: skip
-    passes = k + 1 if adaptive else 2
-    return Sequential(MeanDirection(options), selection, arguments=arguments, max_passes=passes)
+    identity = {"k": k, "training": digest(of_training), "adaptive": adaptive, "fast": fast}
+    return Sequential(
+        MeanDirection(options), selection, identity=identity, options=options,
+        max_passes=k + 1 if adaptive else 2,
+    )  # fmt: skip

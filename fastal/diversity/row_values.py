@@ -32,16 +32,17 @@ class RowValues:
         found[: len(held)] = held
         return found
 
-    def write(self, start: int, values: Tensor) -> None:
-        """Sets the values of rows start, start + 1, ...
-
-        All values move to the device of these values.
-        """
-        self._room = self._room.to(values.device)
-        stop = start + len(values)
+    def reserve(self, stop: int) -> None:
+        """Makes room for the values of rows before `stop`. No value changes."""
         if stop > len(self._room):
             more = max(stop - len(self._room), len(self._room))
             self._room = torch.cat((self._room, self._room.new_full((more,), self._fill)))
+
+    def write(self, start: int, values: Tensor) -> None:
+        """Sets the values of rows start, start + 1, ...; all values move to their device."""
+        self._room = self._room.to(values.device)
+        stop = start + len(values)
+        self.reserve(stop)
         self.n_rows = max(self.n_rows, stop)
         self._room[start:stop] = values
 

@@ -26,7 +26,7 @@ _NAME = "checkpoint"
 # A second file in the folder, which identifies the unfinished output: these bytes, then its device
 # and inode.
 _CLAIM, _CLAIM_MAGIC = "checkpoint.output", b"fastal output 1 "
-_MAGIC = b"fastal checkpoint 2 "  # includes the version of the format, and a space
+_MAGIC = b"fastal checkpoint 3 "  # includes the version of the format, and a space
 _SECONDS = 30.0  # the least time between two saves
 _PAUSE = 100  # and the least ratio of that time to the duration of the last save
 

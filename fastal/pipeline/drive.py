@@ -50,10 +50,10 @@ def run(
             with the file and row where the source has files.
     """
     start = 0 if checkpoint is None else checkpoint.restore(reducer, source)
-    chunk_rows = _chunk_rows(source, chunk_bytes or reducer.chunk_bytes)
     n_rows = None
     while True:
         row = start
+        chunk_rows = _chunk_rows(source, chunk_bytes or reducer.chunk_bytes)
         for chunk in source.chunks(chunk_rows, start):
             columns = {"groups": chunk.groups} if reducer.takes_groups else {}
             _take(partial(reducer.look, **columns), source, chunk)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fastal.base.checks import plain
 from fastal.base.reducer import Reducer, Result
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.drive import run
@@ -49,7 +50,7 @@ def run_on_pool(
     with ExitStack() as context:
         saved = None
         if options.checkpoint is not None:
-            arguments = reducer.arguments()
+            arguments = {"reducer": type(reducer).__qualname__, **plain(reducer.arguments())}
             saved = Checkpoint(options.checkpoint, arguments, source, resume=options.resume)
             context.enter_context(saved)
         completed = complete(run(reducer, source, options.chunk_bytes, saved), opened)
@@ -64,14 +65,11 @@ def pick_from_pool(
     reducer: Reducer[Picks], pool: Any, options: RunOptions, *, groups: Any = None
 ) -> Picks:
     """The picks of a reducer over a pool, with their ids; a warning if they hold nothing."""
-    opened: list[Source] = []
-
-    def complete(picks: Picks, source: Source) -> Picks:
-        opened.append(source)
-        return with_ids(picks, source)
-
-    picks = run_on_pool(reducer, pool, options, complete, groups=groups)
-    warn_of(picks, reducer, opened[0])
+    picks, source = run_on_pool(
+        reducer, pool, options, lambda found, source: (with_ids(found, source), source),
+        groups=groups,
+    )  # fmt: skip
+    warn_of(picks, reducer, source)
     return picks
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fastal.base.checks import checked_count
 from fastal.sources import PathLike
 
 
@@ -20,7 +21,7 @@ class RunOptions:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        if self.chunk_bytes is not None and self.chunk_bytes < 1:
-            raise ValueError(f"chunk_bytes: wanted at least 1, got {self.chunk_bytes}")
+        if self.chunk_bytes is not None:
+            checked_count("chunk_bytes", self.chunk_bytes)
         if self.resume and self.checkpoint is None:
             raise ValueError("resume: wanted checkpoint, the folder to resume from")

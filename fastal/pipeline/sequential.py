@@ -5,6 +5,7 @@ from typing import Any
 
 from fastal.base.blank_rows import Blank
 from fastal.base.reducer import Pending, Reducer
+from fastal.scoring.scoring_options import ScoringOptions
 
 
 class Sequential(Reducer[Any]):
@@ -13,7 +14,8 @@ class Sequential(Reducer[Any]):
     Args:
         first: the first stage.
         then: each makes the next stage from the result of the stage before.
-        arguments: those of the whole, which the first stage alone does not know.
+        identity: that of the whole, which the first stage alone does not know.
+        options: how all stages score rows.
         max_passes: how many passes there are at most.
     """
 
@@ -21,12 +23,14 @@ class Sequential(Reducer[Any]):
         self,
         first: Reducer[Any],
         *then: Callable[[Any], Reducer[Any]],
-        arguments: Mapping[str, Any],
+        identity: Mapping[str, Any],
+        options: ScoringOptions,
         max_passes: int,
     ) -> None:
         self._then = then
         self._begun = [first]
-        self._arguments = dict(arguments)
+        self._identity = dict(identity)
+        self._options = options
         self.max_passes = max_passes
 
     @property
@@ -66,8 +70,12 @@ class Sequential(Reducer[Any]):
         return self.current.result()
 
     def identity(self) -> dict[str, Any]:
-        """The arguments of the whole."""
-        return self._arguments
+        """The identity of the whole."""
+        return self._identity
+
+    def arguments(self) -> dict[str, Any]:
+        """The identity and the options."""
+        return {**self._identity, **self._options.identity()}
 
     def _state(self) -> dict[str, Any]:
         return {"stages": [stage.state_dict() for stage in self._begun]}
@@ -84,9 +92,19 @@ class Sequential(Reducer[Any]):
         return self.current.takes_groups
 
     @property
-    def threshold(self) -> float | None:
+    def chunk_bytes(self) -> int | None:  # type: ignore[override]
+        """How many bytes of the pool to read at once, in the current stage."""
+        return self.current.chunk_bytes
+
+    @property
+    def unresumable(self) -> str:
+        """Why another process cannot resume from a saved state; empty if it can."""
+        return self.current.unresumable
+
+    @property
+    def kth_score(self) -> float | None:
         """The k-th best score of the current stage."""
-        return self.current.threshold
+        return self.current.kth_score
 
     @property
     def blank(self) -> Blank | None:

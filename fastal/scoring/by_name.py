@@ -29,12 +29,13 @@ class UncertaintyScore(Measure):
         kind: "logits", "probs" or "log_probs".
     """
 
+    offers = ("triton", "native", "torch")
     columns = "classes"
     blank = _EQUAL_VALUES
 
     def __init__(self, names: tuple[str, ...], kind: str) -> None:
         for name in names:
-            check_choice("by", name, UNCERTAINTY_SCORES, " or a callable")
+            check_choice("by", name, UNCERTAINTY_SCORES, ", a callable or a Measure")
         check_choice("kind", kind, KINDS)
         self.names = names
         self.kind = kind

@@ -34,7 +34,8 @@ class Measure(ABC):
     Attributes:
         kind: what the rows are, for messages: "embeddings".
         invalid: what is wrong with a row of score NaN, for messages: "has NaN".
-        names: the names of its scores; several scores may come from one read of the rows.
+        names: the names of its scores. Several scores may come from one read of the rows; a
+            selection wants a measure of one.
         offers: the backends that compute it.
         columns: what the last axis of a row counts, for messages: "classes".
         chunk_bytes: how many bytes of a pool to read at once; None: the pipeline decides.
@@ -46,7 +47,7 @@ class Measure(ABC):
     kind: str
     invalid: str
     names: tuple[str, ...] = ("score",)
-    offers: tuple[str, ...] = ("triton", "native", "torch")
+    offers: tuple[str, ...] = ("torch",)
     columns: str = "columns"
     chunk_bytes: int | None = None
     rows_alike: bool = True

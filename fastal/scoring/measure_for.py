@@ -9,20 +9,22 @@ from fastal.scoring.measure import Measure
 By = str | ByCallable | Measure
 
 
-def measure_for(by: By | tuple[str, ...], kind: str = "logits") -> Measure:
-    """The measure of a name, a tuple of names, a callable or a measure.
+def measure_for(by: By, kind: str = "logits") -> Measure:
+    """The measure of one score that a name, a callable or a measure stands for.
 
     Args:
         by: see `fastal.select`.
         kind: "logits", "probs" or "log_probs", for names; a measure has a kind of its own.
 
     Raises:
-        ValueError: an unknown name or kind.
+        ValueError: an unknown name or kind, or a measure of several scores.
     """
     if isinstance(by, Measure):
         check_choice("kind", kind, KINDS)
+        if len(by.names) != 1:
+            raise ValueError(f"by: wanted a measure of one score, got {', '.join(by.names)}")
         return by
     if callable(by):
         check_choice("kind", kind, KINDS)
         return CallableScore(by, kind)
-    return UncertaintyScore(by if isinstance(by, tuple) else (by,), kind)
+    return UncertaintyScore((by,), kind)

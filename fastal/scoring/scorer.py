@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fastal.base.arrays import as_tensor, converter_for
@@ -66,8 +67,20 @@ class Scorer:
         return Rows(x, start, backend, chunk)
 
     def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
-        """The scores of the rows by each name of the measure, and how many rows are invalid."""
-        return self.measure.scores(rows)
+        """The scores of the rows by each name of the measure, and how many rows are invalid.
+
+        Raises:
+            ValueError: the measure did not return one float32 score for each row.
+        """
+        scores, n_invalid = self.measure.scores(rows)
+        for column in scores:
+            if column.shape != rows.x.shape[:1] or column.dtype != torch.float32:
+                raise ValueError(
+                    f"by: {type(self.measure).__name__} returned {column.dtype} "
+                    f"{tuple(column.shape)} for a chunk of shape {tuple(rows.x.shape)}; wanted one "
+                    "float32 score per row"
+                )
+        return [column.detach() for column in scores], n_invalid
 
     def score(self, x: Any, op: Op | None = None) -> list[Tensor]:
         """The scores of an array in memory, counted.
@@ -128,12 +141,13 @@ class Scorer:
         return InvalidRows(named, n_invalid, span, self.measure.invalid, looks=found)
 
     def _check_row_shape(self, x: Tensor, start: int) -> None:
-        shape = tuple(x.shape[1:])
-        if self.measure.rows_alike and self._row_shape not in (None, shape):
-            assert self._row_shape is not None
+        shape, before = tuple(x.shape[1:]), self._row_shape
+        if not self.measure.rows_alike or before is None or len(before) != len(shape):
+            return  # rows with another number of axes are refused by the measure
+        if shape != before:
             raise ValueError(
                 f"{self.measure.kind}: rows from {start} on have {self._described(shape)}, "
-                f"the rows before them {self._described(self._row_shape)}"
+                f"the rows before them {self._described(before)}"
             )
 
     def _described(self, row_shape: tuple[int, ...]) -> str:
@@ -148,6 +162,7 @@ class Scorer:
             ValueError: its measure differs in a way that its identity does not show, or its rows
                 have another shape.
         """
+        check_same(self._class(), other._class(), "merge: the other")
         self.measure.check_mergeable(other.measure)
         if None not in (self._row_shape, other._row_shape):
             check_same(self._shape(), other._shape(), "merge: the other")
@@ -156,6 +171,9 @@ class Scorer:
         self._row_shape = self._row_shape or other._row_shape
         self.invalid += other.invalid
         self.next_row = max(self.next_row, other.next_row)
+
+    def _class(self) -> dict[str, str]:
+        return {"measure": type(self.measure).__qualname__}
 
     def _shape(self) -> dict[str, Any]:
         shape = self._row_shape
@@ -167,11 +185,13 @@ class Scorer:
 
     def state_dict(self) -> dict[str, Any]:
         """The counts."""
-        return {**self._shape(), "invalid": self.invalid, "next_row": self.next_row}
+        counts = {"invalid": self.invalid, "next_row": self.next_row}
+        return {**self._class(), **self._shape(), **counts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what `state_dict` returned; ValueError if rows had another shape."""
         shape, invalid, next_row = (state[name] for name in ("row_shape", "invalid", "next_row"))
+        check_same(self._class(), {"measure": state["measure"]}, "the state")
         if None not in (self._row_shape, shape):
             check_same(self._shape(), {"row_shape": shape}, "the state")
         self._row_shape = None if shape is None else tuple(shape)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastal.base.checks import MAX_ROW
 from fastal.base.groups import Groups, identity
 from fastal.selection.ties import beat, best_first
+from fastal.selection.topk import with_room
 
 _BLOCK = 1 << 16  # rows compared at once; also the least buffer that is worth a selection
 _COLUMNS = {"keys": np.float32, "rows": np.int64, "scores": np.float32, "codes": np.int64}
@@ -127,9 +128,8 @@ class GroupedTopK:
 
     def _add(self, *columns: NDArray[Any]) -> None:
         held = self._held + len(columns[0])
-        for column, values in zip(self._columns.values(), columns, strict=True):
-            if held > len(column):
-                column.resize(2 * held, refcheck=False)
+        for name, values in zip(self._columns, columns, strict=True):
+            column = self._columns[name] = with_room(self._columns[name], held)
             column[self._held : held] = values
         self._held = held
         if held >= self._limit:

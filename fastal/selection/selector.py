@@ -147,7 +147,7 @@ class Selector(ScoringReducer[Picks]):
         return TopK(k, payload=self._noise.on_rows)
 
     @property
-    def threshold(self) -> float | None:
+    def kth_score(self) -> float | None:
         """The k-th best score so far, with noise the k-th best key; None before there are k.
 
         On a GPU it is the threshold of the last selection there, which may be lower. With softrank,

@@ -118,9 +118,8 @@ class TopK:
             part = slice(first, first + _BLOCK)
             held = self._held + len(rows[part])
             given: tuple[NDArray[Any], ...] = (scores, rows, *payload)
-            for column, values in zip(self._columns.values(), given, strict=True):
-                if held > len(column):
-                    column.resize(2 * held, refcheck=False)
+            for name, values in zip(self._columns, given, strict=True):
+                column = self._columns[name] = with_room(self._columns[name], held)
                 column[self._held : held] = values[part]
             self._held = held
             if held >= (self.k if self.threshold is None else 2 * self.k):
@@ -143,6 +142,14 @@ class TopK:
         if self._held == self.k:
             worst = scores.min()
             self.threshold = float(worst), int(rows[scores == worst].max())
+
+
+def with_room(column: NDArray[Any], n: int) -> NDArray[Any]:
+    """A column with room for n values, in place unless its memory belongs to a pickle."""
+    if n > len(column):
+        column = column if column.flags.owndata else column.copy()
+        column.resize(2 * n, refcheck=False)
+    return column
 
 
 def _addressed(column: Tensor) -> Any:

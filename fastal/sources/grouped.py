@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastal.base.groups import as_groups
+from fastal.base.memory_guard import guarded_arrays
 from fastal.sources.source import Chunk, Skipped, Source
 
 
@@ -30,7 +31,9 @@ class Grouped:
                 "that order (sorted), and give the labels in the same order"
             )
         n_rows = source.n_rows if source.n_rows is not None else len(groups)
-        self._groups = as_groups(groups, n_rows, "groups")
+        with guarded_arrays(groups) as guards:
+            self._groups = as_groups(groups, n_rows, "groups")
+            guards.check("groups")
         self._source = source
 
     def __getattr__(self, name: str) -> Any:

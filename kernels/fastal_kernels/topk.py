@@ -91,7 +91,12 @@ class Candidates:
         return unpack_keys(key, self._segment)[0].item()
 
     def begin(self) -> None:
-        """Begins a transaction, which `commit` or `roll_back` ends. `append` needs one."""
+        """Begins a transaction, which `commit` or `roll_back` ends. `append` needs one.
+
+        A transaction that nobody ended is rolled back.
+        """
+        if self._n_kept is not None:
+            self.roll_back()
         self._before = self._seen
         self._n_kept, self._kept = self._before[1], None
 

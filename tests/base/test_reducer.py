@@ -9,7 +9,7 @@ import torch
 
 import fastal
 from fastal import diversity
-from fastal.base.reducer import Mergeable
+from fastal.base.reducer import Mergeable, Pending, Reducer
 from fastal.diversity.adaptive_representative import Adaptive
 from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.clustering.assignment import Assignment
@@ -19,7 +19,7 @@ from fastal.diversity.representative import Representativeness, reducer_for
 from fastal.ops.reference import unit_sums
 from fastal.output.score_files import CsvSink, NpySink, ScoreWriter
 from fastal.output.shards import ShardWriter
-from fastal.scoring.measure_for import measure_for
+from fastal.scoring.by_name import UncertaintyScore
 from fastal.scoring.scoring_options import ScoringOptions
 
 X = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
@@ -35,7 +35,7 @@ def direction(x):
 def writer(sink):
     FILES.append(tempfile.TemporaryFile("w+b"))  # noqa: SIM115
     sink.open(FILES[-1])
-    return ScoreWriter(sink, measure_for(fastal.Scores._fields), SKIP)
+    return ScoreWriter(sink, UncertaintyScore(fastal.Scores._fields, "logits"), SKIP)
 
 
 REDUCERS = {
@@ -109,3 +109,103 @@ def test_reducers_that_merge_say_so():
 
 def test_shards_are_written_by_one_writer(tmp_path):
     assert not isinstance(ShardWriter(tmp_path / "out", 1 << 20), Mergeable)
+
+
+@pytest.mark.parametrize("backend", ["triton", "native", "torch"])
+def test_a_chunk_that_another_look_replaces_leaves_no_trace(backend):
+    one, other = (fastal.Selector(3, backend=backend) for _ in range(2))
+    one.look(X[:20], 0)  # neither committed nor discarded, as after an interrupt
+    for each in (one, other):
+        each.update(X, 0)
+    assert one.result().rows.tolist() == other.result().rows.tolist()
+
+
+def test_reducers_of_other_arguments_do_not_merge_or_restore():
+    pairs = [
+        (REDUCERS["adaptive"](), Adaptive(3, direction(X), direction(X), Representativeness, SKIP)),
+        (LloydPass(CENTROIDS, SKIP), LloydPass(CentroidDistance(X[3:6]), SKIP)),
+        (reducer_for(X[:9], 3, SKIP, adaptive=False, fast=False),
+         reducer_for(X[:9], 4, SKIP, adaptive=False, fast=False)),
+    ]  # fmt: skip
+    for one, other in pairs:
+        with pytest.raises(ValueError, match="merge: the other has"):
+            one.merge(other)
+        with pytest.raises(ValueError, match="load_state_dict: the state has"):
+            one.load_state_dict(other.state_dict())
+
+
+def test_options_that_change_no_result_do_not_keep_states_apart():
+    one, other = (
+        reducer_for(X[:9], 3, ScoringOptions("skip", name), adaptive=False, fast=False)
+        for name in ("auto", "torch")
+    )
+    one.update(X[:30], 0)
+    other.update(X[30:], 30)
+    one.merge(other)
+    other.load_state_dict(one.state_dict())
+
+
+class Count(Reducer):
+    """The number of rows; its identity is what the test gives it."""
+
+    def __init__(self, identity):
+        self.n, self.given = 0, identity
+
+    def look(self, chunk, start=None):
+        def commit():
+            self.n += len(chunk)
+
+        return Pending(commit)
+
+    def result(self):
+        return self.n
+
+    def identity(self):
+        return self.given
+
+    def _state(self):
+        return {"n": self.n}
+
+    def _restore(self, state):
+        self.n = state["n"]
+
+
+class OtherCount(Count):
+    """Another class with the same identity."""
+
+
+def test_states_of_another_class_are_refused_and_identities_become_plain():
+    one = Count({"k": np.int64(3), "pair": (1, 2)})
+    one.update(X)
+    state = one.state_dict()
+    assert state["identity"] == {"k": 3, "pair": [1, 2]}
+    twin = Count({"k": 3, "pair": [1, 2]})
+    twin.load_state_dict(state)
+    assert twin.result() == 60
+    with pytest.raises(
+        ValueError, match="the state has class='Count', this one class='OtherCount'"
+    ):
+        OtherCount({"k": 3, "pair": [1, 2]}).load_state_dict(state)
+    with pytest.raises(TypeError, match="x: wanted plain values as identity, got <object"):
+        Count({"x": object()}).state_dict()
+
+
+@pytest.mark.parametrize("make", [
+    lambda: fastal.Selector(3),
+    lambda: fastal.StratifiedSelector(3, predicted=True),
+    lambda: diversity.CosineClusters(centroids=X[:3]).sampler(2),
+])  # fmt: skip
+def test_a_pickled_reducer_takes_more_rows_than_its_buffer_holds(make):
+    x = np.random.default_rng(0).standard_normal((200_000, 4)).astype(np.float32)
+    one, twin = make(), pickle.loads(pickle.dumps(make()))
+    for each in (one, twin):
+        each.update(x)
+    assert pickle.dumps(one.state_dict()) == pickle.dumps(twin.state_dict())
+
+
+def test_a_reducer_is_pickled_whatever_library_its_chunks_are_of():
+    xp = pytest.importorskip("array_api_strict")
+    selector = fastal.Selector(3)
+    selector.update(xp.asarray(X))
+    twin = pickle.loads(pickle.dumps(selector))
+    assert isinstance(twin.result().rows, type(xp.asarray([1])))

@@ -4,6 +4,7 @@ import pytest
 
 from fastal.base.reducer import Pending, Reducer
 from fastal.pipeline.sequential import Sequential
+from fastal.scoring.scoring_options import ScoringOptions
 
 
 class Sum(Reducer):
@@ -41,7 +42,7 @@ class Sum(Reducer):
 class Product(Sum):
     """Multiplies an initial value by each number, in one pass."""
 
-    backend_used, threshold = "torch", 7.0
+    backend_used, kth_score = "torch", 7.0
     next_pass = Reducer.next_pass
 
     def add(self, chunk):
@@ -50,7 +51,7 @@ class Product(Sum):
 
 
 def sequential(*stages):
-    return Sequential(*stages, arguments={"name": "test"}, max_passes=4)
+    return Sequential(*stages, identity={"name": "test"}, options=ScoringOptions(), max_passes=4)
 
 
 def stages():
@@ -107,15 +108,15 @@ def test_states_of_other_stages_are_refused():
     end(whole)
     with pytest.raises(ValueError, match="load_state_dict: the state has more stages"):
         sequential(Sum()).load_state_dict(whole.state_dict())
-    with pytest.raises(ValueError, match="load_state_dict: the state lacks 'identity'"):
+    with pytest.raises(ValueError, match="load_state_dict: the state lacks 'class'"):
         stages().load_state_dict({})
 
 
 def test_a_sequence_passes_on_what_its_current_stage_says():
     whole = stages()
-    assert (whole.backend_used, whole.threshold, whole.max_passes) == (None, None, 4)
+    assert (whole.backend_used, whole.kth_score, whole.max_passes) == (None, None, 4)
     end(whole)
-    assert (whole.backend_used, whole.threshold) == ("torch", 7.0)
+    assert (whole.backend_used, whole.kth_score) == ("torch", 7.0)
 
 
 def test_a_chunk_that_is_discarded_leaves_no_trace():

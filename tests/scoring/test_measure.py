@@ -65,3 +65,36 @@ def test_invalid_rows_of_a_measure_of_its_own_are_named():
         fastal.select(broken, 3, VariationOfDraws())
     assert error.value.rows == [3]
     assert fastal.select(broken, 3, VariationOfDraws(), on_invalid="skip").invalid == 1
+
+
+class Wrong(VariationOfDraws):
+    """Returns what a measure must not return."""
+
+    def __init__(self, change):
+        self.change = change
+
+    def scores(self, rows):
+        scores, n_invalid = super().scores(rows)
+        return [self.change(scores[0])], n_invalid
+
+
+@pytest.mark.parametrize("change", [lambda s: s[1:], lambda s: s[:, None], lambda s: s.double()])
+def test_what_is_not_a_float32_score_per_row_is_refused(change):
+    with pytest.raises(ValueError, match=r"by: Wrong returned .* wanted one float32"):
+        fastal.select(DRAWS, 3, Wrong(change))
+
+
+def test_scores_may_require_a_gradient():
+    x = torch.from_numpy(DRAWS)
+    wanted = fastal.select(x, 3, VariationOfDraws()).rows
+    measure = Wrong(lambda s: s * torch.ones(1, requires_grad=True))
+    assert fastal.select(x, 3, measure).rows.tolist() == wanted.tolist()
+
+
+def test_a_selection_wants_one_score():
+    measure = VariationOfDraws()
+    measure.names = ("one", "other")
+    with pytest.raises(ValueError, match="by: wanted a measure of one score, got one, other"):
+        fastal.Selector(3, measure)
+    with pytest.raises(ValueError, match=r"by: wanted one of .*, got \('margin', 'entropy'\)"):
+        fastal.Selector(3, ("margin", "entropy"))

@@ -250,9 +250,9 @@ def test_the_threshold_is_the_kth_best(name, by):
     selector = fastal.Selector(40, by, noise=name, seed=3)
     for start in range(0, 900, 30):
         selector.update(x[start : start + 30])
-        threshold = selector.threshold  # before the best are selected, and after: the same
+        threshold = selector.kth_score  # before the best are selected, and after: the same
         picks = selector.result()
-        assert threshold == selector.threshold
+        assert threshold == selector.kth_score
         if start == 0:
             assert threshold is None
             continue
@@ -269,17 +269,17 @@ def test_the_threshold_disturbs_nothing_and_lags_only_on_a_gpu():
     for start in range(0, 50, 10):
         plain.update(x[start : start + 10])
         watched.update(x[start : start + 10])
-        seen.append(watched.threshold)
+        seen.append(watched.kth_score)
     assert seen == sorted(seen)
     picks = watched.result()
     assert picks.rows.tolist() == plain.result().rows.tolist()
-    assert 0 < seen[-1] <= picks.scores[-1] == watched.threshold
+    assert 0 < seen[-1] <= picks.scores[-1] == watched.kth_score
 
 
 def test_softrank_has_no_threshold():
     selector = fastal.Selector(2, as_they_are, noise="softrank")
     selector.update(np.arange(10.0))
-    assert selector.threshold is None
+    assert selector.kth_score is None
 
 
 # --- what is refused

@@ -325,7 +325,7 @@ def test_a_broken_state_is_refused_and_changes_nothing():
     good = selector.state_dict()
     top = good["top"]
     for state, words in (
-        ({}, "the state lacks 'identity'"),
+        ({}, "the state lacks 'class'"),
         ({**good, "top": {"k": 3}}, "lacks 'scores'"),
         ({**good, "scorer": {}}, "lacks 'row_shape'"),
         (

@@ -171,7 +171,7 @@ def test_real_scores_and_every_kind_of_array():
         assert np.asarray(picks.scores).tobytes() == scores[rows].tobytes()
         assert picks.groups.dtype == np.int64
         assert chosen.backend_used in fastal.backend_reasons()
-        assert chosen.threshold is None
+        assert chosen.kth_score is None
 
 
 # --- predicted classes
@@ -391,7 +391,7 @@ def test_a_broken_state_is_refused_and_changes_nothing():
     good = chosen.state_dict()
     top = good["top"]
     for state, words in (
-        ({}, "the state lacks 'identity'"),
+        ({}, "the state lacks 'class'"),
         ({**good, "top": {**top, "codes": top["codes"][:2]}}, "not one key, a number"),
         ({**good, "top": {**top, "keys": top["keys"] * np.nan}}, "not one key, a number"),
         ({**good, "top": {**top, "values": ["a"]}}, "not a group for each"),

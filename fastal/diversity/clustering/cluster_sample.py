@@ -120,8 +120,9 @@ class ClusterSampler(ScoringReducer[ClusterSample]):
         return {**super()._state(), "tops": [top.state_dict() for top in self._tops]}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
+        tops = state["tops"]
         super()._restore(state)
-        for top, of_top in zip(self._tops, state["tops"], strict=True):
+        for top, of_top in zip(self._tops, tops, strict=True):
             top.load_state_dict(of_top)
 
 

@@ -173,6 +173,11 @@ class KMeans(ScoringReducer[Clustering]):
         )  # fmt: skip
 
     @property
+    def invalid(self) -> int:
+        """How many rows were left out as invalid in this pass; the sample counts none."""
+        return 0 if self._pass is None else self._pass.invalid
+
+    @property
     def backend_used(self) -> str | None:
         """The backend that read the last chunk; None in the pass that draws the sample."""
         return None if self._pass is None else self._pass.backend_used
@@ -194,13 +199,16 @@ class KMeans(ScoringReducer[Clustering]):
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
+        n_iter, sample, units, sums, of_pass = (
+            state[name] for name in ("n_iter", "sample", "units", "sums", "pass")
+        )
         super()._restore(state)
-        self._n_iter = state["n_iter"]
-        if state["sample"] is not None:
-            self._sample = self._empty_sample(state["sample"]["units"].shape[1])
-            self._sample.load_state_dict(state["sample"])
-        if state["pass"] is not None:
-            sums = None if state["sums"] is None else torch.from_numpy(state["sums"])
-            self._start_assigning(torch.from_numpy(state["units"]), sums)
+        self._n_iter = n_iter
+        if sample is not None:
+            self._sample = self._empty_sample(sample["units"].shape[1])
+            self._sample.load_state_dict(sample)
+        if of_pass is not None:
+            sums = None if sums is None else torch.from_numpy(sums)
+            self._start_assigning(torch.from_numpy(units), sums)
             assert self._pass is not None
-            self._pass.load_state_dict(state["pass"])
+            self._pass.load_state_dict(of_pass)
