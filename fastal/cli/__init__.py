@@ -10,13 +10,13 @@ that help, the version and wrong usage take no time.
 import click
 
 from fastal.cli.diversity import cluster, core_set, outliers, represent
-from fastal.cli.help import Group
+from fastal.cli.help import HELP_NAMES, Group
 from fastal.cli.other_commands import convert, demo, info
 from fastal.cli.uncertainty import score, select
 from fastal.version import __version__
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings=HELP_NAMES)
 @click.version_option(__version__, prog_name="fastal")
 def main() -> None:
     """Pick the rows of an unlabelled pool that are most worth labelling.

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 HEADINGS = ("Selection", "Pool", "Output", "Running")
 
 
@@ -39,7 +40,8 @@ class Command(click.Command):
     """
 
     def __init__(self, *settings: Any, examples: tuple[str, ...], **more: Any) -> None:
-        super().__init__(*settings, **more)
+        # Here too, and not in the group alone: click keeps the first help option that it makes.
+        super().__init__(*settings, context_settings=HELP_NAMES, **more)
         self.examples = examples
 
     def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002
