@@ -39,9 +39,9 @@ class Command(click.Command):
         examples: command lines.
     """
 
-    def __init__(self, *settings: Any, examples: tuple[str, ...], **more: Any) -> None:
+    def __init__(self, *, examples: tuple[str, ...], **settings: Any) -> None:
         # Here too, and not in the group alone: click keeps the first help option that it makes.
-        super().__init__(*settings, context_settings=HELP_NAMES, **more)
+        super().__init__(context_settings=HELP_NAMES, **settings)
         self.examples = examples
 
     def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002
