@@ -127,6 +127,9 @@ def checkpointing(path: Path, rounds: int) -> None:
             rounds=rounds,
         )  # fmt: skip
         report("checkpoint", f"k = {k:,}", 20 * path.stat().st_size, taken, "without")
+        if not saving:
+            print(f"{'':11} none was saved within a second: wanted a larger --gb")
+            continue
         each = statistics.mean(saving)
         print(f"{'':11} one takes {each * 1e3:.1f} ms: every 30 s, {each / 30:.2%} of the time")
 
