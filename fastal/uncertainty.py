@@ -116,7 +116,8 @@ def select(
         backend: as in `score`.
         groups: for quotas: a label for each row [N], or "predicted" for the predicted classes;
             None: the pool's own labels (`group_column`).
-        per_group: with k, the most rows to pick of a group; without k, exactly so many of each.
+        per_group: with k, the most rows to pick of a group; without k, so many rows of each
+            group, or all its rows if it has fewer.
         noise: None picks the k best rows. "power", "softmax" and "softrank" draw rows at random,
             better rows more likely; see `Selector`.
         seed: of the noise. The same seed gives the same picks, for any chunk size.
@@ -128,9 +129,10 @@ def select(
             other argument is refused.
 
     Returns:
-        Picks, best first; ties go to the lower row number. Arrays are of the kind of the pool,
-        NumPy for files. A warning is logged if nothing was picked, if picks have the score of a row
-        of equal values (padding, failed items), and if logits seem to be probabilities.
+        Picks, best first; ties go to the lower row number. With noise, picks come in the order of
+        the draws. Arrays are of the kind of the pool, NumPy for files. A warning is logged if
+        nothing was picked, if picks have the score of a row of equal values (padding, failed
+        items), and if logits seem to be probabilities.
 
     Raises:
         InvalidRows: with on_invalid="raise"; it names rows by their numbers in the pool and, for
@@ -148,7 +150,9 @@ def select(
     """
     is_predicted = isinstance(groups, str) and groups == "predicted"
     if groups is not None and per_group is None:
-        raise ValueError("groups: wanted per_group as well, the rows to pick of each")
+        raise ValueError(
+            "groups: wanted per_group as well, the number of rows to pick of each group"
+        )
     selector = selector_for(
         k, by, ScoringOptions(on_invalid, backend), kind=kind, per_group=per_group,
         predicted=is_predicted, noise=noise, seed=seed, beta=beta,

@@ -130,4 +130,5 @@ def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) ->
 def check_another(kind: type, ours: object, theirs: object) -> None:
     """TypeError unless `theirs`, to be merged into `ours`, is another object of its class."""
     if not isinstance(theirs, kind) or theirs is ours:
-        raise TypeError(f"merge: wanted another {kind.__name__}, got {theirs!r}")
+        got = "this one" if theirs is ours else type(theirs).__name__
+        raise TypeError(f"merge: wanted another {kind.__name__}, got {got}")

@@ -97,6 +97,8 @@ def restoring() -> Iterator[None]:
         yield
     except KeyError as error:
         raise ValueError(f"load_state_dict: the state lacks {error}") from error
+    except TypeError as error:
+        raise ValueError(f"load_state_dict: it is no state: {error}") from error
     except ValueError as error:
         reason = str(error).removeprefix("load_state_dict: ")  # from a state within this one
         raise ValueError(f"load_state_dict: {reason}") from error

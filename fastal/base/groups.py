@@ -28,8 +28,8 @@ def as_groups(labels: Any, n: int, name: str) -> Groups:
     """The groups of n rows, with codes in int64 and plain Python values of these rows alone.
 
     Args:
-        labels: `Groups`; or n labels, one a row: a list, a tuple or an array of integers, bools,
-            strings, bytes or None.
+        labels: `Groups`; or n labels, one for each row: a list, a tuple or an array of integers,
+            bools, strings, bytes or None.
         n: how many rows there are.
         name: the argument that the labels came in, for errors.
 
@@ -42,7 +42,9 @@ def as_groups(labels: Any, n: int, name: str) -> Groups:
     if is_array(labels):
         array = _as_numpy(labels, name)
         if array.ndim != 1 or array.dtype.kind not in "biuUSO":
-            raise TypeError(f"{name}: wanted integers or strings, one a row, got {_kind(array)}")
+            raise TypeError(
+                f"{name}: wanted integers or strings, one for each row, got {_kind(array)}"
+            )
         if array.dtype.kind in "biu":
             _check_length(array, n, name)
             values, codes = np.unique(array, return_inverse=True)
@@ -66,7 +68,7 @@ def _as_numpy(labels: Any, name: str) -> NDArray[Any]:
         return np.asarray(labels)
     codes = as_tensor(labels, name)
     if codes.is_floating_point() or codes.is_complex():  # NumPy lacks some of these
-        raise TypeError(f"{name}: wanted integers or strings, one a row, got {_kind(codes)}")
+        raise TypeError(f"{name}: wanted integers or strings, one for each row, got {_kind(codes)}")
     return codes.cpu().numpy()
 
 
@@ -75,7 +77,7 @@ def _checked(groups: Groups, n: int, name: str) -> Groups:
     if n == 0 == codes.size:  # an empty list has no integers in it
         codes = codes.astype(np.int64)
     if codes.ndim != 1 or codes.dtype.kind not in "iu":
-        raise TypeError(f"{name}: wanted integer codes, one a row, got {_kind(codes)}")
+        raise TypeError(f"{name}: wanted integer codes, one for each row, got {_kind(codes)}")
     _check_length(codes, n, name)
     n_values = len(groups.values)
     outside = np.flatnonzero((codes < 0) | (codes >= n_values))
@@ -112,7 +114,7 @@ def _plain(value: Any, name: str) -> Any:
 
 def _check_length(labels: Any, n: int, name: str) -> None:
     if len(labels) != n:
-        raise ValueError(f"{name}: wanted {n} labels, one a row, got {len(labels)}")
+        raise ValueError(f"{name}: wanted {n} labels, one for each row, got {len(labels)}")
 
 
 def _kind(labels: Any) -> str:

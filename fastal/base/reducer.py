@@ -21,7 +21,7 @@ def _nothing() -> None:
 class Pending:
     """A chunk that was read and has not changed the reducer's state yet.
 
-    One of the two is called before any other method of the reducer.
+    Call `commit` or `discard` before any other method of the reducer.
 
     Attributes:
         commit: changes the state. If it raises `InvalidRows`, the state is as it was.
@@ -37,7 +37,8 @@ class Reducer(ABC, Generic[Result]):
 
     The pipeline, a cluster engine and a caller's own loop drive every strategy through these
     methods, so streaming, resuming and distributing are written once. A strategy defines `look`,
-    `result`, `identity`, `_state` and `_restore`; one of several passes defines `next_pass` too.
+    `result`, `identity`, `_state` and `_restore`. A strategy of several passes also defines
+    `next_pass`.
 
     Attributes:
         takes_groups: whether `look` takes `groups`, a label for each row.
@@ -92,7 +93,7 @@ class Reducer(ABC, Generic[Result]):
             pending.commit()
 
     def next_pass(self) -> bool:
-        """Ends a pass over the pool; whether there is to be another."""
+        """Ends a pass over the pool. Returns whether another pass is needed."""
         return False
 
     @abstractmethod

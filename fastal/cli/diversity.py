@@ -127,9 +127,9 @@ def outliers(
 ) -> None:
     """Pick the k rows that are least like known data.
 
-    With --validation, these are the rows that activate the model less than validation data. With
-    --clusters or --centroids, these are the rows farthest from all centroids by cosine similarity.
-    Give one of the three. Writes CSV: rank, row, score, then the id and the group if the pool has
+    With --validation, these are the rows whose activations rank lowest among those of validation
+    data. With --clusters or --centroids, these are the rows farthest from all centroids by cosine
+    similarity. Give one of the three. Writes CSV: rank, row, score, then the id and the group if the pool has
     them.
     """
     check_quotas(options, group_column)

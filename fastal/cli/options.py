@@ -108,11 +108,11 @@ POOL = with_options(
     pool_option("--column", help="Array or column to read, if a file holds several."),
     pool_option(
         "--columns",
-        help="Columns to read, one per class: names or patterns such as 'logit_*', separated by "
-        "commas. If the columns of a pattern differ only by a number, they are sorted by number. "
+        help="Columns to read, one per class or dimension: names or patterns such as 'logit_*', "
+        "separated by commas. If the columns of a pattern differ only by a number, they are sorted by number. "
         "Otherwise they keep the order of the first file.",
     ),
-    pool_option("--id-column", help="Array or column of row ids. The picks are written with ids."),
+    pool_option("--id-column", help="Array or column of row ids, which the output then has."),
     pool_option(
         "--dtype",
         type=click.Choice(BYTES_DTYPES),
@@ -134,8 +134,8 @@ GROUPS = with_options(
     selection_option(
         "--per-group",
         type=int,
-        help="Largest number of rows to pick from a group. Without --k, every group gives this "
-        "many, or all its rows if it has fewer.",
+        help="Largest number of rows to pick from a group. Without --k, so many rows of every "
+        "group are picked, or all its rows if it has fewer.",
     ),
     selection_option(
         "--group-column",

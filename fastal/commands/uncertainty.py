@@ -50,7 +50,7 @@ def select_to_file(
         options: how the command is run.
         scoring: how the measure is applied.
         kind: as for `fastal.select`.
-        per_group: with k, the most rows of a group; without k, exactly so many of each.
+        per_group: with k, the most rows of a group; without k, so many of each group.
         predicted: whether groups are predicted classes.
         noise: as for `fastal.select`.
         seed: as for `fastal.select`.

@@ -18,9 +18,9 @@ from fastal.sources import Chunk, Source
 # progress. Chunks of mapped files cost no memory and may be larger: waking threads takes time. On a
 # GPU, starting kernels takes time.
 _CHUNK_BYTES, _IN_PLACE_BYTES, _GPU_BYTES = 32 << 20, 1 << 28, 4 << 30
-_LEAST_ROW_BYTES = 32  # rows may be short, and each has scores
-_MOST_ROWS = 1 << 20  # for the same reason
-_KEPT_ROWS = 1 << 14  # of a pool whose rows are copied
+# Both bound the rows of a chunk: each row also takes memory for its scores.
+_LEAST_ROW_BYTES, _MOST_ROWS = 32, 1 << 20
+_KEPT_ROWS = 1 << 14  # per chunk, if parts of the rows are kept
 
 OnChunk = Callable[[int, int], None]
 
@@ -33,7 +33,7 @@ def run(
     on_chunk: OnChunk | None = None,
     on_pass: Callable[[], None] | None = None,
 ) -> Result:
-    """Feeds every chunk of the source to the reducer, as often as it asks for; its result.
+    """Feeds every chunk of the source to the reducer, in as many passes as it asks for.
 
     Args:
         reducer: reads the chunks.
@@ -43,7 +43,7 @@ def run(
         checkpoint: restores the reducer, and saves its state now and then.
         on_chunk: called after each chunk with its rows and bytes. If it raises `Interrupted`, the
             state is saved first.
-        on_pass: called before each pass but the first.
+        on_pass: called before each pass except the first.
 
     Raises:
         InvalidRows, ValueError, TypeError, OSError: what the reducer or the source found wrong,
@@ -70,8 +70,8 @@ def run(
                 checkpoint.save(reducer, source, row)
         if n_rows not in (None, row) and not source.skipped:
             raise ValueError(
-                f"pool: {n_rows} rows at first, {row} when it was read again, as this takes; "
-                "a generator can be read once only, a list of arrays or files again"
+                f"pool: the first pass read {n_rows} rows, this one {row}; the strategy reads the "
+                "pool again, so a generator can be read once only, a list of arrays or files again"
             )
         n_rows, start = row, 0
         if not reducer.next_pass():
@@ -82,14 +82,14 @@ def run(
             on_pass()
 
 
-def gathered(source: Source, taken: Callable[[Any], Tensor]) -> list[tuple[int, Tensor]]:
-    """What a function returns for each chunk of a pool that fits into memory, by its first row.
+def gathered(source: Source, extract: Callable[[Any], Tensor]) -> list[tuple[int, Tensor]]:
+    """Pairs of a chunk's first row and what a function returns for the chunk; all fit into memory.
 
     The pool is read under the same guard, and checked in the same way, as by `run`.
 
     Args:
         source: the pool.
-        taken: returns what to keep of the rows of a chunk, a copy.
+        extract: returns what to keep of the rows of a chunk, a copy.
 
     Raises:
         ValueError, TypeError, OSError: as `run`.
@@ -97,7 +97,7 @@ def gathered(source: Source, taken: Callable[[Any], Tensor]) -> list[tuple[int, 
     found: list[tuple[int, Tensor]] = []
 
     def look(x: Any, start: int) -> Pending:
-        part = taken(x)
+        part = extract(x)
         return Pending(lambda: found.append((start, part)))
 
     for chunk in source.chunks(min(_KEPT_ROWS, _chunk_rows(source, _CHUNK_BYTES))):

@@ -36,7 +36,7 @@ def run_on_pool(
         reducer: reads the pool.
         pool: any pool that `fastal.select` takes.
         options: chunk size and checkpoint.
-        complete: makes the final result of the reducer's result and the opened pool, before the
+        complete: makes the final result from the reducer's result and the opened pool, before the
             checkpoint is removed.
         groups: a label for each row of the pool; None: the pool's own.
 

@@ -32,7 +32,7 @@ class Measure(ABC):
     by `fastal.scoring.measure_for`.
 
     Attributes:
-        kind: what the rows are, for messages: "embeddings".
+        kind: what the rows are: "embeddings".
         invalid: what is wrong with a row of score NaN, for messages: "has NaN".
         names: the names of its scores. Several scores may come from one read of the rows; a
             selection wants a measure of one.
@@ -90,7 +90,7 @@ class Measure(ABC):
         """
 
     def suspect(self, x: Tensor, n_invalid: int) -> str:  # noqa: ARG002
-        """A warning where the pool's first rows seem to be of another kind; else empty."""
+        """A warning if the pool's first rows are all invalid or of another kind; else empty."""
         return ""
 
     def describe_invalid(self, x: Tensor) -> str:  # noqa: ARG002

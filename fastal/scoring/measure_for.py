@@ -14,7 +14,7 @@ def measure_for(by: By, kind: str = "logits") -> Measure:
 
     Args:
         by: see `fastal.select`.
-        kind: "logits", "probs" or "log_probs", for names; a measure has a kind of its own.
+        kind: "logits", "probs" or "log_probs", for names and callables. A measure has its own.
 
     Raises:
         ValueError: an unknown name or kind, or a measure of several scores.

@@ -26,7 +26,7 @@ class Scorer:
 
     Args:
         measure: scores the rows.
-        options: how.
+        options: what to do with invalid rows, and the backend.
 
     Attributes:
         invalid: how many rows were invalid so far.
@@ -87,8 +87,8 @@ class Scorer:
 
         Args:
             x: an array [n, ...].
-            op: computes tensors from the rows, and how many rows are invalid, which
-                have NaN in the first tensor; None: the measure's scores.
+            op: returns tensors and the number of invalid rows, which have NaN in the first tensor;
+                None: the measure's scores.
 
         Raises:
             InvalidRows, TypeError, ValueError: as `prepare` and `record`.

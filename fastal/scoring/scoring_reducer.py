@@ -15,7 +15,7 @@ class ScoringReducer(Reducer[Result]):
 
     Args:
         measure: scores the rows.
-        options: how.
+        options: what to do with invalid rows, and the backend.
     """
 
     def __init__(self, measure: Measure, options: ScoringOptions) -> None:

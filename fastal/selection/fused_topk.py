@@ -12,8 +12,8 @@ from fastal.scoring.rows import Rows
 from fastal.selection.topk import TopK
 
 _SEGMENT_BITS = 32  # candidates on a GPU hold the lower 32 bits of a row number
-# Rows that the native backend scores between two updates of the threshold. The threshold lets about
-# 8 k rows through if they are at most 8 times as many as the rows it was made from.
+# Rows that the native backend scores between two updates of the threshold. A piece has at most 8
+# times as many rows as were read before it. Then about 8 k of its rows beat the threshold.
 _FIRST_ROWS, _GROWTH, _MOST_ROWS = 1 << 13, 8, 1 << 22
 
 

@@ -105,11 +105,12 @@ class Selector(ScoringReducer[Picks]):
     def merge(self, other: "Selector") -> None:
         """Adds a selector with the same arguments that saw other rows.
 
-        The next row is the one after the last row that either saw.
+        The next row is the one after the last row that either saw. A row that both saw is counted
+        twice: this is not checked.
 
         Raises:
-            ValueError, TypeError: the other is no selector of other rows with the same k, by, kind
-                and noise.
+            TypeError: the other is of another class, or is this selector.
+            ValueError: the other has other arguments, or rows of another shape.
         """
         self._check_mergeable(other)
         self._fused.flush()

@@ -118,7 +118,7 @@ class StratifiedSelector(ScoringReducer[Picks]):
     def _groups_of(self, rows: Rows, groups: Any) -> Groups:
         if not self._predicted:
             if groups is None:
-                raise ValueError("groups: wanted a label a row, got None (and predicted=False)")
+                raise ValueError("groups: wanted a label for each row, got None")
             return as_groups(groups, len(rows.x), "groups")
         if groups is not None:
             raise ValueError("groups: with predicted=True they are the classes; wanted None")
@@ -130,10 +130,12 @@ class StratifiedSelector(ScoringReducer[Picks]):
     def merge(self, other: "StratifiedSelector") -> None:
         """Adds a selector with the same arguments that saw other rows.
 
-        The next row is the one after the last row that either saw.
+        The next row is the one after the last row that either saw. A row that both saw is counted
+        twice: this is not checked.
 
         Raises:
-            ValueError, TypeError: the other is no selector of other rows with the same arguments.
+            TypeError: the other is of another class, or is this selector.
+            ValueError: the other has other arguments, or rows of another shape.
         """
         self._check_mergeable(other)
         self._scorer.merge(other._scorer)

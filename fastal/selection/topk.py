@@ -24,9 +24,9 @@ _COLUMNS: tuple[tuple[str, Any], ...] = (
 class TopK:
     """Keeps the k best scores. NaN is never among them.
 
-    Rows that beat the threshold are buffered. Once the buffer holds 2 k rows, the k best are
-    selected in linear time, and the worst of them becomes the threshold. A threshold that lags
-    behind only lets more rows into the buffer, so the result is exact.
+    The first k rows set the threshold. Rows that beat it are buffered. When the buffer holds 2 k
+    rows, the k best are selected in linear time, and the worst of them becomes the threshold. A
+    threshold that lags behind only lets more rows into the buffer, so the result is exact.
 
     Args:
         k: how many rows to keep, at least 1.
@@ -34,7 +34,7 @@ class TopK:
         payload: whether each row has a second float32, which does not affect the order.
 
     Attributes:
-        threshold: score and row of the k-th best at the last selection; None before the first.
+        threshold: score and row of the k-th best at the last selection; the argument before that.
     """
 
     def __init__(

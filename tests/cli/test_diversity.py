@@ -271,7 +271,7 @@ def test_what_does_not_fit_is_one_line_and_status_2(tmp_path, pool, other, x):
         (["outliers", pool, "--k", 0, "--clusters", 3], "k: wanted at least 1, got 0"),
         (
             ["outliers", pool, "--per-group", 2, "--clusters", 3],
-            "--group-column: wanted a label a row",
+            "--group-column: wanted a label for each row",
         ),
         (["represent", pool, "--k", 0, "--training", other], "k: wanted at least 1, got 0"),
         (["represent", pool, "--k", 5, "--training", narrow], "training: wanted rows of 6"),

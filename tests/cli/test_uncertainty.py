@@ -436,7 +436,7 @@ def test_more_bad_usage(pool, tmp_path):
     for arguments, words in (
         (["select", pool], "Missing option '--k' or '--per-group'"),
         (["select", pool, "--k", 5, "--group-by-prediction"], "Groups need --per-group"),
-        (["select", pool, "--per-group", 5], "--group-column: wanted a label a row"),
+        (["select", pool, "--per-group", 5], "--group-column: wanted a label for each row"),
         (["select", pool, "--k", 5, "--resume"], "--resume: wanted --checkpoint"),
         (
             ["select", pool, "--k", 5, "--column", "a", "--columns", "b"],

@@ -217,7 +217,7 @@ def test_invalid_rows_are_named_or_counted_once(metric, broken):
 
 def test_an_iterator_is_refused_if_there_are_more_passes():
     chunks = np.split(embeddings(), 4)
-    with pytest.raises(ValueError, match="pool: 200 rows at first, 0 when it was read again"):
+    with pytest.raises(ValueError, match="pool: the first pass read 200 rows, this one 0"):
         k_center(iter(chunks), 3)
     assert k_center((chunk for chunk in chunks), 1).rows.tolist() == [0]
 

@@ -158,7 +158,7 @@ def test_a_cluster_that_does_not_fit_into_memory_is_named():
 
 
 def test_an_iterator_is_refused():
-    with pytest.raises(ValueError, match="pool: 6 rows at first, 0 when it was read again"):
+    with pytest.raises(ValueError, match="pool: the first pass read 6 rows, this one 0"):
         deduplicate(iter([NEMO]), ONE)
 
 

@@ -292,10 +292,10 @@ def test_no_rows_at_all(labels):
 @pytest.mark.parametrize(
     ("labels", "error", "words"),
     [
-        (None, ValueError, "groups: wanted a label a row, got None"),
-        ([1, 2], ValueError, "groups: wanted 3 labels, one a row, got 2"),
-        (np.arange(4), ValueError, "groups: wanted 3 labels, one a row, got 4"),
-        (Groups([0], ["a"]), ValueError, "groups: wanted 3 labels, one a row, got 1"),
+        (None, ValueError, "groups: wanted a label for each row, got None"),
+        ([1, 2], ValueError, "groups: wanted 3 labels, one for each row, got 2"),
+        (np.arange(4), ValueError, "groups: wanted 3 labels, one for each row, got 4"),
+        (Groups([0], ["a"]), ValueError, "groups: wanted 3 labels, one for each row, got 1"),
         (Groups([0, 1, 2], ["a", "b"]), ValueError, "groups: code 2 is no position"),
         (Groups([0, -1, 0], ["a", "b"]), ValueError, "groups: code -1 is no position"),
         (Groups([0.0, 1.0, 0.0], ["a", "b"]), TypeError, "groups: wanted integer codes"),
