@@ -129,8 +129,8 @@ def outliers(
 
     With --validation, these are the rows whose activations rank lowest among those of validation
     data. With --clusters or --centroids, these are the rows farthest from all centroids by cosine
-    similarity. Give one of the three. Writes CSV: rank, row, score, then the id and the group if the pool has
-    them.
+    similarity. Give one of the three. Writes CSV: rank, row, score, then the id and the group if
+    the pool has them.
     """
     check_quotas(options, group_column)
     _exactly_one(

@@ -109,8 +109,8 @@ POOL = with_options(
     pool_option(
         "--columns",
         help="Columns to read, one per class or dimension: names or patterns such as 'logit_*', "
-        "separated by commas. If the columns of a pattern differ only by a number, they are sorted by number. "
-        "Otherwise they keep the order of the first file.",
+        "separated by commas. If the columns of a pattern differ only by a number, they are sorted "
+        "by number. Otherwise they keep the order of the first file.",
     ),
     pool_option("--id-column", help="Array or column of row ids, which the output then has."),
     pool_option(
