@@ -295,7 +295,8 @@ for to in (0, 4096, n_bytes // 2, n_bytes - 4096):
         else:
             if left > 0:
                 break
-print(done)
+print(done, flush=True)
+os._exit(0)  # reading is tested here; a thread of a library may abort the end of the interpreter
 """
 
 
