@@ -5,7 +5,7 @@ import os
 from _thread import start_new_thread
 from collections.abc import Generator
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 # The running threads: for each, the queue that it reports its end to, and the one of its requests.
@@ -25,10 +25,18 @@ def prefetched(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
     found: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
     ended: SimpleQueue[None] = SimpleQueue()
 
+    def read() -> None:
+        try:
+            while asked.get():
+                found.put(_next(chunks))
+            chunks.close()
+        finally:
+            ended.put(None)
+
     try:
         asked.put(True)
         try:
-            start_new_thread(_read, ([chunks, found], asked, ended))
+            start_new_thread(read, ())
         except RuntimeError:  # no thread is left
             yield from chunks
             return
@@ -45,28 +53,6 @@ def prefetched(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
         asked.put(False)
         if _running.pop(ended, None) is not None:
             ended.get()
-
-
-def _read(parts: list[Any], asked: SimpleQueue[bool], ended: SimpleQueue[None]) -> None:
-    """Reads a chunk whenever it is asked for one.
-
-    It holds no chunk and no file when it reports its end: the libraries that free their memory may
-    need the interpreter, which may end after that.
-
-    Args:
-        parts: the chunks, and the queue for those that were read; taken out of the list.
-        asked: see `prefetched`.
-        ended: see `prefetched`.
-    """
-    chunks, found = parts
-    parts.clear()
-    try:
-        while asked.get():
-            found.put(_next(chunks))
-        chunks.close()
-    finally:
-        del chunks, found
-        ended.put(None)
 
 
 def _next(chunks: Generator[T, None, None]) -> tuple[T | None, BaseException | None]:

@@ -251,26 +251,3 @@ else:
         env=environment(),
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "forked\n"), done.stderr
-
-
-class Noted:
-    """A chunk that notes the thread in which its memory is freed."""
-
-    def __init__(self, freed):
-        self.freed = freed
-
-    def __del__(self):
-        self.freed.append(threading.get_ident())
-
-
-def test_the_thread_frees_no_chunk_after_it_reported_its_end():
-    """The interpreter may end after that. Destructors of some libraries then end the process."""
-    for _ in range(200):
-        freed = []
-        reading = prefetched(Noted(freed) for _ in range(9))
-        next(reading)
-        reading.close()
-        n_freed = len(freed)
-        del reading
-        assert {*freed[n_freed:]} <= {threading.get_ident()}
-        assert len(freed) >= 1
