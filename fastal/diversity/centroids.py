@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from fastal import ops
-from fastal.base.arrays import as_tensor, memory_of
+from fastal.base.arrays import as_tensor
 from fastal.base.blank_rows import Blank
 from fastal.base.checks import check_dtype, check_matrix
-from fastal.base.memory_guard import guarded
+from fastal.base.memory_guard import guarded_arrays
 from fastal.ops.reference import unit_rows
 from fastal.pipeline.drive import gathered
 from fastal.scoring.measure import Measure
@@ -251,10 +251,9 @@ def copied(x: Any, name: str) -> Tensor:
         TypeError: `x` is not an array; the message starts with `name`.
         OSError: `x` is a mapped file that was cut short.
     """
-    with guarded(memory_of(x, name)) as guard:
+    with guarded_arrays(x) as guards:
         copy = as_tensor(x, name).to("cpu", copy=True)
-    if guard.broken:
-        raise OSError(f"{name}: the rows vanished: a mapped file that was cut short?")
+        guards.check(name)
     return copy
 
 
