@@ -1,5 +1,6 @@
 """The section of `kernel_report` on the kernels of cosine similarities."""
 
+import re
 from dataclasses import asdict, dataclass
 
 from benchmarks import sass
@@ -52,6 +53,7 @@ def report(case: Case, target: str) -> dict:
         "tile": [constants[name] for name in ("BN", "BK", "BD", "STAGES")],
         "kernel_kinds": dict(sorted(instructions.kinds.items())),
         "tensor": dict(sorted(tensor.items())),
+        "pending_buffers": pending_buffers(binary.asm["ttgir"]),
         "multiply_adds": sum(n for op, n in instructions.opcodes.items() if op.startswith("FFMA")),
         "kernel_loads": dict(sorted(instructions.loads.items())),
         "resources": asdict(resources),
@@ -70,6 +72,23 @@ def compiled(case: Case, target: str):
     fixed |= {} if config.SPLIT else {"p_low": None}
     types = _TYPES | dict.fromkeys(("p_x", "p_high", "p_low"), f"*{case.dtype}")
     return constants, compile_for(gpu, case.kernel, fixed, types, options)
+
+
+def pending_buffers(ttgir: str) -> list[int]:
+    """The buffers of each operand of products that may be pending at the end of an iteration.
+
+    A buffer is overwritten when its turn comes, whether or not a pending product still reads it.
+    With as many buffers as stages, the next turn comes after the product has ended.
+    """
+    views = re.findall(r"(%\w+) = ttg.memdesc_index [^:]*: !ttg.memdesc<(\d+)x", ttgir)
+    buffers = {view: int(n) for view, n in views}
+    ended = set(re.findall(r"warp_group_dot_wait (%\w+), .*pendings = 0", ttgir))
+    products = re.findall(r"(%\w+) = ttng.warp_group_dot (%\w+), (%\w+),", ttgir)
+    return [
+        buffers[operand]
+        for result, *operands in products if result not in ended
+        for operand in operands if operand in buffers
+    ]  # fmt: skip
 
 
 TITLE = "cosine similarities"

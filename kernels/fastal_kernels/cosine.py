@@ -118,10 +118,14 @@ def tile_products(
     else:
         for d in tl.range(0, width, BD, num_stages=STAGES):
             tile = load_rows(p_rows, d + o_d, D, STRIDE_D, BD, WIDEN)
-            if WITH_SQUARES:
-                squares += sum_of_squares(tile)
             p_part = None if p_low is None else p_low + first + d
             acc = add_products(acc, tile, p_high + first + d, p_part, o_u, PRECISION, WIDEN)
+            if WITH_SQUARES:
+                squares += sum_of_squares(tile)
+                # A use of the sums makes the products end in this iteration. Else they could read
+                # the tile after it was overwritten: on sm_90, Triton 3.6 and 3.7 give a tile with
+                # two uses a buffer too few.
+                acc += 0.0
     return acc, squares
 
 

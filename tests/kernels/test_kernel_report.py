@@ -119,3 +119,12 @@ def test_tensor_cores_compute_the_products(kernels):
             assert all(op.startswith("HGMMA") for op in kernel["tensor"]), kernel["name"]
         if case["n_columns"] != 1001:  # whose rows begin anywhere
             assert min(map(int, kernel["kernel_loads"])) >= 8, kernel["name"]
+
+
+def test_no_product_reads_a_buffer_that_may_be_overwritten(kernels):
+    """Products that go on while the next tiles are read need as many buffers as stages."""
+    pending = {k["name"]: k["pending_buffers"] for k in kernels if k.get("pending_buffers")}
+    assert any("fast" in name for name in pending)
+    for kernel in kernels:
+        *_, stages = kernel.get("tile", [0])
+        assert all(n >= stages for n in kernel.get("pending_buffers", [])), kernel["name"]
