@@ -67,6 +67,7 @@ class Cases:
         core_set, duplicates: rows and columns.
         counted: rows, rows of a chunk and k, for selections whose work on the host is counted.
         timed: rows, classes and dtype of the matrices that are timed.
+        timed_cosine: embeddings whose nearest centroids are timed.
         timed_picks: the k that are selected from them, if they have as many rows.
         host: bytes and classes of the rows that are sent from the host, and the k selected.
     """
@@ -84,6 +85,7 @@ class Cases:
     duplicates: tuple[int, int]
     counted: tuple[int, int, int]
     timed: tuple[tuple[int, int, torch.dtype], ...]
+    timed_cosine: tuple[Embeddings, ...]
     timed_picks: tuple[int, ...]
     host: tuple[int, int, int]
 
@@ -166,6 +168,12 @@ FULL = Cases(
         (1_000_000, 1001, BFLOAT16),
         (262_144, 32_000, BFLOAT16),
     ),
+    timed_cosine=(
+        Embeddings(1_000_000, 768, 10, BFLOAT16),
+        Embeddings(1_000_000, 768, 100, BFLOAT16),
+        Embeddings(1_000_000, 768, 1000, BFLOAT16),
+        Embeddings(1_000_000, 384, 1000, FLOAT32),
+    ),
     timed_picks=(1000, 1_000_000),
     host=(2_000_000_000, 1000, 1000),
 )
@@ -176,6 +184,7 @@ QUICK = replace(
     cosine=FULL.cosine[2:8],
     ranks=FULL.ranks[2:5],
     timed=tuple((n_rows // 8, n_classes, dtype) for n_rows, n_classes, dtype in FULL.timed[:3]),
+    timed_cosine=FULL.timed_cosine[2:3],
     host=(250_000_000, 1000, 1000),
 )
 INTERPRETED = Cases(
@@ -200,6 +209,7 @@ INTERPRETED = Cases(
     duplicates=(60, 9),
     counted=(200, 50, 5),
     timed=((64, 10, BFLOAT16),),
+    timed_cosine=(Embeddings(64, 10, 3, BFLOAT16),),
     timed_picks=(5,),
     host=(640, 10, 3),
 )

@@ -65,7 +65,7 @@ def _timings(title: str, of: str, share: str, records: list[Record]) -> list[str
     timed = [record for record in records if "ms" in record]
     if not timed:
         return []
-    header = (of, "variant", "ms", "p20", "p80", "n", "GB/s", f"of {share}", "clock")
+    header = (of, "variant", "ms", "p20", "p80", "n", "GB/s", f"of {share}", "TFLOP/s", "clock")
     rows = [_row(record, of, f"share_of_{share}") for record in timed]
     skipped = [f"{r[of]}, {r['variant']}: {r['skipped']}" for r in records if "skipped" in r]
     return ["", title, *_table(header, rows), *skipped]
@@ -79,6 +79,7 @@ def _row(record: Record, of: str, share: str) -> tuple[str, ...]:
         str(record["n"]),
         f"{record['gb_per_s']:.1f}" if "gb_per_s" in record else "",
         f"{record[share]:.1%}" if share in record else "",
+        f"{record['tflop_per_s']:.0f}" if "tflop_per_s" in record else "",
         record["clock"],
     )
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.cases import Cases
+from benchmarks.gpu.cases import Cases, Embeddings
 from benchmarks.gpu.clock import Stopwatch, summary
 from benchmarks.gpu.device import release, usable_bytes
 from benchmarks.gpu.rates import rates
 from benchmarks.gpu.truth import name_of, sentence
-from benchmarks.gpu.variants import ours, problem, theirs
+from benchmarks.gpu.variants import nearest, ours, problem, theirs
 
 COMPILE_SECONDS = 60
 Record = dict[str, Any]
@@ -24,6 +24,8 @@ def timings(device: str, seconds: float, cases: Cases) -> Iterator[Record]:
     memory = rates(watch, device)
     for name, found in memory.items():
         yield {"case": "memory", "variant": name, "clock": "gpu", **found}
+    for embeddings in cases.timed_cosine:
+        yield from _timed_nearest(watch, device, embeddings)
     for i, (n_rows, n_classes, dtype) in enumerate(cases.timed):
         left = end - time.monotonic()
         case = f"{n_rows} x {n_classes} {name_of(dtype)}"
@@ -39,6 +41,19 @@ def timings(device: str, seconds: float, cases: Cases) -> Iterator[Record]:
         except Exception as error:  # the other cases are timed in any case
             yield {"case": case, "variant": "all", "failures": [f"{case}: {sentence(error)}"]}
         x = None
+
+
+def _timed_nearest(watch: Stopwatch, device: str, of: Embeddings) -> Iterator[Record]:
+    """A record for each variant of the nearest centroids, with the rate of their products."""
+    release(device)
+    case = f"{of.n_rows} x {of.n_columns} {name_of(of.dtype)}, {of.n_centroids} centroids"
+    x = torch.empty(of.n_rows, of.n_columns, dtype=of.dtype, device=device).normal_(0, 2)
+    variants = nearest(x, of.n_centroids)
+    for name, times in watch.rounds(variants, 1.0).items():
+        found = summary(times, x.nbytes)
+        operations = 2 * of.n_rows * of.n_columns * of.n_centroids
+        found["tflop_per_s"] = round(operations / found["ms"] / 1e9, 1)
+        yield {"case": case, "variant": name, "clock": variants[name].clock, **found}
 
 
 def _timed(

@@ -13,6 +13,7 @@ import fastal
 from benchmarks.gpu.clock import Variant
 from benchmarks.gpu.device import on_gpu, synchronize, usable_bytes
 from benchmarks.gpu.truth import sentence
+from fastal import ops
 from fastal.ops import uncertainty
 from fastal.ops.formulas import UNCERTAINTY_SCORES
 
@@ -34,6 +35,19 @@ def ours(x: Tensor, picked: Sequence[int]) -> dict[str, Variant]:
             )
             variants[f"torch.topk of scores, k={k}"] = Variant(partial(scores.topk, k), "gpu")
     return variants
+
+
+def nearest(x: Tensor, n_centroids: int) -> dict[str, Variant]:
+    """The nearest centroids of rows, and the product that torch needs for them, in TF32."""
+    units = torch.nn.functional.normalize(torch.randn(n_centroids, x.shape[1], device=x.device))
+    columns = units.to(x.dtype).t()
+    torch.backends.cuda.matmul.allow_tf32 = True  # our kernels do not depend on it
+    kernel = partial(ops.nearest, x, units, backend="triton")
+    return {
+        "kernel, nearest": Variant(kernel, "gpu"),
+        "kernel, nearest, fast": Variant(partial(kernel, fast=True), "gpu"),
+        "torch product alone": Variant(partial(torch.matmul, x, columns), "gpu"),
+    }
 
 
 def theirs(x: Tensor) -> dict[str, Variant]:

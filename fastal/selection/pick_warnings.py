@@ -4,17 +4,19 @@ import logging
 from contextlib import suppress
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
-from fastal.base.arrays import as_tensor, memory_of
+from fastal.base.arrays import as_tensor
 from fastal.base.blank_rows import Blank
 from fastal.base.errors import NAMED_ROWS
-from fastal.base.memory_guard import guarded
+from fastal.base.memory_guard import guarded_arrays
 from fastal.base.reducer import Reducer
 from fastal.selection.picks import Picks
 from fastal.sources import Source
 
 _log = logging.getLogger("fastal")
-_MOST_READ = 50  # picks that are read again, one by one
+_MOST_READ = 50  # picks that are read again
 
 
 def warn_of(picks: Picks, reducer: Reducer[Picks], pool: Source) -> None:
@@ -41,7 +43,7 @@ def warn_of(picks: Picks, reducer: Reducer[Picks], pool: Source) -> None:
     if pool.in_place:
         n_read -= max(0, len(found) - _MOST_READ)
         what, but = "are rows" if n_read == len(rows) else "that were read again are rows", ""
-        found = np.array([row for row in found[:_MOST_READ] if _is_blank(pool, int(row), blank)])
+        found = _blank_among(found[:_MOST_READ], pool, blank)
     if len(found):
         named = ", ".join(map(str, found[:NAMED_ROWS].tolist()))
         of = "equal values" if blank.value is None else "zeros"
@@ -53,13 +55,17 @@ def warn_of(picks: Picks, reducer: Reducer[Picks], pool: Source) -> None:
         )  # fmt: skip
 
 
-def _is_blank(pool: Source, row: int, blank: Blank) -> bool:
-    """Whether a row of a pool holds nothing; False if it cannot be read any more."""
-    with suppress(Exception):  # a warning must not lose the picks
-        x = next(iter(pool.chunks(1, row))).x
-        with guarded(memory_of(x, "pool")) as guard:
-            values = as_tensor(x, "pool").cpu()
-            least, most = values.min(), values.max()
-            is_blank = bool(least == most) and blank.value in (None, float(least))
-        return is_blank and not guard.broken
-    return False
+def _blank_among(rows: NDArray[np.int64], pool: Source, blank: Blank) -> NDArray[np.int64]:
+    """The rows of a pool that hold nothing; none if they cannot be read any more."""
+    if len(rows):
+        is_blank: NDArray[np.bool_]
+        with suppress(Exception):  # a warning must not lose the picks
+            read = [next(iter(pool.chunks(1, int(row)))).x for row in rows]
+            with guarded_arrays(*read) as guards:
+                # In one tensor: on a GPU, the host then waits once.
+                x = torch.cat([as_tensor(one, "pool").flatten(1) for one in read]).cpu()
+            guards.check()
+            least, most = (values.double().numpy() for values in x.aminmax(dim=1))
+            is_blank = (least == most) & (blank.value is None or least == blank.value)
+            return rows[is_blank]
+    return rows[:0]

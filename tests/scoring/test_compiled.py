@@ -7,6 +7,9 @@ import fastal
 from fastal.scoring import compiled
 from tests.support.oracle import assert_scores, definitions
 
+# Parts of torch 2.11 use a function of torch that is deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is:DeprecationWarning")
+
 
 def logits(n_rows=6, n_classes=5):
     return torch.randn(n_rows, n_classes, generator=torch.Generator().manual_seed(0))
