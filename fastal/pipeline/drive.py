@@ -18,8 +18,8 @@ from fastal.sources import Chunk, Source
 # progress. Chunks of mapped files cost no memory and may be larger: waking threads takes time. On a
 # GPU, starting kernels takes time.
 _CHUNK_BYTES, _IN_PLACE_BYTES, _GPU_BYTES = 32 << 20, 1 << 28, 4 << 30
-# Both bound the rows of a chunk: each row also takes memory for its scores.
-_LEAST_ROW_BYTES, _MOST_ROWS = 32, 1 << 20
+# These bound the rows of a chunk: each row also takes memory for its scores.
+_LEAST_ROW_BYTES, _MOST_ROWS, _MOST_GPU_ROWS = 32, 1 << 20, 1 << 26
 _KEPT_ROWS = 1 << 14  # per chunk, if parts of the rows are kept
 
 OnChunk = Callable[[int, int], None]
@@ -110,7 +110,8 @@ def _chunk_rows(source: Source, chunk_bytes: int | None) -> int:
     if chunk_bytes is None:
         chunk_bytes = _IN_PLACE_BYTES if source.in_place else _CHUNK_BYTES
         chunk_bytes = _GPU_BYTES if source.on_gpu else chunk_bytes
-    rows = min(_MOST_ROWS, max(1, chunk_bytes // max(source.row_bytes or 0, _LEAST_ROW_BYTES)))
+    most = _MOST_GPU_ROWS if source.on_gpu else _MOST_ROWS
+    rows = min(most, max(1, chunk_bytes // max(source.row_bytes or 0, _LEAST_ROW_BYTES)))
     return rows if rows < ROW_MULTIPLE else rows - rows % ROW_MULTIPLE
 
 

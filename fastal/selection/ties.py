@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 def best_first(scores: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """The positions of rows in order, best first."""
-    return np.lexsort((rows, -scores))
+    order = np.argsort(-scores)  # not stable, and several times faster than a stable sort
+    ranked = scores[order]
+    same = ranked[1:] == ranked[:-1]
+    if same.any():
+        tied = np.append(same, False) | np.insert(same, 0, False)
+        rank = np.cumsum(np.insert(~same, 0, False))[tied]  # of the score, one for all that tie
+        order[tied] = order[tied][np.lexsort((rows[order[tied]], rank))]
+    return order
 
 
 def beat(scores: Any, rows: Any, other_scores: Any, other_rows: Any) -> Any:

@@ -174,6 +174,6 @@ class Candidates:
             best = torch.topk(self._keys[: self._held], self._k, sorted=False).values
             self._keys[: self._k] = best
             self._held = self._k
-            self._selection[1] = self._k
+            self._selection[1].fill_(self._k)  # to assign it would wait for the GPU
         if self._held == self._k:
             self._selection[0] = self._keys[: self._k].min()
