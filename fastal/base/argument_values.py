@@ -3,5 +3,6 @@
 UNCERTAINTY_SCORES = ("least_confidence", "margin", "ratio", "entropy")
 KINDS = ("logits", "probs", "log_probs")
 NOISES = ("power", "softmax", "softrank")
+TIES = ("first", "random")
 BACKENDS = ("auto", "triton", "native", "torch")
 BYTES_DTYPES = ("float16", "bfloat16", "float32", "float64")  # of a column of plain bytes

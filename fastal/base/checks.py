@@ -2,7 +2,6 @@
 
 import json
 import math
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,17 +51,6 @@ def checked_seed(seed: Any) -> int:
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed: wanted 0 to 2^64 - 1, got {seed}")
     return int(seed)
-
-
-def checked_start(start: Any, n_rows: int) -> int:
-    """`start` as a plain int; TypeError or ValueError unless n_rows rows can begin there."""
-    try:
-        start = operator.index(start)
-    except TypeError:
-        raise TypeError(f"start: wanted a row number, got {start!r}") from None
-    if not 0 <= start <= MAX_ROW - n_rows:
-        raise ValueError(f"start: wanted a row number from 0 to 2^63 - 1, got {start}")
-    return int(start)
 
 
 def check_dtype(x: Tensor, name: str) -> None:

@@ -5,12 +5,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastal.base.blank_rows import Blank
 from fastal.base.checks import check_another, check_same, plain
 from fastal.base.errors import restoring
 from fastal.base.memory_guard import guarded_arrays
+from fastal.base.row_filter import RowFilter
 
 Result = TypeVar("Result", covariant=True)
+RowStart = int | NDArray[np.int64] | None
 
 
 def _nothing() -> None:
@@ -44,14 +49,18 @@ class Reducer(ABC, Generic[Result]):
         takes_groups: whether `look` takes `groups`, a label for each row.
         max_passes: how many passes over the pool there are at most.
         chunk_bytes: how many bytes of the pool to read at once; None: the pipeline decides.
+        row_filter: which rows of the pool it reads; None: all.
+        reads_gaps: whether `look` takes chunks of rows whose numbers are not consecutive.
     """
 
     takes_groups: bool = False
     max_passes: int = 1
     chunk_bytes: int | None = None
+    row_filter: RowFilter | None = None
+    reads_gaps: bool = True
 
     @abstractmethod
-    def look(self, chunk: Any, start: int | None = None) -> Pending:
+    def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Reads rows start, start + 1, ... of the pool and leaves the state as it is.
 
         Everything that needs the chunk's memory is computed here. Between `look` and `commit` the
@@ -59,19 +68,20 @@ class Reducer(ABC, Generic[Result]):
 
         Args:
             chunk: an array [n, ...].
-            start: the row number of the chunk's first row; None: the row after the last chunk.
+            start: the row number of the chunk's first row, or an array of the numbers [n] of its
+                rows, ascending; None: the row after the last chunk.
 
         Raises:
             ValueError, TypeError: the chunk has the wrong dtype or shape.
         """
 
-    def update(self, chunk: Any, start: int | None = None, **columns: Any) -> None:
+    def update(self, chunk: Any, start: RowStart = None, **columns: Any) -> None:
         """Reads rows start, start + 1, ... of the pool and adds them to the state.
 
         Args:
             chunk: an array [n, ...], n >= 0, any strides, on any device.
-            start: the row number of the chunk's first row, at least 0; None: the row after the
-                last chunk.
+            start: the row number of the chunk's first row, at least 0; or an array of the numbers
+                [n] of its rows, ascending; None: the row after the last chunk.
             columns: what else the reducer takes for each row, such as `groups`.
 
         Raises:
@@ -105,8 +115,15 @@ class Reducer(ABC, Generic[Result]):
         """The arguments that change the result, as plain values; a saved state is bound to them."""
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments of a run, as plain values: a checkpoint is bound to them."""
+        """The arguments of a run, as plain values."""
         return self.identity()
+
+    def bound_to(self) -> dict[str, Any]:
+        """The arguments and the row filter, as plain values: a checkpoint is bound to them."""
+        return {**self.arguments(), **self._filter_identity()}
+
+    def _filter_identity(self) -> dict[str, Any]:
+        return {} if self.row_filter is None else self.row_filter.identity()
 
     @property
     def unresumable(self) -> str:
@@ -145,7 +162,8 @@ class Reducer(ABC, Generic[Result]):
 
     def _owner(self) -> dict[str, Any]:
         """What a state is bound to."""
-        return {"class": type(self).__qualname__, "identity": plain(self.identity())}
+        identity = {**self.identity(), **self._filter_identity()}
+        return {"class": type(self).__qualname__, "identity": plain(identity)}
 
     def _check_owner(self, state: Mapping[str, Any]) -> None:
         """ValueError if a state belongs to a reducer of another class or with other arguments."""
@@ -164,7 +182,7 @@ class Reducer(ABC, Generic[Result]):
     def _check_mergeable(self, other: Any) -> None:
         """TypeError, ValueError unless `other` is another reducer with the same arguments."""
         check_another(type(self), self, other)
-        check_same(plain(self.identity()), plain(other.identity()), "merge: the other")
+        check_same(self._owner()["identity"], other._owner()["identity"], "merge: the other")
 
 
 @runtime_checkable

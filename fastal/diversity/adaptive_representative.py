@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fastal.base.checks import check_same
-from fastal.base.reducer import Pending
+from fastal.base.reducer import Pending, RowStart
 from fastal.ops.reference import unit_sums
 from fastal.scoring.measure import Measure
+from fastal.scoring.rows import Rows
 from fastal.scoring.scorer import Scorer
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
@@ -53,11 +55,11 @@ class Adaptive(ScoringReducer[Picks]):
         self._scorer = Scorer(measure, self.options)
         self._best = None
 
-    def look(self, chunk: Any, start: int | None = None) -> Pending:
+    def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Finds the most representative row of embeddings [n, D]; see `Reducer.look`."""
-        rows = self._scorer.prepare(chunk, start)
+        rows = self._prepare(chunk, start)
         (scores,), n_invalid = self._scorer.scores(rows)
-        found = self._best_of(rows.x, scores, rows.start)
+        found = self._best_of(rows, scores)
 
         def commit() -> None:
             self._scorer.record(rows, n_invalid, lambda: scores)
@@ -65,18 +67,19 @@ class Adaptive(ScoringReducer[Picks]):
 
         return Pending(commit)
 
-    def _best_of(self, x: Tensor, scores: Tensor, start: int) -> Best | None:
+    def _best_of(self, rows: Rows, scores: Tensor) -> Best | None:
         """The best row of a chunk; None if all rows are invalid or were picked before."""
         left = scores.nan_to_num(nan=-torch.inf)
-        for row in self._rows:
-            if start <= row < start + len(left):
-                left[row - start] = -torch.inf
+        picked = np.array(sorted(self._rows), np.int64)
+        first, last = np.searchsorted(picked, (rows.numbers.start, rows.numbers.stop))
+        left[torch.from_numpy(rows.numbers.places_of(picked[first:last]))] = -torch.inf
         if not len(left) or left.max() == -torch.inf:
             return None
         place = int(left.argmax())  # ties go to the first
-        cluster = torch.zeros(1, dtype=torch.int64, device=x.device)
-        sums = unit_sums(x[place : place + 1], cluster, 1)
-        return Best(float(left[place]), start + place, sums.cpu())
+        cluster = torch.zeros(1, dtype=torch.int64, device=rows.x.device)
+        sums = unit_sums(rows.x[place : place + 1], cluster, 1)
+        row = int(rows.numbers.at(np.array([place]))[0])
+        return Best(float(left[place]), row, sums.cpu())
 
     def next_pass(self) -> bool:
         """Picks the best row of the pass; returns whether there is to be another pass."""

@@ -86,7 +86,7 @@ def nearest_centroid(
 
     def nearest(rows: Rows) -> tuple[list[Tensor], int]:
         cluster, similarity = measure.nearest(rows)
-        return [similarity, cluster], int(similarity.isnan().sum())
+        return [similarity, cluster], int(rows.invalid(similarity).count_nonzero())
 
     similarity, cluster = _scored(measure, x, nearest, ScoringOptions(on_invalid, backend))
     return Nearest(cluster, similarity)
@@ -208,8 +208,13 @@ class CentroidDistance(EmbeddingMeasure):
         self.fast = fast
 
     def nearest(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """The nearest centroid of each row, and its similarity; -1 and NaN for invalid rows."""
-        return ops.nearest(rows.x, self.units.to(rows.x.device), self.fast, backend=rows.backend)
+        """The nearest centroid of each row, and its similarity.
+
+        They are -1 and NaN for invalid rows, and for rows that a filter passes over.
+        """
+        units = self.units.to(rows.x.device)
+        cluster, similarity = ops.nearest(rows.x, units, self.fast, backend=rows.backend)
+        return rows.without_left_out(cluster, -1), rows.without_left_out(similarity)
 
     def similarities(self, rows: Rows) -> Tensor:
         """The similarity of each row to every centroid, [n, K]; NaN for invalid rows."""

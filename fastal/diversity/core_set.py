@@ -4,18 +4,21 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fastal.base.arrays import is_array
 from fastal.base.checks import check_same, checked_count
 from fastal.base.errors import prefixing_errors
-from fastal.base.reducer import Pending
+from fastal.base.reducer import Pending, RowStart
+from fastal.base.row_numbers import RowNumbers
 from fastal.diversity.centroids import checked_rows, copied, rows_of
 from fastal.diversity.distance import Distance
 from fastal.diversity.row_values import RowValues
 from fastal.pipeline.run_on_pool import pick_from_pool
 from fastal.pipeline.run_options import RunOptions
+from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.picks import Picks
@@ -136,22 +139,23 @@ class CoreSet(ScoringReducer[Picks]):
         self._rows: list[int] = []
         self._scores: list[float] = []
 
-    def look(self, chunk: Any, start: int | None = None) -> Pending:
+    def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Finds the farthest row of embeddings [n, D]; see `Reducer.look`."""
-        rows = self._scorer.prepare(chunk, start)
+        rows = self._prepare(chunk, start)
         (distance,), _ = self._scorer.scores(rows)
-        held = self._distance.read(rows.start, rows.start + len(rows.x)).to(distance.device)
-        is_invalid = distance.isnan()
+        held = self._distance.read(rows.numbers).to(distance.device)
+        is_invalid = rows.invalid(distance)
         counted = held == -math.inf  # invalid rows were counted in the first pass
         n_invalid = int((is_invalid & ~counted).count_nonzero())
-        nearest = torch.minimum(held, distance.masked_fill(is_invalid, -math.inf))
-        found = _farthest_of(rows.x, rows.start, nearest)
+        distance_now = rows.without_left_out(distance, math.inf)
+        nearest = torch.minimum(held, distance_now.masked_fill(is_invalid, -math.inf))
+        found = _farthest_of(rows, rows.without_left_out(nearest, -math.inf))
 
-        self._distance.reserve(rows.start + len(rows.x))
+        self._distance.reserve(rows.numbers.stop)
 
         def commit() -> None:
             self._scorer.record(rows, n_invalid, lambda: distance)
-            self._distance.write(rows.start, nearest)
+            self._distance.write(rows.numbers, nearest)
             self._farthest = found.or_better(self._farthest) if found else self._farthest
 
         return Pending(commit)
@@ -181,8 +185,9 @@ class CoreSet(ScoringReducer[Picks]):
         check_same({"picks": self._rows}, {"picks": other._rows}, "merge: the other")
         self._scorer.merge(other._scorer)
         theirs = other._distance.values
-        ours = self._distance.read(0, len(theirs))
-        self._distance.write(0, torch.minimum(ours, theirs.to(ours.device)))
+        numbers = RowNumbers(len(theirs), 0)
+        ours = self._distance.read(numbers)
+        self._distance.write(numbers, torch.minimum(ours, theirs.to(ours.device)))
         if other._farthest is not None:
             self._farthest = other._farthest.or_better(self._farthest)
 
@@ -242,14 +247,15 @@ class CoreSet(ScoringReducer[Picks]):
             self._farthest = Best(distance, row, torch.from_numpy(embedding))
 
 
-def _farthest_of(x: Tensor, start: int, distance: Tensor) -> Best | None:
-    """The row of a chunk that is farthest from all centres; None if all are invalid or picked."""
-    if not len(x):
+def _farthest_of(rows: Rows, distance: Tensor) -> Best | None:
+    """The row that is farthest from all centres; None if all are invalid, picked or left out."""
+    if not len(distance):
         return None
     place = int(distance.argmax())  # ties go to the first
     if distance[place] == -math.inf:
         return None
-    return Best(float(distance[place]), start + place, x[place].to("cpu", torch.float64, copy=True))
+    row = int(rows.numbers.at(np.array([place]))[0])
+    return Best(float(distance[place]), row, rows.x[place].to("cpu", torch.float64, copy=True))
 
 
 def _labelled_rows(labelled: Any) -> Tensor | None:

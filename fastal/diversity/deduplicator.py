@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastal.base.checks import checked_count, checked_number
-from fastal.base.reducer import Pending
+from fastal.base.reducer import Pending, RowStart
 from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.near_duplicates import near_duplicates
 from fastal.diversity.row_values import RowValues
@@ -97,26 +97,27 @@ class Deduplicator(ScoringReducer[Duplicates]):
         self._units = self._room_for(0)
         self._found: list[tuple[NDArray[Any], ...]] = []
 
-    def look(self, chunk: Any, start: int | None = None) -> Pending:
+    def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Assigns or gathers embeddings [n, D]; see `Reducer.look`."""
-        rows = self._scorer.prepare(chunk, start)
+        rows = self._prepare(chunk, start)
         return self._gather(rows) if self._span[1] else self._assign(rows)
 
     def _assign(self, rows: Rows) -> Pending:
         cluster, similarity = self._centroids.nearest(rows)
-        n_invalid = int(similarity.isnan().sum())
+        n_invalid = int(rows.invalid(similarity).count_nonzero())
 
-        self._cluster.reserve(rows.start + len(rows.x))
+        self._cluster.reserve(rows.numbers.stop)
 
         def commit() -> None:
             self._scorer.record(rows, n_invalid, lambda: similarity)
-            self._cluster.write(rows.start, cluster.to("cpu", torch.int32))
+            self._cluster.write(rows.numbers, cluster.to("cpu", torch.int32))
 
         return Pending(commit)
 
     def _gather(self, rows: Rows) -> Pending:
-        first, last = np.searchsorted(self._members, (rows.start, rows.start + len(rows.x)))
-        places = torch.from_numpy(self._members[first:last] - rows.start).to(rows.x.device)
+        numbers = rows.numbers
+        first, last = np.searchsorted(self._members, (numbers.start, numbers.stop))
+        places = torch.from_numpy(numbers.places_of(self._members[first:last])).to(rows.x.device)
         units = self._units.new_empty(len(places), rows.x.shape[1], device=rows.x.device)
         for of, into in zip(torch.split(places, _BLOCK), torch.split(units, _BLOCK), strict=True):
             into.copy_(unit_rows(rows.x[of]))

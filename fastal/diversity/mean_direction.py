@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastal.base.reducer import Pending
+from fastal.base.reducer import Pending, RowStart
 from fastal.diversity.centroids import FiniteRows
 from fastal.ops.reference import unit_sums
 from fastal.scoring.scoring_options import ScoringOptions
@@ -27,9 +27,9 @@ class MeanDirection(ScoringReducer[Tensor]):
         super().__init__(FiniteRows(), ScoringOptions(options.on_invalid, "torch"))
         self.sums: Tensor | None = None
 
-    def look(self, chunk: Any, start: int | None = None) -> Pending:
+    def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Sums embeddings [n, D]; see `Reducer.look`."""
-        rows = self._scorer.prepare(chunk, start)
+        rows = self._prepare(chunk, start)
         (zeros,), n_invalid = self._scorer.scores(rows)
         sums = unit_sums(rows.x, torch.where(zeros.isnan(), -1, 0), 1).cpu()
 

@@ -1,7 +1,12 @@
 """Holds a value for each row of a pool."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
+
+from fastal.base.row_numbers import RowNumbers
 
 
 class RowValues:
@@ -25,11 +30,11 @@ class RowValues:
         """The values [n_rows], as a view that may be written to."""
         return self._room[: self.n_rows]
 
-    def read(self, start: int, stop: int) -> Tensor:
-        """A copy of the values of rows start to stop - 1."""
-        found = self._room.new_full((stop - start,), self._fill)
-        held = self.values[start:stop]
-        found[: len(held)] = held
+    def read(self, numbers: RowNumbers) -> Tensor:
+        """A copy of the values of rows, [n]."""
+        found = self._room.new_full((len(numbers),), self._fill)
+        n_held = numbers.before(self.n_rows)
+        found[:n_held] = self._room[_places(numbers.part(0, n_held))]
         return found
 
     def reserve(self, stop: int) -> None:
@@ -38,13 +43,12 @@ class RowValues:
             more = max(stop - len(self._room), len(self._room))
             self._room = torch.cat((self._room, self._room.new_full((more,), self._fill)))
 
-    def write(self, start: int, values: Tensor) -> None:
-        """Sets the values of rows start, start + 1, ...; all values move to their device."""
+    def write(self, numbers: RowNumbers, values: Tensor) -> None:
+        """Sets the values [n] of rows; all values move to their device."""
         self._room = self._room.to(values.device)
-        stop = start + len(values)
-        self.reserve(stop)
-        self.n_rows = max(self.n_rows, stop)
-        self._room[start:stop] = values
+        self.reserve(numbers.stop)
+        self.n_rows = max(self.n_rows, numbers.stop)
+        self._room[_places(numbers)] = values
 
     def trim(self) -> None:
         """Frees memory that was reserved for more rows."""
@@ -55,3 +59,10 @@ class RowValues:
         """Replaces all values by these, [n_rows]."""
         self._room = values.to(self._room.dtype)
         self.n_rows = len(values)
+
+
+def _places(numbers: RowNumbers) -> Any:
+    """The index of these rows in a tensor with a value for each row of the pool."""
+    if numbers.are_consecutive:
+        return slice(numbers.start, numbers.stop)
+    return torch.from_numpy(numbers.at(np.arange(len(numbers))))

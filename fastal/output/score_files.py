@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastal.base.checks import check_same
-from fastal.base.reducer import Pending
+from fastal.base.reducer import Pending, RowStart
 from fastal.output.csv_lines import csv_lines
 from fastal.output.resumable import WrittenPrefix
 from fastal.scoring.measure import Measure
@@ -62,9 +62,9 @@ class ScoreWriter(ScoringReducer[Written]):
         self._sink = sink
         self._rows = 0
 
-    def look(self, chunk: Any, start: int | None = None) -> Pending:
+    def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Scores rows; see `Reducer.look`. Nothing is written before the chunk is committed."""
-        rows = self._scorer.prepare(chunk, start)
+        rows = self._prepare(chunk, start)
         scores, n_invalid = self._scorer.scores(rows)
         names = self._scorer.measure.names
         table = np.empty(len(rows.x), table_dtype(names))

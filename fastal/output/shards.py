@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from fastal.base.arrays import as_tensor
 from fastal.base.groups import Groups, as_groups
-from fastal.base.reducer import Pending, Reducer
+from fastal.base.reducer import Pending, Reducer, RowStart
+from fastal.base.row_numbers import row_numbers
 from fastal.output.atomic import new_folder, to_disk, to_disk_folder
 from fastal.output.growing_npy import GrowingNpy, dtype_name, save_labels
 from fastal.output.resumable import Claims, claimed_folder, partial_path
@@ -104,10 +105,10 @@ class ShardWriter(Reducer[Shards]):
             if column is not None:
                 (self._hidden / folder).mkdir()
 
-    def look(self, chunk: Any, start: int | None = None, groups: Any = None) -> Pending:
+    def look(self, chunk: Any, start: RowStart = None, groups: Any = None) -> Pending:
         """Copies rows; see `Reducer.look`. Nothing is written before the chunk is committed."""
-        first = self._next_row if start is None else start
         x = as_tensor(chunk, "pool").to("cpu", copy=True)
+        first = row_numbers(self._next_row if start is None else start, len(x)).start
         labels = None if groups is None else as_groups(groups, len(x), "groups")
         return Pending(lambda: self._write(x, first, labels))
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastal.base.blank_rows import Blank
-from fastal.base.reducer import Pending, Reducer
+from fastal.base.reducer import Pending, Reducer, RowStart
 from fastal.scoring.scoring_options import ScoringOptions
 
 
@@ -38,7 +38,7 @@ class Sequential(Reducer[Any]):
         """The stage that reads the pool now."""
         return self._begun[-1]
 
-    def look(self, chunk: Any, start: int | None = None, **columns: Any) -> Pending:
+    def look(self, chunk: Any, start: RowStart = None, **columns: Any) -> Pending:
         """Reads rows as the current stage does."""
         return self.current.look(chunk, start, **columns)
 

@@ -1,21 +1,55 @@
 """Rows of a pool, checked and ready to be scored."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from fastal.base.row_filter import RowFilter
+from fastal.base.row_numbers import RowNumbers
 
-class Rows(NamedTuple):
-    """Consecutive rows of a pool that a measure accepted.
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a pool that a measure accepted.
 
     Attributes:
         x: the rows as a tensor [n, ...].
-        start: the row number of the first.
+        numbers: their row numbers.
         backend: what computes the scores: a name that `Measure.choose` returned.
         given: the rows as the caller gave them.
+        row_filter: which rows may be picked; None: all.
     """
 
     x: Tensor
-    start: int
+    numbers: RowNumbers
     backend: str
     given: Any
+    row_filter: RowFilter | None = None
+
+    @property
+    def start(self) -> int:
+        """The row number of the first row."""
+        return self.numbers.start
+
+    @cached_property
+    def left_out(self) -> Tensor | None:
+        """Which rows the filter passes over, [n] bool on the rows' device; None: no row."""
+        kept = None if self.row_filter is None else self.row_filter.kept(self.numbers)
+        return None if kept is None else torch.from_numpy(~kept).to(self.x.device)
+
+    def without_left_out(self, column: Tensor, value: float = torch.nan) -> Tensor:
+        """A column [n], with a value in the place of the rows that the filter passes over."""
+        return column if self.left_out is None else column.masked_fill(self.left_out, value)
+
+    def invalid(self, scores: Tensor) -> Tensor:
+        """Which rows are invalid, [n] bool: their scores [n] are NaN, and no filter is why."""
+        is_nan = scores.isnan()
+        return is_nan if self.left_out is None else is_nan & ~self.left_out.to(is_nan.device)
+
+    def part(self, first: int, stop: int) -> "Rows":
+        """The rows from place `first` to place `stop` - 1."""
+        numbers = self.numbers.part(first, stop)
+        return Rows(self.x[first:stop], numbers, self.backend, self.given, self.row_filter)

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from fastal.base.arrays import as_tensor, converter_for
-from fastal.base.checks import check_same, checked_start
+from fastal.base.checks import check_same
 from fastal.base.errors import NAMED_ROWS, InvalidRows
 from fastal.base.memory_guard import guarded_arrays
+from fastal.base.reducer import RowStart
+from fastal.base.row_filter import RowFilter
+from fastal.base.row_numbers import row_numbers
 from fastal.scoring.measure import Measure
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
@@ -45,12 +48,14 @@ class Scorer:
         self._row_shape: tuple[int, ...] | None = None
         self._has_examined = False
 
-    def prepare(self, chunk: Any, start: int | None) -> Rows:
+    def prepare(self, chunk: Any, start: RowStart, row_filter: RowFilter | None = None) -> Rows:
         """A chunk as rows to score.
 
         Args:
             chunk: an array [n, ...].
-            start: the row number of its first row; None: the row after the last chunk.
+            start: the row number of its first row, or those of all its rows; None: the row after
+                the last chunk.
+            row_filter: which rows may be picked; None: all.
 
         Raises:
             TypeError, ValueError: the measure cannot score it, or its rows differ in shape from
@@ -60,14 +65,16 @@ class Scorer:
         x = as_tensor(chunk, measure.kind)
         if x.ndim == 0:
             raise ValueError(f"{measure.kind}: wanted rows, got a single number")
-        start = checked_start(self.next_row if start is None else start, len(x))
-        self._check_row_shape(x, start)
+        numbers = row_numbers(self.next_row if start is None else start, len(x))
+        self._check_row_shape(x, numbers.start)
         measure.check(x)
         backend = measure.choose(x, self.options.backend)
-        return Rows(x, start, backend, chunk)
+        return Rows(x, numbers, backend, chunk, row_filter)
 
     def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The scores of the rows by each name of the measure, and how many rows are invalid.
+
+        Rows that a filter passes over have NaN and are not counted.
 
         Raises:
             ValueError: the measure did not return one float32 score for each row.
@@ -80,7 +87,9 @@ class Scorer:
                     f"{tuple(column.shape)} for a chunk of shape {tuple(rows.x.shape)}; wanted one "
                     "float32 score per row"
                 )
-        return [column.detach() for column in scores], n_invalid
+        if rows.left_out is not None and n_invalid:
+            n_invalid = int(rows.invalid(scores[0]).count_nonzero())
+        return [rows.without_left_out(column.detach()) for column in scores], n_invalid
 
     def score(self, x: Any, op: Op | None = None) -> list[Tensor]:
         """The scores of an array in memory, counted.
@@ -117,7 +126,7 @@ class Scorer:
             InvalidRows: with on_invalid="raise"; nothing is counted then.
         """
         if n_invalid and self.options.on_invalid == "raise":
-            raise self._invalid_rows(rows, n_invalid, scores())
+            raise self._invalid_rows(rows, n_invalid, rows.invalid(scores()))
         if not self._has_examined and rows.start == 0 and len(rows.x):
             self._has_examined = True
             suspicion = self.measure.suspect(rows.x, n_invalid)
@@ -128,16 +137,16 @@ class Scorer:
         self.to_caller_kind = converter_for(rows.given)
         if self.measure.rows_alike:
             self._row_shape = tuple(rows.x.shape[1:])
-        self.next_row = rows.start + len(rows.x)
+        self.next_row = rows.numbers.stop
 
-    def _invalid_rows(self, rows: Rows, n_invalid: int, scores: Tensor) -> InvalidRows:
-        invalid = scores.isnan().nonzero()[:, 0]
+    def _invalid_rows(self, rows: Rows, n_invalid: int, is_invalid: Tensor) -> InvalidRows:
+        invalid = is_invalid.nonzero()[:, 0]
         found = ""
         if 2 * len(invalid) > len(rows.x):  # most of the chunk: it may be of another kind
             some = invalid[:_DESCRIBED_ROWS].to(rows.x.device)
             found = self.measure.describe_invalid(rows.x[some])
-        named = (invalid[:NAMED_ROWS] + rows.start).tolist()
-        span = rows.start, rows.start + len(rows.x)
+        named = rows.numbers.at(invalid[:NAMED_ROWS].cpu().numpy()).tolist()
+        span = rows.numbers.start, rows.numbers.stop
         return InvalidRows(named, n_invalid, span, self.measure.invalid, looks=found)
 
     def _check_row_shape(self, x: Tensor, start: int) -> None:

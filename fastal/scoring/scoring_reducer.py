@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastal.base.blank_rows import Blank
-from fastal.base.reducer import Reducer, Result
+from fastal.base.reducer import Reducer, Result, RowStart
 from fastal.scoring.measure import Measure
+from fastal.scoring.rows import Rows
 from fastal.scoring.scorer import Scorer
 from fastal.scoring.scoring_options import ScoringOptions
 
@@ -21,6 +22,10 @@ class ScoringReducer(Reducer[Result]):
     def __init__(self, measure: Measure, options: ScoringOptions) -> None:
         self._scorer = Scorer(measure, options)
         self.chunk_bytes = measure.chunk_bytes
+
+    def _prepare(self, chunk: Any, start: RowStart) -> Rows:
+        """A chunk as rows to score, with the reducer's filter; see `Scorer.prepare`."""
+        return self._scorer.prepare(chunk, start, self.row_filter)
 
     @property
     def options(self) -> ScoringOptions:

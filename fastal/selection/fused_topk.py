@@ -3,12 +3,13 @@
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fastal import ops
+from fastal.base.checks import MAX_ROW
 from fastal.base.reducer import Pending
 from fastal.scoring.measure import FusedSelection
 from fastal.scoring.rows import Rows
+from fastal.selection.ties import TieOrder
 from fastal.selection.topk import TopK
 
 _SEGMENT_BITS = 32  # candidates on a GPU hold the lower 32 bits of a row number
@@ -20,24 +21,27 @@ _FIRST_ROWS, _GROWTH, _MOST_ROWS = 1 << 13, 8, 1 << 22
 class FusedTopK:
     """Adds rows to a `TopK` where a kernel scores and selects at once; exact."""
 
-    def __init__(self, top: TopK) -> None:
+    def __init__(self, top: TopK, order: TieOrder) -> None:
         self._top = top
+        self._order = order
         self._candidates: Any = None
         self._of: tuple[torch.device, int] | None = None  # device and segment of the candidates
         self._rows_seen = 0  # by the native backend
 
     def accepts(self, rows: Rows) -> bool:
         """Whether `look` accepts the rows."""
-        if rows.backend == "triton":  # the rows of one segment
-            first, n_rows = rows.start, len(rows.x)
-            return n_rows > 0 and first >> _SEGMENT_BITS == (first + n_rows - 1) >> _SEGMENT_BITS
+        if rows.backend == "triton":  # consecutive rows of one segment, all of them
+            first, last = rows.numbers.start, rows.numbers.stop - 1
+            is_whole = rows.numbers.are_consecutive and rows.left_out is None
+            is_ours = is_whole and not self._order.is_random
+            return is_ours and last >= first and first >> _SEGMENT_BITS == last >> _SEGMENT_BITS
         return rows.backend == "native"
 
     def look(self, rows: Rows, fused: FusedSelection) -> tuple[int, Pending]:
         """Selects among the rows; how many are invalid, and what adds the best to the top-k."""
         if rows.backend == "native":
-            found = TopK(self._top.k, self._top.threshold)
-            n_invalid = self._select(rows.x, fused, rows.start, found)
+            found = TopK(self._top.k, self._order, threshold=self._top.threshold)
+            n_invalid = self._select(rows, fused, found)
 
             def commit() -> None:
                 self._top.merge(found)
@@ -68,16 +72,23 @@ class FusedTopK:
         if self._of is not None:
             scores, rows = (best.cpu().numpy() for best in self._candidates.best())
             self._top.add(scores, rows)
+            self._top.lose(*self._candidates.lost())
             self._candidates, self._of = None, None
 
-    def _select(self, x: Tensor, fused: FusedSelection, start: int, found: TopK) -> int:
+    def _select(self, rows: Rows, fused: FusedSelection, found: TopK) -> int:
         """Adds to `found` the rows that may be among the best; how many rows are invalid."""
         n_invalid, first = 0, 0
-        while first < len(x):
+        read = None if rows.left_out is None else ~rows.left_out.numpy()
+        while first < len(rows.x):
             n_rows = max(_FIRST_ROWS, 2 * found.k, _GROWTH * (self._rows_seen + first))
-            piece = x[first : first + min(n_rows, _MOST_ROWS)]
-            scores, rows, invalid = fused.above(piece, start + first, found.threshold)
-            found.add(scores.numpy(), rows.numpy())
+            piece = rows.x[first : first + min(n_rows, _MOST_ROWS)]
+            # Rows that tie with the threshold pass, since `TopK` counts them.
+            least = None if found.threshold is None else (found.threshold[0], MAX_ROW)
+            scores, places, invalid = fused.above(piece, first, least)
+            above = scores.numpy(), places.numpy()
+            if read is not None:
+                above = tuple(column[read[places.numpy()]] for column in above)
+            found.add(above[0], rows.numbers.at(above[1]))
             n_invalid += invalid
             first += len(piece)
         return n_invalid

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from fastal.base.checks import MAX_ROW
 from fastal.base.groups import Groups, identity
-from fastal.selection.ties import beat, best_first
+from fastal.base.row_numbers import RowNumbers
+from fastal.selection.ties import TieOrder, beat, best_first
 from fastal.selection.topk import with_room
 
 _BLOCK = 1 << 16  # rows compared at once; also the least buffer that is worth a selection
-_COLUMNS = {"keys": np.float32, "rows": np.int64, "scores": np.float32, "codes": np.int64}
+_COLUMNS = {"keys": np.float32, "ranks": np.int64, "scores": np.float32, "codes": np.int64}
 
 
 class GroupedTopK:
@@ -27,39 +28,59 @@ class GroupedTopK:
     thresholds rise. A threshold that lags behind only lets more rows into the buffer, so the result
     is exact. Memory is O(per_group · groups), or O(k + groups).
 
+    Args:
+        per_group: how many rows to keep of each group.
+        k: how many rows to keep in all; None: as many as the groups have.
+        order: the order of rows with equal keys; None: the lower row number comes first.
+
     Attributes:
         values: the groups, in the order of their first rows.
     """
 
-    def __init__(self, per_group: int, k: int | None = None) -> None:
+    def __init__(self, per_group: int, k: int | None = None, order: TieOrder | None = None) -> None:
         self._per_group = per_group
         self._k = k
+        self._order = TieOrder("first") if order is None else order
         self.values: list[Any] = []
         self._places: dict[Hashable, int] = {}
-        # Key and row that a group's rows must beat, with room for groups to come.
+        # Key and rank that a group's rows must beat, with room for groups to come; and how many
+        # rows with this key were dropped.
         self._thresholds = np.full(1, -np.inf, np.float32)
-        self._threshold_rows = np.full(1, MAX_ROW)
+        self._threshold_ranks = np.full(1, MAX_ROW)
+        self._lost = np.zeros(1, np.int64)
         self._columns = {name: np.empty(_BLOCK, dtype) for name, dtype in _COLUMNS.items()}
         self._held = 0
         self._limit = _BLOCK
 
     def update(
-        self, keys: NDArray[np.float32], start: int, scores: NDArray[np.float32], groups: Groups
+        self,
+        keys: NDArray[np.float32],
+        numbers: RowNumbers,
+        scores: NDArray[np.float32],
+        groups: Groups,
     ) -> None:
-        """Adds rows start, start + 1, ...: keys [n], scores [n] for the result, and groups."""
+        """Adds rows: keys [n], row numbers, scores [n] for the result, and groups."""
         codes = self._codes_of(groups)
         for first in range(0, len(keys), _BLOCK):
             part = slice(first, first + _BLOCK)
-            above = self._beat_thresholds(keys[part], start + first, codes[part])
-            if len(above):
-                places = above + first
-                self._add(keys[places], places + start, scores[places], codes[places])
+            # Few, and cheap to find.
+            places = np.flatnonzero(keys[part] >= self._thresholds[codes[part]]) + first
+            if len(places):
+                ranks = self._order.ranks(numbers.at(places))
+                above = self._beat_thresholds(keys[places], ranks, codes[places])
+                places = places[above]
+                self._add(keys[places], ranks[above], scores[places], codes[places])
 
     def merge(self, other: "GroupedTopK") -> None:
         """Adds the best of other rows."""
         other._compact()
-        keys, rows, scores, codes = other._filled()
-        self._add(keys, rows, scores, self._codes_of(Groups(codes, other.values)))
+        keys, ranks, scores, codes = other._filled()
+        of_theirs = self._codes_of(Groups(np.arange(len(other.values)), other.values))
+        self._add(keys, ranks, scores, of_theirs[codes])
+        self._compact()
+        theirs = slice(len(other.values))
+        same = self._thresholds[of_theirs] == other._thresholds[theirs]
+        self._lost[of_theirs[same]] += other._lost[theirs][same]
 
     def best(self) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[Any]]:
         """Rows, scores and groups of the best rows, ordered by key over all groups, best first.
@@ -67,13 +88,25 @@ class GroupedTopK:
         The groups are int64 if all the values are, else Python objects.
         """
         self._compact()
-        keys, rows, scores, codes = self._filled()
-        order = best_first(keys, rows)
+        keys, ranks, scores, codes = self._filled()
+        order = best_first(keys, ranks)
         groups = np.empty(len(self.values), object)
         groups[:] = self.values
         if all(type(value) is int and -MAX_ROW <= value <= MAX_ROW for value in self.values):
             groups = groups.astype(np.int64)
-        return rows[order], scores[order], groups[codes[order]]
+        return self._order.rows(ranks[order]), scores[order], groups[codes[order]]
+
+    def tied(self) -> tuple[int, int, int]:
+        """In how many groups rows were dropped that tie with the last row kept of the group.
+
+        Also how many rows of these groups tie with it, and how many of them are kept.
+        """
+        self._compact()
+        keys, _, _, codes = self._filled()
+        with_ties = np.flatnonzero(self._lost[: len(self.values)])
+        at_last = (keys == self._thresholds[codes]) & np.isin(codes, with_ties)
+        n_kept = int(np.count_nonzero(at_last))
+        return len(with_ties), n_kept + int(self._lost[with_ties].sum()), n_kept
 
     def short(self) -> list[tuple[Any, int]]:
         """The groups with fewer than `per_group` rows and how many they have, fewest first."""
@@ -86,18 +119,26 @@ class GroupedTopK:
     def state_dict(self) -> dict[str, Any]:
         """The best rows, a copy."""
         self._compact()
-        columns = zip(_COLUMNS, self._filled(), strict=True)
-        return {"values": list(self.values), **{name: column.copy() for name, column in columns}}
+        keys, ranks, scores, codes = (column.copy() for column in self._filled())
+        columns = {"keys": keys, "rows": self._order.rows(ranks), "scores": scores, "codes": codes}
+        lost = self._lost[: len(self.values)].copy()
+        return {"values": list(self.values), "lost": lost, **columns}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned, into a new object; ValueError if it is no state."""
-        keys, rows, scores, codes = (np.asarray(state[name], of) for name, of in _COLUMNS.items())
+        names = ("keys", "rows", "scores", "codes")
+        keys, rows, scores, codes = (
+            np.asarray(state[name], of) for name, of in zip(names, _COLUMNS.values(), strict=True)
+        )
         one_a_row = keys.ndim == 1 and keys.shape == rows.shape == scores.shape == codes.shape
         if not one_a_row or np.isnan(keys).any():
             raise ValueError("the state has not one key, a number, for each row")
         if ((codes < 0) | (codes >= len(state["values"]))).any():
             raise ValueError("the state has not a group for each row")
-        self._add(keys, rows, scores, self._codes_of(Groups(codes, state["values"])))
+        of_values = self._codes_of(Groups(np.arange(len(state["values"])), state["values"]))
+        self._add(keys, self._order.ranks(rows), scores, of_values[codes])
+        self._compact()
+        self._lost[of_values] += np.asarray(state["lost"], np.int64)
 
     def _codes_of(self, groups: Groups) -> NDArray[np.int64]:
         """The rows' places in `values`, to which groups that are new are appended."""
@@ -111,20 +152,23 @@ class GroupedTopK:
         if n_new > 0:
             room = n_new + len(self.values)
             self._thresholds = np.append(self._thresholds, np.full(room, -np.inf, np.float32))
-            self._threshold_rows = np.append(self._threshold_rows, np.full(room, MAX_ROW))
+            self._threshold_ranks = np.append(self._threshold_ranks, np.full(room, MAX_ROW))
+            self._lost = np.append(self._lost, np.zeros(room, np.int64))
         codes: NDArray[np.int64] = np.array(places, np.int64)[groups.codes]
         return codes
 
     def _beat_thresholds(
-        self, keys: NDArray[np.float32], start: int, codes: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """The positions of the rows that may be among the best."""
-        places = np.flatnonzero(keys >= self._thresholds[codes])  # few, and cheap to find
-        of = codes[places]
-        best: NDArray[np.int64] = places[
-            beat(keys[places], places + start, self._thresholds[of], self._threshold_rows[of])
-        ]
-        return best
+        self, keys: NDArray[np.float32], ranks: NDArray[np.int64], codes: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Which of these rows may be among the best. Those that lose a tie are counted."""
+        thresholds = self._thresholds[codes]
+        above: NDArray[np.bool_] = beat(keys, ranks, thresholds, self._threshold_ranks[codes])
+        self._count_lost(codes[~above & (keys == thresholds)])
+        return above
+
+    def _count_lost(self, codes: NDArray[np.int64]) -> None:
+        """Counts rows of these groups that were dropped, though they tie with the threshold."""
+        self._lost += np.bincount(codes, minlength=len(self._lost))
 
     def _add(self, *columns: NDArray[Any]) -> None:
         held = self._held + len(columns[0])
@@ -141,23 +185,29 @@ class GroupedTopK:
 
     def _compact(self) -> None:
         """Keeps the best rows of the buffer, and raises the thresholds."""
-        keys, rows, _, codes = self._filled()
-        order = np.lexsort((rows, -keys, codes))
+        keys, ranks, _, codes = self._filled()
+        before = self._thresholds.copy()
+        order = np.lexsort((ranks, -keys, codes))
         begins = np.flatnonzero(np.diff(codes[order], prepend=-1))
         places = np.arange(len(order)) - np.repeat(begins, np.diff(begins, append=len(order)))
         last = order[places == self._per_group - 1]
         self._thresholds[codes[last]] = keys[last]
-        self._threshold_rows[codes[last]] = rows[last]
+        self._threshold_ranks[codes[last]] = ranks[last]
         kept = order[places < self._per_group]
         if self._k is not None and len(kept) >= self._k:
-            kept = kept[best_first(keys[kept], rows[kept])[: self._k]]
-            self._raise_all(keys[kept[-1]], rows[kept[-1]])
+            kept = kept[best_first(keys[kept], ranks[kept])[: self._k]]
+            self._raise_all(keys[kept[-1]], ranks[kept[-1]])
+        self._lost[self._thresholds != before] = 0
+        dropped = np.ones(len(keys), bool)
+        dropped[kept] = False
+        dropped &= keys == self._thresholds[codes]
+        self._count_lost(codes[dropped])
         for column in self._columns.values():
             column[: len(kept)] = column[kept]
         self._held = len(kept)
         self._limit = max(2 * self._held, _BLOCK)
 
-    def _raise_all(self, key: np.float32, row: np.int64) -> None:
+    def _raise_all(self, key: np.float32, rank: np.int64) -> None:
         """From now on a row must beat this one as well, whatever its group."""
-        lower = beat(key, row, self._thresholds, self._threshold_rows)
-        self._thresholds[lower], self._threshold_rows[lower] = key, row
+        lower = beat(key, rank, self._thresholds, self._threshold_ranks)
+        self._thresholds[lower], self._threshold_ranks[lower] = key, rank

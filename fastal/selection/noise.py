@@ -20,10 +20,12 @@ from torch import Tensor
 
 from fastal.base.argument_values import NOISES as NOISES
 from fastal.base.checks import check_choice, checked_beta, checked_seed
+from fastal.base.row_numbers import RowNumbers
 from fastal.selection.topk import TopK
 
 _BLOCK = 1 << 16  # rows at once: bounds the memory beside the keys
 _WORDS = 4  # of a step of Philox's counter
+_MOST_SKIPPED = 1 << 10  # as many words are drawn in the time that a new counter takes
 
 
 class Noise:
@@ -58,12 +60,12 @@ class Noise:
             return {}
         return {"noise": self.name, "seed": self.seed, "beta": self.beta}
 
-    def keys(self, scores: Tensor, start: int) -> Tensor:
-        """The keys that order rows start, start + 1, ...; the scores if rows have no noise.
+    def keys(self, scores: Tensor, numbers: RowNumbers) -> Tensor:
+        """The keys that order rows; the scores if rows have no noise.
 
         Args:
             scores: [n] float32, larger = more worth labelling.
-            start: the row number of the first, from 0 to 2^63 - 1.
+            numbers: the row numbers of the n rows.
 
         Returns:
             [n] float32 on the scores' device, from keys in float64. NaN stays NaN; with power,
@@ -77,9 +79,10 @@ class Noise:
         keys = np.empty(len(scores), np.float32)
         for first in range(0, len(scores), _BLOCK):
             block = scores[first : first + _BLOCK].cpu().numpy().astype(np.float64)
-            noise = gumbel(self.seed, start + first, len(block))
+            of_block = numbers.part(first, first + _BLOCK)
+            noise = gumbel(self.seed, of_block)
             with np.errstate(over="ignore"):  # to infinity, as is right
-                keys[first : first + _BLOCK] = self._weighed(block, start + first) + noise
+                keys[first : first + _BLOCK] = self._weighed(block, of_block) + noise
         return torch.from_numpy(keys).to(scores.device)
 
     def ranks(self, k: int, n: int) -> NDArray[np.int64]:
@@ -91,33 +94,47 @@ class Noise:
         top = TopK(k)
         for first in range(0, n, _BLOCK):
             size = min(_BLOCK, n - first)
+            of_block = RowNumbers(size, first)
             weights = -self.beta * np.log(np.arange(first + 1, first + size + 1, dtype=np.float64))
             with np.errstate(over="ignore"):
-                keys = (weights + gumbel(self.seed, first, size)).astype(np.float32)
-            top.update(torch.from_numpy(keys), first)
+                keys = (weights + gumbel(self.seed, of_block)).astype(np.float32)
+            top.update(torch.from_numpy(keys), of_block)
         places, _ = top.best()
         return places + 1
 
-    def _weighed(self, scores: NDArray[np.float64], start: int) -> NDArray[np.float64]:
+    def _weighed(self, scores: NDArray[np.float64], numbers: RowNumbers) -> NDArray[np.float64]:
         if self.name == "softmax":
             return self.beta * scores
         negative = np.flatnonzero(scores < 0)
         if len(negative):
             raise ValueError(
-                f"by: noise 'power' wants scores of 0 or more, row {start + negative[0]} has "
-                f"{scores[negative[0]]:g}; 'softmax' and 'softrank' take any"
+                f"by: noise 'power' wants scores of 0 or more, row {numbers.at(negative[:1])[0]} "
+                f"has {scores[negative[0]]:g}; 'softmax' and 'softrank' take any"
             )
         with np.errstate(divide="ignore"):  # log 0 = -inf, as is right
             return self.beta * np.log(scores)
 
 
-def gumbel(seed: int, start: int, n: int) -> NDArray[np.float64]:
-    """Standard Gumbel variables of rows start, start + 1, ..., [n], each a function of its row.
+def gumbel(seed: int, numbers: RowNumbers) -> NDArray[np.float64]:
+    """Standard Gumbel variables of n rows, [n], each a function of its row number.
 
     Row r has word r % 4 of step r // 4 of Philox with that seed, whose upper 52 bits become the
     middle of one of 2^52 equal parts of (0, 1).
     """
-    step, skipped = divmod(start, _WORDS)
-    words = np.random.Philox(key=seed, counter=step).random_raw(skipped + n)[skipped:]
-    uniform = ((words >> np.uint64(12)) + 0.5) * 2.0**-52
+    uniform = ((_words(seed, numbers) >> np.uint64(12)) + 0.5) * 2.0**-52
     return np.asarray(-np.log(-np.log(uniform)))
+
+
+def _words(seed: int, numbers: RowNumbers) -> NDArray[np.uint64]:
+    """The random words of rows, [n]."""
+    if not numbers.are_consecutive and numbers.stop - numbers.start > _MOST_SKIPPED * len(numbers):
+        rows = numbers.at(np.arange(len(numbers))).tolist()
+        return np.concatenate([_words(seed, RowNumbers(1, row)) for row in rows])
+    step, skipped = divmod(numbers.start, _WORDS)
+    n = skipped + numbers.stop - numbers.start
+    words = np.random.Philox(key=seed, counter=step).random_raw(n)[skipped:]
+    return (
+        words
+        if numbers.are_consecutive
+        else words[numbers.at(np.arange(len(numbers))) - numbers.start]
+    )

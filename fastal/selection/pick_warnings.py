@@ -13,6 +13,7 @@ from fastal.base.errors import NAMED_ROWS
 from fastal.base.memory_guard import guarded_arrays
 from fastal.base.reducer import Reducer
 from fastal.selection.picks import Picks
+from fastal.selection.ties import TieOrder
 from fastal.sources import Source
 
 _log = logging.getLogger("fastal")
@@ -53,6 +54,23 @@ def warn_of(picks: Picks, reducer: Reducer[Picks], pool: Source) -> None:
             len(found), n_read, what, of, but, named,
             ", ..." if len(found) > NAMED_ROWS else "",
         )  # fmt: skip
+
+
+def log_ties(n_tied: int, n_taken: int, order: TieOrder, n_groups: int | None = None) -> None:
+    """Logs that more rows tie at the last place than fit.
+
+    Args:
+        n_tied: how many rows have the score of the last pick.
+        n_taken: how many of them were picked.
+        order: how these were chosen.
+        n_groups: in how many groups; None: there are no groups.
+    """
+    where = "" if n_groups is None else f" of their group, in {n_groups} groups"
+    how = "drawn by the seed" if order.is_random else "the lowest; ties='random' draws them"
+    _log.warning(
+        "%d rows have the score of the last pick%s; %d of them were picked, %s",
+        n_tied, where, n_taken, how,
+    )  # fmt: skip
 
 
 def _blank_among(rows: NDArray[np.int64], pool: Source, blank: Blank) -> NDArray[np.int64]:

@@ -6,14 +6,17 @@ from typing import Any
 import torch
 
 from fastal.base.checks import MAX_ROW, checked_count
-from fastal.base.reducer import Pending
+from fastal.base.reducer import Pending, RowStart
+from fastal.base.row_filter import row_filter_of
 from fastal.scoring.measure_for import By, measure_for
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.fused_topk import FusedTopK
 from fastal.selection.noise import Noise
+from fastal.selection.pick_warnings import log_ties
 from fastal.selection.picks import Picks
+from fastal.selection.ties import TieOrder
 from fastal.selection.topk import TopK
 
 
@@ -41,6 +44,12 @@ class Selector(ScoringReducer[Picks]):
             a score below 0 and leaves the state as it was before the chunk.
         seed: of the noise, from 0 to 2^64 - 1. The same seed draws the same rows.
         beta: the weight of the scores against the noise, above 0: larger = less random.
+        exclude: rows that must not be picked, such as those that are labelled: row numbers, a mask
+            [N] of the pool, or picks.
+        among: the only rows that may be picked, in the same forms; None: all.
+        ties: of rows with equal scores, "first" picks the lowest row numbers, and "random" draws by
+            `seed`. Neither depends on the chunks. If more rows have the score of the last pick than
+            fit, `result` logs how many.
 
     Raises:
         ValueError, TypeError: a bad argument; the message names it, what came and what was wanted.
@@ -67,19 +76,26 @@ class Selector(ScoringReducer[Picks]):
         noise: str | None = None,
         seed: int = 0,
         beta: float = 1.0,
+        exclude: Any = None,
+        among: Any = None,
+        ties: str = "first",
     ) -> None:
         super().__init__(measure_for(by, kind), ScoringOptions(on_invalid, backend))
         self._k = checked_count("k", k)
         self._noise = Noise(noise, seed, beta)
+        self._order = TieOrder(ties, seed)
+        self.row_filter = row_filter_of(exclude, among)
         self._top = self._new_top()
-        self._fused = FusedTopK(self._top)
+        self._fused = FusedTopK(self._top, self._order)
 
-    def look(self, chunk: Any, start: int | None = None) -> Pending:
+    def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Reads rows and selects among them; see `Reducer.look`."""
-        rows = self._scorer.prepare(chunk, start)
+        rows = self._prepare(chunk, start)
         fused = self._scorer.measure.fused
         if fused is not None and self._noise.name is None and self._fused.accepts(rows):
             n_invalid, selected = self._fused.look(rows, fused)
+            if n_invalid and rows.left_out is not None:  # some of them may be left out
+                n_invalid = self._scorer.scores(rows)[1]
 
             def commit() -> None:
                 try:  # the rows are scored again only if invalid ones have to be named
@@ -94,11 +110,11 @@ class Selector(ScoringReducer[Picks]):
 
     def _look_at_scores(self, rows: Rows) -> Pending:
         (scores,), n_invalid = self._scorer.scores(rows)
-        keys = self._noise.keys(scores, rows.start)
+        keys = self._noise.keys(scores, rows.numbers)
 
         def commit() -> None:
             self._scorer.record(rows, n_invalid, lambda: scores)
-            self._top.update(keys, rows.start, *([scores] if self._noise.on_rows else []))
+            self._top.update(keys, rows.numbers, *([scores] if self._noise.on_rows else []))
 
         return Pending(commit)
 
@@ -121,6 +137,9 @@ class Selector(ScoringReducer[Picks]):
     def result(self) -> Picks:
         """The picks among the rows so far, as arrays of the kind of the last chunk, else NumPy."""
         self._fused.flush()
+        n_tied, n_taken = self._top.tied()
+        if n_tied > n_taken and self._noise.name is None:
+            log_ties(n_tied, n_taken, self._order)
         rows, *_, scores = self._top.best()
         if self._noise.name == "softrank":
             drawn = self._noise.ranks(self._k, len(rows)) - 1
@@ -129,8 +148,12 @@ class Selector(ScoringReducer[Picks]):
         return Picks(rows, scores, None, self.invalid)
 
     def identity(self) -> dict[str, Any]:
-        """k, the measure, what the rows are, and the noise; of a callable `by`, its name."""
-        return {"k": self._k, **super().identity(), **self._noise.identity()}
+        """k, the measure, what the rows are, the noise and the order of ties.
+
+        Of a callable `by`, the name.
+        """
+        random = {**self._noise.identity(), **self._order.identity()}
+        return {"k": self._k, **super().identity(), **random}
 
     def _state(self) -> dict[str, Any]:
         self._fused.flush()
@@ -140,12 +163,12 @@ class Selector(ScoringReducer[Picks]):
         restored = self._new_top()
         restored.load_state_dict(state["top"])
         super()._restore(state)
-        self._top, self._fused = restored, FusedTopK(restored)
+        self._top, self._fused = restored, FusedTopK(restored, self._order)
 
     def _new_top(self) -> TopK:
         # softrank draws by the number of valid rows, so all of them are kept until the end.
         k = MAX_ROW if self._noise.name == "softrank" else self._k
-        return TopK(k, payload=self._noise.on_rows)
+        return TopK(k, self._order, payload=self._noise.on_rows)
 
     @property
     def kth_score(self) -> float | None:

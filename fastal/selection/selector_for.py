@@ -17,15 +17,16 @@ def selector_for(
     noise: str | None = None,
     seed: int = 0,
     beta: float = 1.0,
+    ties: str = "first",
 ) -> Selector | StratifiedSelector:
     """A selector with quotas if `per_group` is given, else one without; see `fastal.select`."""
     on_invalid, backend = options.on_invalid, options.backend
     if per_group is None:
         return Selector(
             k, by, kind=kind, on_invalid=on_invalid, backend=backend, noise=noise, seed=seed,  # type: ignore[arg-type]
-            beta=beta,
+            beta=beta, ties=ties,
         )  # fmt: skip
     return StratifiedSelector(
         per_group, by, k=k, predicted=predicted, kind=kind, on_invalid=on_invalid, backend=backend,
-        noise=noise, seed=seed, beta=beta,
+        noise=noise, seed=seed, beta=beta, ties=ties,
     )  # fmt: skip

@@ -8,14 +8,17 @@ import torch
 
 from fastal.base.checks import checked_count
 from fastal.base.groups import Groups, as_groups
-from fastal.base.reducer import Pending
+from fastal.base.reducer import Pending, RowStart
+from fastal.base.row_filter import row_filter_of
 from fastal.scoring.measure_for import By, measure_for
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.grouped_topk import GroupedTopK
 from fastal.selection.noise import Noise
+from fastal.selection.pick_warnings import log_ties
 from fastal.selection.picks import Picks
+from fastal.selection.ties import TieOrder
 
 _log = logging.getLogger("fastal")
 _NAMED_GROUPS = 5  # how many groups a warning names at most
@@ -43,6 +46,9 @@ class StratifiedSelector(ScoringReducer[Picks]):
             is refused: its ranks are over the whole pool.
         seed: as for `fastal.Selector`.
         beta: as for `fastal.Selector`.
+        exclude: as for `fastal.Selector`. These rows count in no quota.
+        among: as for `fastal.Selector`.
+        ties: as for `fastal.Selector`.
 
     Raises:
         ValueError, TypeError: a bad argument; the message names it, what came and what was wanted.
@@ -71,6 +77,9 @@ class StratifiedSelector(ScoringReducer[Picks]):
         noise: str | None = None,
         seed: int = 0,
         beta: float = 1.0,
+        exclude: Any = None,
+        among: Any = None,
+        ties: str = "first",
     ) -> None:
         super().__init__(measure_for(by, kind), ScoringOptions(on_invalid, backend))
         self._per_group = checked_count("per_group", per_group)
@@ -83,15 +92,16 @@ class StratifiedSelector(ScoringReducer[Picks]):
                 "noise: 'softrank' ranks the whole pool, so it cannot be used with per_group; "
                 "wanted power, softmax or None"
             )
-        self._top = GroupedTopK(self._per_group, self._k)
+        self._order = TieOrder(ties, seed)
+        self.row_filter = row_filter_of(exclude, among)
+        self._top = GroupedTopK(self._per_group, self._k, self._order)
 
-    def update(self, chunk: Any, start: int | None = None, groups: Any = None) -> None:  # type: ignore[override]
+    def update(self, chunk: Any, start: RowStart = None, groups: Any = None) -> None:  # type: ignore[override]
         """Reads rows start, start + 1, ... of the pool and adds them to the state.
 
         Args:
             chunk: as for `fastal.Selector`; [n, C] with predicted=True.
-            start: the row number of the chunk's first row, at least 0; None: the row after the
-                last chunk.
+            start: as for `fastal.Selector`.
             groups: the groups of the rows: [n] integers, bools, strings or None, as an array or a
                 list, or `fastal.base.groups.Groups`. Not to be given with predicted=True.
 
@@ -102,16 +112,16 @@ class StratifiedSelector(ScoringReducer[Picks]):
         """
         super().update(chunk, start, groups=groups)
 
-    def look(self, chunk: Any, start: int | None = None, groups: Any = None) -> Pending:
+    def look(self, chunk: Any, start: RowStart = None, groups: Any = None) -> Pending:
         """Reads and scores rows; see `Reducer.look`."""
-        rows = self._scorer.prepare(chunk, start)
+        rows = self._prepare(chunk, start)
         of_rows = self._groups_of(rows, groups)
         (scores,), n_invalid = self._scorer.scores(rows)
-        keys = self._noise.keys(scores, rows.start)
+        keys = self._noise.keys(scores, rows.numbers)
 
         def commit() -> None:
             self._scorer.record(rows, n_invalid, lambda: scores)
-            self._top.update(keys.cpu().numpy(), rows.start, scores.cpu().numpy(), of_rows)
+            self._top.update(keys.cpu().numpy(), rows.numbers, scores.cpu().numpy(), of_rows)
 
         return Pending(commit)
 
@@ -148,6 +158,9 @@ class StratifiedSelector(ScoringReducer[Picks]):
         int64 where all groups are integers, else objects. Groups with too few rows are logged.
         """
         self._warn_of_short_groups()
+        n_groups, n_tied, n_taken = self._top.tied()
+        if n_groups and self._noise.name is None:
+            log_ties(n_tied, n_taken, self._order, n_groups)
         rows, scores, groups = self._top.best()
         rows, scores = (self._scorer.to_caller_kind(torch.from_numpy(a)) for a in (rows, scores))
         return Picks(rows, scores, None, self.invalid, groups)
@@ -163,15 +176,19 @@ class StratifiedSelector(ScoringReducer[Picks]):
             )  # fmt: skip
 
     def identity(self) -> dict[str, Any]:
-        """The quotas, the measure, what the rows are, and the noise; of a callable, its name."""
+        """The quotas, the measure, what the rows are, the noise and the order of ties.
+
+        Of a callable `by`, the name.
+        """
         quotas = {"k": self._k, "per_group": self._per_group, "predicted": self._predicted}
-        return {**quotas, **super().identity(), **self._noise.identity()}
+        random = {**self._noise.identity(), **self._order.identity()}
+        return {**quotas, **super().identity(), **random}
 
     def _state(self) -> dict[str, Any]:
         return {**super()._state(), "top": self._top.state_dict()}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        restored = GroupedTopK(self._per_group, self._k)
+        restored = GroupedTopK(self._per_group, self._k, self._order)
         restored.load_state_dict(state["top"])
         super()._restore(state)
         self._top = restored

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastal.base.checks import checked_count
-from fastal.selection.ties import best_first
+from fastal.base.row_numbers import RowNumbers
+from fastal.selection.ties import TieOrder, beat, best_first
 
 # Scores compared at once: bounds the memory beside the chunk, hides the overhead of a call.
 _BLOCK = 1 << 16
 _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("scores", np.float32),
-    ("rows", np.int64),
+    ("ranks", np.int64),
     ("payload", np.float32),
 )
 
@@ -30,37 +31,67 @@ class TopK:
 
     Args:
         k: how many rows to keep, at least 1.
-        threshold: score and row that rows must beat; None: all rows are buffered.
+        order: the order of rows with equal scores; None: the lower row number comes first.
+        threshold: score and rank that rows must beat; None: all rows are buffered.
         payload: whether each row has a second float32, which does not affect the order.
 
     Attributes:
-        threshold: score and row of the k-th best at the last selection; the argument before that.
+        threshold: score and rank of the k-th best at the last selection; the argument before that.
     """
 
     def __init__(
-        self, k: int, threshold: tuple[float, int] | None = None, *, payload: bool = False
+        self,
+        k: int,
+        order: TieOrder | None = None,
+        *,
+        threshold: tuple[float, int] | None = None,
+        payload: bool = False,
     ) -> None:
         self.k = checked_count("k", k)
+        self._order = TieOrder("first") if order is None else order
+        self._lost = -np.inf, 0  # a score, and how many rows with that score were dropped
         # One buffer, grown where it must: small arrays kept between a caller's large ones would
         # fragment the heap.
         self._columns = {name: np.empty(_BLOCK, of) for name, of in _COLUMNS[: 2 + payload]}
         self._held = 0
         self.threshold = threshold
 
-    def update(self, scores: Tensor, start: int, *payload: Tensor) -> None:
-        """Adds the scores [n] float32 of rows start, start + 1, ..., and their payload."""
+    def update(self, scores: Tensor, numbers: RowNumbers, *payload: Tensor) -> None:
+        """Adds the scores [n] float32 of rows, and their payload."""
         given = [_addressed(column) for column in (scores, *payload)]
-        for first in range(0, len(scores), _BLOCK):
-            block, *of_block = (column[first : first + _BLOCK] for column in given)
-            above = _places(self._beats_threshold(block, start + first))
+        # On a GPU every block makes the host wait once.
+        size = max(1, len(scores)) if scores.is_cuda else _BLOCK
+        for first in range(0, len(scores), size):
+            block, *of_block = (column[first : first + size] for column in given)
+            # NaN is not added.
+            held = block == block if self.threshold is None else block >= self.threshold[0]
+            above = _places(held)
             if len(above):
                 taken = [_on_host(column[above]) for column in (block, *of_block)]
-                self.add(taken[0], _on_host(above) + (start + first), *taken[1:])
+                self.add(taken[0], numbers.at(_on_host(above) + first), *taken[1:])
 
     def merge(self, other: "TopK") -> None:
         """Adds the k best of other rows."""
         other._compact()
-        self.add(*other._filled())
+        self._add(*other._filled())
+        self.lose(*other._lost)
+
+    def lose(self, score: float, n: int) -> None:
+        """Counts n rows with a score that were dropped, since k rows are better."""
+        if n and score >= self._lost[0]:
+            self._lost = score, n + (self._lost[1] if score == self._lost[0] else 0)
+
+    def tied(self) -> tuple[int, int]:
+        """How many rows have the k-th best score, and how many of them are among the k best.
+
+        The two are equal if none was dropped.
+        """
+        self._compact()
+        if self._held < self.k:
+            return 0, 0
+        worst = self._columns["scores"][: self._held].min()
+        n_taken = int(np.count_nonzero(self._columns["scores"][: self._held] == worst))
+        return n_taken + (self._lost[1] if self._lost[0] == worst else 0), n_taken
 
     def best(self) -> tuple[NDArray[Any], ...]:
         """Rows and scores of the k best, or of all if there are fewer, best first.
@@ -68,9 +99,10 @@ class TopK:
         Their payload follows, where they have one.
         """
         self._compact()
-        scores, rows, *payload = self._filled()
-        order = best_first(scores, rows)
-        return rows[order], scores[order], *(column[order] for column in payload)
+        scores, ranks, *payload = self._filled()
+        order = best_first(scores, ranks)
+        rows = self._order.rows(ranks[order])
+        return rows, scores[order], *(column[order] for column in payload)
 
     def kth(self) -> float | None:
         """The k-th best score so far; None before there are k."""
@@ -82,66 +114,70 @@ class TopK:
     def state_dict(self) -> dict[str, Any]:
         """k, and the best rows so far."""
         best = zip(("rows", "scores", "payload"), self.best(), strict=False)
-        return {"k": self.k, **dict(best)}
+        return {"k": self.k, "lost": list(self._lost), **dict(best)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned; ValueError if it is no such state."""
         if state["k"] != self.k:
             raise ValueError(f"the state has k={state['k']}, this one k={self.k}")
-        columns = [np.asarray(state[name], c.dtype) for name, c in self._columns.items()]
-        scores = columns[0]
-        one_a_row = scores.ndim == 1 and all(c.shape == scores.shape for c in columns)
+        scores, rows = np.asarray(state["scores"], np.float32), np.asarray(state["rows"], np.int64)
+        payload: list[NDArray[np.float32]] = []
+        if len(self._columns) > 2:
+            payload = [np.asarray(state["payload"], np.float32)]
+        others: list[NDArray[Any]] = [rows, *payload]
+        one_a_row = scores.ndim == 1 and all(c.shape == scores.shape for c in others)
         if not one_a_row or np.isnan(scores).any():
             raise ValueError("the state has not one score, a number, for each row")
-        self._held, self.threshold = 0, None
-        self.add(*columns)
+        lost, n_lost = state["lost"]
+        self._held, self.threshold, self._lost = 0, None, (float(lost), int(n_lost))
+        self.add(scores, rows, *payload)
 
     def _filled(self) -> list[NDArray[Any]]:
         """The part of each column that is in use."""
         return [column[: self._held] for column in self._columns.values()]
 
-    def _beats_threshold(self, scores: Any, start: int) -> Any:
-        """Which rows may be among the k best, a mask on the scores' device."""
-        if self.threshold is None:
-            return scores == scores  # not NaN
-        threshold, row = self.threshold
-        keep = scores > threshold
-        if start < row:  # else every row of the block loses a tie with the threshold
-            keep[: row - start] |= scores[: row - start] == threshold
-        return keep
-
     def add(
         self, scores: NDArray[np.float32], rows: NDArray[np.int64], *payload: NDArray[np.float32]
     ) -> None:
-        """Adds the scores of these rows, and their payload."""
+        """Adds the scores of these rows, and their payload. NaN must not be among them."""
         for first in range(0, len(rows), _BLOCK):
             part = slice(first, first + _BLOCK)
-            held = self._held + len(rows[part])
-            given: tuple[NDArray[Any], ...] = (scores, rows, *payload)
-            for name, values in zip(self._columns, given, strict=True):
-                column = self._columns[name] = with_room(self._columns[name], held)
-                column[self._held : held] = values[part]
-            self._held = held
-            if held >= (self.k if self.threshold is None else 2 * self.k):
-                self._compact()
+            ranks = self._order.ranks(rows[part])
+            of_part: list[NDArray[Any]] = [scores[part], ranks, *(c[part] for c in payload)]
+            if self.threshold is not None:
+                above = beat(of_part[0], of_part[1], *self.threshold)
+                score = self.threshold[0]
+                self.lose(score, int(np.count_nonzero(~above & (of_part[0] == score))))
+                of_part = [column[above] for column in of_part]
+            self._add(*of_part)
+
+    def _add(self, *columns: NDArray[Any]) -> None:
+        held = self._held + len(columns[0])
+        for name, values in zip(self._columns, columns, strict=True):
+            column = self._columns[name] = with_room(self._columns[name], held)
+            column[self._held : held] = values
+        self._held = held
+        if held >= (self.k if self.threshold is None else 2 * self.k):
+            self._compact()
 
     def _compact(self) -> None:
         """Keeps the k best rows of the buffer; the worst of them is the new threshold."""
-        scores, rows, *_ = self._filled()
+        scores, ranks, *_ = self._filled()
         if self._held > self.k:
             worst = np.partition(scores, self._held - self.k)[self._held - self.k]
             better, tied = np.flatnonzero(scores > worst), np.flatnonzero(scores == worst)
             n_tied = self.k - len(better)
+            self.lose(float(worst), len(tied) - n_tied)
             if n_tied < len(tied):
-                tied = tied[np.argpartition(rows[tied], n_tied - 1)[:n_tied]]
+                tied = tied[np.argpartition(ranks[tied], n_tied - 1)[:n_tied]]
             kept = np.concatenate((better, tied))
             self._held = self.k
             for column in self._columns.values():
                 column[: self.k] = column[kept]
-            scores, rows, *_ = self._filled()
+            scores, ranks, *_ = self._filled()
         if self._held == self.k:
             worst = scores.min()
-            self.threshold = float(worst), int(rows[scores == worst].max())
+            self.threshold = float(worst), int(ranks[scores == worst].max())
 
 
 def with_room(column: NDArray[Any], n: int) -> NDArray[Any]:

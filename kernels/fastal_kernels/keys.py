@@ -38,12 +38,8 @@ def unpack_keys(keys: Tensor, segment: int) -> tuple[Tensor, Tensor]:
     return scores, (mask - (keys & mask)) | (segment << low)
 
 
-def threshold_key(score: float, row: int, segment: int) -> int:
-    """The key that a key of the segment must exceed for its row to beat a row of any segment."""
+def threshold_key(score: float) -> int:
+    """A key that the keys of all rows with this score exceed, and those of worse rows do not."""
     low: int = ROW_BITS.value
-    mask: int = ROW_MASK.value
     bits = int(torch.tensor(score, dtype=torch.float32, device="cpu").view(torch.int32)) << low
-    if row >> low == segment:
-        return bits | (mask - (row & mask))
-    # All rows of a segment after that of `row` lose a tie with it; all rows of one before win it.
-    return bits | mask if segment > row >> low else bits - 1
+    return max(bits - 1, 0)

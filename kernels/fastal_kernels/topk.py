@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastal_kernels.keys import pack_key, threshold_key, unpack_keys, unpack_score
+from fastal_kernels.keys import ROW_BITS, pack_key, threshold_key, unpack_keys, unpack_score
 
 # Rows of a launch: the first while there is no threshold that keeps many rows out, and the most.
 _FIRST_ROWS, _MOST_ROWS, _GROWTH = 1 << 16, 1 << 24, 8
@@ -55,9 +55,10 @@ def append(score, row, m_n, p_keys, p_selection):
 class Candidates:
     """The keys that kernels let through, for rows of one segment. The k best are among them.
 
-    The threshold is -1, or a key such that k keys are known that are no worse. It may lag behind:
-    then more keys pass, and no result changes. Before each launch there is room for the keys of all
-    its rows. So no key is lost, and no launch is repeated.
+    The threshold is -1, or is below the keys of a score that k known keys reach. It may lag behind:
+    then more keys pass, and no result changes. Keys of that score pass too, so that those which are
+    dropped can be counted. Before each launch there is room for the keys of all its rows. So no key
+    is lost, and no launch is repeated.
 
     Args:
         k: how many rows are to be selected.
@@ -75,19 +76,21 @@ class Candidates:
         self._held = 0  # an upper bound of the number of keys
         self._kept: Tensor | None = None  # in a transaction: the keys that `_compact` overwrote
         self._n_kept: int | None = None  # the keys before the transaction; None outside of one
-        key = -1 if threshold is None else threshold_key(*threshold, segment)
+        key = -1 if threshold is None else threshold_key(threshold[0])
         with torch.inference_mode(False):  # a tensor made in it could not be changed outside
             self._keys = torch.empty(0, dtype=torch.int64, device=device)
             self._selection = torch.tensor([key, 0, 0], dtype=torch.int64, device=device)
         self._seen = [key, 0, 0]  # the selection as the host last read it
         self._before = self._seen  # the selection when the transaction began
+        # The bits of a score, and how many keys with that score were dropped.
+        self._lost = self._lost_before = self._selection.new_zeros(2)
 
     @property
     def kth(self) -> float | None:
         """The score of the threshold as last read; None if there was none."""
         if self._seen[0] < 0:
             return None
-        key = torch.tensor(self._seen[0], dtype=torch.int64, device="cpu")
+        key = torch.tensor(self._seen[0] + 1, dtype=torch.int64, device="cpu")
         return unpack_keys(key, self._segment)[0].item()
 
     def begin(self) -> None:
@@ -97,7 +100,7 @@ class Candidates:
         """
         if self._n_kept is not None:
             self.roll_back()
-        self._before = self._seen
+        self._before, self._lost_before = self._seen, self._lost
         self._n_kept, self._kept = self._before[1], None
 
     def commit(self) -> None:
@@ -110,6 +113,7 @@ class Candidates:
             self._keys[: self._n_kept] = self._kept
         self._selection.copy_(torch.tensor(self._before, dtype=torch.int64, device="cpu"))
         self._read_selection()
+        self._lost = self._lost_before
         self._n_kept = self._kept = None
 
     @torch.inference_mode(False)
@@ -138,6 +142,11 @@ class Candidates:
         self._read_selection()
         self._compact()
         return unpack_keys(self._keys[: self._held], self._segment)
+
+    def lost(self) -> tuple[float, int]:
+        """A score, and how many rows with that score were dropped."""
+        bits, n = self._lost.tolist()
+        return unpack_keys(torch.tensor(bits << 32, device="cpu"), self._segment)[0].item(), n
 
     @property
     def _limit(self) -> int:
@@ -171,9 +180,20 @@ class Candidates:
         if self._n_kept is not None and self._kept is None:
             self._kept = self._keys[: self._n_kept].clone()
         if self._held > self._k:
-            best = torch.topk(self._keys[: self._held], self._k, sorted=False).values
+            keys = self._keys[: self._held]
+            best = torch.topk(keys, self._k, sorted=False).values
+            self._lost = self._with_dropped(keys, best)
             self._keys[: self._k] = best
             self._held = self._k
             self._selection[1].fill_(self._k)  # to assign it would wait for the GPU
         if self._held == self._k:
-            self._selection[0] = self._keys[: self._k].min()
+            score = self._keys[: self._k].min() >> ROW_BITS.value
+            self._selection[0] = ((score << ROW_BITS.value) - 1).clamp(min=0)
+
+    def _with_dropped(self, keys: Tensor, best: Tensor) -> Tensor:
+        """What `_lost` is if of these keys only the best are kept."""
+        score = best.min() >> ROW_BITS.value
+        scores = keys >> ROW_BITS.value, best >> ROW_BITS.value
+        in_all, in_best = ((of == score).sum() for of in scores)
+        before = torch.where(self._lost[0] == score, self._lost[1], 0)
+        return torch.stack((score, in_all - in_best + before))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastal.base.reducer import Pending
+from fastal.base.reducer import Pending, RowStart
 from fastal.diversity.centroids import CentroidDistance, Nearest
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
@@ -20,16 +20,18 @@ class Assignment(ScoringReducer[Nearest]):
         options: how rows are compared with centroids.
     """
 
+    reads_gaps = False
+
     def __init__(self, centroids: CentroidDistance, options: ScoringOptions) -> None:
         super().__init__(centroids, options)
         self._centroids = centroids
         self._parts: dict[int, tuple[Tensor, Tensor]] = {}  # by first row
 
-    def look(self, chunk: Any, start: int | None = None) -> Pending:
+    def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Finds the nearest centroids of embeddings [n, D]; see `Reducer.look`."""
-        rows = self._scorer.prepare(chunk, start)
+        rows = self._prepare(chunk, start)
         cluster, similarity = self._centroids.nearest(rows)
-        n_invalid = int(similarity.isnan().sum())
+        n_invalid = int(rows.invalid(similarity).count_nonzero())
 
         def commit() -> None:
             self._scorer.record(rows, n_invalid, lambda: similarity)

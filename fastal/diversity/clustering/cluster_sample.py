@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastal.base.checks import checked_count
 from fastal.base.groups import Groups
-from fastal.base.reducer import Pending
+from fastal.base.reducer import Pending, RowStart
 from fastal.diversity.centroids import CentroidDistance
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
@@ -67,20 +67,20 @@ class ClusterSampler(ScoringReducer[ClusterSample]):
         # Each keeps more rows than are wanted, since other roles may use some of them.
         self._tops = [GroupedTopK(1), GroupedTopK(2), GroupedTopK(self._n_random + 2)]
 
-    def look(self, chunk: Any, start: int | None = None) -> Pending:
+    def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Assigns embeddings [n, D] to clusters; see `Reducer.look`."""
-        rows = self._scorer.prepare(chunk, start)
+        rows = self._prepare(chunk, start)
         cluster, similarity = self._centroids.nearest(rows)
-        n_invalid = int(similarity.isnan().sum())
+        n_invalid = int(rows.invalid(similarity).count_nonzero())
         scores = similarity.cpu().numpy()
         groups = Groups(cluster.clamp(min=0).cpu().numpy(), range(len(self._centroids.units)))
 
         def commit() -> None:
             self._scorer.record(rows, n_invalid, lambda: similarity)
-            drawn = gumbel(self._seed, rows.start, len(scores)).astype(np.float32)
+            drawn = gumbel(self._seed, rows.numbers).astype(np.float32)
             drawn[np.isnan(scores)] = np.nan
             for top, keys in zip(self._tops, (scores, -scores, drawn), strict=True):
-                top.update(keys, rows.start, scores, groups)
+                top.update(keys, rows.numbers, scores, groups)
 
         return Pending(commit)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fastal.base.reducer import Pending
+from fastal.base.reducer import Pending, RowStart
 from fastal.diversity.centroids import CentroidDistance, FiniteRows, digest
 from fastal.diversity.clustering.lloyd_pass import LloydPass
 from fastal.diversity.clustering.row_sample import RowSample
@@ -71,6 +71,8 @@ class KMeans(ScoringReducer[Clustering]):
         options: how rows are compared with centroids.
     """
 
+    reads_gaps = False
+
     def __init__(
         self, n_clusters: int, centroids: Tensor | None, how: KMeansOptions, options: ScoringOptions
     ) -> None:
@@ -85,16 +87,16 @@ class KMeans(ScoringReducer[Clustering]):
         self._before: tuple[Tensor, Tensor | None] = _NO_ROWS, None
         self._n_iter = 0
 
-    def look(self, chunk: Any, start: int | None = None) -> Pending:
+    def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Draws from or assigns embeddings [n, D]; see `Reducer.look`.
 
         The first pass, which draws, leaves invalid rows out. The second pass reports them.
         """
         if self._pass is not None:
             return self._pass.look(chunk, start)
-        rows = self._scorer.prepare(chunk, start)
+        rows = self._prepare(chunk, start)
         sample = self._sample or self._empty_sample(rows.x.shape[1])
-        sample = sample.with_rows(rows.x, rows.start)
+        sample = sample.with_rows(rows)
 
         def commit() -> None:
             self._scorer.record(rows, 0, lambda: rows.x)

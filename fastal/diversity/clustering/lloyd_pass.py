@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fastal.base.reducer import Pending
+from fastal.base.reducer import Pending, RowStart
 from fastal.diversity.centroids import CentroidDistance
 from fastal.ops.reference import unit_rows, unit_sums
 from fastal.scoring.rows import Rows
@@ -53,6 +53,8 @@ class LloydPass(ScoringReducer[Members]):
         sums: [K, D] int64, the sums of earlier mini-batches; None: there were none.
     """
 
+    reads_gaps = False  # the numbers of the rows say where a mini-batch begins
+
     def __init__(
         self,
         centroids: CentroidDistance,
@@ -67,14 +69,14 @@ class LloydPass(ScoringReducer[Members]):
         self._batch_size = batch_size
         self._members = Members(centroids, zeros if sums is None else sums, counts, 0)
 
-    def look(self, chunk: Any, start: int | None = None) -> Pending:
+    def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Assigns embeddings [n, D] to centroids; see `Reducer.look`."""
-        rows = self._scorer.prepare(chunk, start)
+        rows = self._prepare(chunk, start)
         members, first = self._members, 0
         similarity: list[Tensor] = []
         while first < len(rows.x) or not similarity:
             to_next = _to_next(rows.start + first, self._batch_size, len(rows.x) - first)
-            piece = rows._replace(x=rows.x[first : first + to_next])
+            piece = rows.part(first, first + to_next)
             members, similar = _assign(members, piece)
             similarity.append(similar)
             first += len(piece.x)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastal.base.checks import MAX_ROW
 from fastal.ops.reference import unit_rows
+from fastal.scoring.rows import Rows
 from fastal.selection.noise import gumbel
 from fastal.selection.ties import beat, best_first
 
@@ -37,22 +38,25 @@ class RowSample:
         empty = np.empty(0, np.float32), np.empty(0, np.int64), np.empty((0, width), np.float32)
         self._held: list[_Columns] = [empty]  # keys, rows and unit rows, in pieces
 
-    def with_rows(self, x: Tensor, start: int) -> "RowSample":
-        """A new sample that also covers rows start, start + 1, ... of the pool, x [m, width]."""
+    def with_rows(self, rows: Rows) -> "RowSample":
+        """A new sample that also covers these rows, [m, width]."""
         found = RowSample(self._n, self.width, self._seed)
         found._threshold, found._held = self._threshold, list(self._held)
-        found._add_rows(x, start)
+        found._add_rows(rows)
         return found
 
-    def _add_rows(self, x: Tensor, start: int) -> None:
-        for first in range(0, len(x), _BLOCK):
-            block = x[first : first + _BLOCK]
-            keys = gumbel(self._seed, start + first, len(block)).astype(np.float32)
-            rows = np.arange(start + first, start + first + len(block))
-            above = np.flatnonzero(beat(keys, rows, *self._threshold))
-            units = unit_rows(block[torch.from_numpy(above).to(x.device)]).float().cpu().numpy()
+    def _add_rows(self, rows: Rows) -> None:
+        for first in range(0, len(rows.x), _BLOCK):
+            block = rows.part(first, first + _BLOCK)
+            keys = gumbel(self._seed, block.numbers).astype(np.float32)
+            if block.left_out is not None:
+                keys[block.left_out.cpu().numpy()] = np.nan
+            numbers = block.numbers.at(np.arange(len(keys)))
+            above = np.flatnonzero(beat(keys, numbers, *self._threshold))
+            of_above = block.x[torch.from_numpy(above).to(block.x.device)]
+            units = unit_rows(of_above).float().cpu().numpy()
             kept = np.isfinite(units).all(1)
-            self._add((keys[above[kept]], rows[above[kept]], units[kept]))
+            self._add((keys[above[kept]], numbers[above[kept]], units[kept]))
 
     def merge(self, other: "RowSample") -> None:
         """Adds the sample of other rows."""
