@@ -32,6 +32,9 @@ class SelectOptions(TypedDict, total=False):
     chunk_bytes: int | None
     checkpoint: PathLike | None
     resume: bool
+    exclude: Any
+    among: Any
+    ties: str
 
 
 def score(
@@ -98,6 +101,9 @@ def select(
     chunk_bytes: int | None = None,
     checkpoint: PathLike | None = None,
     resume: bool = False,
+    exclude: Any = None,
+    among: Any = None,
+    ties: str = "first",
 ) -> Picks:
     """The k rows of a pool most worth labelling, in one pass, exact and deterministic.
 
@@ -120,16 +126,27 @@ def select(
             group, or all its rows if it has fewer.
         noise: None picks the k best rows. "power", "softmax" and "softrank" draw rows at random,
             better rows more likely; see `Selector`.
-        seed: of the noise. The same seed gives the same picks, for any chunk size.
+        seed: of the noise and of random ties. The same seed gives the same picks, for any chunks.
         beta: the weight of the scores against the noise: larger = less random.
         chunk_bytes: how many bytes of the pool to read at once; None: chosen by the pool.
         checkpoint: a folder to save the state in, every 30 seconds; for pools of files. Rows read
             after the last save are read again when the run is resumed.
         resume: continue from the checkpoint, if there is one. A checkpoint of another pool, k or
             other argument is refused.
+        exclude: rows that must not be picked, such as those that are labelled: row numbers; a mask
+            [N]; picks; a file of picks (.csv, .jsonl, .parquet, or .json as written here or as
+            exported by Label Studio); or a list of several of these. Picks are matched by id if
+            they and the pool have ids, else by row number. Such rows count in no quota, and it
+            does not matter whether they are valid. Ids that are not in the pool are counted in a
+            warning.
+        among: the only rows that may be picked, in the same forms, such as the picks of another
+            strategy. If they are few, only they are read. Ids that are not in the pool are an
+            error.
+        ties: of rows with equal scores, "first" picks the lowest row numbers, and "random" draws by
+            `seed`. A warning is logged if more rows have the score of the last pick than fit.
 
     Returns:
-        Picks, best first; ties go to the lower row number. With noise, picks come in the order of
+        Picks, best first; ties as `ties` says. With noise, picks come in the order of
         the draws. Arrays are of the kind of the pool, NumPy for files. A warning is logged if
         nothing was picked, if picks have the score of a row of equal values (padding, failed
         items), and if logits seem to be probabilities.
@@ -155,7 +172,7 @@ def select(
         )
     selector = selector_for(
         k, by, ScoringOptions(on_invalid, backend), kind=kind, per_group=per_group,
-        predicted=is_predicted, noise=noise, seed=seed, beta=beta,
+        predicted=is_predicted, noise=noise, seed=seed, beta=beta, ties=ties,
     )  # fmt: skip
-    options = RunOptions(chunk_bytes, checkpoint, resume)
+    options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among)
     return pick_from_pool(selector, pool, options, groups=None if is_predicted else groups)

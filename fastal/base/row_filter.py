@@ -39,6 +39,10 @@ class RowFilter(NamedTuple):
         n_named = int(np.searchsorted(self.rows, n_rows))
         return n_named if self.are_read else n_rows - n_named
 
+    def check(self, n_rows: int) -> None:
+        """ValueError if rows are not in a pool with so many rows."""
+        check_in_pool(self.rows, "among" if self.are_read else "exclude", n_rows)
+
     def without(self, rows: NDArray[np.int64]) -> "RowFilter":
         """A filter that also passes over these rows, which are ascending."""
         if self.are_read:

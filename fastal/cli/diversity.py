@@ -10,6 +10,7 @@ from fastal.cli.options import (
     GROUPS,
     PICKS_OUT,
     POOL,
+    ROWS,
     RUNNING,
     SCORING,
     K,
@@ -71,6 +72,7 @@ _FIT = with_options(
     show_default=True,
     help="Number of random members to pick from each cluster.",
 )
+@ROWS
 @POOL
 @SCORING
 @PICKS_OUT
@@ -113,6 +115,7 @@ def cluster(pool: tuple[str, ...], **options: Any) -> None:
 )
 @_FIT
 @GROUPS
+@ROWS
 @POOL
 @SCORING
 @PICKS_OUT
@@ -164,6 +167,7 @@ def outliers(
     is_flag=True,
     help="Count each pick as labelled before the next is chosen. The pool is read once per pick.",
 )
+@ROWS
 @POOL
 @SCORING
 @PICKS_OUT
@@ -200,6 +204,7 @@ def represent(pool: tuple[str, ...], training: tuple[str, ...], **options: Any) 
     show_default=True,
     help="Distance between rows.",
 )
+@ROWS
 @POOL
 @SCORING
 @PICKS_OUT

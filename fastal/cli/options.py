@@ -161,6 +161,23 @@ SCORING = with_options(
         "chooses one of these.",
     ),
 )
+_PICKS_FILE = click.Path(path_type=Path, dir_okay=False)
+ROWS = with_options(
+    selection_option(
+        "--exclude",
+        type=_PICKS_FILE,
+        multiple=True,
+        help="File of picks that must not be picked again: .csv, .jsonl, .parquet, or .json (also "
+        "as Label Studio exports it). Rows are matched by id if both have ids, otherwise by row "
+        "number. Repeat the option for several files.",
+    ),
+    selection_option(
+        "--among",
+        type=_PICKS_FILE,
+        multiple=True,
+        help="File of the only rows that may be picked, in the same formats.",
+    ),
+)
 PICKS_OUT = output_option(
     "--out",
     type=click.Path(path_type=Path),
@@ -234,6 +251,8 @@ def run_over(
         None if chunk_mb is None else chunk_mb << 20,
         options.pop("checkpoint"),
         options.pop("resume"),
+        list(options.pop("exclude", ())) or None,
+        list(options.pop("among", ())) or None,
         reporter,
     )
     read = {"column": columns.split(",") if columns else column, "dtype": options.pop("dtype")}

@@ -5,12 +5,13 @@ from typing import Any
 
 import click
 
-from fastal.base.argument_values import KINDS, NOISES, UNCERTAINTY_SCORES
+from fastal.base.argument_values import KINDS, NOISES, TIES, UNCERTAINTY_SCORES
 from fastal.cli.help import Command, output_option, pool_option, selection_option
 from fastal.cli.options import (
     GROUPS,
     PICKS_OUT,
     POOL,
+    ROWS,
     RUNNING,
     SCORING,
     K,
@@ -55,7 +56,7 @@ _KIND = pool_option(
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Seed of the noise. The same seed gives the same picks.",
+    help="Seed of the noise and of random ties. The same seed gives the same picks.",
 )
 @selection_option(
     "--beta",
@@ -64,6 +65,14 @@ _KIND = pool_option(
     show_default=True,
     help="Weight of the scores against the noise. A larger weight makes the picks less random.",
 )
+@selection_option(
+    "--ties",
+    type=click.Choice(TIES),
+    default="first",
+    show_default=True,
+    help="Which of the rows with equal scores to pick: the first, or random ones, drawn by --seed.",
+)
+@ROWS
 @_KIND
 @POOL
 @SCORING

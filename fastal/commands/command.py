@@ -20,6 +20,7 @@ from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.drive import run
 from fastal.pipeline.interrupts import interruptible
 from fastal.pipeline.progress import Meter, Reporter
+from fastal.pipeline.run_on_pool import narrow
 from fastal.pipeline.run_options import RunOptions
 from fastal.sources.files import Files
 
@@ -72,13 +73,14 @@ class CommandRun(Generic[Result]):
         self._command = command
         self._reducer = reducer
         self._source = source
+        self._read = narrow(reducer, source, options)
         self._target = target
         self._options = options
         self._meter = Meter(source.n_rows)
         self.checkpoint: Checkpoint | None = None
         if options.checkpoint is not None:
             target.check_not_read(Path(options.checkpoint), "checkpoint")
-            of = {"command": command, **reducer.arguments()}
+            of = {"command": command, **reducer.bound_to()}
             if command in _WRITE_ALONG:
                 of["out"] = os.path.realpath(target.out or "")
             self.checkpoint = Checkpoint(options.checkpoint, of, source, resume=options.resume)
@@ -151,7 +153,7 @@ class CommandRun(Generic[Result]):
                 self._check()
 
             return run(
-                reducer, self._source, options.chunk_bytes, self.checkpoint, on_chunk,
+                reducer, self._read, options.chunk_bytes, self.checkpoint, on_chunk,
                 meter.begin_pass,
             )  # fmt: skip
 
@@ -185,7 +187,7 @@ class CommandRun(Generic[Result]):
         ]
         return {
             "command": self._command,
-            "arguments": self._reducer.arguments(),
+            "arguments": self._reducer.bound_to(),
             "out": str(self._target.out),
             "pool": pool,
             "skipped": [skipped._asdict() for skipped in source.skipped],

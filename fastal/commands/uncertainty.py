@@ -39,6 +39,7 @@ def select_to_file(
     noise: str | None = None,
     seed: int = 0,
     beta: float = 1.0,
+    ties: str = "first",
 ) -> Picks:
     """Selects from files and writes the picks: rank, row, score, id, group.
 
@@ -55,10 +56,11 @@ def select_to_file(
         noise: as for `fastal.select`.
         seed: as for `fastal.select`.
         beta: as for `fastal.select`.
+        ties: as for `fastal.select`.
     """
     selector = selector_for(
         k, by, scoring, kind=kind, per_group=per_group, predicted=predicted, noise=noise, seed=seed,
-        beta=beta,
+        beta=beta, ties=ties,
     )  # fmt: skip
     return picks_to_file("select", selector, pool, Target(out, PICKS_SUFFIXES, pool), options)
 

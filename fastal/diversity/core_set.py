@@ -12,6 +12,7 @@ from fastal.base.arrays import is_array
 from fastal.base.checks import check_same, checked_count
 from fastal.base.errors import prefixing_errors
 from fastal.base.reducer import Pending, RowStart
+from fastal.base.row_filter import row_filter_of
 from fastal.base.row_numbers import RowNumbers
 from fastal.diversity.centroids import checked_rows, copied, rows_of
 from fastal.diversity.distance import Distance
@@ -39,6 +40,8 @@ def k_center(
     chunk_bytes: int | None = None,
     checkpoint: PathLike | None = None,
     resume: bool = False,
+    exclude: Any = None,
+    among: Any = None,
 ) -> Picks:
     """Greedy k-centre: each pick is the row farthest from all labelled and picked rows.
 
@@ -62,6 +65,8 @@ def k_center(
         chunk_bytes: as for `fastal.select`.
         checkpoint: as for `fastal.select`; it has 4 bytes per row.
         resume: as for `fastal.select`.
+        exclude: as for `fastal.select`.
+        among: as for `fastal.select`.
 
     Returns:
         Picks in the order of picking. Scores are distances to the nearest row that was labelled or
@@ -88,7 +93,9 @@ def k_center(
     reducer = CoreSet(
         k, labelled=labelled, metric=metric, fast=fast, on_invalid=on_invalid, backend=backend
     )
-    return pick_from_pool(reducer, pool, RunOptions(chunk_bytes, checkpoint, resume))
+    return pick_from_pool(
+        reducer, pool, RunOptions(chunk_bytes, checkpoint, resume, exclude, among)
+    )
 
 
 class CoreSet(ScoringReducer[Picks]):
@@ -103,6 +110,8 @@ class CoreSet(ScoringReducer[Picks]):
         fast: as for `nearest_centroid`.
         on_invalid: "raise", or "skip" to leave out rows that are not finite and count them.
         backend: "auto", "triton" or "torch"; "euclidean" has "torch" only.
+        exclude: as for `fastal.Selector`.
+        among: as for `fastal.Selector`.
 
     Raises:
         ValueError, TypeError: a bad argument; the message names it.
@@ -129,10 +138,13 @@ class CoreSet(ScoringReducer[Picks]):
         fast: bool = False,
         on_invalid: str = "raise",
         backend: str = "auto",
+        exclude: Any = None,
+        among: Any = None,
     ) -> None:
         self._k = self.max_passes = checked_count("k", k)
         self._to_centres = Distance(metric, _labelled_rows(labelled), fast=fast)
         super().__init__(self._to_centres, ScoringOptions(on_invalid, backend))
+        self.row_filter = row_filter_of(exclude, among)
         # The distance to the nearest centre so far; -inf for rows that are picked or invalid.
         self._distance = RowValues(math.inf, torch.float32)
         self._farthest: Best | None = None  # its payload is the embedding, [D] float64

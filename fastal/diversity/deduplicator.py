@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fastal.base.checks import checked_count, checked_number
 from fastal.base.reducer import Pending, RowStart
+from fastal.base.row_filter import row_filter_of
 from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.near_duplicates import near_duplicates
 from fastal.diversity.row_values import RowValues
@@ -59,6 +60,8 @@ class Deduplicator(ScoringReducer[Duplicates]):
         fast: as for `nearest_centroid`.
         on_invalid: "raise", or "skip" to leave out rows that are not finite and count them.
         backend: "auto", "triton" or "torch".
+        exclude: as for `fastal.Selector`.
+        among: as for `fastal.Selector`.
 
     Raises:
         ValueError, TypeError: a bad argument; the message names it.
@@ -84,11 +87,14 @@ class Deduplicator(ScoringReducer[Duplicates]):
         fast: bool = False,
         on_invalid: str = "raise",
         backend: str = "auto",
+        exclude: Any = None,
+        among: Any = None,
     ) -> None:
         self._least_similarity = _checked_threshold(threshold)
         self._memory_bytes = checked_count("memory_bytes", memory_bytes)
         self._centroids = CentroidDistance(centroids, fast=fast)
         super().__init__(self._centroids, ScoringOptions(on_invalid, backend))
+        self.row_filter = row_filter_of(exclude, among)
         self._cluster = RowValues(_UNSEEN, torch.int32)  # also of invalid rows
         # The clusters that this pass gathers (first, last + 1), the numbers of their rows, and the
         # rows scaled to length 1. The first pass gathers none.

@@ -9,7 +9,8 @@ from torch import Tensor
 from fastal.base.arrays import memory_of
 from fastal.base.errors import Interrupted, InvalidRows
 from fastal.base.memory_guard import guarded
-from fastal.base.reducer import Pending, Reducer, Result
+from fastal.base.reducer import Pending, Reducer, Result, RowStart
+from fastal.base.row_numbers import row_numbers
 from fastal.ops.transfer import ROW_MULTIPLE
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.sources import Chunk, Source
@@ -23,6 +24,7 @@ _LEAST_ROW_BYTES, _MOST_ROWS, _MOST_GPU_ROWS = 32, 1 << 20, 1 << 26
 _KEPT_ROWS = 1 << 14  # per chunk, if parts of the rows are kept
 
 OnChunk = Callable[[int, int], None]
+Look = Callable[[Any, RowStart], Pending]
 
 
 def run(
@@ -58,7 +60,7 @@ def run(
             columns = {"groups": chunk.groups} if reducer.takes_groups else {}
             _take(partial(reducer.look, **columns), source, chunk)
             rows = chunk.x.shape[0]
-            row = chunk.start + rows
+            row = chunk.start + rows if chunk.numbers is None else int(chunk.numbers[-1]) + 1
             try:
                 if on_chunk is not None:
                     on_chunk(rows, getattr(chunk.x, "nbytes", 0))
@@ -73,6 +75,8 @@ def run(
                 f"pool: the first pass read {n_rows} rows, this one {row}; the strategy reads the "
                 "pool again, so a generator can be read once only, a list of arrays or files again"
             )
+        if n_rows is None and source.n_rows is None and reducer.row_filter is not None:
+            reducer.row_filter.check(row)
         n_rows, start = row, 0
         if not reducer.next_pass():
             return reducer.result()
@@ -96,9 +100,9 @@ def gathered(source: Source, extract: Callable[[Any], Tensor]) -> list[tuple[int
     """
     found: list[tuple[int, Tensor]] = []
 
-    def look(x: Any, start: int) -> Pending:
+    def look(x: Any, start: RowStart) -> Pending:
         part = extract(x)
-        return Pending(lambda: found.append((start, part)))
+        return Pending(lambda: found.append((row_numbers(start, len(part)).start, part)))
 
     for chunk in source.chunks(min(_KEPT_ROWS, _chunk_rows(source, _CHUNK_BYTES))):
         _take(look, source, chunk)
@@ -115,7 +119,7 @@ def _chunk_rows(source: Source, chunk_bytes: int | None) -> int:
     return rows if rows < ROW_MULTIPLE else rows - rows % ROW_MULTIPLE
 
 
-def _take(look: Callable[[Any, int], Pending], source: Source, chunk: Chunk) -> None:
+def _take(look: Look, source: Source, chunk: Chunk) -> None:
     """Reads a chunk, and adds it to the state if the source still holds what was read.
 
     Errors name the file and the row.
@@ -129,7 +133,7 @@ def _take(look: Callable[[Any, int], Pending], source: Source, chunk: Chunk) -> 
         guarded(memory_of(chunk.groups, "groups")) as groups_guard,
     ):
         try:
-            pending = look(chunk.x, chunk.start)
+            pending = look(chunk.x, chunk.start if chunk.numbers is None else chunk.numbers)
         except (TypeError, ValueError) as caught:
             error = caught
         is_valid = False

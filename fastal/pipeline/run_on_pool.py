@@ -11,6 +11,7 @@ from fastal.base.checks import plain
 from fastal.base.reducer import Reducer, Result
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.drive import run
+from fastal.pipeline.row_choice import narrowed, row_filter_for
 from fastal.pipeline.run_options import RunOptions
 from fastal.selection.pick_warnings import warn_of
 from fastal.selection.picks import Picks
@@ -35,7 +36,7 @@ def run_on_pool(
     Args:
         reducer: reads the pool.
         pool: any pool that `fastal.select` takes.
-        options: chunk size and checkpoint.
+        options: which rows, chunk size and checkpoint.
         complete: makes the final result from the reducer's result and the opened pool, before the
             checkpoint is removed.
         groups: a label for each row of the pool; None: the pool's own.
@@ -47,10 +48,11 @@ def run_on_pool(
         raise ValueError(f"checkpoint: {reducer.unresumable}")
     opened = open_pool(pool)
     source = opened if groups is None else Grouped(opened, groups)
+    source = narrow(reducer, source, options)
     with ExitStack() as context:
         saved = None
         if options.checkpoint is not None:
-            arguments = {"reducer": type(reducer).__qualname__, **plain(reducer.arguments())}
+            arguments = {"reducer": type(reducer).__qualname__, **plain(reducer.bound_to())}
             saved = Checkpoint(options.checkpoint, arguments, source, resume=options.resume)
             context.enter_context(saved)
         completed = complete(run(reducer, source, options.chunk_bytes, saved), opened)
@@ -59,6 +61,15 @@ def run_on_pool(
     for file, from_row, reason in source.skipped:
         _log.warning("skipped %s from row %d on: %s", file, from_row, reason)
     return completed
+
+
+def narrow(reducer: Reducer[Any], source: Source, options: RunOptions) -> Source:
+    """Tells a reducer which rows to read, and returns the source to read them from."""
+    row_filter = row_filter_for(options.exclude, options.among, source)
+    if row_filter is None:
+        return source
+    reducer.row_filter = row_filter
+    return narrowed(source, row_filter) if reducer.reads_gaps else source
 
 
 def pick_from_pool(

@@ -1,6 +1,7 @@
-"""How a reducer is run over a pool. Nothing here changes the result."""
+"""How a reducer is run over a pool, and over which of its rows."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from fastal.base.checks import checked_count
 from fastal.sources import PathLike
@@ -8,17 +9,21 @@ from fastal.sources import PathLike
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a reducer is run over a pool. Nothing here changes the result.
+    """How a reducer is run over a pool, and over which of its rows.
 
     Attributes:
         chunk_bytes: how many bytes of the pool to read at once; None: the pipeline decides.
         checkpoint: the folder to save the state in; None: the state is not saved.
         resume: continue from the folder's checkpoint, if there is one.
+        exclude: the rows that the reducer passes over; see `row_choice`.
+        among: the only rows that it reads; see `row_choice`.
     """
 
     chunk_bytes: int | None = None
     checkpoint: PathLike | None = None
     resume: bool = False
+    exclude: Any = None
+    among: Any = None
 
     def __post_init__(self) -> None:
         if self.chunk_bytes is not None:

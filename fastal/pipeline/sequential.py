@@ -5,6 +5,7 @@ from typing import Any
 
 from fastal.base.blank_rows import Blank
 from fastal.base.reducer import Pending, Reducer, RowStart
+from fastal.base.row_filter import RowFilter
 from fastal.scoring.scoring_options import ScoringOptions
 
 
@@ -29,9 +30,26 @@ class Sequential(Reducer[Any]):
     ) -> None:
         self._then = then
         self._begun = [first]
+        self._row_filter: RowFilter | None = None
         self._identity = dict(identity)
         self._options = options
         self.max_passes = max_passes
+
+    @property
+    def row_filter(self) -> RowFilter | None:
+        """Which rows of the pool all stages read; None: all."""
+        return self._row_filter
+
+    @row_filter.setter
+    def row_filter(self, row_filter: RowFilter | None) -> None:
+        self._row_filter = row_filter
+        for stage in self._begun:
+            stage.row_filter = row_filter
+
+    @property
+    def reads_gaps(self) -> bool:  # type: ignore[override]
+        """Whether the current stage takes chunks of rows whose numbers are not consecutive."""
+        return self.current.reads_gaps
 
     @property
     def current(self) -> Reducer[Any]:
@@ -50,7 +68,9 @@ class Sequential(Reducer[Any]):
         done = len(self._begun) - 1
         if done == len(self._then):
             return False
-        self._begun.append(self._then[done](self.current.result()))
+        stage = self._then[done](self.current.result())
+        stage.row_filter = self._row_filter
+        self._begun.append(stage)
         return True
 
     def merge(self, other: "Sequential") -> None:

@@ -121,7 +121,7 @@ class GroupedTopK:
         self._compact()
         keys, ranks, scores, codes = (column.copy() for column in self._filled())
         columns = {"keys": keys, "rows": self._order.rows(ranks), "scores": scores, "codes": codes}
-        lost = self._lost[: len(self.values)].copy()
+        lost = self._lost[: len(self.values)].astype(np.int64)
         return {"values": list(self.values), "lost": lost, **columns}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

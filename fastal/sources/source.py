@@ -8,17 +8,19 @@ from numpy.typing import NDArray
 
 
 class Chunk(NamedTuple):
-    """Consecutive rows of a pool.
+    """Rows of a pool.
 
     Attributes:
         start: the number of the first row, counted over the whole pool.
         x: the rows, an array [n, ...].
         groups: a group label per row; None if the pool has no groups.
+        numbers: the number of each row, in ascending order; None: start, start + 1, ...
     """
 
     start: int
     x: Any
     groups: Any = None
+    numbers: NDArray[np.int64] | None = None
 
 
 class Skipped(NamedTuple):

@@ -146,7 +146,8 @@ class Candidates:
     def lost(self) -> tuple[float, int]:
         """A score, and how many rows with that score were dropped."""
         bits, n = self._lost.tolist()
-        return unpack_keys(torch.tensor(bits << 32, device="cpu"), self._segment)[0].item(), n
+        key = torch.tensor(bits << ROW_BITS.value, dtype=torch.int64, device="cpu")
+        return unpack_keys(key, self._segment)[0].item(), n
 
     @property
     def _limit(self) -> int:

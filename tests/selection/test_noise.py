@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastal
+from fastal.base.row_numbers import RowNumbers
 from fastal.selection import noise as noises
 from fastal.selection.noise import Noise
 from tests.support.marks import needs_triton
@@ -65,7 +66,7 @@ def assert_picks(picks, rows, scores):
 @pytest.mark.parametrize("seed", [0, 2**64 - 1])
 def test_keys_are_score_and_gumbel(name, first, seed):
     scores = np.random.default_rng(1).random(200, np.float32)
-    got = Noise(name, seed, 2.5).keys(torch.from_numpy(scores), first)
+    got = Noise(name, seed, 2.5).keys(torch.from_numpy(scores), RowNumbers(200, first))
     want = [key(name, float(s), first + i, seed, 2.5) for i, s in enumerate(scores)]
     assert got.dtype == torch.float32
     # A rounding to float32, and a few of float64.
@@ -76,11 +77,12 @@ def test_keys_are_score_and_gumbel(name, first, seed):
 def test_chunks_change_no_bit_of_a_key(name):
     scores = torch.rand(200_000, generator=torch.Generator().manual_seed(0))
     noise = Noise(name, 7)
-    want = noise.keys(scores, 10**12)
+    want = noise.keys(scores, RowNumbers(200_000, 10**12))
     rng = np.random.default_rng(0)
     for start in rng.integers(0, 199_900, 300).tolist():
         stop = start + int(rng.integers(0, 100))
-        assert torch.equal(noise.keys(scores[start:stop], 10**12 + start), want[start:stop])
+        numbers = RowNumbers(stop - start, 10**12 + start)
+        assert torch.equal(noise.keys(scores[start:stop], numbers), want[start:stop])
 
 
 def test_gumbel_stays_finite_at_both_ends(monkeypatch):
@@ -92,7 +94,7 @@ def test_gumbel_stays_finite_at_both_ends(monkeypatch):
             return np.array([0, 2**64 - 1], np.uint64)
 
     monkeypatch.setattr(np.random, "Philox", Extremes)
-    low, high = noises.gumbel(0, 0, 2)
+    low, high = noises.gumbel(0, RowNumbers(2, 0))
     assert low == pytest.approx(-math.log(53 * math.log(2)))
     assert high == pytest.approx(53 * math.log(2))
 
@@ -258,7 +260,7 @@ def test_the_threshold_is_the_kth_best(name, by):
             continue
         last = torch.from_numpy(picks.scores[-1:])
         noise = Noise(name, 3)
-        assert threshold == noise.keys(last, int(picks.rows[-1])).item()
+        assert threshold == noise.keys(last, RowNumbers(1, int(picks.rows[-1]))).item()
 
 
 @needs_triton

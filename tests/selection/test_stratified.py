@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import fastal
 from fastal.base.groups import Groups, as_groups
+from fastal.base.row_numbers import RowNumbers
 from fastal.selection import grouped_topk
 from fastal.selection.noise import Noise
 from fastal.selection.stratified import StratifiedSelector
@@ -105,7 +106,7 @@ def test_noise_changes_the_order_and_not_the_scores(data, name, k, first):
     cuts = sorted(data.draw(st.lists(st.integers(0, 80), max_size=4)))
     for start, stop in data.draw(st.permutations(list(pairwise([0, *cuts, 80])))):
         chosen.update(scores[start:stop], first + start, labels[start:stop])
-    keys = Noise(name, 5, 3.0).keys(torch.from_numpy(scores), first).tolist()
+    keys = Noise(name, 5, 3.0).keys(torch.from_numpy(scores), RowNumbers(80, first)).tolist()
     rows = greedy(keys, labels, 3, k, first)
     assert_picks(chosen.result(), rows, scores, labels, first)
     assert rows != greedy(scores, labels, 3, k, first)
@@ -128,11 +129,13 @@ def test_bars_rise_and_the_buffer_stays_small(monkeypatch, order, k):
     chosen = selector(4, k=k)
     for start in range(0, 6000, 777):
         chosen.update(scores[start : start + 777], start, labels[start : start + 777])
-        assert len(chosen._top._columns["rows"]) <= 2 * (2 * 80 + 64)
+        assert len(chosen._top._columns["ranks"]) <= 2 * (2 * 80 + 64)
     assert_picks(chosen.result(), greedy(scores, labels.tolist(), 4, k), scores, labels.tolist())
     if order in ("descending", "constant", "-inf"):  # all the rest loses to the bars
         before = chosen._top._held
-        chosen._top.update(scores[-64:], 9000, scores[-64:], as_groups(labels[-64:], 64, ""))
+        chosen._top.update(
+            scores[-64:], RowNumbers(64, 9000), scores[-64:], as_groups(labels[-64:], 64, "")
+        )
         assert chosen._top._held == before
 
 

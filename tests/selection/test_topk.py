@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastal.base.row_numbers import RowNumbers
 from fastal.selection import topk
 from fastal.selection.topk import TopK
 
@@ -24,6 +25,11 @@ def best_by_sorting(scores, k, rows=None):
         key=lambda pair: (-pair[1], pair[0]),
     )[:k]
     return [row for row, _ in ranked], [s for _, s in ranked]
+
+
+def add(top, scores, start):
+    """Adds the scores of rows start, start + 1, ..."""
+    top.update(scores, RowNumbers(len(scores), start))
 
 
 def assert_best(top, scores, k, rows=None):
@@ -57,7 +63,7 @@ no_deadline = settings(deadline=None)
 def test_any_chunks_in_any_order(data, scores, k):
     top = TopK(k)
     for start, chunk in chunked(data, scores):
-        top.update(chunk.float(), start)
+        add(top, chunk.float(), start)
     assert_best(top, scores, k)
 
 
@@ -66,7 +72,7 @@ def test_any_chunks_in_any_order(data, scores, k):
 def test_any_merging(data, scores, k):
     tops = [TopK(k) for _ in range(3)]
     for start, chunk in chunked(data, scores):
-        tops[data.draw(st.integers(0, 2))].update(chunk.float(), start)
+        add(tops[data.draw(st.integers(0, 2))], chunk.float(), start)
     first, second, third = data.draw(st.permutations(tops))
     second.merge(third)
     first.merge(second)
@@ -78,7 +84,7 @@ def test_any_merging(data, scores, k):
 def test_saving_and_restoring_at_any_chunk(data, scores, k):
     top = TopK(k)
     for start, chunk in chunked(data, scores):
-        top.update(chunk.float(), start)
+        add(top, chunk.float(), start)
         restored = TopK(k)
         restored.load_state_dict(top.state_dict())
         top = restored
@@ -98,7 +104,7 @@ def test_many_blocks(monkeypatch, k, order):
     }[order]
     top = TopK(k)
     for start in range(0, 20_000, 777):
-        top.update(torch.from_numpy(scores[start : start + 777]), start)
+        add(top, torch.from_numpy(scores[start : start + 777]), start)
         assert top._held < 2 * k or top._held == k
     assert_best(top, scores, k)
 
@@ -108,7 +114,7 @@ def test_a_large_k():
     scores = np.random.default_rng(0).random(300_000, np.float32).round(4)
     top = TopK(200_000)
     for start in range(0, 300_000, 70_000):
-        top.update(torch.from_numpy(scores[start : start + 70_000]), start)
+        add(top, torch.from_numpy(scores[start : start + 70_000]), start)
     rows, best = top.best()
     want = np.lexsort((np.arange(300_000), -scores))[:200_000]
     np.testing.assert_array_equal(rows, want)
@@ -118,14 +124,14 @@ def test_a_large_k():
 def test_rows_up_to_the_last_int64():
     last = 2**63 - 1
     top = TopK(2)
-    top.update(torch.tensor([0.5, 0.5, 0.5]), last - 2)
-    top.update(torch.tensor([0.5]), 3)
+    add(top, torch.tensor([0.5, 0.5, 0.5]), last - 2)
+    add(top, torch.tensor([0.5]), 3)
     assert top.best()[0].tolist() == [3, last - 2]
 
 
 def test_results_are_copies():
     top = TopK(2)
-    top.update(torch.tensor([0.1, 0.2, 0.3]), 0)
+    add(top, torch.tensor([0.1, 0.2, 0.3]), 0)
     state, (rows, scores) = top.state_dict(), top.best()
     scores[:] = 9
     rows[:] = 9

@@ -118,6 +118,8 @@ class CosineClusters:
         chunk_bytes: int | None = None,
         checkpoint: PathLike | None = None,
         resume: bool = False,
+        exclude: Any = None,
+        among: Any = None,
     ) -> "CosineClusters":
         """Finds the centroids: in one pass over the pool, and one more pass for each iteration.
 
@@ -130,6 +132,8 @@ class CosineClusters:
             chunk_bytes: as for `fastal.select`.
             checkpoint: as for `fastal.select`.
             resume: as for `fastal.select`.
+            exclude: as for `fastal.select`.
+            among: as for `fastal.select`.
 
         Returns:
             This object.
@@ -144,7 +148,7 @@ class CosineClusters:
             >>> diversity.CosineClusters(1).fit(x).centroids.round(3)
             array([[0.707, 0.707]], dtype=float32)
         """
-        options = RunOptions(chunk_bytes, checkpoint, resume)
+        options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among)
         self.adopt(run_on_pool(self.reducer(), pool, options, lambda found, _: found))
         return self
 
@@ -195,6 +199,8 @@ class CosineClusters:
         chunk_bytes: int | None = None,
         checkpoint: PathLike | None = None,
         resume: bool = False,
+        exclude: Any = None,
+        among: Any = None,
     ) -> ClusterSample:
         """Samples the members of each cluster, in one pass.
 
@@ -205,6 +211,8 @@ class CosineClusters:
             chunk_bytes: as for `fastal.select`.
             checkpoint: as for `fastal.select`.
             resume: as for `fastal.select`.
+            exclude: as for `fastal.select`.
+            among: as for `fastal.select`.
 
         Returns:
             ClusterSample: of each cluster, the member most similar to the centroid, the member
@@ -222,7 +230,7 @@ class CosineClusters:
             >>> sample.centroids.rows, sample.outliers.rows, sample.random.rows
             (array([0, 1]), array([3]), array([2]))
         """
-        options = RunOptions(chunk_bytes, checkpoint, resume)
+        options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among)
         return run_on_pool(
             self.sampler(n_random), pool, options,
             lambda found, source: ClusterSample(*(with_ids(picks, source) for picks in found)),

@@ -145,6 +145,7 @@ class KMeans(ScoringReducer[Clustering]):
         self._before = units, sums
         centroids = CentroidDistance(units, fast=self._how.fast)
         self._pass = LloydPass(centroids, self.options, self._how.batch_size, sums)
+        self._pass.row_filter = self.row_filter
 
     def merge(self, other: "KMeans") -> None:
         """Adds the same pass over other rows. To distribute k-means, merge `LloydPass`es.

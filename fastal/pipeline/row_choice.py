@@ -1,0 +1,161 @@
+"""Which rows of a pool a strategy may pick, as its caller says it."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastal.base.errors import prefixing_errors
+from fastal.base.row_filter import RowFilter, rows_in
+from fastal.output.picks_files import PICKS_SUFFIXES, read_picks
+from fastal.selection.picks import Picks
+from fastal.sources import Source
+from fastal.sources.chosen_rows import ChosenRows
+
+_log = logging.getLogger("fastal")
+_BLOCK = 1 << 18  # ids that are read at once
+# If fewer of the rows are chosen, to gather them takes less time than to read all rows.
+_LARGEST_SHARE = 1 / 4
+
+
+def row_filter_for(exclude: Any, among: Any, source: Source) -> RowFilter | None:
+    """The filter that the arguments `exclude` and `among` of a strategy ask for.
+
+    Args:
+        exclude: the rows that must not be picked: row numbers, a mask [N], picks, a file of picks,
+            or a list of several of these; None: no rows.
+        among: the only rows that may be picked, in the same forms; None: all rows.
+        source: the pool.
+
+    Raises:
+        TypeError, ValueError, OSError: a bad argument; the message names it.
+    """
+    left_out = None if exclude is None else _rows("exclude", exclude, source)
+    if among is None:
+        return None if left_out is None else RowFilter(left_out, False)
+    only = RowFilter(_rows("among", among, source), True)
+    return only if left_out is None else only.without(left_out)
+
+
+def narrowed(source: Source, row_filter: RowFilter | None) -> Source:
+    """The source, or its chosen rows if they are so few that it is cheaper to gather them."""
+    if row_filter is None or not row_filter.are_read:
+        return source
+    if source.n_rows is not None and len(row_filter.rows) > _LARGEST_SHARE * source.n_rows:
+        return source
+    return ChosenRows(source, row_filter.rows)
+
+
+def _rows(name: str, given: Any, source: Source) -> NDArray[np.int64]:
+    """The rows of an argument, ascending."""
+    several = given if _are_several(given) else [given]
+    found = [_rows_of_one(name, one, source) for one in several]
+    return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+
+
+def _are_several(given: Any) -> bool:
+    """Whether a list holds arguments, not row numbers or the values of a mask."""
+    if not isinstance(given, (list, tuple)) or not given:
+        return False
+    return not isinstance(given[0], (int, np.integer, np.bool_))
+
+
+def _rows_of_one(name: str, given: Any, source: Source) -> NDArray[np.int64]:
+    ids_are_text = False
+    if isinstance(given, (str, os.PathLike)):
+        path = Path(given)
+        if path.suffix not in PICKS_SUFFIXES:
+            raise ValueError(f"{name}: wanted a {' or '.join(PICKS_SUFFIXES)} file, got {path}")
+        with prefixing_errors(name):
+            given, _ = read_picks(path)
+        ids_are_text = path.suffix == ".csv"
+        if given.ids is None or source.ids(np.empty(0, np.int64)) is None:
+            _compare_pools(path, source)
+    if isinstance(given, Picks) and given.ids is not None:
+        found = _rows_with_ids(name, as_plain_list(given.ids), source, ids_are_text)
+        if found is not None:
+            return found
+    return rows_in(given, name, source.n_rows)
+
+
+def as_plain_list(ids: Any) -> list[Any]:
+    """Ids as Python values."""
+    values: list[Any] = np.asarray(ids).tolist()
+    return values
+
+
+def _rows_with_ids(
+    name: str, ids: list[Any], source: Source, are_text: bool
+) -> NDArray[np.int64] | None:
+    """The rows with these ids, ascending; None if the pool has no ids.
+
+    Raises:
+        TypeError: the pool's ids are of another type.
+        ValueError: an id is in the pool twice; or, for `among`, it is not in the pool.
+    """
+    wanted = set(ids)
+    found: dict[Any, int] = {}
+    for rows, of_rows in _ids_of_pool(source):
+        if of_rows is None:
+            return None
+        values = as_plain_list(of_rows)
+        if not found:
+            are_text = _compared_as_text(name, ids, values, are_text)
+        for row, value in zip(rows.tolist(), map(str, values) if are_text else values, strict=True):
+            if value in wanted and found.setdefault(value, row) != row:
+                raise ValueError(
+                    f"{name}: the id {value!r} is in the pool twice: rows {found[value]} and {row}"
+                )
+    missing = [one for one in ids if one not in found]
+    if missing and name == "among":
+        raise ValueError(f"among: the id {missing[0]!r} is not in the pool")
+    if missing:
+        _log.warning(
+            "%s: %d of %d ids are not in the pool, the first is %r",
+            name, len(missing), len(ids), missing[0],
+        )  # fmt: skip
+    return np.sort(np.fromiter(found.values(), np.int64, len(found)))
+
+
+def _compared_as_text(name: str, ids: list[Any], of_pool: list[Any], are_text: bool) -> bool:
+    """Whether ids are compared as text; TypeError if they are of another type than the pool's."""
+    kinds, of_pool_kinds = ({type(one) for one in some} for some in (ids, of_pool))
+    if not kinds or not of_pool_kinds or kinds & of_pool_kinds or are_text:
+        return are_text
+    if kinds == {str} and of_pool_kinds == {int}:  # a file may hold large integers as text
+        return True
+    theirs, ours = (
+        " and ".join(sorted(kind.__name__ for kind in some)) for some in (kinds, of_pool_kinds)
+    )
+    raise TypeError(f"{name}: the ids are {theirs}, those of the pool {ours}")
+
+
+def _ids_of_pool(source: Source) -> Iterator[tuple[NDArray[np.int64], Any]]:
+    """Row numbers and their ids, block by block; an empty block first."""
+    none = np.empty(0, np.int64)
+    if source.ids(none) is None:
+        yield none, None
+        return
+    assert source.n_rows is not None  # only pools of files have ids
+    for first in range(0, source.n_rows, _BLOCK):
+        rows = np.arange(first, min(first + _BLOCK, source.n_rows))
+        yield rows, source.ids(rows)
+
+
+def _compare_pools(path: Path, source: Source) -> None:
+    """Warns if the record of a file of picks says that its pool had another number of rows."""
+    try:
+        record = json.loads(path.with_name(f"{path.stem}.run.json").read_text())
+        n_rows = record["pool_rows"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if source.n_rows not in (None, n_rows):
+        _log.warning(
+            "%s is of a pool with %s rows, this one has %s: its row numbers may mean other rows",
+            path, n_rows, source.n_rows,
+        )  # fmt: skip

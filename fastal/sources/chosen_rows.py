@@ -1,0 +1,95 @@
+"""Some rows of a pool, gathered: the other rows are not read."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastal.base.arrays import as_tensor, memory_of
+from fastal.base.groups import as_groups
+from fastal.base.memory_guard import guarded
+from fastal.sources.source import Chunk, Skipped, Source
+
+_WHOLE = 1 << 62  # rows of a chunk of mapped memory, of which only chosen rows are read
+
+
+class ChosenRows:
+    """A source of some rows; their numbers and everything else are those of the source.
+
+    A chunk has the chosen rows of several chunks of the source, copied.
+
+    Args:
+        source: the pool.
+        rows: [m] int64, the row numbers in ascending order.
+    """
+
+    in_place = False
+
+    def __init__(self, source: Source, rows: NDArray[np.int64]) -> None:
+        self._source = source
+        self._rows = rows
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows are chosen."""
+        return len(self._rows)
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """See `Source`."""
+        return self._source.skipped
+
+    @skipped.setter
+    def skipped(self, skipped: list[Skipped]) -> None:
+        self._source.skipped = skipped
+
+    def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
+        """Yields the chosen rows from row number `start` on; see `Source.chunks`."""
+        done = int(np.searchsorted(self._rows, start))
+        if done == len(self._rows):  # an empty chunk, whose shape can be checked
+            first = next(iter(self._source.chunks(1)), None)
+            if first is not None and not start:
+                yield first._replace(x=first.x[:0, ...], groups=None)
+        while done < len(self._rows):
+            of_source = _WHOLE if self._source.in_place else rows
+            before = done
+            for chunk in self._source.chunks(of_source, int(self._rows[done])):
+                for gathered in self._gathered(chunk, done, rows):
+                    yield gathered
+                    done += gathered.x.shape[0]
+                stop = chunk.start + chunk.x.shape[0]
+                done = max(done, int(np.searchsorted(self._rows, stop)))
+                if done == len(self._rows) or self._rows[done] > stop + of_source:
+                    break  # the source begins again at the next chosen row
+            if done == before:
+                return  # the pool ends before these rows
+
+    def _gathered(self, chunk: Chunk, done: int, most: int) -> Iterator[Chunk]:
+        """The chosen rows of a chunk of the source, at most so many at once."""
+        last = int(np.searchsorted(self._rows, chunk.start + chunk.x.shape[0]))
+        groups = None
+        if chunk.groups is not None:
+            groups = as_groups(chunk.groups, chunk.x.shape[0], "groups")
+        for first in range(done, last, most):
+            numbers = self._rows[first : min(last, first + most)]
+            places = numbers - chunk.start
+            with guarded(memory_of(chunk.x, "pool")) as guard:
+                x = _taken(chunk.x, places)
+            if not self._source.check(chunk.start, lost=guard.broken):
+                return
+            of_rows = None if groups is None else groups._replace(codes=groups.codes[places])
+            yield Chunk(int(numbers[0]), x, of_rows, numbers)
+
+
+def _taken(x: Any, places: NDArray[np.int64]) -> Any:
+    """The rows of an array at these places, as an array of the same kind where NumPy or torch."""
+    if isinstance(x, np.ndarray):
+        return x[places]
+    tensor: Tensor = as_tensor(x, "pool")
+    return tensor[torch.from_numpy(places).to(tensor.device)]
