@@ -46,7 +46,8 @@ def narrowed(source: Source, row_filter: RowFilter | None) -> Source:
     """The source, or its chosen rows if they are so few that it is cheaper to gather them."""
     if row_filter is None or not row_filter.are_read:
         return source
-    if source.n_rows is not None and len(row_filter.rows) > _LARGEST_SHARE * source.n_rows:
+    n_rows = source.n_rows  # unknown: the source can be read from its first row only
+    if n_rows is None or len(row_filter.rows) > _LARGEST_SHARE * n_rows:
         return source
     return ChosenRows(source, row_filter.rows)
 
@@ -60,7 +61,7 @@ def _rows(name: str, given: Any, source: Source) -> NDArray[np.int64]:
 
 def _are_several(given: Any) -> bool:
     """Whether a list holds arguments, not row numbers or the values of a mask."""
-    if not isinstance(given, (list, tuple)) or not given:
+    if not isinstance(given, (list, tuple)) or isinstance(given, Picks) or not given:
         return False
     return not isinstance(given[0], (int, np.integer, np.bool_))
 

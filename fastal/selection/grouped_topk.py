@@ -119,7 +119,9 @@ class GroupedTopK:
     def state_dict(self) -> dict[str, Any]:
         """The best rows, a copy."""
         self._compact()
-        keys, ranks, scores, codes = (column.copy() for column in self._filled())
+        keys, ranks, scores, codes = (
+            column.astype(of) for column, of in zip(self._filled(), _COLUMNS.values(), strict=True)
+        )
         columns = {"keys": keys, "rows": self._order.rows(ranks), "scores": scores, "codes": codes}
         lost = self._lost[: len(self.values)].astype(np.int64)
         return {"values": list(self.values), "lost": lost, **columns}

@@ -1,0 +1,193 @@
+"""Every strategy reads the rows that `exclude` and `among` leave, as if there were no others."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastal
+from fastal import diversity
+from fastal.sources import chosen_rows
+from tests.support.matrices import BACKENDS
+
+N, C = 40, 4
+RNG = np.random.default_rng(0)
+X = RNG.integers(-2, 3, (N, C)).astype(np.float32)  # few values, so that ties are the rule
+X[[3, 17, 18]] = np.nan
+LABELLED = np.array([[1, 0, 0, 1], [0, 2, 0, 0]], np.float32)
+CENTROIDS = np.array([[1, 0, 0, 0], [0, 1, 1, 0], [-1, -1, 0, 1]], np.float32)
+LABELS = [row % 3 for row in range(N)]
+
+
+def largest(x):
+    return x.amax(1)
+
+
+SKIP = {"on_invalid": "skip"}
+STRATEGIES = {
+    "select": lambda pool, **o: fastal.select(pool, 6, "margin", **SKIP, **o),
+    "callable": lambda pool, **o: fastal.select(pool, 6, largest, **SKIP, **o),
+    "predicted": lambda pool, **o: fastal.select(
+        pool, None, "margin", groups="predicted", per_group=2, **SKIP, **o
+    ),
+    "quotas": lambda pool, **o: fastal.select(
+        pool, 4, "entropy", groups="predicted", per_group=2, **SKIP, **o
+    ),
+    "cluster_outliers": lambda pool, **o: diversity.cluster_outliers(
+        pool, CENTROIDS, 6, **SKIP, **o
+    ),
+    "model_outliers": lambda pool, **o: diversity.model_outliers(pool, LABELLED, 6, **SKIP, **o),
+    "k_center": lambda pool, **o: diversity.k_center(pool, 6, labelled=LABELLED, **SKIP, **o),
+    "k_center, nothing labelled": lambda pool, **o: diversity.k_center(
+        pool, 6, metric="euclidean", **SKIP, **o
+    ),
+    "representative": lambda pool, **o: diversity.representative(pool, LABELLED, 6, **SKIP, **o),
+    "adaptive": lambda pool, **o: diversity.adaptive_representative(pool, LABELLED, 4, **SKIP, **o),
+    "duplicates": lambda pool, **o: diversity.deduplicate(pool, CENTROIDS, 0.9, **SKIP, **o),
+    "duplicates, little memory": lambda pool, **o: diversity.deduplicate(
+        pool, CENTROIDS, 0.9, memory_bytes=16 * N, **SKIP, **o
+    ),
+}
+every_strategy = pytest.mark.parametrize("name", STRATEGIES)
+no_deadline = settings(deadline=None, max_examples=25)
+
+
+def columns_of(found, kept=None):
+    """Rows and values of a result; `kept` are the row numbers that the rows of it stand for."""
+    if isinstance(found, diversity.Duplicates):
+        rows, values, more = found.rows, found.similarity, [found.of]
+    else:
+        rows, values, more = found.rows, found.scores, []
+    rows = [np.asarray(column) for column in (rows, *more)]
+    rows = rows if kept is None else [kept[column] for column in rows]
+    return [column.tolist() for column in rows], np.asarray(values).tobytes()
+
+
+def assert_same(found, want, kept):
+    assert columns_of(found) == columns_of(want, kept)
+    if hasattr(found, "invalid"):
+        assert found.invalid == want.invalid
+
+
+def filters(data):
+    """`exclude` and `among` in any form, and the rows that they leave."""
+    excluded = data.draw(st.sets(st.integers(0, N - 1), max_size=N - 4))
+    chosen = data.draw(st.none() | st.sets(st.integers(0, N - 1), max_size=N))
+    kept = sorted((set(range(N)) if chosen is None else chosen) - excluded)
+    options = {"exclude": form_of(data, excluded) if excluded else None}
+    return options | ({} if chosen is None else {"among": form_of(data, chosen)}), np.array(
+        kept, int
+    )
+
+
+def form_of(data, rows):
+    rows = data.draw(st.permutations(sorted(rows)))
+    mask = np.zeros(N, bool)
+    mask[rows] = True
+    half = len(rows) // 2
+    return data.draw(
+        st.sampled_from(
+            [
+                list(rows),
+                np.array(rows, np.int32),
+                torch.tensor(rows, dtype=torch.int64),
+                mask,
+                torch.from_numpy(mask),
+                fastal.Picks(np.array(rows, int), np.zeros(len(rows), np.float32)),
+                [np.array(rows[:half], int), mask] if half else mask,
+            ]
+        )
+    )
+
+
+@every_strategy
+@no_deadline
+@given(data=st.data())
+def test_as_if_there_were_no_other_rows(name, data):
+    options, kept = filters(data)
+    cuts = sorted(data.draw(st.lists(st.integers(0, N), max_size=4)))
+    pool = data.draw(st.sampled_from([X, [X[a:b] for a, b in pairwise([0, *cuts, N])]]))
+    chunk_bytes = data.draw(st.sampled_from([None, 32, 16 * 7]))
+    if not len(kept):
+        return
+    found = STRATEGIES[name](pool, chunk_bytes=chunk_bytes, **options)
+    assert_same(found, STRATEGIES[name](X[kept]), kept)
+
+
+@pytest.mark.parametrize(("backend", "device"), BACKENDS)
+@pytest.mark.parametrize("share", [None, 0, 1])  # of the pool: when chosen rows are gathered
+def test_any_backend(monkeypatch, backend, device, share):
+    if share is not None:
+        monkeypatch.setattr("fastal.pipeline.row_choice._LARGEST_SHARE", share)
+    x = torch.from_numpy(X).to(device)
+    for options in ({"exclude": [5, 7, 3, 18, 39]}, {"among": [17, 4, 5, 6, 20, 33]}):
+        kept = np.array(sorted(options.get("among", {*range(N)} - {*options.get("exclude", [])})))
+        for ties in ("first", "random"):
+            found = fastal.select(x, 4, "margin", backend=backend, ties=ties, **SKIP, **options)
+            scores = fastal.score(X, on_invalid="skip").margin
+            assert set(found.rows.tolist()) <= set(kept[np.isfinite(scores[kept])].tolist())
+            best = np.sort(scores[kept][np.isfinite(scores[kept])])[::-1][:4]
+            np.testing.assert_allclose(found.scores.cpu().numpy(), best, rtol=1e-6)
+        assert found.invalid == int(np.isnan(scores[kept]).sum())
+
+
+@every_strategy
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("among", [[2, 5, 9, 10, 11, 30, 38], range(0, 40, 2)])
+def test_files(tmp_path, monkeypatch, name, size, among):
+    monkeypatch.setattr(chosen_rows, "_WHOLE", size)
+    for number, (first, stop) in enumerate([(0, 12), (12, 13), (13, 31), (31, 40)]):
+        np.save(tmp_path / f"{number}.npy", X[first:stop])
+    kept = np.array(among)
+    found = STRATEGIES[name](tmp_path, chunk_bytes=16 * size, among=list(among))
+    assert_same(found, STRATEGIES[name](X[kept]), kept)
+
+
+@every_strategy
+@no_deadline
+@given(data=st.data())
+def test_a_saved_run_continues(tmp_path_factory, name, data):
+    """With a checkpoint after each chunk; the run is interrupted anywhere, and continued."""
+    folder = tmp_path_factory.mktemp("run")
+    options, kept = filters(data)
+    if not len(kept):
+        return
+    np.save(folder / "x.npy", X)
+    chunks = data.draw(st.integers(1, 12))
+    how = {"chunk_bytes": 16 * 6, "checkpoint": folder / "state", "resume": True, **options}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fastal.pipeline.checkpoint._SECONDS", 0.0)
+        patch.setattr("fastal.pipeline.checkpoint._PAUSE", 0)
+        with interrupted_after(patch, chunks):
+            STRATEGIES[name](folder / "x.npy", **how)
+        found = STRATEGIES[name](folder / "x.npy", **how)
+    assert_same(found, STRATEGIES[name](X[kept]), kept)
+
+
+class Stop(Exception):
+    """Ends a run."""
+
+
+class interrupted_after:
+    """A context in which a run ends before it reads another chunk than so many."""
+
+    def __init__(self, patch, chunks):
+        from fastal.pipeline import drive
+
+        self._patch, self._left, self._take = patch, chunks, drive._take
+
+    def __enter__(self):
+        self._patch.setattr("fastal.pipeline.drive._take", self._counting)
+
+    def _counting(self, *arguments):
+        if not self._left:
+            raise Stop
+        self._left -= 1
+        return self._take(*arguments)
+
+    def __exit__(self, kind, *_):
+        self._patch.setattr("fastal.pipeline.drive._take", self._take)
+        return kind is Stop
