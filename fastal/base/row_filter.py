@@ -1,7 +1,8 @@
 """Which rows of a pool a reducer reads: all but some, or some alone."""
 
 import hashlib
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,20 +10,37 @@ from numpy.typing import NDArray
 from fastal.base.arrays import as_tensor, is_array
 from fastal.base.row_numbers import RowNumbers
 
+_DENSE = 64  # a mask of the pool is no larger than 8 times the row numbers
 
-class RowFilter(NamedTuple):
+
+class RowFilter:
     """The rows of a pool that a reducer reads; it passes over all others.
 
-    Attributes:
-        rows: [m] int64, different row numbers in ascending order.
-        are_read: whether these rows alone are read; otherwise all rows except them.
+    Args:
+        named: different row numbers [m] int64 in ascending order; or a mask [N] of the pool.
+        are_read: whether the named rows alone are read; otherwise all rows except them.
     """
 
-    rows: NDArray[np.int64]
-    are_read: bool
+    def __init__(self, named: NDArray[Any], *, are_read: bool) -> None:
+        self._named = named
+        self.are_read = are_read
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """The named rows, [m] int64 in ascending order."""
+        rows = np.flatnonzero(self._named) if self._named.dtype == bool else self._named
+        return rows.astype(np.int64, copy=False)
 
     def kept(self, numbers: RowNumbers) -> NDArray[np.bool_] | None:
         """Which rows of a chunk are read, [n]; None if all are."""
+        if self._named.dtype == bool and numbers.are_consecutive:
+            named: NDArray[np.bool_] = self._named[numbers.start : numbers.stop].view(bool)
+            if len(named) < len(numbers):
+                raise ValueError(
+                    f"{self._argument}: wanted a mask with a value for each row of the pool, got "
+                    f"{len(self._named):,} values for at least {numbers.stop:,} rows"
+                )
+            return named if self.are_read else ~named
         first, last = np.searchsorted(self.rows, (numbers.start, numbers.stop))
         within = self.rows[first:last]
         if not self.are_read and not len(within):
@@ -41,18 +59,31 @@ class RowFilter(NamedTuple):
 
     def check(self, n_rows: int) -> None:
         """ValueError if rows are not in a pool with so many rows."""
-        check_in_pool(self.rows, "among" if self.are_read else "exclude", n_rows)
-
-    def without(self, rows: NDArray[np.int64]) -> "RowFilter":
-        """A filter that also passes over these rows, which are ascending."""
-        if self.are_read:
-            return RowFilter(np.setdiff1d(self.rows, rows, assume_unique=True), True)
-        return RowFilter(np.union1d(self.rows, rows), False)
+        check_in_pool(self.rows, self._argument, n_rows)
 
     def identity(self) -> dict[str, Any]:
         """A digest of the rows, as plain values."""
         digest = hashlib.sha256(self.rows.tobytes()).hexdigest()[:16]
-        return {"among" if self.are_read else "exclude": f"{len(self.rows)} rows, {digest}"}
+        return {self._argument: f"{len(self.rows)} rows, {digest}"}
+
+    @property
+    def _argument(self) -> str:
+        return "among" if self.are_read else "exclude"
+
+
+def combined(exclude: NDArray[Any] | None, among: NDArray[Any] | None) -> RowFilter | None:
+    """The filter that passes over some rows, and reads others alone; None if both are None.
+
+    Args:
+        exclude: the rows to pass over: row numbers in ascending order, or a mask.
+        among: the rows to read, in the same forms.
+    """
+    if among is None:
+        return None if exclude is None else RowFilter(exclude, are_read=False)
+    if exclude is None:
+        return RowFilter(among, are_read=True)
+    left_out, only = (RowFilter(named, are_read=True).rows for named in (exclude, among))
+    return RowFilter(np.setdiff1d(only, left_out, assume_unique=True), are_read=True)
 
 
 def row_filter_of(exclude: Any, among: Any, n_rows: int | None = None) -> RowFilter | None:
@@ -66,15 +97,16 @@ def row_filter_of(exclude: Any, among: Any, n_rows: int | None = None) -> RowFil
     Raises:
         TypeError, ValueError: as `rows_in`.
     """
-    left_out = None if exclude is None else rows_in(exclude, "exclude", n_rows)
-    if among is None:
-        return None if left_out is None else RowFilter(left_out, False)
-    only = RowFilter(rows_in(among, "among", n_rows), True)
-    return only if left_out is None else only.without(left_out)
+    return combined(
+        *(
+            None if given is None else rows_in(given, name, n_rows)
+            for given, name in ((exclude, "exclude"), (among, "among"))
+        )
+    )
 
 
-def rows_in(given: Any, name: str, n_rows: int | None) -> NDArray[np.int64]:
-    """Row numbers in ascending order, [m] int64.
+def rows_in(given: Any, name: str, n_rows: int | None) -> NDArray[Any]:
+    """Row numbers in ascending order, [m] int64; or a mask of the pool.
 
     Args:
         given: row numbers in any order; a boolean mask with a value for each row of the pool; or
@@ -94,18 +126,24 @@ def rows_in(given: Any, name: str, n_rows: int | None) -> NDArray[np.int64]:
                 f"{name}: wanted a mask with a value for each of the {n_rows:,} rows of the pool, "
                 f"got {len(array):,} values"
             )
-        return np.flatnonzero(array)
-    if len(array) and array.max() > 2**63 - 1:
-        raise ValueError(f"{name}: row {array.max()} is not in the pool")
+        copy: NDArray[np.bool_] = array.copy()
+        return copy
+    if not len(array):
+        return array.astype(np.int64)
+    if array.min() < 0:
+        raise ValueError(f"{name}: wanted row numbers from 0 on, got {array.min()}")
+    if n_rows is not None and array.max() >= n_rows:
+        first = array[np.argmax(array >= n_rows)]
+        raise ValueError(f"{name}: row {first} is not in the pool, which has {n_rows:,} rows")
+    if n_rows is not None and n_rows <= _DENSE * len(array):  # to sort them takes longer
+        mask = np.zeros(n_rows, bool)
+        mask[array] = True
+        if np.count_nonzero(mask) == len(array):
+            return mask
     rows = np.sort(array.astype(np.int64))
-    if not len(rows):
-        return rows
-    if rows[0] < 0:
-        raise ValueError(f"{name}: wanted row numbers from 0 on, got {rows[0]}")
     repeated = np.flatnonzero(rows[1:] == rows[:-1])
     if len(repeated):
         raise ValueError(f"{name}: row {rows[repeated[0]]} is there twice")
-    check_in_pool(rows, name, n_rows)
     return rows
 
 

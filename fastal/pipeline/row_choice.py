@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastal.base.errors import prefixing_errors
-from fastal.base.row_filter import RowFilter, rows_in
+from fastal.base.row_filter import RowFilter, combined, rows_in
 from fastal.output.picks_files import PICKS_SUFFIXES, read_picks
 from fastal.selection.picks import Picks
 from fastal.sources import Source
@@ -35,28 +35,32 @@ def row_filter_for(exclude: Any, among: Any, source: Source) -> RowFilter | None
     Raises:
         TypeError, ValueError, OSError: a bad argument; the message names it.
     """
-    left_out = None if exclude is None else _rows("exclude", exclude, source)
-    if among is None:
-        return None if left_out is None else RowFilter(left_out, False)
-    only = RowFilter(_rows("among", among, source), True)
-    return only if left_out is None else only.without(left_out)
+    return combined(
+        *(
+            None if given is None else _rows(name, given, source)
+            for given, name in ((exclude, "exclude"), (among, "among"))
+        )
+    )
 
 
 def narrowed(source: Source, row_filter: RowFilter | None) -> Source:
     """The source, or its chosen rows if they are so few that it is cheaper to gather them."""
     if row_filter is None or not row_filter.are_read:
         return source
-    n_rows = source.n_rows  # unknown: the source can be read from its first row only
-    if n_rows is None or len(row_filter.rows) > _LARGEST_SHARE * n_rows:
+    n_rows = source.n_rows
+    if n_rows is None:  # such a source can be read from its first row only
+        return source
+    if row_filter.n_left(n_rows) > _LARGEST_SHARE * n_rows:
         return source
     return ChosenRows(source, row_filter.rows)
 
 
-def _rows(name: str, given: Any, source: Source) -> NDArray[np.int64]:
-    """The rows of an argument, ascending."""
-    several = given if _are_several(given) else [given]
-    found = [_rows_of_one(name, one, source) for one in several]
-    return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+def _rows(name: str, given: Any, source: Source) -> NDArray[Any]:
+    """The rows of an argument, ascending; or a mask of the pool."""
+    if not _are_several(given):
+        return _rows_of_one(name, given, source)
+    found = [_rows_of_one(name, one, source) for one in given]
+    return np.unique(np.concatenate([RowFilter(one, are_read=True).rows for one in found]))
 
 
 def _are_several(given: Any) -> bool:
@@ -66,7 +70,7 @@ def _are_several(given: Any) -> bool:
     return not isinstance(given[0], (int, np.integer, np.bool_))
 
 
-def _rows_of_one(name: str, given: Any, source: Source) -> NDArray[np.int64]:
+def _rows_of_one(name: str, given: Any, source: Source) -> NDArray[Any]:
     ids_are_text = False
     if isinstance(given, (str, os.PathLike)):
         path = Path(given)

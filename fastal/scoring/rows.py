@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fastal.base.row_filter import RowFilter
@@ -35,10 +37,14 @@ class Rows:
         return self.numbers.start
 
     @cached_property
+    def kept(self) -> NDArray[np.bool_] | None:
+        """Which rows the filter does not pass over, [n]; None: all."""
+        return None if self.row_filter is None else self.row_filter.kept(self.numbers)
+
+    @cached_property
     def left_out(self) -> Tensor | None:
         """Which rows the filter passes over, [n] bool on the rows' device; None: no row."""
-        kept = None if self.row_filter is None else self.row_filter.kept(self.numbers)
-        return None if kept is None else torch.from_numpy(~kept).to(self.x.device)
+        return None if self.kept is None else torch.from_numpy(~self.kept).to(self.x.device)
 
     def without_left_out(self, column: Tensor, value: float = torch.nan) -> Tensor:
         """A column [n], with a value in the place of the rows that the filter passes over."""

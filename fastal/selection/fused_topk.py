@@ -32,7 +32,7 @@ class FusedTopK:
         """Whether `look` accepts the rows."""
         if rows.backend == "triton":  # consecutive rows of one segment, all of them
             first, last = rows.numbers.start, rows.numbers.stop - 1
-            is_whole = rows.numbers.are_consecutive and rows.left_out is None
+            is_whole = rows.numbers.are_consecutive and rows.kept is None
             is_ours = is_whole and not self._order.is_random
             return is_ours and last >= first and first >> _SEGMENT_BITS == last >> _SEGMENT_BITS
         return rows.backend == "native"
@@ -78,7 +78,6 @@ class FusedTopK:
     def _select(self, rows: Rows, fused: FusedSelection, found: TopK) -> int:
         """Adds to `found` the rows that may be among the best; how many rows are invalid."""
         n_invalid, first = 0, 0
-        read = None if rows.left_out is None else ~rows.left_out.numpy()
         while first < len(rows.x):
             n_rows = max(_FIRST_ROWS, 2 * found.k, _GROWTH * (self._rows_seen + first))
             piece = rows.x[first : first + min(n_rows, _MOST_ROWS)]
@@ -86,8 +85,9 @@ class FusedTopK:
             least = None if found.threshold is None else (found.threshold[0], MAX_ROW)
             scores, places, invalid = fused.above(piece, first, least)
             above = scores.numpy(), places.numpy()
-            if read is not None:
-                above = tuple(column[read[places.numpy()]] for column in above)
+            if rows.kept is not None:
+                is_kept = rows.kept[above[1]]
+                above = above[0][is_kept], above[1][is_kept]
             found.add(above[0], rows.numbers.at(above[1]))
             n_invalid += invalid
             first += len(piece)

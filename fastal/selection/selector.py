@@ -94,7 +94,7 @@ class Selector(ScoringReducer[Picks]):
         fused = self._scorer.measure.fused
         if fused is not None and self._noise.name is None and self._fused.accepts(rows):
             n_invalid, selected = self._fused.look(rows, fused)
-            if n_invalid and rows.left_out is not None:  # some of them may be left out
+            if n_invalid and rows.kept is not None:  # some of them may be left out
                 n_invalid = self._scorer.scores(rows)[1]
 
             def commit() -> None:

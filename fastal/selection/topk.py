@@ -11,13 +11,13 @@ from torch import Tensor
 
 from fastal.base.checks import checked_count
 from fastal.base.row_numbers import RowNumbers
-from fastal.selection.ties import TieOrder, beat, best_first
+from fastal.selection.ties import TieOrder, best_first
 
 # Scores compared at once: bounds the memory beside the chunk, hides the overhead of a call.
 _BLOCK = 1 << 16
 _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("scores", np.float32),
-    ("ranks", np.int64),
+    ("rows", np.int64),
     ("payload", np.float32),
 )
 
@@ -99,10 +99,9 @@ class TopK:
         Their payload follows, where they have one.
         """
         self._compact()
-        scores, ranks, *payload = self._filled()
-        order = best_first(scores, ranks)
-        rows = self._order.rows(ranks[order])
-        return rows, scores[order], *(column[order] for column in payload)
+        scores, rows, *payload = self._filled()
+        order = best_first(scores, self._order.ranks(rows))
+        return rows[order], scores[order], *(column[order] for column in payload)
 
     def kth(self) -> float | None:
         """The k-th best score so far; None before there are k."""
@@ -142,12 +141,13 @@ class TopK:
         """Adds the scores of these rows, and their payload. NaN must not be among them."""
         for first in range(0, len(rows), _BLOCK):
             part = slice(first, first + _BLOCK)
-            ranks = self._order.ranks(rows[part])
-            of_part: list[NDArray[Any]] = [scores[part], ranks, *(c[part] for c in payload)]
+            of_part: list[NDArray[Any]] = [scores[part], rows[part], *(c[part] for c in payload)]
             if self.threshold is not None:
-                above = beat(of_part[0], of_part[1], *self.threshold)
-                score = self.threshold[0]
-                self.lose(score, int(np.count_nonzero(~above & (of_part[0] == score))))
+                score, rank = self.threshold
+                above = of_part[0] > score
+                tied = np.flatnonzero(of_part[0] == score)
+                above[tied] = self._order.ranks(of_part[1][tied]) < rank
+                self.lose(score, len(tied) - int(np.count_nonzero(above[tied])))
                 of_part = [column[above] for column in of_part]
             self._add(*of_part)
 
@@ -162,22 +162,22 @@ class TopK:
 
     def _compact(self) -> None:
         """Keeps the k best rows of the buffer; the worst of them is the new threshold."""
-        scores, ranks, *_ = self._filled()
+        scores, rows, *_ = self._filled()
         if self._held > self.k:
             worst = np.partition(scores, self._held - self.k)[self._held - self.k]
             better, tied = np.flatnonzero(scores > worst), np.flatnonzero(scores == worst)
             n_tied = self.k - len(better)
             self.lose(float(worst), len(tied) - n_tied)
             if n_tied < len(tied):
-                tied = tied[np.argpartition(ranks[tied], n_tied - 1)[:n_tied]]
+                tied = tied[np.argpartition(self._order.ranks(rows[tied]), n_tied - 1)[:n_tied]]
             kept = np.concatenate((better, tied))
             self._held = self.k
             for column in self._columns.values():
                 column[: self.k] = column[kept]
-            scores, ranks, *_ = self._filled()
+            scores, rows, *_ = self._filled()
         if self._held == self.k:
             worst = scores.min()
-            self.threshold = float(worst), int(ranks[scores == worst].max())
+            self.threshold = float(worst), int(self._order.ranks(rows[scores == worst]).max())
 
 
 def with_room(column: NDArray[Any], n: int) -> NDArray[Any]:
