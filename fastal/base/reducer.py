@@ -131,6 +131,11 @@ class Reducer(ABC, Generic[Result]):
         return ""
 
     @property
+    def wanted(self) -> int:
+        """How many rows to pick; 0 if no number was asked for."""
+        return 0
+
+    @property
     def kth_score(self) -> float | None:
         """The k-th best score so far; None if there is none."""
         return None

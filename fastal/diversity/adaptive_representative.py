@@ -118,6 +118,11 @@ class Adaptive(ScoringReducer[Picks]):
         return Picks(rows, scores, None, self.invalid)
 
     @property
+    def wanted(self) -> int:
+        """How many rows to pick."""
+        return self._k
+
+    @property
     def kth_score(self) -> float | None:
         """The score of the last pick; None before the first."""
         return self._scores[-1] if self._scores else None

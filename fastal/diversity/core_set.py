@@ -224,6 +224,11 @@ class CoreSet(ScoringReducer[Picks]):
         return int((self._distance.values == -math.inf).sum()) - len(self._rows)
 
     @property
+    def wanted(self) -> int:
+        """How many rows to pick."""
+        return self._k
+
+    @property
     def kth_score(self) -> float | None:
         """The distance of the last pick; None before the first."""
         return self._scores[-1] if self._scores else None

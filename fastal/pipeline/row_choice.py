@@ -67,7 +67,7 @@ def _are_several(given: Any) -> bool:
     """Whether a list holds arguments, not row numbers or the values of a mask."""
     if not isinstance(given, (list, tuple)) or isinstance(given, Picks) or not given:
         return False
-    return not isinstance(given[0], (int, np.integer, np.bool_))
+    return not isinstance(given[0], (int, float, np.generic))
 
 
 def _rows_of_one(name: str, given: Any, source: Source) -> NDArray[Any]:

@@ -122,6 +122,11 @@ class Sequential(Reducer[Any]):
         return self.current.unresumable
 
     @property
+    def wanted(self) -> int:
+        """How many rows the current stage is to pick."""
+        return self.current.wanted
+
+    @property
     def kth_score(self) -> float | None:
         """The k-th best score of the current stage."""
         return self.current.kth_score

@@ -21,7 +21,7 @@ _MOST_READ = 50  # picks that are read again
 
 
 def warn_of(picks: Picks, reducer: Reducer[Picks], pool: Source) -> None:
-    """Logs a warning if nothing was picked, or if picks are rows that hold nothing.
+    """Logs a warning if nothing or too little was picked, or if picks are rows that hold nothing.
 
     Padding and failed items are rows of equal values, or of zeros, and have the largest scores.
     Other rows may have these scores too, such as rows whose two largest values tie. If reading is
@@ -33,9 +33,16 @@ def warn_of(picks: Picks, reducer: Reducer[Picks], pool: Source) -> None:
         pool: the pool of the picks.
     """
     rows, scores = (as_tensor(x, "picks").cpu().numpy() for x in (picks.rows, picks.scores))
+    is_filtered = reducer.row_filter is not None
     if not len(rows):
-        why = f"all {picks.invalid:,} rows are invalid" if picks.invalid else "there are no rows"
+        none = "exclude and among leave no rows" if is_filtered else "there are no rows"
+        why = f"all {picks.invalid:,} rows are invalid" if picks.invalid else none
         _log.warning("nothing was picked: %s", why)
+    elif is_filtered and len(rows) < reducer.wanted:
+        _log.warning(
+            "k: wanted %d rows; exclude and among leave %d valid ones, which were all picked",
+            reducer.wanted, len(rows),
+        )  # fmt: skip
     blank = reducer.blank
     if blank is None:
         return

@@ -171,6 +171,11 @@ class Selector(ScoringReducer[Picks]):
         return TopK(k, self._order, payload=self._noise.on_rows)
 
     @property
+    def wanted(self) -> int:
+        """How many rows to pick."""
+        return self._k
+
+    @property
     def kth_score(self) -> float | None:
         """The k-th best score so far, with noise the k-th best key; None before there are k.
 

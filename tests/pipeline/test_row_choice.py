@@ -1,0 +1,215 @@
+"""`exclude` and `among` as picks and as files of picks: by id, or by row."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import fastal
+from fastal.output.picks_files import write_picks
+from tests.support.commands import run_process
+
+N = 60
+X = np.random.default_rng(0).standard_normal((N, 3)).astype(np.float32)
+select = partial(fastal.select, by="margin")
+ORDER = np.argsort(-fastal.score(X).margin, kind="stable")
+
+
+def pool_with_ids(folder, ids, column="id"):
+    folder.mkdir(exist_ok=True)
+    for number, part in enumerate(np.array_split(np.arange(N), 3)):
+        columns = {"logits": X[part].tolist(), column: [ids[row] for row in part]}
+        pq.write_table(pa.table(columns), folder / f"{number}.parquet")
+    return fastal.open_pool(folder, column="logits", id_column=column)
+
+
+def file_of(path, picks):
+    with path.open("wb") as file:
+        write_picks(file, picks, path.suffix)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".json"])
+@pytest.mark.parametrize("ids", ["text", "integers", "large"])
+def test_the_second_round_leaves_the_first_out(tmp_path, suffix, ids):
+    """By id: the pool of the second round has its rows in another order."""
+    names = {
+        "text": [f"doc {row}" for row in range(N)],
+        "integers": list(range(100, 100 + N)),
+        "large": [2**60 + row for row in range(N)],
+    }[ids]
+    first = select(pool_with_ids(tmp_path / "a", names), 10)
+    path = file_of(tmp_path / f"picks{suffix}", first)
+    order = np.random.default_rng(1).permutation(N)
+    folder = tmp_path / "b"
+    folder.mkdir()
+    table = pa.table({"logits": X[order].tolist(), "id": [names[row] for row in order]})
+    pq.write_table(table, folder / "x.parquet")
+    pool = fastal.open_pool(folder, column="logits", id_column="id")
+    for given in (path, str(path), first, [path, first]):
+        second = select(pool, 10, exclude=given)
+        assert list(second.ids) == [names[row] for row in ORDER[10:20]]
+        again = select(pool, 99, among=given)
+        assert list(again.ids) == list(first.ids)
+
+
+def test_by_row_where_one_of_them_has_no_ids(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    with_ids = select(pool_with_ids(tmp_path / "a", list("abcdef" * 10)), 5)
+    without = select(X, 5)
+    for pool in (X, tmp_path / "x.npy", pool_with_ids(tmp_path / "a", list(range(N)))):
+        found = select(pool, 5, exclude=without)
+        assert found.rows.tolist() == ORDER[5:10].tolist()
+    assert select(X, 5, exclude=with_ids).rows.tolist() == ORDER[5:10].tolist()
+
+
+def test_what_label_studio_exports(tmp_path):
+    first = select(X, 6)
+    tasks = json.loads(file_of(tmp_path / "tasks.json", first).read_text())
+    exported = [
+        {"id": 7 + number, "annotations": [{"result": []}], "data": task["data"], "project": 3}
+        for number, task in enumerate(tasks[:4])  # two of the tasks are not annotated yet
+    ]
+    (tmp_path / "export.json").write_text(json.dumps(exported))
+    found = select(X, 6, exclude=tmp_path / "export.json")
+    assert found.rows.tolist() == ORDER[4:10].tolist()
+
+
+def test_ids_that_are_not_in_the_pool(tmp_path, caplog):
+    pool = pool_with_ids(tmp_path / "a", [f"{row}" for row in range(N)])
+    given = fastal.Picks(np.arange(3), np.zeros(3, np.float32), np.array(["1", "x", "y"], object))
+    found = select(pool, N, exclude=given)
+    assert sorted(found.rows.tolist()) == [row for row in range(N) if row != 1]
+    assert "exclude: 2 of 3 ids are not in the pool, the first is 'x'" in caplog.messages
+    with pytest.raises(ValueError, match="among: the id 'x' is not in the pool"):
+        select(pool, 3, among=given)
+
+
+def test_ids_of_another_type_and_ids_that_are_there_twice(tmp_path):
+    pool = pool_with_ids(tmp_path / "a", [f"{row % 50}" for row in range(N)])
+    scores = np.zeros(2, np.float32)
+    with pytest.raises(TypeError, match="exclude: the ids are int, those of the pool str"):
+        select(pool, 3, exclude=fastal.Picks(np.arange(2), scores, np.array([1, 2])))
+    given = fastal.Picks(np.arange(2), scores, np.array(["7", "20"], object))
+    with pytest.raises(ValueError, match="exclude: the id '7' is in the pool twice: rows 7 and 57"):
+        select(pool, 3, exclude=given)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "words"),
+    [
+        ("picks.txt", "", ValueError, "exclude: wanted a .csv or .jsonl or .parquet or .json file"),
+        ("picks.csv", "a,b\n1,2\n", ValueError, "exclude: .*picks.csv: wanted picks, with row"),
+        ("none.csv", None, OSError, "none.csv"),
+    ],
+)
+def test_files_that_hold_no_picks(tmp_path, name, content, error, words):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(error, match=words):
+        select(X, 3, exclude=tmp_path / name)
+
+
+def test_the_record_of_picks_of_another_pool_is_noticed(tmp_path, caplog):
+    path = file_of(tmp_path / "picks.csv", select(X, 3))
+    for n_rows, is_said in ((N, False), (N + 1, True)):
+        (tmp_path / "picks.run.json").write_text(json.dumps({"pool_rows": n_rows}))
+        caplog.clear()
+        select(X, 3, exclude=path)
+        said = [m for m in caplog.messages if "is of a pool with" in m]
+        assert [f"{path} is of a pool with 61 rows, this one has 60" in m for m in said] == (
+            [True] * is_said
+        )
+    (tmp_path / "picks.run.json").write_text("no record")
+    assert len(select(X, 3, exclude=path).rows) == 3
+
+
+def test_rows_that_a_generator_turns_out_not_to_have():
+    with pytest.raises(ValueError, match="exclude: row 60 is not in the pool, which has 60 rows"):
+        select((X[start : start + 7] for start in range(0, N, 7)), 3, exclude=[1, 60])
+    with pytest.raises(ValueError, match="among: row 70 is not in the pool, which has 60 rows"):
+        select((X[start : start + 7] for start in range(0, N, 7)), 3, among=[1, 70])
+    chunks = (X[start : start + 7] for start in range(0, N, 7))
+    with pytest.raises(ValueError, match="got 50 values for at least 56 rows"):
+        select(chunks, 3, exclude=np.zeros(50, bool))
+
+
+def test_too_few_rows_are_left(caplog):
+    found = select(X, 5, among=[3, 4, 5], exclude=[4])
+    assert sorted(found.rows.tolist()) == [3, 5]
+    assert caplog.messages == [
+        "k: wanted 5 rows; exclude and among leave 2 valid ones, which were all picked"
+    ]
+    caplog.clear()
+    assert len(select(X, 5, among=[3], exclude=[3]).rows) == 0
+    assert caplog.messages == ["nothing was picked: exclude and among leave no rows"]
+
+
+def test_invalid_rows_that_are_left_out_are_no_error():
+    x = X.copy()
+    x[[4, 9]] = np.nan
+    assert select(x, 5, exclude=[4, 9]).invalid == 0
+    with pytest.raises(fastal.InvalidRows, match="row 9") as caught:
+        select(x, 5, exclude=[4])
+    assert caught.value.rows == [9]
+    assert caught.value.count == 1
+    with pytest.raises(fastal.InvalidRows, match="row 4"):
+        select(x, 5, among=[2, 4, 5])
+
+
+def test_a_checkpoint_is_bound_to_the_rows(tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", X)
+    monkeypatch.setattr("fastal.pipeline.checkpoint._SECONDS", 0.0)
+    monkeypatch.setattr("fastal.pipeline.checkpoint._PAUSE", 0)
+
+    def run(**options):
+        return select(
+            tmp_path / "x.npy", 3, checkpoint=tmp_path / "state", chunk_bytes=12 * 32, **options
+        )
+
+    def stopped(*arguments):
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fastal.selection.selector.Selector.result", stopped)
+        with pytest.raises(RuntimeError):
+            run(exclude=[1, 2])
+    with pytest.raises(ValueError, match="of another run: exclude"):
+        run(exclude=[1, 3], resume=True)
+    assert len(run(exclude=[2, 1], resume=True).rows) == 3
+
+
+@pytest.mark.full
+def test_the_command_reads_the_files_of_earlier_rounds(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    pool = str(tmp_path / "x.npy")
+    found = []
+    for number in range(3):
+        excluded = [f"--exclude={tmp_path / f'{before}.csv'}" for before in range(number)]
+        out = str(tmp_path / f"{number}.csv")
+        done = run_process("select", pool, "--by", "margin", "--k", "5", "--out", out, *excluded)
+        assert done.returncode == 0, done.stderr
+        rows = (tmp_path / f"{number}.csv").read_text().splitlines()[1:]
+        found += [int(line.split(",")[1]) for line in rows]
+    assert found == ORDER[:15].tolist()
+    out, among = str(tmp_path / "far.csv"), str(tmp_path / "1.csv")
+    done = run_process("core-set", pool, "--k", "5", "--among", among, "--out", out)
+    assert done.returncode == 0, done.stderr
+    rows = [int(line.split(",")[1]) for line in (tmp_path / "far.csv").read_text().splitlines()[1:]]
+    assert sorted(rows) == sorted(ORDER[5:10].tolist())
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert "5 rows" in record["arguments"]["among"]
+    done = run_process("select", pool, "--k", "5", "--exclude", str(tmp_path / "none.csv"))
+    assert done.returncode == 2
+    assert "none.csv" in done.stderr
+
+
+@pytest.mark.full
+def test_messages_are_about_options(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((9, 2), np.float32))
+    done = run_process("select", str(tmp_path / "x.npy"), "--k", "2", "--by", "margin")
+    assert "9 rows have the score of the last pick; 2 of them were picked" in done.stderr
+    assert "--ties random draws them" in done.stderr
