@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from types import FrameType
 
 from fastal.base.errors import Interrupted
 
+_AGAIN = 0.01  # seconds until a signal is sent again that came at a moment when none can end a run
 _Handler = Callable[[int, FrameType | None], None]
 
 
@@ -59,7 +61,7 @@ def interruptible() -> Iterator[Callable[[], None]]:
             ends = True
             raise Interrupted(received[0])
 
-    with _handling(note):
+    with _handling(note, forget=received.pop):
         yield check
 
 
@@ -80,10 +82,15 @@ def exiting(report: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextmanager
-def _handling(handler: _Handler, ends: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def _handling(
+    handler: _Handler,
+    ends: Callable[[], bool] = lambda: False,
+    forget: Callable[[], object] = lambda: None,
+) -> Iterator[None]:
     """Sets the handler of the signals for the block. Signals that are ignored (nohup) stay so.
 
     After the block, the signals are handled as before; or ignored, if `ends` returns True.
+    If Python swallowed what the handler raised, `forget` is called and the signal is sent again.
     """
     before = {}
     if threading.current_thread() is threading.main_thread():
@@ -91,8 +98,22 @@ def _handling(handler: _Handler, ends: Callable[[], bool] = lambda: False) -> It
             # None: the handler was not set by Python, and could not be restored.
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 before[number] = signal.signal(number, handler)
+    reports = sys.unraisablehook
+
+    def send_again(swallowed: "sys.UnraisableHookArgs") -> None:
+        if isinstance(swallowed.exc_value, Interrupted):
+            forget()
+            again = threading.Timer(_AGAIN, os.kill, (os.getpid(), swallowed.exc_value.signal))
+            again.daemon = True
+            again.start()
+        else:
+            reports(swallowed)
+
+    # Python swallows what a handler raises in the callback of a weak reference or in `__del__`.
+    sys.unraisablehook = send_again
     try:
         yield
     finally:
+        sys.unraisablehook = reports
         for number, previous in before.items():
             signal.signal(number, signal.SIG_IGN if ends() else previous)
