@@ -3,21 +3,18 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from fastal.base.reducer import Reducer
 from fastal.commands.command import CommandOptions, CommandRun
-from fastal.output.picks_files import PICKS_SUFFIXES, write_picks
 from fastal.output.score_files import CsvSink, NpySink, ScoreWriter, Written
 from fastal.output.target import Target
+from fastal.picks.files import PICKS_SUFFIXES, write_picks
+from fastal.picks.picks import Picks
 from fastal.pipeline.progress import is_terminal
 from fastal.pipeline.run_on_pool import with_ids
 from fastal.scoring.by_name import UncertaintyScore
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.pick_warnings import warn_of
-from fastal.selection.picks import Picks
 from fastal.selection.selector_for import selector_for
 from fastal.sources.files import Files
 
@@ -40,7 +37,7 @@ def select_to_file(
     seed: int = 0,
     beta: float = 1.0,
 ) -> Picks:
-    """Selects from files and writes the picks: rank, row, score, id, group.
+    """Selects from files and writes the picks: rank, row, score, id, group, carried columns.
 
     Args:
         pool: the files.
@@ -80,18 +77,18 @@ def picks_to_file(
         options: how the command is run.
     """
     with CommandRun(command, reducer, pool, target, options) as command_run:
-        picks = with_ids(command_run.run(), pool)
+        picks = with_ids(command_run.run(), pool, reducer)
         put_picks(target, picks)
         warn_of(picks, reducer, pool)
         command_run.finish(invalid=picks.invalid, backend=reducer.backend_used)
     return picks
 
 
-def put_picks(target: Target, picks: Picks, **extra_columns: NDArray[Any]) -> None:
+def put_picks(target: Target, picks: Picks) -> None:
     """Writes picks to a file that appears whole, or to standard output, as CSV."""
     suffix = ".csv" if target.out is None else target.out.suffix
     with target.written() as file:
-        write_picks(file, picks, suffix, **extra_columns)
+        write_picks(file, picks, suffix)
 
 
 def score_to_file(

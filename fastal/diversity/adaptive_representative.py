@@ -9,11 +9,11 @@ from torch import Tensor
 from fastal.base.checks import check_same
 from fastal.base.reducer import Pending
 from fastal.ops.reference import unit_sums
+from fastal.picks.picks import Picks
 from fastal.scoring.measure import Measure
 from fastal.scoring.scorer import Scorer
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
-from fastal.selection.picks import Picks
 from fastal.selection.ties import Best
 
 
@@ -113,6 +113,11 @@ class Adaptive(ScoringReducer[Picks]):
         rows = to_caller_kind(torch.tensor(self._rows, dtype=torch.int64, device="cpu"))
         scores = to_caller_kind(torch.tensor(self._scores, dtype=torch.float32, device="cpu"))
         return Picks(rows, scores, None, self.invalid)
+
+    @property
+    def strategy(self) -> str:
+        """Its name."""
+        return "adaptive_representative"
 
     @property
     def kth_score(self) -> float | None:

@@ -14,11 +14,11 @@ from fastal.base.reducer import Pending
 from fastal.diversity.centroids import checked_rows, copied, rows_of
 from fastal.diversity.distance import Distance
 from fastal.diversity.row_values import RowValues
+from fastal.picks.picks import Picks
 from fastal.pipeline.run_on_pool import pick_from_pool
 from fastal.pipeline.run_options import RunOptions
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
-from fastal.selection.picks import Picks
 from fastal.selection.ties import Best
 from fastal.sources import PathLike, open_pool
 from fastal.sources.files import in_column_order_of
@@ -205,6 +205,11 @@ class CoreSet(ScoringReducer[Picks]):
     def invalid(self) -> int:
         """How many rows were left out as invalid."""
         return int((self._distance.values == -math.inf).sum()) - len(self._rows)
+
+    @property
+    def strategy(self) -> str:
+        """Its name."""
+        return "k_center"
 
     @property
     def kth_score(self) -> float | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fastal.output.atomic import naming_path_in_errors, writable_path, written_whole
-from fastal.output.picks_files import check_writable
+from fastal.output.packages import check_writable
 from fastal.sources.files import Files
 
 RECORD = "run.json"  # the record of a command, in the folder of its output

@@ -7,13 +7,13 @@ import torch
 
 from fastal.base.checks import MAX_ROW, checked_count
 from fastal.base.reducer import Pending
+from fastal.picks.picks import Picks
 from fastal.scoring.measure_for import By, measure_for
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.fused_topk import FusedTopK
 from fastal.selection.noise import Noise
-from fastal.selection.picks import Picks
 from fastal.selection.topk import TopK
 
 

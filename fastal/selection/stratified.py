@@ -9,13 +9,13 @@ import torch
 from fastal.base.checks import checked_count
 from fastal.base.groups import Groups, as_groups
 from fastal.base.reducer import Pending
+from fastal.picks.picks import Picks
 from fastal.scoring.measure_for import By, measure_for
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.grouped_topk import GroupedTopK
 from fastal.selection.noise import Noise
-from fastal.selection.picks import Picks
 
 _log = logging.getLogger("fastal")
 _NAMED_GROUPS = 5  # how many groups a warning names at most

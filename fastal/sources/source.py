@@ -56,8 +56,13 @@ class SourceWithoutFiles:
     def fingerprint(self) -> None:
         """None: such a pool has no cheap fingerprint, so it cannot be resumed."""
 
-    def ids(self, rows: NDArray[np.int64]) -> None:
+    def ids(self, rows: NDArray[np.int64]) -> NDArray[Any] | None:  # noqa: ARG002
         """None: there are no ids."""
+        return None
+
+    def carried(self, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:  # noqa: ARG002
+        """None are carried."""
+        return {}
 
 
 @runtime_checkable
@@ -126,3 +131,10 @@ class Source(Protocol):
 
     def ids(self, rows: NDArray[np.int64]) -> Any:
         """The ids of these rows as a NumPy array [n]; None if the pool has no ids."""
+
+    def carried(self, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """The carried columns of these rows by name, NumPy arrays [n]; empty if there are none.
+
+        Args:
+            rows: row numbers, in any order.
+        """

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 import fastal
 from fastal.cli import main
 from fastal.output.atomic import written_whole
-from fastal.output.picks_files import read_picks, write_picks
-from fastal.selection.picks import Picks
+from fastal.picks.files import read_picks, write_picks
+from fastal.picks.picks import Picks
 from fastal.sources import labels
 
 N = 12
@@ -152,7 +152,7 @@ def test_every_output_keeps_missing_ids_and_ids_above_2_63(tmp_path, x, suffix):
     out = tmp_path / f"picks{suffix}"
     command = ("select", tmp_path / "pool.parquet", "--id-column", "id", "--k", N, "--out", out)
     assert run(*command).exit_code == 0
-    picks, _ = read_picks(out)
+    picks = read_picks(out)
     want = [ids[row] for row in picks.rows]
     if suffix == ".parquet":
         assert pq.read_schema(out).field("id").type == pa.uint64()
@@ -212,7 +212,7 @@ def test_texts_that_end_in_a_null_character_are_not_shortened(tmp_path, x):
     assert (done.exit_code, "ends in a null character" in done.stderr) == (2, True)
     out = tmp_path / "picks.csv"
     run("select", tmp_path / "pool.parquet", *columns, "--k", N, "--out", out)
-    picks, _ = read_picks(out)
+    picks = read_picks(out)
     assert picks.ids.tolist() == [f"a{row}\0" for row in picks.rows]
 
 
@@ -236,7 +236,7 @@ def test_any_ids_round_trip(tmp_path_factory, ids, suffix):
     scores = np.linspace(0, 1, len(ids), dtype=np.float32)
     with written_whole(path) as file:
         write_picks(file, Picks(np.arange(len(ids)), scores, values), suffix)
-    picks, _ = read_picks(path)
+    picks = read_picks(path)
     found = picks.ids.tolist()
     if suffix == ".csv":
         with path.open(encoding="utf-8", newline="") as file:
@@ -252,7 +252,7 @@ def test_integers_beyond_64_bits_are_text_in_parquet(tmp_path):
     ids = np.array([-1, 2**64 - 1], object)
     with written_whole(tmp_path / "picks.parquet") as file:
         write_picks(file, Picks(np.arange(2), np.ones(2, np.float32), ids), ".parquet")
-    assert read_picks(tmp_path / "picks.parquet")[0].ids.tolist() == ["-1", str(2**64 - 1)]
+    assert read_picks(tmp_path / "picks.parquet").ids.tolist() == ["-1", str(2**64 - 1)]
     assert labels.as_integers([-1, 2**64 - 1]) is None
     assert labels.as_integers([0, "1"]) is None
 
@@ -275,7 +275,7 @@ def test_infinite_scores_round_trip(tmp_path, suffix, score):
     if "json" in suffix:
         json.loads(path.read_text().splitlines()[-1 if suffix == ".jsonl" else 1],
                    parse_constant=lambda _: pytest.fail("no JSON"))  # fmt: skip
-    assert read_picks(path)[0].scores.tolist() == [score]
+    assert read_picks(path).scores.tolist() == [score]
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
