@@ -66,6 +66,9 @@ class Picks:
     columns: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, dtype in (("rows", np.int64), ("scores", np.float32)):
+            if not is_array(values := getattr(self, name)):
+                object.__setattr__(self, name, np.array(values, dtype))
         labels = {"ids": self.ids, "groups": self.groups}
         for name, values in labels.items():
             if values is not None:
@@ -74,7 +77,7 @@ class Picks:
         object.__setattr__(self, "columns", columns)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return int(self.rows.shape[0])  # not every kind of array has a length
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return records(table_of(self))
@@ -101,7 +104,7 @@ class Picks:
             index = as_tensor(index, "index").cpu().numpy()
         elif isinstance(index, list) and not index:
             index = np.empty(0, np.int64)
-        places = np.arange(len(self))[index]
+        places = np.ascontiguousarray(np.arange(len(self))[index])
         if places.ndim != 1:
             raise IndexError(f"wanted a slice, a mask [k] or places [n], got {type(index)}")
         return self._taken(places)

@@ -133,8 +133,8 @@ def as_integers(values: Sequence[Any]) -> NDArray[Any] | None:
 def as_column(values: Any) -> NDArray[Any]:
     """Values of any kind of array or list as a NumPy array; text as objects."""
     if is_array(values) and not isinstance(values, np.ndarray):
-        has_text = not hasattr(values, "__dlpack__")  # such as tables of other libraries
-        values = np.asarray(values if has_text else as_tensor(values, "column").cpu().numpy())
+        is_tensor = isinstance(values, torch.Tensor) or not hasattr(values, "__array__")
+        values = as_tensor(values, "column").cpu().numpy() if is_tensor else np.asarray(values)
     if isinstance(values, np.ndarray) and values.dtype.kind not in "UTO":
         return values
     plain = [v.item() if isinstance(v, np.generic) else v for v in values]
