@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,9 +14,11 @@ from fastal.base.text import as_json
 from fastal.output.atomic import written_whole
 from fastal.output.csv_lines import csv_lines
 from fastal.output.packages import check_writable, pyarrow_for
+from fastal.picks.label_config import Control, read_control
 from fastal.picks.label_studio import read_tasks, write_tasks
 from fastal.picks.picks import Picks
 from fastal.picks.table import Table, plain, ranked, records
+from fastal.sources.expand import PathLike
 from fastal.sources.labels import as_integers, joined
 
 _LONGEST_FIELD = 2**31 - 1  # of CSV: the largest limit that Python's reader accepts
@@ -30,14 +32,35 @@ def checked_suffix(path: Path) -> Path:
     return path
 
 
-def save_picks(picks: Picks, path: Path) -> None:
+def save_picks(
+    picks: Picks,
+    path: Path,
+    label_config: PathLike | None = None,
+    predicted: Any = None,
+    class_names: Sequence[str] | None = None,
+) -> None:
     """Writes a file of picks, whole or not at all; see `Picks.save`."""
     check_writable("path", path.suffix)
+    control = labels = None
+    if label_config is not None:
+        if path.suffix != ".json":
+            raise ValueError(f"label_config: wanted a .json file of tasks as path, got {path}")
+        control = read_control(label_config)
+        if predicted is not None:
+            labels = control.labels(predicted, class_names, len(picks))
+    elif predicted is not None or class_names is not None:
+        raise ValueError("predicted and class_names: wanted label_config, too")
     with written_whole(path) as file:
-        write_picks(file, picks, path.suffix)
+        write_picks(file, picks, path.suffix, control, labels)
 
 
-def write_picks(file: BinaryIO, picks: Picks, suffix: str) -> None:
+def write_picks(
+    file: BinaryIO,
+    picks: Picks,
+    suffix: str,
+    control: Control | None = None,
+    labels: Sequence[str | None] | None = None,
+) -> None:
     """Writes picks, best first.
 
     The columns are rank (from 1), row and score; then id and group, if the picks have them; then
@@ -52,8 +75,11 @@ def write_picks(file: BinaryIO, picks: Picks, suffix: str) -> None:
             field in CSV. An infinite score is the text "Infinity" in JSON; NaN is the text "NaN".
             In tasks, a column with integers beyond 2^53 is written as text, since browsers would
             round them.
+        control: the choice that the annotators of tasks make.
+        labels: [k], what the model chooses; see `write_tasks`.
 
     Raises:
+        ValueError: the control shows a field that the tasks lack.
         KeyError: the format is not one of these.
         ModuleNotFoundError: the format is Parquet, and pyarrow is not installed.
 
@@ -64,7 +90,10 @@ def write_picks(file: BinaryIO, picks: Picks, suffix: str) -> None:
         >>> file.getvalue().decode().split()
         ['rank,row,score', '1,7,0.95', '2,0,0.25']
     """
-    _WRITERS[suffix](file, ranked(picks))
+    if control is None:
+        _WRITERS[suffix](file, ranked(picks))
+    else:
+        write_tasks(file, ranked(picks), control, labels)
 
 
 def read_picks(path: Path) -> Picks:

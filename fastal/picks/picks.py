@@ -1,7 +1,7 @@
 """The result of a selection."""
 
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
@@ -186,7 +186,14 @@ class Picks:
 
         return read_picks(checked_suffix(Path(path)))
 
-    def save(self, path: PathLike) -> None:
+    def save(
+        self,
+        path: PathLike,
+        *,
+        label_config: PathLike | None = None,
+        predicted: Any = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
         """Writes the picks to a file, which appears whole or not at all.
 
         The columns are rank (from 1), row and score; then id and group, if the picks have them;
@@ -196,9 +203,19 @@ class Picks:
             path: the file: .csv, .jsonl (one JSON object per line), .parquet (extra `arrow`), or
                 .json (tasks for Label Studio, whose data the columns are). A file that exists is
                 replaced.
+            label_config: for tasks: the XML file of the project's labelling configuration, which
+                then must find all its fields in the tasks. If it has several Choices tags, the file
+                and the name of one, as in "config.xml:sentiment".
+            predicted: for tasks, with `label_config`: [k], the class that the model predicts for
+                each pick, as a name or a number; None for a pick without a prediction. The tasks
+                then have predictions of the model version "fastal", which annotators see. Their
+                score is 1 - the score of the pick.
+            class_names: the names of the classes, in their order; None: the choices of the
+                configuration.
 
         Raises:
-            ValueError, OSError: the path has another suffix, or cannot be written.
+            ValueError, OSError: the path has another suffix, or cannot be written; or the
+                configuration cannot be read, shows a field that the picks lack, or lacks a class.
             ModuleNotFoundError: the format is Parquet, and pyarrow is not installed.
 
         Example:
@@ -210,7 +227,7 @@ class Picks:
         """
         from fastal.picks.files import checked_suffix, save_picks
 
-        save_picks(self, checked_suffix(Path(path)))
+        save_picks(self, checked_suffix(Path(path)), label_config, predicted, class_names)
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame with the columns that `save` writes.
