@@ -1,5 +1,6 @@
-"""What every command does around its work: progress, resuming, whole outputs, run.json."""
+"""What every command does around its work: progress, resuming, whole outputs, records."""
 
+import hashlib
 import logging
 import os
 import platform
@@ -156,7 +157,7 @@ class CommandRun(Generic[Result]):
             )  # fmt: skip
 
     def finish(self, **outcome: Any) -> None:
-        """Writes run.json beside or in the output, reports the outcome, removes the checkpoint."""
+        """Writes the record, reports the outcome, removes the checkpoint."""
         reporter, meter, skipped = self._options.reporter, self._meter, self._source.skipped
         if (path := self._target.record) is not None:
             text = as_json(self._record(outcome), indent=2, default=str)
@@ -188,6 +189,8 @@ class CommandRun(Generic[Result]):
             "arguments": self._reducer.arguments(),
             "out": str(self._target.out),
             "pool": pool,
+            "pool_rows": source.n_rows,
+            "pool_fingerprint": fingerprint_of(source),
             "skipped": [skipped._asdict() for skipped in source.skipped],
             "rows": meter.done,
             "passes": meter.passes + 1,
@@ -197,6 +200,11 @@ class CommandRun(Generic[Result]):
             **outcome,
             "versions": versions(),
         }
+
+
+def fingerprint_of(source: Files) -> str:
+    """A short digest of a pool's fingerprint, by which a later run recognises the pool."""
+    return hashlib.sha256(as_json(source.fingerprint()).encode()).hexdigest()[:16]
 
 
 def _version(package: str) -> str:
