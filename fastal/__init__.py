@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from fastal.base.errors import InvalidRows
     from fastal.ops import backend_reasons
     from fastal.ops.formulas import Scores
-    from fastal.selection.picks import Picks
+    from fastal.picks.picks import Picks
     from fastal.selection.selector import Selector
     from fastal.selection.stratified import StratifiedSelector
     from fastal.sources import open_pool
@@ -38,7 +38,7 @@ import_on_first_use(
         "fastal.base.errors": ["InvalidRows"],
         "fastal.ops": ["backend_reasons"],
         "fastal.ops.formulas": ["Scores"],
-        "fastal.selection.picks": ["Picks"],
+        "fastal.picks.picks": ["Picks"],
         "fastal.selection.selector": ["Selector"],
         "fastal.selection.stratified": ["StratifiedSelector"],
         "fastal.sources": ["open_pool"],

@@ -5,6 +5,7 @@ from typing import Any, TypedDict
 
 from fastal.base.arrays import converter_for, is_traced, traceable
 from fastal.ops.formulas import UNCERTAINTY_SCORES, Scores
+from fastal.picks.picks import Picks
 from fastal.pipeline.run_on_pool import pick_from_pool
 from fastal.pipeline.run_options import RunOptions
 from fastal.scoring import compiled
@@ -12,7 +13,6 @@ from fastal.scoring.by_name import UncertaintyScore
 from fastal.scoring.measure_for import By
 from fastal.scoring.scorer import Scorer
 from fastal.scoring.scoring_options import ScoringOptions
-from fastal.selection.picks import Picks
 from fastal.selection.selector_for import selector_for
 from fastal.sources import PathLike
 

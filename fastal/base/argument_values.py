@@ -5,4 +5,7 @@ KINDS = ("logits", "probs", "log_probs")
 NOISES = ("power", "softmax", "softrank")
 TIES = ("first", "random")
 BACKENDS = ("auto", "triton", "native", "torch")
+# The columns that files of picks may have of their own, so that no carried column may be named so.
+PICKS_COLUMNS = ("rank", "row", "score", "id", "group", "cluster", "role")
+TASK_COLUMNS = ("fastal_rank", "fastal_score")  # as rank and score are named in tasks
 BYTES_DTYPES = ("float16", "bfloat16", "float32", "float64")  # of a column of plain bytes

@@ -126,6 +126,11 @@ class Reducer(ABC, Generic[Result]):
         return {} if self.row_filter is None else self.row_filter.identity()
 
     @property
+    def strategy(self) -> str | None:
+        """The short name of the strategy, which the picks get; None: it has none."""
+        return None
+
+    @property
     def unresumable(self) -> str:
         """Why another process cannot resume from a saved state; empty if it can."""
         return ""

@@ -178,11 +178,18 @@ ROWS = with_options(
         help="File of the only rows that may be picked, in the same formats.",
     ),
 )
-PICKS_OUT = output_option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="File to write the picks to: .csv, .jsonl, .parquet, or .json (Label Studio tasks). "
-    "Default: CSV on standard output.",
+PICKS_OUT = with_options(
+    output_option(
+        "--out",
+        type=click.Path(path_type=Path),
+        help="File to write the picks to: .csv, .jsonl, .parquet, or .json (Label Studio tasks). "
+        "Default: CSV on standard output.",
+    ),
+    pool_option(
+        "--carry",
+        help="Arrays or columns that the output gets too, such as text,image_url: names, separated "
+        "by commas. They hold text, numbers or bools.",
+    ),
 )
 RUNNING = with_options(
     running_option(
@@ -256,10 +263,12 @@ def run_over(
         reporter,
     )
     read = {"column": columns.split(",") if columns else column, "dtype": options.pop("dtype")}
+    carry = options.pop("carry", None)
     with reporter.warnings(spelled):
         source = open_pool(
             list(pool),
             group_column=group_column,
+            carry=None if carry is None else carry.split(","),
             **read,
             **{name: options.pop(name) for name in ("id_column", "on_bad_file")},
         )

@@ -54,7 +54,7 @@ def convert(
     """
     with loading():
         from fastal.commands.convert import convert_picks, convert_pool
-        from fastal.output.picks_files import PICKS_SUFFIXES
+        from fastal.picks.files import PICKS_SUFFIXES
     if out.suffix in PICKS_SUFFIXES:
         if len(pool) != 1:
             raise ValueError(f"picks: wanted one file for {out}, got {len(pool)}")

@@ -31,7 +31,11 @@ _KIND = pool_option(
 
 
 @click.command(
-    cls=Command, examples=("fastal select logits.npy --k 100 --by margin --out picks.csv",)
+    cls=Command,
+    examples=(
+        "fastal select logits.npy --k 100 --by margin --out picks.csv",
+        "fastal select pool/*.parquet --k 100 --carry text --label-config config.xml --out t.json",
+    ),
 )
 @K
 @selection_option(
@@ -77,6 +81,17 @@ _KIND = pool_option(
 @POOL
 @SCORING
 @PICKS_OUT
+@output_option(
+    "--label-config",
+    help="For a .json file: XML file of the labelling configuration of a Label Studio project. The "
+    "tasks get the predicted class as a prediction. If the file has several Choices tags, add the "
+    "name of one: config.xml:sentiment.",
+)
+@output_option(
+    "--class-names",
+    help="Names of the classes in their order, separated by commas; or a file with one per line. "
+    "Default: the choices of --label-config.",
+)
 @RUNNING
 @reports_bad_input
 def select(

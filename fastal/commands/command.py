@@ -1,4 +1,4 @@
-"""What every command does around its work: progress, resuming, whole outputs, run.json."""
+"""What every command does around its work: progress, resuming, whole outputs, records."""
 
 import logging
 import os
@@ -23,6 +23,7 @@ from fastal.pipeline.progress import Meter, Reporter
 from fastal.pipeline.run_on_pool import narrow
 from fastal.pipeline.run_options import RunOptions
 from fastal.sources.files import Files
+from fastal.sources.source import fingerprint_digest
 
 _log = logging.getLogger("fastal")
 _WRITE_ALONG = ("score", "convert")  # commands that write their output while the pool is read
@@ -158,7 +159,7 @@ class CommandRun(Generic[Result]):
             )  # fmt: skip
 
     def finish(self, **outcome: Any) -> None:
-        """Writes run.json beside or in the output, reports the outcome, removes the checkpoint."""
+        """Writes the record, reports the outcome, removes the checkpoint."""
         reporter, meter, skipped = self._options.reporter, self._meter, self._source.skipped
         if (path := self._target.record) is not None:
             text = as_json(self._record(outcome), indent=2, default=str)
@@ -190,6 +191,8 @@ class CommandRun(Generic[Result]):
             "arguments": self._reducer.bound_to(),
             "out": str(self._target.out),
             "pool": pool,
+            "pool_rows": source.n_rows,
+            "pool_fingerprint": fingerprint_digest(source),
             "skipped": [skipped._asdict() for skipped in source.skipped],
             "rows": meter.done,
             "passes": meter.passes + 1,

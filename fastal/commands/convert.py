@@ -4,9 +4,9 @@ from pathlib import Path
 
 from fastal.commands.command import CommandOptions, CommandRun
 from fastal.output.atomic import naming_path_in_errors
-from fastal.output.picks_files import PICKS_SUFFIXES, read_picks, write_picks
 from fastal.output.shards import Shards, ShardWriter, published
 from fastal.output.target import FolderTarget, Target, is_among
+from fastal.picks.files import PICKS_SUFFIXES, read_picks, write_picks
 from fastal.sources.files import Files
 
 _DEFAULTS = CommandOptions()
@@ -58,6 +58,6 @@ def convert_picks(picks: Path, out: Path) -> None:
     target = Target(out, PICKS_SUFFIXES, has_record=False)
     if is_among(out, [picks]):
         raise ValueError(f"out: {out} is the file to read")
-    found, extra_columns = read_picks(picks)
+    found = read_picks(picks)
     with target.written() as file:
-        write_picks(file, found, out.suffix, **extra_columns)
+        write_picks(file, found, out.suffix)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastal.base.reducer import Reducer
 from fastal.commands.command import CommandOptions, CommandRun
@@ -19,12 +18,12 @@ from fastal.diversity.clustering.k_means import Clustering, KMeansOptions
 from fastal.diversity.core_set import CoreSet
 from fastal.diversity.model_outliers import ValidationRank
 from fastal.diversity.representative import reducer_for
-from fastal.output.picks_files import PICKS_SUFFIXES
 from fastal.output.target import Target
+from fastal.picks.files import PICKS_SUFFIXES
+from fastal.picks.picks import Picks
 from fastal.pipeline.run_on_pool import with_ids
 from fastal.pipeline.sequential import Sequential
 from fastal.scoring.scoring_options import ScoringOptions
-from fastal.selection.picks import Picks
 from fastal.selection.selector_for import selector_for
 from fastal.sources import open_pool
 from fastal.sources.files import Files
@@ -34,8 +33,6 @@ _ROLES = ("centroid", "outlier", "random")
 _DEFAULTS = CommandOptions()
 _SCORING = ScoringOptions()
 _K_MEANS = KMeansOptions()
-
-Columns = dict[str, NDArray[Any]]
 
 
 def cluster_to_file(
@@ -49,10 +46,11 @@ def cluster_to_file(
     options: CommandOptions = _DEFAULTS,
     scoring: ScoringOptions = _SCORING,
     how: KMeansOptions = _K_MEANS,
-) -> tuple[Picks, Columns]:
+) -> Picks:
     """Clusters files, and writes the representative members of each cluster.
 
-    The columns are rank, row, score, id, cluster and role, ordered by cluster and in it by role.
+    The columns are rank, row, score, id, cluster, role and the carried columns. The picks are
+    ordered by cluster and in it by role.
 
     Args:
         pool: the files.
@@ -81,16 +79,15 @@ def cluster_to_file(
         identity = {**clusters.reducer().identity(), "n_random": n_random}
         reducer = _fitted_first(clusters, lambda: clusters.sampler(n_random), identity, scoring)
     with CommandRun("cluster", reducer, pool, target, options) as command_run:
-        picks, columns = _by_cluster(command_run.run())
-        picks = with_ids(picks, pool)
-        put_picks(target, picks, **columns)
+        picks = with_ids(_by_cluster(command_run.run()), pool, reducer)
+        put_picks(target, picks)
         if saved is not None:
             with saved.written() as file:
                 clusters.write(file)
         fit = ("n_iter", "converged", "inertia") if given is None else ()
         found = {name: getattr(clusters, name) for name in fit}
         command_run.finish(invalid=picks.invalid, backend=reducer.backend_used, **found)
-    return picks, columns
+    return picks
 
 
 def outliers_to_file(
@@ -236,13 +233,13 @@ def _fitted_first(
     )
 
 
-def _by_cluster(sample: ClusterSample) -> tuple[Picks, Columns]:
-    """All rows of a sample, by cluster and then by role, and what these are."""
+def _by_cluster(sample: ClusterSample) -> Picks:
+    """All rows of a sample, by cluster and then by role, with the columns cluster and role."""
     rows, scores, cluster = (
         np.concatenate([np.asarray(getattr(picks, name)) for picks in sample])
         for name in ("rows", "scores", "groups")
     )
     role = np.repeat(_ROLES, [len(picks.rows) for picks in sample])
     order = np.argsort(cluster, kind="stable")
-    picks = Picks(rows[order], scores[order], None, sample.centroids.invalid)
-    return picks, {"cluster": cluster[order], "role": role[order]}
+    columns = {"cluster": cluster[order], "role": role[order]}
+    return Picks(rows[order], scores[order], invalid=sample.centroids.invalid, columns=columns)

@@ -1,25 +1,35 @@
 """`fastal select` and `fastal score`: from pool to files."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from fastal.base.reducer import Reducer
 from fastal.commands.command import CommandOptions, CommandRun
-from fastal.output.picks_files import PICKS_SUFFIXES, write_picks
 from fastal.output.score_files import CsvSink, NpySink, ScoreWriter, Written
 from fastal.output.target import Target
+from fastal.picks.files import PICKS_SUFFIXES, write_picks
+from fastal.picks.label_config import Control, read_control
+from fastal.picks.label_studio import task_columns
+from fastal.picks.picks import Picks
+from fastal.pipeline.predicted import predicted_classes
 from fastal.pipeline.progress import is_terminal
 from fastal.pipeline.run_on_pool import with_ids
 from fastal.scoring.by_name import UncertaintyScore
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.pick_warnings import warn_of
-from fastal.selection.picks import Picks
 from fastal.selection.selector_for import selector_for
 from fastal.sources.files import Files
+
+
+class Annotation(NamedTuple):
+    """The choice that annotators of tasks make, and the names of the classes in their order."""
+
+    control: Control
+    classes: list[str]
+
 
 _DEFAULTS = CommandOptions()
 _SCORING = ScoringOptions()
@@ -40,8 +50,10 @@ def select_to_file(
     seed: int = 0,
     beta: float = 1.0,
     ties: str = "first",
+    label_config: str | None = None,
+    class_names: str | None = None,
 ) -> Picks:
-    """Selects from files and writes the picks: rank, row, score, id, group.
+    """Selects from files and writes the picks: rank, row, score, id, group, carried columns.
 
     Args:
         pool: the files.
@@ -57,12 +69,46 @@ def select_to_file(
         seed: as for `fastal.select`.
         beta: as for `fastal.select`.
         ties: as for `fastal.select`.
+        label_config: for tasks: the labelling configuration; the tasks then have the predicted
+            classes as predictions. See `Picks.save`.
+        class_names: the names of the classes, separated by commas; or a file with a name per line.
     """
+    annotation = None
+    if label_config is not None:
+        annotation = _annotation(
+            label_config, class_names, pool, out, has_groups=per_group is not None
+        )
+    elif class_names is not None:
+        raise ValueError("class_names: wanted label_config, too")
     selector = selector_for(
         k, by, scoring, kind=kind, per_group=per_group, predicted=predicted, noise=noise, seed=seed,
         beta=beta, ties=ties,
     )  # fmt: skip
-    return picks_to_file("select", selector, pool, Target(out, PICKS_SUFFIXES, pool), options)
+    target = Target(out, PICKS_SUFFIXES, pool)
+    return picks_to_file("select", selector, pool, target, options, annotation)
+
+
+def _annotation(
+    label_config: str, class_names: str | None, pool: Files, out: Path | None, *, has_groups: bool
+) -> Annotation:
+    """What tasks get beside the picks. All that can be wrong is checked before the pool is read."""
+    if out is None or out.suffix != ".json":
+        raise ValueError(f"label_config: wanted out, a .json file of tasks, got {out}")
+    control = read_control(label_config)
+    names = {"rank", "row", "score", *pool.columns.carried}
+    names |= {"id"} if pool.columns.ids else set()
+    names |= {"group"} if has_groups else set()
+    control.check_fields(task_columns(sorted(names)))
+    shape = pool.files[0].row_shape
+    given = None if class_names is None else _names_of(class_names)
+    return Annotation(control, control.classes(given, shape[-1] if shape else None))
+
+
+def _names_of(class_names: str) -> list[str]:
+    """The names in a file, one per line; or those in an argument, separated by commas."""
+    if os.path.isfile(class_names):  # noqa: PTH113 (names may have any length)
+        return Path(class_names).read_text("utf-8").splitlines()
+    return class_names.split(",")
 
 
 def picks_to_file(
@@ -71,6 +117,7 @@ def picks_to_file(
     pool: Files,
     target: Target,
     options: CommandOptions,
+    annotation: Annotation | None = None,
 ) -> Picks:
     """Writes the picks that a reducer ends in.
 
@@ -80,20 +127,36 @@ def picks_to_file(
         pool: the files.
         target: what the picks are written to.
         options: how the command is run.
+        annotation: what tasks get beside the picks.
     """
     with CommandRun(command, reducer, pool, target, options) as command_run:
-        picks = with_ids(command_run.run(), pool)
-        put_picks(target, picks)
+        picks = with_ids(command_run.run(), pool, reducer)
+        put_picks(target, picks, *_annotated(picks, pool, annotation))
         warn_of(picks, reducer, pool)
         command_run.finish(invalid=picks.invalid, backend=reducer.backend_used)
     return picks
 
 
-def put_picks(target: Target, picks: Picks, **extra_columns: NDArray[Any]) -> None:
+def _annotated(
+    picks: Picks, pool: Files, annotation: Annotation | None
+) -> tuple[Control | None, list[str | None] | None]:
+    """The control, and what the model predicts for the picks, whose rows are read again."""
+    if annotation is None:
+        return None, None
+    predicted = predicted_classes(pool, picks.rows)
+    return annotation.control, annotation.control.labels(predicted, annotation.classes, len(picks))
+
+
+def put_picks(
+    target: Target,
+    picks: Picks,
+    control: Control | None = None,
+    labels: Sequence[str | None] | None = None,
+) -> None:
     """Writes picks to a file that appears whole, or to standard output, as CSV."""
     suffix = ".csv" if target.out is None else target.out.suffix
     with target.written() as file:
-        write_picks(file, picks, suffix, **extra_columns)
+        write_picks(file, picks, suffix, control, labels)
 
 
 def score_to_file(

@@ -10,12 +10,12 @@ from torch import Tensor
 from fastal.base.checks import check_same
 from fastal.base.reducer import Pending, RowStart
 from fastal.ops.reference import unit_sums
+from fastal.picks.picks import Picks
 from fastal.scoring.measure import Measure
 from fastal.scoring.rows import Rows
 from fastal.scoring.scorer import Scorer
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
-from fastal.selection.picks import Picks
 from fastal.selection.ties import Best
 
 
@@ -121,6 +121,11 @@ class Adaptive(ScoringReducer[Picks]):
     def wanted(self) -> int:
         """How many rows to pick."""
         return self._k
+
+    @property
+    def strategy(self) -> str:
+        """Its name."""
+        return "adaptive_representative"
 
     @property
     def kth_score(self) -> float | None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from fastal.diversity.centroids import CentroidDistance
-from fastal.selection.picks import Picks
+from fastal.picks.picks import Picks
 from fastal.uncertainty import SelectOptions, select
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from fastal.base.row_numbers import RowNumbers
 from fastal.diversity.centroids import checked_rows, copied, rows_of
 from fastal.diversity.distance import Distance
 from fastal.diversity.row_values import RowValues
+from fastal.picks.picks import Picks
 from fastal.pipeline.run_on_pool import pick_from_pool
 from fastal.pipeline.run_options import RunOptions
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
-from fastal.selection.picks import Picks
 from fastal.selection.ties import Best
 from fastal.sources import PathLike, open_pool
 from fastal.sources.files import in_column_order_of
@@ -227,6 +227,11 @@ class CoreSet(ScoringReducer[Picks]):
     def wanted(self) -> int:
         """How many rows to pick."""
         return self._k
+
+    @property
+    def strategy(self) -> str:
+        """Its name."""
+        return "k_center"
 
     @property
     def kth_score(self) -> float | None:

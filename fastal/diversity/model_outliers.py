@@ -10,10 +10,10 @@ from fastal.base.arrays import as_tensor
 from fastal.base.checks import check_dtype, check_matrix
 from fastal.base.errors import prefixing_errors
 from fastal.diversity.centroids import digest
+from fastal.picks.picks import Picks
 from fastal.pipeline.drive import gathered
 from fastal.scoring.measure import Measure
 from fastal.scoring.rows import Rows
-from fastal.selection.picks import Picks
 from fastal.sources import open_pool
 from fastal.sources.files import in_column_order_of
 from fastal.uncertainty import SelectOptions, select

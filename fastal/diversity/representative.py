@@ -14,13 +14,13 @@ from fastal.diversity.adaptive_representative import Adaptive
 from fastal.diversity.centroids import CentroidDistance, digest
 from fastal.diversity.mean_direction import MeanDirection
 from fastal.ops.reference import unit_rows
+from fastal.picks.picks import Picks
 from fastal.pipeline.drive import run
 from fastal.pipeline.run_on_pool import pick_from_pool
 from fastal.pipeline.run_options import RunOptions
 from fastal.pipeline.sequential import Sequential
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
-from fastal.selection.picks import Picks
 from fastal.selection.selector import Selector
 from fastal.sources import PathLike, open_pool
 from fastal.sources.files import in_column_order_of
@@ -54,6 +54,11 @@ class Representativeness(CentroidDistance):
         """The scores of rows [n, D], [n] float32; NaN for rows that are not finite."""
         found = self.similarities(rows)
         return found[:, 0] - found[:, 1]
+
+    @property
+    def strategy(self) -> str:
+        """The strategy that scores by it."""
+        return "representative"
 
     def identity(self) -> dict[str, Any]:
         """The digest of both directions, and `fast`."""

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fastal.output.atomic import naming_path_in_errors, writable_path, written_whole
-from fastal.output.picks_files import check_writable
+from fastal.output.packages import check_writable
 from fastal.sources.files import Files
 
-RECORD = "run.json"  # the record of a command, in the folder of its output
+# The record of a command: in a folder that it writes, and beside a file, after its stem.
+RECORD, _SUFFIX = "run.json", ".run.json"
 _BEGINNING = b'{\n  "command": '  # the first bytes of every record
 
 
@@ -26,7 +27,7 @@ class Target:
         has_record: whether a record is written, too.
 
     Attributes:
-        record: the path of the record; None if none is written.
+        record: the path of the record, picks.run.json beside picks.csv; None if none is written.
 
     Raises:
         ValueError, OSError, ModuleNotFoundError: see `check`.
@@ -41,7 +42,9 @@ class Target:
         has_record: bool = True,
     ) -> None:
         self.out = out
-        self.record = out.parent / RECORD if has_record and out is not None else None
+        self.record = None
+        if has_record and out is not None:
+            self.record = out.with_name(out.stem + _SUFFIX)
         self._suffixes = suffixes
         self._reads = reads
         self._name = name
@@ -51,7 +54,7 @@ class Target:
         """Checks that file and record can be written, and are not read under any name.
 
         Raises:
-            ValueError: the file has another suffix, or the name of the record; one of the two is
+            ValueError: the file has another suffix, or is a link to the record; one of the two is
                 not a regular file, or is read; or another file has the name of the record.
             OSError: the folder is missing or cannot be written to.
             ModuleNotFoundError: the package that writes the format is not installed.
@@ -107,7 +110,7 @@ class Target:
         self.check_not_read(record)
         if os.path.realpath(out) == os.path.realpath(record):
             raise ValueError(
-                f"{self._name}: wanted another name than {RECORD}: the record of the run has it"
+                f"{self._name}: wanted another file than {record}: the record of the run goes there"
             )
         try:
             exists = writable_path(record).exists()

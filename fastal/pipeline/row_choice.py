@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from fastal.base.errors import prefixing_errors
 from fastal.base.row_filter import RowFilter, combined, rows_in
-from fastal.output.picks_files import PICKS_SUFFIXES, read_picks
-from fastal.selection.picks import Picks
+from fastal.picks.files import PICKS_SUFFIXES, read_picks
+from fastal.picks.picks import Picks
 from fastal.sources import Source
 from fastal.sources.chosen_rows import ChosenRows
+from fastal.sources.source import fingerprint_digest
 
 _log = logging.getLogger("fastal")
 _BLOCK = 1 << 18  # ids that are read at once
@@ -65,7 +66,7 @@ def _rows(name: str, given: Any, source: Source) -> NDArray[Any]:
 
 def _are_several(given: Any) -> bool:
     """Whether a list holds arguments, not row numbers or the values of a mask."""
-    if not isinstance(given, (list, tuple)) or isinstance(given, Picks) or not given:
+    if not isinstance(given, (list, tuple)) or not given:
         return False
     return not isinstance(given[0], (int, float, np.generic))
 
@@ -77,7 +78,7 @@ def _rows_of_one(name: str, given: Any, source: Source) -> NDArray[Any]:
         if path.suffix not in PICKS_SUFFIXES:
             raise ValueError(f"{name}: wanted a {' or '.join(PICKS_SUFFIXES)} file, got {path}")
         with prefixing_errors(name):
-            given, _ = read_picks(path)
+            given = read_picks(path)
         ids_are_text = path.suffix == ".csv"
         if given.ids is None or source.ids(np.empty(0, np.int64)) is None:
             _compare_pools(path, source)
@@ -153,14 +154,16 @@ def _ids_of_pool(source: Source) -> Iterator[tuple[NDArray[np.int64], Any]]:
 
 
 def _compare_pools(path: Path, source: Source) -> None:
-    """Warns if the record of a file of picks says that its pool had another number of rows."""
+    """Warns if the record beside a file of picks says that they are of another pool."""
     try:
-        record = json.loads(path.with_name(f"{path.stem}.run.json").read_text())
-        n_rows = record["pool_rows"]
+        record = json.loads(path.with_name(f"{path.stem}.run.json").read_text("utf-8"))
+        n_rows, fingerprint = record["pool_rows"], record["pool_fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
-        return
+        return  # there is no such record
     if source.n_rows not in (None, n_rows):
-        _log.warning(
-            "%s is of a pool with %s rows, this one has %s: its row numbers may mean other rows",
-            path, n_rows, source.n_rows,
-        )  # fmt: skip
+        differs = f"has {source.n_rows} rows, that of the picks has {n_rows}"
+    elif fingerprint_digest(source) not in (None, fingerprint):
+        differs = "has other files, or they were changed since"
+    else:
+        return
+    _log.warning("%s: the picks are matched by row number, but the pool %s", path, differs)

@@ -3,18 +3,20 @@
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 
+from fastal.base.arrays import as_tensor
 from fastal.base.checks import plain
 from fastal.base.reducer import Reducer, Result
+from fastal.picks.picks import Picks
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.drive import run
 from fastal.pipeline.row_choice import narrowed, row_filter_for
 from fastal.pipeline.run_options import RunOptions
 from fastal.selection.pick_warnings import warn_of
-from fastal.selection.picks import Picks
 from fastal.sources import Source, open_pool
 from fastal.sources.files import Files
 from fastal.sources.grouped import Grouped
@@ -75,19 +77,26 @@ def narrow(reducer: Reducer[Any], source: Source, options: RunOptions) -> Source
 def pick_from_pool(
     reducer: Reducer[Picks], pool: Any, options: RunOptions, *, groups: Any = None
 ) -> Picks:
-    """The picks of a reducer over a pool, with their ids; a warning if they hold nothing."""
+    """The picks of a reducer over a pool, complete; a warning if they hold nothing."""
     picks, source = run_on_pool(
-        reducer, pool, options, lambda found, source: (with_ids(found, source), source),
+        reducer, pool, options, lambda found, source: (with_ids(found, source, reducer), source),
         groups=groups,
     )  # fmt: skip
     warn_of(picks, reducer, source)
     return picks
 
 
-def with_ids(picks: Picks, pool: Source) -> Picks:
-    """The picks with their ids; as NumPy arrays where the pool has files."""
+def with_ids(picks: Picks, pool: Source, reducer: Reducer[Any]) -> Picks:
+    """The picks of a reducer with their ids, carried columns and the name of the strategy.
+
+    Rows and scores become NumPy arrays where the pool has files.
+    """
     rows, scores = in_numpy(pool, picks.rows, picks.scores)
-    return picks._replace(rows=rows, scores=scores, ids=pool.ids(rows))
+    numbers = as_tensor(rows, "picks").cpu().numpy()
+    return replace(
+        picks, rows=rows, scores=scores, ids=pool.ids(numbers), strategy=reducer.strategy,
+        columns={**picks.columns, **pool.carried(numbers)},
+    )  # fmt: skip
 
 
 def in_numpy(pool: Source, *columns: Any) -> tuple[Any, ...]:

@@ -117,6 +117,11 @@ class Sequential(Reducer[Any]):
         return self.current.chunk_bytes
 
     @property
+    def strategy(self) -> str | None:
+        """The short name of the current stage, at the end that of the last."""
+        return self.current.strategy
+
+    @property
     def unresumable(self) -> str:
         """Why another process cannot resume from a saved state; empty if it can."""
         return self.current.unresumable

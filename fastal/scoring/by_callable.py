@@ -64,6 +64,11 @@ class CallableScore(Measure):
         return f"{named.__module__}.{named.__qualname__}"
 
     @property
+    def strategy(self) -> str:
+        """The function's own name."""
+        return str(getattr(self._function, "__name__", type(self._function).__name__))
+
+    @property
     def unresumable(self) -> str:
         """Why the name does not identify the function: it is a lambda, a closure or an object."""
         if hasattr(self._function, "__qualname__") and "<" not in self._function.__qualname__:

@@ -54,6 +54,11 @@ class UncertaintyScore(Measure):
         """Its name, or a list of several."""
         return self.names[0] if len(self.names) == 1 else list(self.names)
 
+    @property
+    def strategy(self) -> str:
+        """Its name, or several."""
+        return ", ".join(self.names)
+
     def suspect(self, x: Tensor, n_invalid: int) -> str:
         """A warning where all first rows are invalid, or logits seem to be probabilities."""
         if n_invalid == len(x):

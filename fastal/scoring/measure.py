@@ -74,6 +74,11 @@ class Measure(ABC):
     def identity(self) -> Any:
         """What distinguishes it from measures that score otherwise, as plain values."""
 
+    @property
+    def strategy(self) -> str:
+        """Its short name, which the picks get."""
+        return type(self).__name__
+
     def choose(self, x: Tensor, backend: str) -> str:
         """The backend for these rows, where the caller asked for `backend`."""
         return ops.choose(backend, x, self.offers)

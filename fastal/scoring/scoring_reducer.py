@@ -33,6 +33,11 @@ class ScoringReducer(Reducer[Result]):
         return self._scorer.options
 
     @property
+    def strategy(self) -> str | None:
+        """The short name of the measure."""
+        return self._scorer.measure.strategy
+
+    @property
     def invalid(self) -> int:
         """How many rows were left out as invalid."""
         return self._scorer.invalid

@@ -12,7 +12,7 @@ from fastal.base.blank_rows import Blank
 from fastal.base.errors import NAMED_ROWS
 from fastal.base.memory_guard import guarded_arrays
 from fastal.base.reducer import Reducer
-from fastal.selection.picks import Picks
+from fastal.picks.picks import Picks
 from fastal.selection.ties import TieOrder
 from fastal.sources import Source
 

@@ -8,6 +8,7 @@ import torch
 from fastal.base.checks import MAX_ROW, checked_count
 from fastal.base.reducer import Pending, RowStart
 from fastal.base.row_filter import row_filter_of
+from fastal.picks.picks import Picks
 from fastal.scoring.measure_for import By, measure_for
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
@@ -15,7 +16,6 @@ from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.fused_topk import FusedTopK
 from fastal.selection.noise import Noise
 from fastal.selection.pick_warnings import log_ties
-from fastal.selection.picks import Picks
 from fastal.selection.ties import TieOrder
 from fastal.selection.topk import TopK
 

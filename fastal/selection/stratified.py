@@ -10,6 +10,7 @@ from fastal.base.checks import checked_count
 from fastal.base.groups import Groups, as_groups
 from fastal.base.reducer import Pending, RowStart
 from fastal.base.row_filter import row_filter_of
+from fastal.picks.picks import Picks
 from fastal.scoring.measure_for import By, measure_for
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
@@ -17,7 +18,6 @@ from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.grouped_topk import GroupedTopK
 from fastal.selection.noise import Noise
 from fastal.selection.pick_warnings import log_ties
-from fastal.selection.picks import Picks
 from fastal.selection.ties import TieOrder
 
 _log = logging.getLogger("fastal")

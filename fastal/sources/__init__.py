@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
-from fastal.base.argument_values import BYTES_DTYPES
+from fastal.base.argument_values import BYTES_DTYPES, PICKS_COLUMNS, TASK_COLUMNS
 from fastal.base.arrays import is_array
 from fastal.sources.array import ArraySource
 from fastal.sources.expand import PathLike
@@ -24,6 +24,8 @@ def open_pool(
     group_column: str | None = None,
     dtype: str | None = None,
     on_bad_file: str = "raise",
+    ids: Any = None,
+    carry: Sequence[str] | Mapping[str, Any] | None = None,
 ) -> Source:
     """Opens a pool, to be given to `fastal.select`, and says what to read of its files.
 
@@ -62,6 +64,13 @@ def open_pool(
         on_bad_file: "raise", or "skip" to leave out bad files. A file is bad if it cannot be read,
             is cut short, or has another row shape or other column names than most of the files. The
             pool's `skipped` lists them.
+        ids: for an array in memory: an id for each row [rows], integers or text, as an array or a
+            list. The picks then have ids.
+        carry: columns that travel with the rows into the picks and their files, such as texts or
+            the addresses of images. For files, the names of their columns. For an array in memory,
+            a dictionary from names to values [rows], as arrays or lists. The values are text,
+            integers, floats, bools or None; other types, such as lists or times, are refused. They
+            are read for the picked rows alone.
 
     Returns:
         The pool. Its files are opened and their headers checked; the rows are read later.
@@ -81,16 +90,21 @@ def open_pool(
         >>> fastal.open_pool("preds/*.parquet", column="logit_*", id_column="id")
         Traceback (most recent call last):
         FileNotFoundError: preds/*.parquet: no file matches
+        >>> pool = fastal.open_pool(logits, ids=[7, 8, 9], carry={"text": ["a", "b", "c"]})
+        >>> fastal.select(pool, k=1)[0]["text"]
+        'b'
     """
     columns = Columns(
         (column,) if isinstance(column, str) else tuple(column or ()),
         id_column,
         group_column,
         dtype,
+        _checked_names(carry),
     )
     if dtype not in (None, *BYTES_DTYPES):
         raise ValueError(f"dtype: wanted float16, bfloat16, float32 or float64, got {dtype!r}")
     if isinstance(pool, (str, os.PathLike)):
+        _check_for_files(ids, carry)
         return Files([pool], columns, on_bad_file)
     if isinstance(pool, (list, tuple)) and not pool:
         raise ValueError("pool: an empty list")
@@ -98,15 +112,23 @@ def open_pool(
         for path in pool:
             if not _is_path(path):
                 raise TypeError(f"pool: wanted paths only, got {type(path).__name__} among them")
+        _check_for_files(ids, carry)
         return Files(pool, columns, on_bad_file)
-    if columns != Columns() or on_bad_file != "raise":
+    if not is_array(pool) or isinstance(pool, Source):
+        _check_for_neither(ids, carry)
+    elif carry is not None and not isinstance(carry, Mapping):
+        raise TypeError(
+            "carry: wanted a dictionary {name: values} for an array in memory, "
+            f"got {type(carry).__name__}"
+        )
+    if columns._replace(carried=()) != Columns() or on_bad_file != "raise":
         raise ValueError(
             "pool: column, id_column, group_column, dtype and on_bad_file are for pools of files"
         )
     if isinstance(pool, Source):
         return pool
     if is_array(pool):
-        return ArraySource(pool)
+        return ArraySource(pool, ids, carry or {})  # type: ignore[arg-type]
     if isinstance(pool, (Mapping, Set)):
         raise TypeError(
             f"pool: wanted an array, a path or an iterable of arrays, got {type(pool).__name__}; "
@@ -120,6 +142,37 @@ def open_pool(
     if isinstance(pool, Iterable):
         return IterableSource(pool)
     raise TypeError(f"pool: wanted an array, a path or an iterable, got {type(pool).__name__}")
+
+
+def _checked_names(carry: Any) -> tuple[str, ...]:
+    """The names of carried columns; TypeError or ValueError if one cannot be a column of picks."""
+    if not (carry is None or isinstance(carry, (str, Sequence, Mapping))):
+        raise TypeError(f"carry: wanted names of columns, got {type(carry).__name__}")
+    names = (carry,) if isinstance(carry, str) else tuple(carry or ())
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"carry: wanted names of columns, got {name!r} among them")
+        if name in (*PICKS_COLUMNS, *TASK_COLUMNS):
+            raise ValueError(f"carry: the picks have a column {name!r} of their own; rename yours")
+        if names.count(name) > 1:
+            raise ValueError(f"carry: {name!r} is named twice")
+    return names
+
+
+def _check_for_files(ids: Any, carry: Any) -> None:
+    if ids is not None:
+        raise ValueError("ids: they are for arrays in memory; name the column with id_column")
+    if isinstance(carry, Mapping):
+        raise TypeError("carry: wanted the names of the files' columns, got a dictionary")
+
+
+def _check_for_neither(ids: Any, carry: Any) -> None:
+    if ids is not None or carry is not None:
+        name = "carry" if ids is None else "ids"
+        raise ValueError(
+            f"{name}: wanted a pool of files or an array in memory; other pools, such as iterables "
+            "of chunks, take neither ids nor carry"
+        )
 
 
 def _is_path(x: object) -> bool:

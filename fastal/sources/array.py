@@ -1,12 +1,16 @@
 """An array in memory as a pool."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fastal.base.arrays import as_sliceable, as_tensor
+from fastal.sources import labels
 from fastal.sources.source import Chunk, SourceWithoutFiles
 
 
@@ -15,14 +19,23 @@ class ArraySource(SourceWithoutFiles):
 
     Chunks are slices of the same kind.
 
+    Args:
+        array: the rows.
+        ids: an id for each row; None if there are none.
+        carry: the columns that the picks carry, by name, with a value for each row.
+
     Raises:
-        TypeError: the dtype is not numeric, or the array is not in memory.
-        ValueError: the array has no dimension, or its rows hold no values.
+        TypeError: the dtype is not numeric, or the array is not in memory; or ids or carried values
+            are of another kind, see `labels`.
+        ValueError: the array has no dimension, or its rows hold no values; or ids or a column have
+            another length.
     """
 
     in_place = True
 
-    def __init__(self, array: Any) -> None:
+    def __init__(
+        self, array: Any, ids: Any = None, carry: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         array = as_sliceable(array, "pool")
         # To know the dtype, an empty slice is enough: some arrays would have to be copied whole.
         is_sliceable = not isinstance(array, Tensor) and len(array.shape)
@@ -36,6 +49,20 @@ class ArraySource(SourceWithoutFiles):
         self._array = array
         self.n_rows: int = array.shape[0]
         self.row_bytes = math.prod(array.shape[1:]) * tensor.itemsize
+        n = self.n_rows
+        self._ids = None if ids is None else labels.of_memory("ids", ids, n, labels.IDS)
+        self._carried = {
+            name: labels.of_memory(f"carry: {name!r}", values, n, labels.CARRIED)
+            for name, values in carry.items()
+        }
+
+    def ids(self, rows: NDArray[np.int64]) -> NDArray[Any] | None:
+        """See `Source.ids`."""
+        return None if self._ids is None else self._ids[rows]
+
+    def carried(self, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """See `Source.carried`."""
+        return {name: values[rows] for name, values in self._carried.items()}
 
     def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
         """See `Source.chunks`. An empty pool is one empty chunk, whose shape can be checked."""

@@ -87,7 +87,7 @@ class ArrayFile(ABC):
                 self._check_stored(arrays[name])
                 if self.n_rows:  # the dtype of an array without rows is a library's choice
                     self.kinds[name] = labels.kind_of_array(
-                        f"{file}: {name!r}", arrays[name].dtype, are_groups=name != columns.ids
+                        f"{file}: {name!r}", arrays[name].dtype, columns.purpose_of(name)
                     )
 
     @abstractmethod

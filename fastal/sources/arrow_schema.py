@@ -57,7 +57,7 @@ class Layout:
         row_shape: the shape of a row; None if the type does not fix it: the first list then does.
         dtype: the torch dtype of values in plain bytes, and of rows that are all missing.
         item_bytes: bytes per value.
-        kinds: the kind of label in the columns of ids and groups; see `labels`.
+        kinds: the kind of label in each column of labels; see `labels`.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Layout:
                 raise self._no_column(name, schema)
         self.kinds = {
             name: labels.kind_of_arrow(
-                f"{file}: {name!r}", schema.field(name).type, are_groups=name != columns.ids
+                f"{file}: {name!r}", schema.field(name).type, columns.purpose_of(name)
             )
             for name in columns.label_columns
             if schema.names.count(name) == 1  # if it is there several times, it is refused below
@@ -99,7 +99,8 @@ class Layout:
         return 0 if row_shape is None else math.prod(row_shape) * self.item_bytes
 
     def _matrix_columns(self, schema: Any, columns: Columns) -> list[str] | None:
-        names = [name for name in schema.names if name not in columns.label_columns]
+        labels_only = {columns.ids, columns.groups}  # a carried column may be one of the classes
+        names = [name for name in schema.names if name not in labels_only]
         if not columns.matrix:
             vectors = [n for n in names if self._is_vector(schema.field(n).type)]
             nulls = [n for n in names if self._pa.types.is_null(item_type(schema.field(n).type))]

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Generator, Iterator, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,22 +146,11 @@ class Files:
 
     def ids(self, rows: NDArray[np.int64]) -> NDArray[Any] | None:
         """See `Source.ids`. Only the files that hold these rows are read."""
-        if self.columns.ids is None:
-            return None
-        order = np.argsort(rows)
-        ascending = rows[order]
-        bounds = np.searchsorted(ascending, self.starts)
-        found = np.empty(len(rows), object)
-        for i in np.flatnonzero(np.diff(bounds)).tolist():
-            part = slice(bounds[i], bounds[i + 1])
-            found[order[part]] = self.files[i].take(
-                self.columns.ids, ascending[part] - self.starts[i]
-            )
-            self._check_stamp(i)  # the file may have changed since its predictions were read
-        if self.columns.ids in self._as_text:
-            return cast("NDArray[Any]", labels.as_text(found))
-        integers = labels.as_integers(found.tolist())
-        return found if integers is None else integers
+        return None if self.columns.ids is None else self._taken(self.columns.ids, rows)
+
+    def carried(self, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """See `Source.carried`. Only the files that hold these rows are read."""
+        return {name: self._taken(name, rows) for name in self.columns.carried}
 
     def inputs(self) -> Iterator[Path]:
         """All local files and folders that the pool is read from, including skipped ones."""
@@ -172,6 +161,25 @@ class Files:
     def folders(self) -> Iterator[Path]:
         """Those of `inputs` that are folders."""
         return (f.path for f in self._named.files if f.suffix == ZARR and not f.is_remote)
+
+    def _taken(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """The labels of a column in these rows."""
+        order = np.argsort(rows)
+        ascending = rows[order]
+        bounds = np.searchsorted(ascending, self.starts)
+        parts = []
+        for i in np.flatnonzero(np.diff(bounds)).tolist():
+            of_file = ascending[bounds[i] : bounds[i + 1]] - self.starts[i]
+            in_path = self.files[i].file.partitions
+            if name in self.columns.carried and name in in_path:
+                parts.append(np.full(len(of_file), in_path[name], object))
+            else:
+                parts.append(self.files[i].take(name, of_file))
+            self._check_stamp(i)  # the file may have changed since its predictions were read
+        if name in self._as_text:
+            parts = list(map(labels.as_text, parts))
+        found = labels.joined(parts)
+        return found[np.argsort(order)]
 
     def _read(self, rows: int, start: int) -> Generator[tuple[int, Chunk], None, None]:
         """Yields chunks, each with the index of its file."""
@@ -242,6 +250,8 @@ class Files:
                 columns = columns or self.columns
                 if self._groups_in_path(file) is not None:
                     columns = columns._replace(groups=None)
+                in_file = tuple(n for n in columns.carried if n not in file.partitions)
+                columns = columns._replace(carried=in_file)
                 reader = open_reader(file, columns)
                 reader.names = self._same_names.setdefault(reader.names, reader.names)
                 # A reader adds the further files that it found to the location.

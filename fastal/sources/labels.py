@@ -1,8 +1,10 @@
-"""Labels: ids and groups, in every format integers of at most 64 bits, or text.
+"""Labels: ids, groups and carried columns, one plain value for each row.
 
-Groups may also be bools. A label may be missing (None) if the format has nulls. Everything else is
-refused when the file is opened: floats, which may be NaN or rounded; bytes; times; decimals; UUIDs;
-lists. If a column holds integers in one file and text in another, it is read as text in all files.
+In every format, ids are integers of at most 64 bits, or text. Groups may also be bools, and carried
+columns bools or floats. A label may be missing (None) if the format has nulls. Everything else is
+refused when the file is opened: floats as ids, which may be NaN or rounded; bytes; times; decimals;
+UUIDs; lists; structs. If a column holds integers in one file and text in another, it is read as
+text in all files.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,29 +14,37 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fastal.base.arrays import as_tensor, is_array
 from fastal.base.groups import Groups
 
-INTEGERS, TEXT, BOOLS = "integers", "text", "bools"
-_KINDS = {"i": INTEGERS, "u": INTEGERS, "b": BOOLS, "U": TEXT, "S": TEXT, "T": TEXT, "O": TEXT}
+IDS, GROUPS, CARRIED = "ids", "groups", "carried values"  # what a column is read for
+INTEGERS, TEXT, BOOLS, FLOATS = "integers", "text", "bools", "floats"
+_WANTED = {
+    IDS: (INTEGERS, TEXT),
+    GROUPS: (INTEGERS, BOOLS, TEXT),
+    CARRIED: (INTEGERS, FLOATS, BOOLS, TEXT),
+}
+_KINDS = {"i": INTEGERS, "u": INTEGERS, "b": BOOLS, "f": FLOATS, **dict.fromkeys("USTO", TEXT)}
+_TYPES = {int: INTEGERS, float: FLOATS, bool: BOOLS, str: TEXT}
 _LAST_CODE_POINT, _SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)
 
 
-def kind_of_array(name: str, dtype: Any, *, are_groups: bool) -> str:
+def kind_of_array(name: str, dtype: Any, purpose: str) -> str:
     """The kind of labels that an array holds.
 
     Args:
         name: of the file and the array, for errors.
         dtype: a dtype of NumPy or torch.
-        are_groups: whether the labels are groups, which may be bools.
+        purpose: what the labels are read for: `IDS`, `GROUPS` or `CARRIED`.
 
     Raises:
         TypeError: the dtype is not one of labels.
     """
     found = _KINDS.get(_dtype_kind(dtype))
-    return _checked(name, found, dtype, are_groups)
+    return _checked(name, found, dtype, purpose)
 
 
-def kind_of_arrow(name: str, kind: Any, *, are_groups: bool) -> str | None:
+def kind_of_arrow(name: str, kind: Any, purpose: str) -> str | None:
     """The kind of labels that an Arrow column of a type holds; None if all are missing.
 
     Raises:
@@ -52,11 +62,13 @@ def kind_of_arrow(name: str, kind: Any, *, are_groups: bool) -> str | None:
         found = TEXT
     elif types.is_boolean(of):
         found = BOOLS
-    return _checked(name, found, kind, are_groups)
+    elif types.is_floating(of):
+        found = FLOATS
+    return _checked(name, found, kind, purpose)
 
 
 def of_array(name: str, stored: Any) -> NDArray[Any]:
-    """Stored labels as an array of integers, bools or str.
+    """Stored labels as an array of integers, floats, bools or str.
 
     Raises:
         ValueError: stored bytes are not UTF-8, or stored code points are not Unicode.
@@ -76,15 +88,18 @@ def of_array(name: str, stored: Any) -> NDArray[Any]:
         values = values.astype(object)
         other = next((v for v in values.ravel() if not isinstance(v, str | None)), None)
         if other is not None:
-            raise TypeError(_refusal(name, type(other).__name__, are_groups=False))
+            raise TypeError(_refusal(name, type(other).__name__, IDS))
     return values
 
 
 def of_arrow(column: Any) -> NDArray[Any]:
-    """An Arrow column of labels as an array: of integers if none is missing, else of objects."""
+    """An Arrow column of labels as an array: of objects if one is missing or they are text."""
     from pyarrow import types
 
-    if types.is_integer(column.type) and not column.null_count:
+    is_plain = any(
+        of(column.type) for of in (types.is_integer, types.is_floating, types.is_boolean)
+    )
+    if is_plain and not column.null_count:
         return np.asarray(column.to_numpy(zero_copy_only=False))
     values = np.empty(len(column), object)
     values[:] = column.to_pylist()
@@ -115,6 +130,68 @@ def as_integers(values: Sequence[Any]) -> NDArray[Any] | None:
     return np.array(values, np.uint64) if low >= 0 and high < 2**64 else None
 
 
+def as_column(values: Any) -> NDArray[Any]:
+    """Values of any kind of array or list as a NumPy array; text as objects."""
+    if is_array(values) and not isinstance(values, np.ndarray):
+        is_tensor = isinstance(values, torch.Tensor) or not hasattr(values, "__array__")
+        values = as_tensor(values, "column").cpu().numpy() if is_tensor else np.asarray(values)
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "UTO":
+        return values
+    plain = [v.item() if isinstance(v, np.generic) else v for v in values]
+    return joined([_objects(plain)])
+
+
+def joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Columns one after the other as one: of floats, bools or integers if all are, else objects.
+
+    Integers become int64, or uint64 if they need it. Text is objects.
+    """
+    dtypes = {part.dtype for part in parts}
+    if len(dtypes) == 1 and dtypes.pop().kind in "fb":
+        return np.concatenate(parts)
+    values = [value for part in parts for value in part.tolist()]
+    integers = as_integers(values)
+    if integers is not None:
+        return integers
+    types = {type(value) for value in values}
+    if types in ({float}, {bool}):
+        return np.array(values)
+    return _objects(values)
+
+
+def of_memory(name: str, values: Any, n: int, purpose: str) -> NDArray[Any]:
+    """Labels in memory, one for each of n rows, as a column.
+
+    Args:
+        name: the argument, for errors.
+        values: an array of any kind, or a list.
+        n: the number of rows.
+        purpose: `IDS` or `CARRIED`.
+
+    Raises:
+        TypeError: the values are neither, or no such labels.
+        ValueError: there are not n.
+    """
+    if not (is_array(values) or isinstance(values, (list, tuple))):
+        raise TypeError(f"{name}: wanted an array or a list, got {type(values).__name__}")
+    column = as_column(values)
+    if column.shape != (n,):
+        raise ValueError(f"{name}: wanted one value for each of {n} rows, got {column.shape}")
+    if column.dtype != object:
+        _checked(name, _KINDS.get(column.dtype.kind), column.dtype, purpose)
+        return column
+    for value in column.tolist():
+        if value is not None:
+            _checked(name, _TYPES.get(type(value)), type(value).__name__, purpose)
+    return column
+
+
+def _objects(values: Sequence[Any]) -> NDArray[Any]:
+    column = np.empty(len(values), object)
+    column[:] = values
+    return column
+
+
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
@@ -122,8 +199,9 @@ def _text(value: Any) -> str | None:
 def _dtype_kind(dtype: Any) -> str:
     """NumPy's `dtype.kind`, also for torch dtypes; "?" for dtypes that are not of labels."""
     if isinstance(dtype, torch.dtype):
-        is_number = dtype.is_floating_point or dtype.is_complex
-        return "?" if is_number else "b" if dtype == torch.bool else "i"
+        if dtype.is_complex or dtype == torch.bfloat16:
+            return "?"
+        return "f" if dtype.is_floating_point else "b" if dtype == torch.bool else "i"
     metadata = dtype.metadata or {}
     if "stands for" in metadata:  # the bits of bfloat16
         return "?"
@@ -132,14 +210,15 @@ def _dtype_kind(dtype: Any) -> str:
     return str(dtype.kind)
 
 
-def _checked(name: str, found: str | None, kind: Any, are_groups: bool) -> str:
-    if found is None or (found == BOOLS and not are_groups):
-        raise TypeError(_refusal(name, kind, are_groups=are_groups))
+def _checked(name: str, found: str | None, kind: Any, purpose: str) -> str:
+    if found is None or found not in _WANTED[purpose]:
+        raise TypeError(_refusal(name, kind, purpose))
     return found
 
 
-def _refusal(name: str, kind: Any, *, are_groups: bool) -> str:
-    wanted = "integers, bools or text as groups" if are_groups else "integers or text as ids"
+def _refusal(name: str, kind: Any, purpose: str) -> str:
+    *most, last = _WANTED[purpose]
+    wanted = f"{', '.join(most)} or {last} as {purpose}"
     return f"{name}: wanted {wanted}, got {kind}; cast it to one of these"
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastal.base.arrays import memory_of
 from fastal.base.memory_guard import guarded
+from fastal.sources.labels import CARRIED, GROUPS, IDS
 from fastal.sources.location import Location
 
 
@@ -22,17 +23,24 @@ class Columns(NamedTuple):
         ids: the column of ids.
         groups: the column of groups.
         dtype: the dtype of the numbers in a column of plain bytes.
+        carried: the columns that the picks carry.
     """
 
     matrix: tuple[str, ...] = ()
     ids: str | None = None
     groups: str | None = None
     dtype: str | None = None
+    carried: tuple[str, ...] = ()
 
     @property
     def label_columns(self) -> list[str]:
-        """The names of the columns of ids and groups."""
-        return [name for name in (self.ids, self.groups) if name is not None]
+        """The names of the columns of ids and groups, and of those that are carried."""
+        names = dict.fromkeys((self.ids, self.groups, *self.carried))
+        return [name for name in names if name is not None]
+
+    def purpose_of(self, name: str) -> str:
+        """What a column of labels is read for; of several purposes, the one that takes fewest."""
+        return IDS if name == self.ids else GROUPS if name == self.groups else CARRIED
 
 
 class ChecksumError(ValueError):
@@ -54,7 +62,7 @@ class Reader(Protocol):
             determine the shape; the pool then sets it before the rows are read.
         row_bytes: bytes per row; 0 if `row_shape` is None.
         in_place: see `Source.in_place`.
-        kinds: the kind of label in the columns of ids and groups; see `labels`.
+        kinds: the kind of label in each column of labels; see `labels`.
     """
 
     file: Location

@@ -1,10 +1,13 @@
 """The protocol of a pool: what the pipeline needs from every source of rows."""
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastal.base.text import as_json
 
 
 class Chunk(NamedTuple):
@@ -58,8 +61,13 @@ class SourceWithoutFiles:
     def fingerprint(self) -> None:
         """None: such a pool has no cheap fingerprint, so it cannot be resumed."""
 
-    def ids(self, rows: NDArray[np.int64]) -> None:
+    def ids(self, rows: NDArray[np.int64]) -> NDArray[Any] | None:  # noqa: ARG002
         """None: there are no ids."""
+        return None
+
+    def carried(self, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:  # noqa: ARG002
+        """None are carried."""
+        return {}
 
 
 @runtime_checkable
@@ -128,3 +136,18 @@ class Source(Protocol):
 
     def ids(self, rows: NDArray[np.int64]) -> Any:
         """The ids of these rows as a NumPy array [n]; None if the pool has no ids."""
+
+    def carried(self, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """The carried columns of these rows by name, NumPy arrays [n]; empty if there are none.
+
+        Args:
+            rows: row numbers, in any order.
+        """
+
+
+def fingerprint_digest(source: Source) -> str | None:
+    """A digest of a pool's fingerprint, by which a later run recognises the pool; None without."""
+    fingerprint = source.fingerprint()
+    if fingerprint is None:
+        return None
+    return hashlib.sha256(as_json(fingerprint).encode()).hexdigest()[:16]

@@ -1,6 +1,5 @@
 """Ids and groups: integers or text, refused at once or the same in every output."""
 
-import csv
 import datetime
 import decimal
 import json
@@ -14,15 +13,10 @@ import pytest
 import torch
 import zarr
 from click.testing import CliRunner
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import fastal
 from fastal.cli import main
-from fastal.output.atomic import written_whole
-from fastal.output.picks_files import read_picks, write_picks
-from fastal.selection.picks import Picks
-from fastal.sources import labels
+from fastal.picks.files import read_picks
 
 N = 12
 
@@ -152,7 +146,7 @@ def test_every_output_keeps_missing_ids_and_ids_above_2_63(tmp_path, x, suffix):
     out = tmp_path / f"picks{suffix}"
     command = ("select", tmp_path / "pool.parquet", "--id-column", "id", "--k", N, "--out", out)
     assert run(*command).exit_code == 0
-    picks, _ = read_picks(out)
+    picks = read_picks(out)
     want = [ids[row] for row in picks.rows]
     if suffix == ".parquet":
         assert pq.read_schema(out).field("id").type == pa.uint64()
@@ -212,70 +206,8 @@ def test_texts_that_end_in_a_null_character_are_not_shortened(tmp_path, x):
     assert (done.exit_code, "ends in a null character" in done.stderr) == (2, True)
     out = tmp_path / "picks.csv"
     run("select", tmp_path / "pool.parquet", *columns, "--k", N, "--out", out)
-    picks, _ = read_picks(out)
+    picks = read_picks(out)
     assert picks.ids.tolist() == [f"a{row}\0" for row in picks.rows]
-
-
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.one_of(
-        st.lists(TEXTS, min_size=1, max_size=5),
-        st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=5),
-        st.lists(st.integers(0, 2**64 - 1) | st.none(), min_size=1, max_size=5),
-        st.lists(TEXTS | st.none(), min_size=1, max_size=5),
-    ),
-    st.sampled_from([".csv", ".jsonl", ".parquet", ".json"]),
-)
-def test_any_ids_round_trip(tmp_path_factory, ids, suffix):
-    path = tmp_path_factory.getbasetemp() / f"picks{suffix}"
-    values = np.empty(len(ids), object)
-    values[:] = ids
-    scores = np.linspace(0, 1, len(ids), dtype=np.float32)
-    with written_whole(path) as file:
-        write_picks(file, Picks(np.arange(len(ids)), scores, values), suffix)
-    picks, _ = read_picks(path)
-    found = picks.ids.tolist()
-    if suffix == ".csv":
-        with path.open(encoding="utf-8", newline="") as file:
-            assert [line["id"] for line in csv.DictReader(file)] == found
-        ids = ["" if value is None else str(value) for value in ids]
-    if suffix == ".json" and any(type(value) is int and abs(value) > 2**53 for value in ids):
-        ids = [value if value is None else str(value) for value in ids]
-    assert found == ids
-    assert picks.scores.tolist() == scores.tolist()
-
-
-def test_integers_beyond_64_bits_are_text_in_parquet(tmp_path):
-    ids = np.array([-1, 2**64 - 1], object)
-    with written_whole(tmp_path / "picks.parquet") as file:
-        write_picks(file, Picks(np.arange(2), np.ones(2, np.float32), ids), ".parquet")
-    assert read_picks(tmp_path / "picks.parquet")[0].ids.tolist() == ["-1", str(2**64 - 1)]
-    assert labels.as_integers([-1, 2**64 - 1]) is None
-    assert labels.as_integers([0, "1"]) is None
-
-
-@pytest.mark.parametrize(
-    "line", ['{"row": 0, "score": 1, "id": [1]}', '{"row": 0, "score": 1, "id": 1.5}']
-)
-def test_picks_with_ids_that_are_neither_integers_nor_text_are_refused(tmp_path, line):
-    (tmp_path / "a.jsonl").write_text(line)
-    done = run("convert", tmp_path / "a.jsonl", "--out", tmp_path / "o.csv")
-    assert (done.exit_code, "neither an integer nor text" in done.stderr) == (2, True)
-
-
-@pytest.mark.parametrize("score", [np.inf, -np.inf])
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".json"])
-def test_infinite_scores_round_trip(tmp_path, suffix, score):
-    path = tmp_path / f"picks{suffix}"
-    with written_whole(path) as file:
-        write_picks(file, Picks(np.arange(1), np.array([score], np.float32)), suffix)
-    if "json" in suffix:
-        json.loads(path.read_text().splitlines()[-1 if suffix == ".jsonl" else 1],
-                   parse_constant=lambda _: pytest.fail("no JSON"))  # fmt: skip
-    assert read_picks(path)[0].scores.tolist() == [score]
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])

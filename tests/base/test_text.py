@@ -51,7 +51,7 @@ def test_names_are_escaped_in_messages_and_unchanged_elsewhere(tmp_path):
     done = run(*skip)
     assert (done.exit_code, done.stderr.count("\n")) == (3, 2)  # how it went, and what was skipped
     assert not {"\x1b", "\x9b", "\u202e"} & {*done.stderr}
-    record = json.loads((tmp_path / "run.json").read_text())
+    record = json.loads((tmp_path / "o.run.json").read_text())
     assert record["skipped"][0]["file"] == str(tmp_path / name)
     events = [json.loads(line) for line in run(*skip, "--log-json").stderr.splitlines()]
     assert events[-1]["file"] == str(tmp_path / name)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_picks_in_the_wrong_order_are_reported(monkeypatch):
 
     def backwards(*args, **options):
         picks = right(*args, **options)
-        return picks._replace(rows=picks.rows.flip(0), scores=picks.scores.flip(0))
+        return replace(picks, rows=picks.rows.flip(0), scores=picks.scores.flip(0))
 
     monkeypatch.setattr(fastal, "select", backwards)
     failures = failures_of(check_picks("cpu", INTERPRETED.pools, "torch"))

@@ -105,7 +105,7 @@ def test_cluster_is_fit_and_sample(tmp_path, pool, x):
 def test_clusters_saved_and_used_again(tmp_path, pool, x):
     saved, out = tmp_path / "clusters.npz", tmp_path / "picks.csv"
     assert run("cluster", pool, "--clusters", 3, "--save", saved, "--out", out).exit_code == 0
-    record = json.loads((tmp_path / "run.json").read_text())
+    record = json.loads((tmp_path / "picks.run.json").read_text())
     clusters = diversity.CosineClusters(3).fit(x)
     loaded = diversity.CosineClusters.load(saved)
     np.testing.assert_array_equal(loaded.centroids, clusters.centroids)
@@ -189,7 +189,7 @@ def test_represent(tmp_path, parquet, pool, other, x):
         assert (done.exit_code, done.stdout) == (0, "")
         check_picks(out.read_text(), want)
         assert [p["id"] for p in rows_of(out.read_text())] == [f"é,{row}" for row in want.rows]
-        record = json.loads((tmp_path / "run.json").read_text())
+        record = json.loads((tmp_path / "picks.run.json").read_text())
         assert record["passes"] == (7 if flags else 2)
 
 
@@ -200,7 +200,7 @@ def test_core_set(tmp_path, pool, other, x, metric):
         done = run("core-set", pool, "--k", 7, "--metric", metric, *options, "--out", out)
         assert done.exit_code == 0, done.output
         check_picks(out.read_text(), diversity.k_center(x, 7, labelled=labelled, metric=metric))
-        record = json.loads((tmp_path / "run.json").read_text())
+        record = json.loads((tmp_path / "picks.run.json").read_text())
         assert (record["command"], record["passes"]) == ("core-set", 7)
         assert record["arguments"]["metric"] == metric
 
@@ -248,7 +248,7 @@ def test_a_row_with_nan_is_named_or_left_out(tmp_path, pool, other, x):
         done = run(*command, "--on-invalid", "skip", "--out", out)
         assert done.exit_code == 0, done.output
         assert "2 invalid rows left out" in done.stderr
-        assert json.loads((tmp_path / "run.json").read_text())["invalid"] == 2
+        assert json.loads((tmp_path / "picks.run.json").read_text())["invalid"] == 2
         out.unlink()
 
 
@@ -432,7 +432,7 @@ def test_progress_of_several_passes(monkeypatch, tmp_path, pool, other):
     lines = run(*command, *state).stderr.splitlines()
     assert lines[0] == "resumed at row 256 of pass 3"
     assert lines[1].startswith("83%: pass 3, 320 rows")
-    record = json.loads((tmp_path / "run.json").read_text())
+    record = json.loads((tmp_path / "picks.run.json").read_text())
     assert (record["rows"], record["passes"], record["resumed_at"]) == (640, 3, 256)
     assert record["bytes"] == 384 * 4 * D
 

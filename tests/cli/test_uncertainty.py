@@ -55,7 +55,7 @@ def test_select_to_a_file_with_its_record(tmp_path, pool, logits):
     assert (done.exit_code, done.stdout) == (0, "")
     lines = rows_of((tmp_path / "picks.csv").read_text())
     assert [int(line["row"]) for line in lines] == fastal.select(logits, 10).rows.tolist()
-    record = json.loads((tmp_path / "run.json").read_text())
+    record = json.loads((tmp_path / "picks.run.json").read_text())
     assert record["command"] == "select"
     assert record["arguments"] == {
         "k": 10, "by": "entropy", "kind": "logits", "on_invalid": "raise", "backend": "auto"
@@ -65,7 +65,7 @@ def test_select_to_a_file_with_its_record(tmp_path, pool, logits):
     assert (record["backend"], record["invalid"]) == (AUTO_ON_CPU, 0)
     assert record["seconds"] > 0
     assert record["versions"]["fastal"] == fastal.__version__
-    assert {p.name for p in tmp_path.iterdir()} == {"pool.npy", "picks.csv", "run.json"}
+    assert {p.name for p in tmp_path.iterdir()} == {"pool.npy", "picks.csv", "picks.run.json"}
 
 
 def test_several_files_are_one_pool(tmp_path, logits):
@@ -75,7 +75,7 @@ def test_several_files_are_one_pool(tmp_path, logits):
     assert [int(p["row"]) for p in rows_of(want)] == fastal.select(logits, 5).rows.tolist()
     assert run("select", tmp_path, "--k", 5, "--out", tmp_path / "picks.csv").exit_code == 0
     assert (tmp_path / "picks.csv").read_text() == want
-    record = json.loads((tmp_path / "run.json").read_text())
+    record = json.loads((tmp_path / "picks.run.json").read_text())
     assert [f["first_row"] for f in record["pool"]] == [0, 200]
 
 
@@ -117,7 +117,7 @@ def test_invalid_rows_are_skipped_and_counted(tmp_path, pool, logits):
     done = run("select", pool, "--k", 600, "--on-invalid", "skip", "--out", tmp_path / "picks.csv")
     assert done.exit_code == 0
     assert "2 invalid rows left out" in done.stderr
-    assert json.loads((tmp_path / "run.json").read_text())["invalid"] == 2
+    assert json.loads((tmp_path / "picks.run.json").read_text())["invalid"] == 2
     assert len(rows_of((tmp_path / "picks.csv").read_text())) == 498
     scores = rows_of(run("score", pool, "--on-invalid", "skip").stdout)
     assert [i for i, line in enumerate(scores) if line["margin"] == "nan"] == [4, 30]
@@ -184,13 +184,14 @@ def test_outputs_that_cannot_be(tmp_path, pool):
     before = pool.read_bytes()
     (tmp_path / "folder.csv").mkdir()
     os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "own.csv").symlink_to("own.run.json")
     for out, words in (
         ("picks.txt", "wanted a .csv or .jsonl or .parquet or .json file"),
         ("absent/picks.csv", "no such folder"),
         ("folder.csv", "not a regular file"),
         ("pipe.csv", "not a regular file"),
         ("pool.npy", "wanted a .csv"),
-        ("run.json", "wanted another name than run.json"),
+        ("own.csv", "own.run.json: the record of the run goes there"),
     ):
         done = run("select", pool, "--k", 5, "--out", tmp_path / out)
         assert done.exit_code == 2
@@ -424,7 +425,7 @@ def test_skipped_files_are_named_and_the_status_is_3(tmp_path, logits):
         assert done.exit_code == 3
         skipped = [line for line in done.stderr.splitlines() if line.startswith("skipped ")]
         assert ["/d.npy: " in skipped[0], "/a.npy: " in skipped[1]] == [True, True]
-        record = json.loads((tmp_path / "run.json").read_text())
+        record = json.loads((tmp_path / "picks.run.json").read_text())
         assert [Path(s["file"]).name for s in record["skipped"]] == ["d.npy", "a.npy"]
         assert [(f["first_row"], f["rows"]) for f in record["pool"]] == [(0, 100), (100, 300)]
         rows = [int(line["row"]) for line in rows_of(out.read_text())]

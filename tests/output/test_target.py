@@ -1,5 +1,6 @@
 """A command never overwrites a file that it reads or did not write, and says so at the start."""
 
+import hashlib
 import json
 import os
 import resource
@@ -11,6 +12,7 @@ import pytest
 import zarr
 from click.testing import CliRunner
 
+import fastal
 from fastal.base.errors import Interrupted
 from fastal.cli import main
 from fastal.commands.command import CommandRun
@@ -91,14 +93,15 @@ def test_no_file_of_the_pool_is_overwritten(tmp_path, shards, part, link):
 def test_the_record_replaces_no_file_that_is_read(tmp_path, pool, x, link):
     np.save(tmp_path / "other.npy", x[:9])
     for read in (pool, tmp_path / "other.npy"):
-        link(read, tmp_path / "run.json")
+        link(read, tmp_path / "picks.run.json")
         before = read.read_bytes()
         for command in commands_with_pools(pool, tmp_path / "other.npy"):
             if read == pool or command[0] != "select":
                 done = run(*command, "--out", tmp_path / "picks.csv")
-                refused(done, "run.json is a file of the pool" if read == pool else "files to read")
+                words = "picks.run.json is a file of the pool"
+                refused(done, words if read == pool else "files to read")
         assert read.read_bytes() == before
-        (tmp_path / "run.json").unlink()
+        (tmp_path / "picks.run.json").unlink()
 
 
 def test_nothing_is_written_into_a_folder_that_is_read(tmp_path, x):
@@ -211,14 +214,14 @@ def test_a_foreign_record_that_appears_during_the_run_is_kept(tmp_path, pool, mo
     runs = CommandRun.run
 
     def with_a_record(self, *args, **kwargs):
-        (tmp_path / "run.json").write_text("{}")
+        (tmp_path / "picks.run.json").write_text("{}")
         return runs(self, *args, **kwargs)
 
     monkeypatch.setattr(CommandRun, "run", with_a_record)
     done = run("select", pool, "--k", 5, "--out", tmp_path / "picks.csv")
     assert (done.exit_code, "no record was written: --out: " in done.stderr) == (0, True)
     assert (tmp_path / "picks.csv").read_bytes().count(b"\n") == 6
-    assert (tmp_path / "run.json").read_text() == "{}"
+    assert (tmp_path / "picks.run.json").read_text() == "{}"
 
 
 def test_files_that_killed_runs_left_are_removed(tmp_path):
@@ -250,12 +253,37 @@ def test_files_that_killed_runs_left_are_removed(tmp_path):
     assert link.is_symlink()
 
 
-def test_a_run_json_of_another_tool_is_not_replaced(tmp_path, pool):
-    (tmp_path / "run.json").write_text('{"lr": 0.1}')
+def test_runs_into_one_folder_keep_their_records(tmp_path, pool, x):
+    np.save(tmp_path / "more.npy", x[:9])
+    runs = (("a.csv", "pool.npy", N), ("b.jsonl", "pool.npy", N), ("c.csv", "more.npy", 9))
+    for out, file, n in runs:
+        assert run("select", tmp_path / file, "--k", 5, "--out", tmp_path / out).exit_code == 0
+        assert json.loads((tmp_path / f"{out[0]}.run.json").read_text())["pool_rows"] == n
+    names = [json.loads((tmp_path / f"{of}.run.json").read_text())["out"] for of in "abc"]
+    assert names == [str(tmp_path / out) for out in ("a.csv", "b.jsonl", "c.csv")]
+
+
+def test_the_record_identifies_the_pool(tmp_path, pool, x):
+    """A later run must be able to say whether it has the same pool."""
+
+    def digest():
+        assert run("select", pool, "--k", 5, "--out", tmp_path / "a.csv").exit_code == 0
+        return json.loads((tmp_path / "a.run.json").read_text())["pool_fingerprint"]
+
+    fingerprint = json.dumps(fastal.open_pool(pool).fingerprint())
+    first = digest()
+    assert first == hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
+    assert first == digest()
+    np.save(pool, x[::-1])
+    assert first != digest()
+
+
+def test_a_record_of_another_tool_is_not_replaced(tmp_path, pool):
+    (tmp_path / "picks.run.json").write_text('{"lr": 0.1}')
     out = ("--out", tmp_path / "picks.csv")
-    refused(run("select", pool, "--k", 5, *out), "run.json", "move it away")
-    assert (tmp_path / "run.json").read_text() == '{"lr": 0.1}'
-    (tmp_path / "run.json").unlink()
+    refused(run("select", pool, "--k", 5, *out), "picks.run.json", "move it away")
+    assert (tmp_path / "picks.run.json").read_text() == '{"lr": 0.1}'
+    (tmp_path / "picks.run.json").unlink()
     for _ in range(2):
         assert run("select", pool, "--k", 5, *out).exit_code == 0
 
@@ -263,8 +291,8 @@ def test_a_run_json_of_another_tool_is_not_replaced(tmp_path, pool):
 @pytest.mark.parametrize(
     ("command", "prepare", "words"),
     [
-        (["select", "pool.npy", "--k", 5, "--out", "o.csv"], "mkdir run.json", "not a regular"),
-        (["score", "pool.npy", "--out", "o.csv"], "mkdir run.json", "not a regular file"),
+        (["select", "pool.npy", "--k", 5, "--out", "o.csv"], "mkdir o.run.json", "not a regular"),
+        (["score", "pool.npy", "--out", "o.csv"], "mkdir o.run.json", "not a regular file"),
         (["convert", "pool.npy", "--out", "o"], "link o", "is a broken link"),
         (["convert", "pool.npy", "--out", "o/p"], "", "no such folder"),
         (["cluster", "pool.npy", "--clusters", 3, "--save", "o.npz"], "mkdir o.npz", "not a regul"),
@@ -274,7 +302,7 @@ def test_a_run_json_of_another_tool_is_not_replaced(tmp_path, pool):
          "link-save link.csv", "--save: o.npz is where the picks go"),
         (["select", "pool.npy", "--k", 5, "--out", "o.parquet"], "no pyarrow", "pyarrow"),
         (["select", "pool.npy", "--k", 5, "--out", "link.csv"], "link-run link.csv",
-         "another name than run.json"),
+         "another file than link.run.json"),
     ],
 )  # fmt: skip
 def test_bad_outputs_are_refused_at_the_start(tmp_path, pool, monkeypatch, command, prepare, words):
@@ -287,7 +315,7 @@ def test_bad_outputs_are_refused_at_the_start(tmp_path, pool, monkeypatch, comma
         to = {
             "link": "nowhere",
             "link-pool": pool.name,
-            "link-run": "run.json",
+            "link-run": "link.run.json",
             "link-save": "o.npz",
         }[what]
         (tmp_path / name).symlink_to(to)

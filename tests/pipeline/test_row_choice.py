@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastal
-from fastal.output.picks_files import write_picks
+from fastal.picks.files import write_picks
+from fastal.sources.source import fingerprint_digest
 from tests.support.commands import run_process
 
 N = 60
@@ -114,15 +115,20 @@ def test_files_that_hold_no_picks(tmp_path, name, content, error, words):
 
 
 def test_the_record_of_picks_of_another_pool_is_noticed(tmp_path, caplog):
-    path = file_of(tmp_path / "picks.csv", select(X, 3))
-    for n_rows, is_said in ((N, False), (N + 1, True)):
-        (tmp_path / "picks.run.json").write_text(json.dumps({"pool_rows": n_rows}))
+    np.save(tmp_path / "x.npy", X)
+    pool, path = tmp_path / "x.npy", file_of(tmp_path / "picks.csv", select(X, 3))
+    same = {"pool_rows": N, "pool_fingerprint": fingerprint_digest(fastal.open_pool(pool))}
+    for record, differs in (
+        (same, ""),
+        (same | {"pool_rows": 61}, "has 60 rows, that of the picks has 61"),
+        (same | {"pool_fingerprint": "0" * 16}, "has other files, or they were changed since"),
+        ({"command": "select"}, ""),
+    ):
+        (tmp_path / "picks.run.json").write_text(json.dumps(record))
         caplog.clear()
-        select(X, 3, exclude=path)
-        said = [m for m in caplog.messages if "is of a pool with" in m]
-        assert [f"{path} is of a pool with 61 rows, this one has 60" in m for m in said] == (
-            [True] * is_said
-        )
+        assert select(pool, 3, exclude=path).rows.tolist() == ORDER[3:6].tolist()
+        words = f"{path}: the picks are matched by row number, but the pool {differs}"
+        assert caplog.messages == [words] * bool(differs)
     (tmp_path / "picks.run.json").write_text("no record")
     assert len(select(X, 3, exclude=path).rows) == 3
 
@@ -200,7 +206,7 @@ def test_the_command_reads_the_files_of_earlier_rounds(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = [int(line.split(",")[1]) for line in (tmp_path / "far.csv").read_text().splitlines()[1:]]
     assert sorted(rows) == sorted(ORDER[5:10].tolist())
-    record = json.loads((tmp_path / "run.json").read_text())
+    record = json.loads((tmp_path / "far.run.json").read_text())
     assert "5 rows" in record["arguments"]["among"]
     done = run_process("select", pool, "--k", "5", "--exclude", str(tmp_path / "none.csv"))
     assert done.returncode == 2

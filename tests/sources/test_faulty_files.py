@@ -77,7 +77,7 @@ def test_a_disk_that_fills_up_with_results(job, disk, name):
     (folder / "ballast").unlink()
     assert job.run("--resume") == (0, "", "")
     assert job.out.read_bytes() == want
-    assert {path.name for path in folder.iterdir()} == {job.out.name, "run.json"}
+    assert {path.name for path in folder.iterdir()} == {job.out.name, job.record.name}
     assert not list(job.saved.iterdir())
 
 
@@ -89,7 +89,7 @@ def test_a_disk_that_fills_up_with_the_record(job, disk):
     run = job.start(code="pause(fastal.commands.command, 'versions')").wait_stopped()
     fill()
     run.kill(signal.SIGCONT)
-    check_full(run.wait(), folder / "run.json")
+    check_full(run.wait(), job.record)
     assert {path.name for path in folder.iterdir()} == {job.out.name, "ballast"}
     (folder / "ballast").unlink()
     assert job.run("--resume") == (0, "", "")
@@ -247,7 +247,7 @@ def test_the_rest_of_a_file_that_is_cut_short_is_skipped(broken, size, on_invali
     done = broken.read("select", *options, "--out", broken.out, damage=cut(size))
     assert (done.status, done.stdout, done.stderr.count("\n")) == (3, "", 1), done
     assert done.stderr.startswith(f"skipped {broken.file} from row {FIRST} on: ")
-    record = json.loads((broken.out.parent / "run.json").read_text())
+    record = json.loads(broken.out.with_suffix(".run.json").read_text())
     (skipped,) = record["skipped"]
     assert (skipped["file"], skipped["from_row"]) == (str(broken.file), FIRST)
     assert record["invalid"] == 0
@@ -271,7 +271,7 @@ def test_the_rest_of_files_of_every_format_is_skipped(broken, form):
     options = ("--k", 600, "--on-bad-file", "skip", "--out", broken.out)
     done = broken.read("select", *options, damage=cut(MIDDLE))
     assert done.status == 3, done
-    (skipped,) = json.loads((broken.out.parent / "run.json").read_text())["skipped"]
+    (skipped,) = json.loads(broken.out.with_suffix(".run.json").read_text())["skipped"]
     assert skipped["from_row"] == FIRST
     picked = rows_in(broken.out)
     assert picked == broken.picks(FIRST)
@@ -419,7 +419,7 @@ def test_files_that_are_bad_before_the_run(server, tmp_path):
     options = ("--on-bad-file", "skip", "--out", out, "--quiet")
     done = server.run("select", pool, "--k", 50, *options)
     assert (done.status, done.stdout, done.stderr.count("\n")) == (3, "", 3), done
-    record = json.loads((tmp_path / "run.json").read_text())
+    record = json.loads(out.with_suffix(".run.json").read_text())
     assert {s["file"] for s in record["skipped"]} == {str(pool / f"{name}.npy") for name in bad}
     assert all(str(pool / f"{name}.npy") in done.stderr for name in bad)
     assert [(f["file"], f["first_row"]) for f in record["pool"]] == [

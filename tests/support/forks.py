@@ -170,7 +170,7 @@ class Job:
             times.append(time.monotonic() - began)
         found = whole.read_bytes()
         whole.unlink()
-        (self.folder / "run.json").unlink()
+        whole.with_suffix(".run.json").unlink()
         (self.folder / "other").rmdir()
         return found, min(times)
 
@@ -180,6 +180,10 @@ class Job:
         assert run.wait().status == -signal.SIGKILL
         assert 0 < self.row < N
         return self.checkpoint.read_bytes()
+
+    @property
+    def record(self):
+        return self.out.with_suffix(".run.json")
 
     @property
     def row(self):
@@ -196,7 +200,7 @@ class Job:
         assert done == (0, "", ""), done
         assert self.out.read_bytes() == want
         left = {path.name for path in self.folder.iterdir() if not path.name.endswith(".tmp")}
-        assert left == {self.out.name, "run.json", "saved"}
+        assert left == {self.out.name, self.record.name, "saved"}
         assert not list(self.saved.iterdir())
 
 

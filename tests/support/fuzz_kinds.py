@@ -29,7 +29,7 @@ import zarr
 import fastal
 from fastal.base.arrays import as_tensor
 from fastal.base.reducer import Pending, Reducer
-from fastal.output.picks_files import PICKS_SUFFIXES, read_picks, write_picks
+from fastal.picks.files import PICKS_SUFFIXES, read_picks, write_picks
 from fastal.pipeline.drive import run
 from fastal.sources import open_pool
 from tests.support.formats import BOTH, STEP, WRITERS, C, Pool, data, parts, write
@@ -406,7 +406,7 @@ def ids(folder, rng):
             text = out.read_text("utf-8")
             for part in text.split("\n") if suffix == ".jsonl" else [text]:
                 json.loads(part or "0", parse_constant=no_json)
-        found = list(map(str, read_picks(out)[0].ids))
+        found = list(map(str, read_picks(out).ids))
         if want is not None and found != list(map(str, want)):
             return f"{kind} in {path.suffix} to {suffix}: {found} of {want}"
         if len(set(found)) != n:

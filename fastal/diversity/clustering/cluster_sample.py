@@ -11,11 +11,11 @@ from fastal.base.checks import checked_count
 from fastal.base.groups import Groups
 from fastal.base.reducer import Pending, RowStart
 from fastal.diversity.centroids import CentroidDistance
+from fastal.picks.picks import Picks
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.grouped_topk import GroupedTopK
 from fastal.selection.noise import gumbel
-from fastal.selection.picks import Picks
 
 
 class ClusterSample(NamedTuple):
@@ -111,6 +111,11 @@ class ClusterSampler(ScoringReducer[ClusterSample]):
         to_caller_kind = self._scorer.to_caller_kind
         rows, scores = (to_caller_kind(torch.from_numpy(column)) for column in (rows, scores))
         return Picks(rows, scores, None, self.invalid, clusters)
+
+    @property
+    def strategy(self) -> str:
+        """Its name."""
+        return "cluster sample"
 
     def identity(self) -> dict[str, Any]:
         """The centroids, the number of random members, and the seed."""

@@ -231,9 +231,10 @@ class CosineClusters:
             (array([0, 1]), array([3]), array([2]))
         """
         options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among)
+        sampler = self.sampler(n_random)
         return run_on_pool(
-            self.sampler(n_random), pool, options,
-            lambda found, source: ClusterSample(*(with_ids(picks, source) for picks in found)),
+            sampler, pool, options,
+            lambda found, source: ClusterSample(*(with_ids(p, source, sampler) for p in found)),
         )  # fmt: skip
 
     def sampler(self, n_random: int = 1) -> ClusterSampler:

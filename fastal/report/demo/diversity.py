@@ -17,10 +17,10 @@ from fastal.diversity import (
     representative,
 )
 from fastal.output.atomic import written_whole
+from fastal.picks.picks import Picks
 from fastal.report.demo.digits import LABELLED, PICKS, Array, Split, digits, split_of, spread
 from fastal.report.demo.network import Network
 from fastal.report.plots import map_of_picks
-from fastal.selection.picks import Picks
 from fastal.sources.files import Files
 
 _CLUSTERS = 10
@@ -133,8 +133,8 @@ def _pool(out: Path, part: str = "pool") -> Files:
 
 
 def _clusters(out: Path) -> dict[str, Picks]:
-    picks, columns = cluster_to_file(_pool(out), _CLUSTERS, 1, out=out / "clusters.csv")
-    roles = columns["role"]
+    picks = cluster_to_file(_pool(out), _CLUSTERS, 1, out=out / "clusters.csv")
+    roles = picks["role"]
     return {
         role: Picks(picks.rows[roles == role], picks.scores[roles == role])
         for role in ("centroid", "outlier", "random")

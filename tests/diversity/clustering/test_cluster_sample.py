@@ -1,5 +1,7 @@
 """Samples of cluster members against lists of all members."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -128,7 +130,7 @@ def test_kinds_dtypes_and_rows_that_are_not_finite():
     assert all(isinstance(picks.rows, torch.Tensor) for picks in sample)
     assert [picks.invalid for picks in sample] == [1, 1, 1]
     as_numpy = ClusterSample(
-        *(p._replace(rows=p.rows.numpy(), scores=p.scores.numpy()) for p in sample)
+        *(replace(p, rows=p.rows.numpy(), scores=p.scores.numpy()) for p in sample)
     )
     checked(as_numpy, x.float().numpy(), CENTROIDS, 2)
 

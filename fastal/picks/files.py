@@ -1,0 +1,233 @@
+"""Files of picks: for people, for programs, for a labelling tool."""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastal.base.text import as_json
+from fastal.output.atomic import written_whole
+from fastal.output.csv_lines import csv_lines
+from fastal.output.packages import check_writable, pyarrow_for
+from fastal.picks.label_config import Control, read_control
+from fastal.picks.label_studio import read_tasks, write_tasks
+from fastal.picks.picks import Picks
+from fastal.picks.table import Table, plain, ranked, records
+from fastal.sources.expand import PathLike
+from fastal.sources.labels import as_integers, joined
+
+_LONGEST_FIELD = 2**31 - 1  # of CSV: the largest limit that Python's reader accepts
+_NEEDS_QUOTES = re.compile(r'[,"\r\n]').search
+
+
+def checked_suffix(path: Path) -> Path:
+    """The path of a file of picks; ValueError if no format has its suffix."""
+    if path.suffix not in _WRITERS:
+        raise ValueError(f"path: wanted a {' or '.join(_WRITERS)} file, got {path}")
+    return path
+
+
+def save_picks(
+    picks: Picks,
+    path: Path,
+    label_config: PathLike | None = None,
+    predicted: Any = None,
+    class_names: Sequence[str] | None = None,
+) -> None:
+    """Writes a file of picks, whole or not at all; see `Picks.save`."""
+    check_writable("path", path.suffix)
+    control = labels = None
+    if label_config is not None:
+        if path.suffix != ".json":
+            raise ValueError(f"label_config: wanted a .json file of tasks as path, got {path}")
+        control = read_control(label_config)
+        if predicted is not None:
+            labels = control.labels(predicted, class_names, len(picks))
+    elif predicted is not None or class_names is not None:
+        raise ValueError("predicted and class_names: wanted label_config, too")
+    with written_whole(path) as file:
+        write_picks(file, picks, path.suffix, control, labels)
+
+
+def write_picks(
+    file: BinaryIO,
+    picks: Picks,
+    suffix: str,
+    control: Control | None = None,
+    labels: Sequence[str | None] | None = None,
+) -> None:
+    """Writes picks, best first.
+
+    The columns are rank (from 1), row and score; then id and group, if the picks have them; then
+    the carried columns.
+
+    Args:
+        file: open for writing bytes.
+        picks: the picks.
+        suffix: the format: ".csv"; ".jsonl", one JSON object per line; ".parquet" (extra `arrow`);
+            or ".json", tasks for Label Studio, where they can be sorted by `fastal_score` and
+            `fastal_rank`. Integers and text keep their values in every format. None is an empty
+            field in CSV. An infinite score is the text "Infinity" in JSON; NaN is the text "NaN".
+            In tasks, a column with integers beyond 2^53 is written as text, since browsers would
+            round them.
+        control: the choice that the annotators of tasks make.
+        labels: [k], what the model chooses; see `write_tasks`.
+
+    Raises:
+        ValueError: the control shows a field that the tasks lack.
+        KeyError: the format is not one of these.
+        ModuleNotFoundError: the format is Parquet, and pyarrow is not installed.
+
+    Example:
+        >>> import io
+        >>> picks = Picks(np.array([7, 0]), np.array([0.95, 0.25], np.float32))
+        >>> write_picks(file := io.BytesIO(), picks, ".csv")
+        >>> file.getvalue().decode().split()
+        ['rank,row,score', '1,7,0.95', '2,0,0.25']
+    """
+    if control is None:
+        _WRITERS[suffix](file, ranked(picks))
+    else:
+        write_tasks(file, ranked(picks), control, labels)
+
+
+def read_picks(path: Path) -> Picks:
+    """Reads a file that `write_picks` wrote, in the format of its suffix.
+
+    Returns:
+        The picks. Rows are int64, scores float32. Ids, groups and carried columns have the type
+        that they were written with, but those of a .csv file are text. Every other column than
+        rank, row, score, id and group is a carried one; the column "cluster" is int64.
+
+    Raises:
+        ValueError: the file does not hold picks.
+        OSError: it cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> picks = Picks(np.array([7, 0]), np.array([0.95, 0.25], np.float32))
+        >>> path = Path(tempfile.mkdtemp()) / "picks.jsonl"
+        >>> with path.open("wb") as file:
+        ...     write_picks(file, picks, path.suffix)
+        >>> read_picks(path).rows
+        array([7, 0])
+    """
+    try:
+        held = _READERS[path.suffix](path)
+        rows = np.array([int(record["row"]) for record in held], np.int64)
+        scores = np.array([float(record["score"]) for record in held], np.float32)
+        names = [*held[0]] if held else []
+        ids, groups = (
+            _column(held, name, int | str | None) if name in names else None
+            for name in ("id", "group")
+        )
+        carried = [n for n in names if n not in ("rank", "row", "score", "id", "group")]
+        columns = {n: joined([_column(held, n, int | str | float | None)]) for n in carried}
+        if "cluster" in columns:
+            columns["cluster"] = columns["cluster"].astype(np.int64)
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError, csv.Error) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{path}: wanted picks, with row and score: {reason}") from error
+    return Picks(rows, scores, ids, 0, groups, None, columns)
+
+
+def arrow_table(name: str, table: Table) -> Any:
+    """A table as one of pyarrow; if it is not installed, the error begins with `name`."""
+    pa = pyarrow_for(name)
+    return pa.table({name: _arrow(pa, values) for name, values in table.items()})
+
+
+def _column(held: list[dict[str, Any]], name: str, wanted: Any) -> NDArray[Any]:
+    values = np.empty(len(held), object)
+    values[:] = [record.get(name) for record in held]
+    for value in values:
+        if not isinstance(value, wanted):
+            of = "neither an integer nor text" if name in ("id", "group") else "no plain value"
+            raise TypeError(f"{name} is {value!r}, {of}")
+    return values
+
+
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    limit = csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _read_json_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+
+
+def _read_parquet(path: Path) -> list[dict[str, Any]]:
+    held: list[dict[str, Any]] = pyarrow_for(path).parquet.read_table(path).to_pylist()
+    return held
+
+
+def _write_csv(file: BinaryIO, table: Table) -> None:
+    file.write((",".join(map(_field, table)) + "\n").encode())
+    if len(table) == 3:
+        file.writelines(csv_lines(*table.values()))
+        return
+    for values in zip(*table.values(), strict=True):
+        file.write((",".join(map(_field, values)) + "\n").encode())
+
+
+def _field(value: Any) -> str:
+    """A field of CSV. Text is quoted if it has characters with a meaning in CSV.
+
+    Text that begins with "=", which spreadsheets read as a formula, is not changed: ids must read
+    back as they were.
+    """
+    if value is None:
+        return ""
+    text = str(value)
+    if isinstance(value, str) and _NEEDS_QUOTES(text):
+        return '"' + text.replace('"', '""') + '"'
+    return text
+
+
+def _write_json_lines(file: BinaryIO, table: Table) -> None:
+    for record in records(table):
+        file.write(as_json(record, ensure_ascii=False).encode() + b"\n")
+
+
+def _write_parquet(file: BinaryIO, table: Table) -> None:
+    arrow = arrow_table("out", table)
+    pyarrow_for("out").parquet.write_table(arrow, file)
+
+
+def _arrow(pa: Any, values: NDArray[Any]) -> Any:
+    """A column as an Arrow array of the one type that its values have, else of text."""
+    if values.dtype != object:
+        return pa.array(values)
+    found = list(map(plain, values))
+    types = {type(value) for value in found} - {type(None)}
+    if types == {int}:
+        integers = as_integers([value or 0 for value in found])
+        if integers is not None:
+            return pa.array(found, str(integers.dtype))
+    if types <= {bool} or types == {float}:
+        return pa.array(found)
+    return pa.array([value if value is None else str(value) for value in found], pa.string())
+
+
+_WRITERS: dict[str, Callable[[BinaryIO, Table], None]] = {
+    ".csv": _write_csv,
+    ".jsonl": _write_json_lines,
+    ".parquet": _write_parquet,
+    ".json": write_tasks,
+}
+_READERS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
+    ".csv": _read_csv,
+    ".jsonl": _read_json_lines,
+    ".parquet": _read_parquet,
+    ".json": read_tasks,
+}
+PICKS_SUFFIXES = tuple(_WRITERS)

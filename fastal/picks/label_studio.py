@@ -1,0 +1,82 @@
+"""Picks as tasks for Label Studio."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from numpy.typing import NDArray
+
+from fastal.base.text import as_json
+from fastal.picks.label_config import Control
+from fastal.picks.table import Table, records
+
+_LARGEST = 2**53  # beyond it, float64 does not have every integer
+_MODEL_VERSION = "fastal"  # the name of the predictions, to be chosen in the project's settings
+_RENAMED = {"rank": "fastal_rank", "score": "fastal_score"}  # in a task, names need their origin
+
+
+def task_columns(names: Sequence[str]) -> list[str]:
+    """The names that columns of picks have in tasks."""
+    return [_RENAMED.get(name, name) for name in names]
+
+
+def write_tasks(
+    file: BinaryIO,
+    table: Table,
+    control: Control | None = None,
+    labels: Sequence[str | None] | None = None,
+) -> None:
+    """Writes tasks; source: Label Studio's JSON import format. Only `data` can be sorted by.
+
+    Args:
+        file: open for writing bytes.
+        table: the columns of the picks, which become the data of the tasks.
+        control: the choice that the annotators make.
+        labels: [k], the choice that the model predicts, which the annotators then see. The score of
+            a prediction is 1 - the score of the pick, since Label Studio's uncertainty sampling
+            begins with the lowest score.
+    """
+    separator = b"[\n"
+    large = [name for name, values in table.items() if _is_large(values)]
+    if control is not None:
+        control.check_fields(task_columns([*table]))
+    for place, record in enumerate(records(table)):
+        record |= {name: None if record[name] is None else str(record[name]) for name in large}
+        score = record["score"]
+        data = {"fastal_rank": record.pop("rank"), "fastal_score": record.pop("score"), **record}
+        task: dict[str, Any] = {"data": data}
+        if control is not None and labels is not None and labels[place] is not None:
+            task["predictions"] = [_prediction(control, str(labels[place]), score)]
+        file.write(separator + as_json(task, ensure_ascii=False).encode())
+        separator = b",\n"
+    file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
+
+
+def read_tasks(path: Path) -> list[dict[str, Any]]:
+    """The data of the tasks in a file, with the score of each under its own name."""
+    tasks = [task["data"] for task in json.loads(path.read_text("utf-8"))]
+    return [{"score": data["fastal_score"], **_carried(data)} for data in tasks]
+
+
+def _prediction(control: Control, label: str, score: float) -> dict[str, Any]:
+    choice = {
+        "from_name": control.name,
+        "to_name": control.to_name,
+        "type": "choices",
+        "value": {"choices": [label]},
+    }
+    confidence = 1 - score if math.isfinite(score) else None
+    return {"model_version": _MODEL_VERSION, "score": confidence, "result": [choice]}
+
+
+def _carried(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: data[name] for name in data if name not in _RENAMED.values()}
+
+
+def _is_large(values: NDArray[Any]) -> bool:
+    """Whether a column has integers that a browser would round, since its numbers are float64."""
+    if values.dtype.kind not in "iuO":
+        return False
+    return any(type(value) is int and abs(value) > _LARGEST for value in values.tolist())
