@@ -11,8 +11,8 @@ import fastal
 from fastal import diversity
 from fastal.base.reducer import Mergeable, Pending, Reducer
 from fastal.diversity.adaptive_representative import Adaptive
+from fastal.diversity.assignment import Assignment
 from fastal.diversity.centroids import CentroidDistance
-from fastal.diversity.clustering.assignment import Assignment
 from fastal.diversity.clustering.lloyd_pass import LloydPass
 from fastal.diversity.mean_direction import MeanDirection
 from fastal.diversity.representative import Representativeness, reducer_for
