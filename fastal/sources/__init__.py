@@ -6,12 +6,14 @@ from typing import Any
 
 from fastal.base.argument_values import BYTES_DTYPES
 from fastal.base.arrays import is_array
+from fastal.base.errors import prefixing_errors
 from fastal.sources.array import ArraySource
+from fastal.sources.beside import check_beside
 from fastal.sources.expand import PathLike
 from fastal.sources.files import Files
 from fastal.sources.iterable import IterableSource
 from fastal.sources.reader import Columns
-from fastal.sources.source import Chunk, Skipped, Source
+from fastal.sources.source import Chunk, Skipped, Source, SourceWithoutFiles
 
 __all__ = ["Chunk", "PathLike", "Skipped", "Source", "open_pool"]
 
@@ -24,6 +26,7 @@ def open_pool(
     group_column: str | None = None,
     dtype: str | None = None,
     on_bad_file: str = "raise",
+    beside: Any = None,
 ) -> Source:
     """Opens a pool, to be given to `fastal.select`, and says what to read of its files.
 
@@ -62,6 +65,11 @@ def open_pool(
         on_bad_file: "raise", or "skip" to leave out bad files. A file is bad if it cannot be read,
             is cut short, or has another row shape or other column names than most of the files. The
             pool's `skipped` lists them.
+        beside: another pool of the same rows, such as the embeddings of the rows whose logits are
+            the pool; anything that `pool` may be. `fastal.select(..., groups=clusters)` reads it.
+            Both pools have equally many rows. If both have ids, rows are matched by id, in any
+            order; else row i belongs to row i. To say what to read of its files, open it first:
+            beside=fastal.open_pool("embeddings/", id_column="id").
 
     Returns:
         The pool. Its files are opened and their headers checked; the rows are read later.
@@ -90,6 +98,18 @@ def open_pool(
     )
     if dtype not in (None, *BYTES_DTYPES):
         raise ValueError(f"dtype: wanted float16, bfloat16, float32 or float64, got {dtype!r}")
+    opened = _opened(pool, columns, on_bad_file)
+    if beside is not None:
+        if opened is pool or not isinstance(opened, (Files, SourceWithoutFiles)):
+            raise ValueError("beside: the pool is open; give beside where it is opened")
+        with prefixing_errors("beside"):
+            opened.beside = open_pool(beside)
+        check_beside(opened, opened.beside)
+    return opened
+
+
+def _opened(pool: Any, columns: Columns, on_bad_file: str) -> Source:
+    """The pool without a pool beside it; see `open_pool`."""
     if isinstance(pool, (str, os.PathLike)):
         return Files([pool], columns, on_bad_file)
     if isinstance(pool, (list, tuple)) and not pool:
