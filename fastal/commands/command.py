@@ -24,7 +24,8 @@ from fastal.pipeline.run_options import RunOptions
 from fastal.sources.files import Files
 
 _log = logging.getLogger("fastal")
-_WRITE_ALONG = ("score", "convert")  # commands that write their output while the pool is read
+# Commands that write their output while the pool is read.
+_WRITE_ALONG = ("score", "assign", "convert")
 
 
 @dataclass(frozen=True)

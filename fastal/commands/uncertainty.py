@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from fastal.base.reducer import Reducer
 from fastal.commands.command import CommandOptions, CommandRun
 from fastal.output.picks_files import PICKS_SUFFIXES, write_picks
-from fastal.output.score_files import CsvSink, NpySink, ScoreWriter, Written
+from fastal.output.score_files import (
+    CsvSink,
+    NpySink,
+    ScoreWriter,
+    Sink,
+    Written,
+    table_dtype,
+)
 from fastal.output.target import Target
 from fastal.pipeline.progress import is_terminal
 from fastal.pipeline.run_on_pool import with_ids
@@ -114,17 +121,45 @@ def score_to_file(
         scoring: how the scores are computed.
         kind: as for `fastal.score`.
     """
-    if options.checkpoint is not None and out is None:
-        raise ValueError("checkpoint: wanted out, a file: what stdout was given is not kept")
+    check_resumable(out, options)
     measure = UncertaintyScore(tuple(by), kind)
     is_npy = out is not None and out.suffix == ".npy"
     target = Target(out, (".npy", ".csv"), pool)
-    sink = (NpySink if is_npy else CsvSink)(pool.n_rows, by)
-    writer = ScoreWriter(sink, measure, scoring)
-    with CommandRun("score", writer, pool, target, options) as command_run:
-        with command_run.output() as file:
-            sink.open(file)
-            to_terminal = out is None and is_terminal(sys.stdout)
+    sink = (NpySink if is_npy else CsvSink)(pool.n_rows, table_dtype(by))
+    return rows_to_file("score", ScoreWriter(sink, measure, scoring), sink, pool, target, options)
+
+
+def check_resumable(out: Path | None, options: CommandOptions) -> None:
+    """ValueError if the run is to be resumed and its output cannot be continued."""
+    if options.checkpoint is None:
+        return
+    if out is None:
+        raise ValueError("checkpoint: wanted out, a file: what stdout was given is not kept")
+    if out.suffix == ".parquet":
+        raise ValueError("checkpoint: a Parquet file cannot be continued; wanted .csv or .npy")
+
+
+def rows_to_file(
+    command: str,
+    writer: ScoreWriter,
+    sink: Sink,
+    pool: Files,
+    target: Target,
+    options: CommandOptions,
+) -> Written:
+    """Writes values of every row while the pool is read.
+
+    Args:
+        command: its name.
+        writer: computes the values.
+        sink: the writer's own.
+        pool: the files.
+        target: what the values are written to.
+        options: how the command is run.
+    """
+    with CommandRun(command, writer, pool, target, options) as command_run:
+        with command_run.output() as file, sink.opened(file):
+            to_terminal = target.out is None and is_terminal(sys.stdout)
             written = command_run.run(writes_to_terminal=to_terminal)
         command_run.finish(invalid=written.invalid, backend=writer.backend_used)
     return written

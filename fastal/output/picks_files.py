@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastal.base.text import as_json
-from fastal.output.csv_lines import csv_lines
+from fastal.output.csv_lines import csv_field, csv_lines
 from fastal.selection.picks import Picks
 from fastal.sources.labels import as_integers
 
 _LONGEST_FIELD = 2**31 - 1  # of CSV: the largest limit that Python's reader accepts
-_NEEDS_QUOTES = re.compile(r'[,"\r\n]').search
 _LARGEST = 2**53  # beyond it, float64 does not have every integer
 _Columns = dict[str, NDArray[Any]]
 
@@ -155,21 +153,7 @@ def _write_csv(file: BinaryIO, columns: _Columns) -> None:
         file.writelines(csv_lines(*columns.values()))
         return
     for values in zip(*columns.values(), strict=True):
-        file.write((",".join(map(_field, values)) + "\n").encode())
-
-
-def _field(value: Any) -> str:
-    """A field of CSV. Text is quoted if it has characters with a meaning in CSV.
-
-    Text that begins with "=", which spreadsheets read as a formula, is not changed: ids must read
-    back as they were.
-    """
-    if value is None:
-        return ""
-    text = str(value)
-    if isinstance(value, str) and _NEEDS_QUOTES(text):
-        return '"' + text.replace('"', '""') + '"'
-    return text
+        file.write((",".join(map(csv_field, values)) + "\n").encode())
 
 
 def _write_json_lines(file: BinaryIO, columns: _Columns) -> None:

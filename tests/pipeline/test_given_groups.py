@@ -141,7 +141,7 @@ def test_pools_of_other_lengths_are_refused_when_they_are_opened():
 
 
 def test_clusters_without_embeddings_say_what_to_write():
-    with pytest.raises(ValueError, match=r"^groups: .*fastal.open_pool\(pool, beside=embedd"):
+    with pytest.raises(ValueError, match=r"^groups: .*fastal.open_pool\(pool, beside="):
         picked(LOGITS, CLUSTERS)
     with pytest.raises(ValueError, match=r"^beside: the pool is open; give beside where"):
         fastal.open_pool(fastal.open_pool(LOGITS), beside=X)
