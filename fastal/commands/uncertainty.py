@@ -1,9 +1,10 @@
 """`fastal select` and `fastal score`: from pool to files."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
@@ -18,7 +19,8 @@ from fastal.output.score_files import (
     Written,
     table_dtype,
 )
-from fastal.output.target import Target
+from fastal.output.target import Target, is_among
+from fastal.pipeline.given_groups import with_groups
 from fastal.pipeline.progress import is_terminal
 from fastal.pipeline.run_on_pool import with_ids
 from fastal.scoring.by_name import UncertaintyScore
@@ -42,7 +44,7 @@ def select_to_file(
     scoring: ScoringOptions = _SCORING,
     kind: str = "logits",
     per_group: int | None = None,
-    predicted: bool = False,
+    groups: str | None = None,
     noise: str | None = None,
     seed: int = 0,
     beta: float = 1.0,
@@ -58,16 +60,22 @@ def select_to_file(
         scoring: how the measure is applied.
         kind: as for `fastal.select`.
         per_group: with k, the most rows of a group; without k, so many of each group.
-        predicted: whether groups are predicted classes.
+        groups: "predicted" for the predicted classes; or a file of labels; None: the pool's own.
         noise: as for `fastal.select`.
         seed: as for `fastal.select`.
         beta: as for `fastal.select`.
     """
+    predicted = groups == "predicted"
     selector = selector_for(
         k, by, scoring, kind=kind, per_group=per_group, predicted=predicted, noise=noise, seed=seed,
         beta=beta,
     )  # fmt: skip
-    return picks_to_file("select", selector, pool, Target(out, PICKS_SUFFIXES, pool), options)
+    target = Target(out, PICKS_SUFFIXES, pool)
+    if groups is None or predicted:
+        return picks_to_file("select", selector, pool, target, options)
+    if out is not None and is_among(Path(os.path.realpath(out)), [Path(groups)]):
+        raise ValueError(f"out: {out} is the file of groups")
+    return picks_to_file("select", selector, pool, target, options, groups=groups)
 
 
 def picks_to_file(
@@ -76,6 +84,8 @@ def picks_to_file(
     pool: Files,
     target: Target,
     options: CommandOptions,
+    *,
+    groups: str | None = None,
 ) -> Picks:
     """Writes the picks that a reducer ends in.
 
@@ -85,8 +95,10 @@ def picks_to_file(
         pool: the files.
         target: what the picks are written to.
         options: how the command is run.
+        groups: a file of labels; None: the pool's own.
     """
-    with CommandRun(command, reducer, pool, target, options) as command_run:
+    labelled = cast("Files", with_groups(pool, groups))  # it has the members of the pool
+    with CommandRun(command, reducer, labelled, target, options) as command_run:
         picks = with_ids(command_run.run(), pool)
         put_picks(target, picks)
         warn_of(picks, reducer, pool)

@@ -83,7 +83,7 @@ def _read_npy(path: Path) -> _Table:
 
 
 def _read_csv(path: Path) -> _Table:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file)
         names = next(lines, [])
         columns = list(zip(*lines, strict=True)) or [()] * len(names)

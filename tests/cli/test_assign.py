@@ -206,3 +206,76 @@ def test_the_file_has_the_groups_of_the_clusters(tmp_path, pool, centroids, suff
     want = fastal.select(beside, by="margin", groups=clusters, per_group=3)
     assert found.rows.tolist() == want.rows.tolist()
     assert found.groups.tolist() == want.groups.tolist()
+
+
+# --- as groups of `fastal select`
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_uncertain_rows_of_every_cluster(tmp_path, pool, centroids, suffix):
+    logits = np.roll(X, 1, axis=1)
+    np.save(tmp_path / "logits.npy", logits)
+    out = tmp_path / f"clusters{suffix}"
+    run("assign", pool, "--centroids", centroids, "--out", out)
+    select = ["select", tmp_path / "logits.npy", "--by", "margin", "--per-group", 3]
+    done = run(*select, "--groups", out)
+    assert done.exit_code == 0, done.output
+    beside, clusters = fastal.open_pool(logits, beside=X), CosineClusters(centroids=CENTROIDS)
+    want = fastal.select(beside, by="margin", groups=clusters, per_group=3)
+    lines = rows_of(done.stdout)
+    assert [int(line["row"]) for line in lines] == want.rows.tolist()
+    assert [int(line["group"]) for line in lines] == want.groups.tolist()
+
+
+def test_groups_that_do_not_fit_are_one_line_and_status_2(tmp_path, pool, centroids):
+    clusters, picks = tmp_path / "clusters.csv", tmp_path / "picks.csv"
+    run("assign", pool, "--centroids", centroids, "--out", clusters)
+    before = clusters.read_bytes()
+    np.save(tmp_path / "more.npy", np.concatenate([X, X[:1]]))
+    for arguments, words in (
+        ([tmp_path / "more.npy"], f"Error: --groups: {clusters}: wanted 501 rows, as the pool has"),
+        ([pool, "--group-column", "x"], "Wanted one of --groups and --group-column, got both"),
+        ([pool, "--groups", "predict"], "Error: --groups: wanted 'predicted' or a .parquet, .csv"),
+        ([pool, "--groups", tmp_path / "none.csv"], "none.csv: no such file"),
+        ([pool, "--out", clusters], f"--out: {clusters} is the file of groups"),
+    ):
+        done = run("select", "--groups", clusters, "--per-group", 3, "--out", picks, *arguments)
+        assert (done.exit_code, done.stdout) == (2, ""), done.output
+        assert words in done.stderr, done.stderr
+        assert not picks.exists()
+    assert clusters.read_bytes() == before
+
+
+def test_a_checkpoint_is_bound_to_the_groups(tmp_path, monkeypatch, pool, centroids):
+    monkeypatch.setattr("fastal.pipeline.drive._chunk_rows", lambda *_: 60)
+    clusters = tmp_path / "clusters.npy"
+    run("assign", pool, "--centroids", centroids, "--out", clusters)
+    out, state = tmp_path / "picks.csv", tmp_path / "state"
+    command = ["select", pool, "--groups", clusters, "--per-group", 3, "--checkpoint", state]
+    command += ["--out", out]
+    look, calls = fastal.StratifiedSelector.look, []
+
+    def interrupted(self, *arguments, **options):
+        calls.append(1)
+        if len(calls) == 4:
+            raise Interrupted(15)
+        return look(self, *arguments, **options)
+
+    monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "_PAUSE", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(fastal.StratifiedSelector, "look", interrupted)
+        assert run(*command).exit_code == 128 + 15
+    held = np.load(clusters)
+    other = held.copy()
+    other["cluster"][0] += 1
+    np.save(clusters, other)
+    refused = run(*command, "--resume").stderr
+    assert "is of another run" in refused
+    assert "'groups " in refused
+    np.save(clusters, held)
+    done = run(*command, "--resume")
+    assert done.exit_code == 0, done.output
+    assert "resumed at row" in done.stderr
+    want = fastal.select(X, groups=clusters, per_group=3)
+    assert [int(line["row"]) for line in rows_of(out.read_text())] == want.rows.tolist()
