@@ -120,8 +120,12 @@ def select(
         on_invalid: "raise" at the first chunk with an invalid row, or "skip" to leave such rows
             out and count them in the picks' `invalid`.
         backend: as in `score`.
-        groups: for quotas: a label for each row [N], or "predicted" for the predicted classes;
-            None: the pool's own labels (`group_column`).
+        groups: for quotas: a label for each row [N]; "predicted" for the predicted classes; a
+            `diversity.CosineClusters`, for the clusters of the rows of the pool beside (`beside` of
+            `open_pool`), which is read first, in one pass; or a .parquet, .csv or .npy file with a
+            column `cluster` or `group`, such as `fastal assign` writes. The rows of the file are
+            matched by id if file and pool have ids, else by row number. Rows without a cluster are
+            the group -1. None: the pool's own labels (`group_column`).
         per_group: with k, the most rows to pick of a group; without k, so many rows of each
             group, or all its rows if it has fewer.
         noise: None picks the k best rows. "power", "softmax" and "softrank" draw rows at random,

@@ -62,9 +62,7 @@ def check_dtype(x: Tensor, name: str) -> None:
     raise TypeError(f"{name}: wanted float16, bfloat16, float32 or float64, got {x.dtype}{remedy}")
 
 
-def check_matrix(
-    x: Tensor, name: str, columns: str = "columns", least: int = 1, width: int | None = None
-) -> None:
+def check_matrix(x: Tensor, name: str, columns: str = "columns", least: int = 1) -> None:
     """TypeError or ValueError unless `x` is a matrix [rows, columns] of floating-point numbers.
 
     Args:
@@ -72,7 +70,6 @@ def check_matrix(
         name: the argument they came in.
         columns: what a column is, for the error: "classes".
         least: the least number of columns.
-        width: the number of columns; None: any from `least` up.
     """
     shape = tuple(x.shape)
     if x.ndim != 2:
@@ -80,8 +77,6 @@ def check_matrix(
     check_dtype(x, name)
     if x.shape[1] < least:
         raise ValueError(f"{name}: wanted at least {least} {columns}, got shape {shape}")
-    if width not in (None, x.shape[1]):
-        raise ValueError(f"{name}: wanted {width} {columns}, got shape {shape}")
 
 
 def plain(arguments: Mapping[str, Any]) -> dict[str, Any]:

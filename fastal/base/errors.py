@@ -63,6 +63,22 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
         return InvalidRows(self.rows, self.count, self.span, self.reason, where, self.looks)
 
 
+class WrongWidth(ValueError):  # noqa: N818  (a finding about two arguments)
+    """Rows given beside a pool have another number of columns than the rows of the pool.
+
+    It is about an argument, so the pipeline does not add the file and row of the pool.
+
+    Args:
+        name: the argument that the rows beside the pool came in.
+        width: how many columns these rows have.
+        wanted: how many columns the rows of the pool have.
+        kind: what the rows of the pool are, such as "embeddings".
+    """
+
+    def __init__(self, name: str, width: int, wanted: int, kind: str) -> None:
+        super().__init__(f"{name}: wanted {wanted} columns, as the {kind} have, got {width}")
+
+
 class Interrupted(BaseException):
     """A signal asked the run to end.
 

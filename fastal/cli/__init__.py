@@ -9,7 +9,7 @@ that help, the version and wrong usage take no time.
 
 import click
 
-from fastal.cli.diversity import cluster, core_set, outliers, represent
+from fastal.cli.diversity import assign, cluster, core_set, outliers, represent
 from fastal.cli.help import HELP_NAMES, Group
 from fastal.cli.other_commands import convert, demo, info
 from fastal.cli.uncertainty import score, select
@@ -31,5 +31,16 @@ def main() -> None:
     """
 
 
-for _command in (select, score, cluster, outliers, represent, core_set, convert, info, demo):
+for _command in (
+    select,
+    score,
+    cluster,
+    assign,
+    outliers,
+    represent,
+    core_set,
+    convert,
+    info,
+    demo,
+):
     main.add_command(_command)

@@ -1,4 +1,4 @@
-"""Commands of diversity: `cluster`, `outliers`, `represent` and `core-set`, over embeddings."""
+"""Commands over embeddings: `cluster`, `assign`, `outliers`, `represent` and `core-set`."""
 
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,40 @@ def cluster(pool: tuple[str, ...], **options: Any) -> None:
         from fastal.commands.diversity import cluster_to_file
     options["how"] = _k_means_options(options)
     run_over(cluster_to_file, pool, options)
+
+
+@click.command(
+    cls=Command,
+    examples=("fastal assign embeddings.npy --centroids clusters.npz --out clusters.parquet",),
+)
+@selection_option(
+    "--centroids",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="File of centroids [clusters, dimensions], or of clusters that `fastal cluster --save` "
+    "wrote.",
+)
+@POOL
+@SCORING
+@output_option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="File to write: .parquet, .csv, or .npy with the fields cluster and similarity. Default: "
+    "CSV on standard output.",
+)
+@_FAST
+@RUNNING
+@reports_bad_input
+def assign(pool: tuple[str, ...], **options: Any) -> None:
+    """Write the nearest centroid of every row.
+
+    Writes row, the id if the pool has ids, cluster (numbered from 0), and the cosine similarity to
+    the centroid. Invalid rows have cluster -1. `fastal select --groups` reads the file. A .npy file
+    has no ids. A .parquet file cannot be continued with --checkpoint.
+    """
+    with loading():
+        from fastal.commands.diversity import assign_to_file
+    run_over(assign_to_file, pool, options)
 
 
 @click.command(

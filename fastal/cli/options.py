@@ -72,7 +72,7 @@ def spelled(message: str) -> str:
     for value in click.get_current_context().params.values():
         for given in value if isinstance(value, tuple) else (value,):
             options.pop(str(given), None)
-    if "group_column" in options:
+    if "group_column" in options and not click.get_current_context().params.get("groups"):
         options["groups"] = options["group_column"]
     if not options:
         return message

@@ -47,7 +47,10 @@ _KIND = pool_option(
 )
 @GROUPS
 @selection_option(
-    "--group-by-prediction", is_flag=True, help="Use the predicted class of a row as its group."
+    "--groups",
+    help="Groups of the rows: predicted, for the predicted classes; or a file of labels, such as "
+    "`fastal assign` writes (.parquet, .csv, .npy). Rows are matched by id if file and pool have "
+    "ids, else by row number.",
 )
 @selection_option(
     "--noise",
@@ -95,16 +98,18 @@ _KIND = pool_option(
 @RUNNING
 @reports_bad_input
 def select(
-    pool: tuple[str, ...], group_column: str | None, group_by_prediction: bool, **options: Any
+    pool: tuple[str, ...], group_column: str | None, groups: str | None, **options: Any
 ) -> None:
     """Pick the k most uncertain rows.
 
     Writes CSV: rank, row, score, then the id and the group if the pool has them.
     """
-    check_quotas(options, group_column or group_by_prediction)
+    check_quotas(options, group_column or groups)
+    if group_column and groups:
+        raise click.UsageError("Wanted one of --groups and --group-column, got both.")
     with loading():
         from fastal.commands.uncertainty import select_to_file
-    run_over(select_to_file, pool, {**options, "predicted": group_by_prediction}, group_column)
+    run_over(select_to_file, pool, {**options, "groups": groups}, group_column)
 
 
 @click.command(cls=Command, examples=("fastal score logits.npy --by entropy --out scores.npy",))

@@ -26,7 +26,8 @@ from fastal.sources.files import Files
 from fastal.sources.source import fingerprint_digest
 
 _log = logging.getLogger("fastal")
-_WRITE_ALONG = ("score", "convert")  # commands that write their output while the pool is read
+# Commands that write their output while the pool is read.
+_WRITE_ALONG = ("score", "assign", "convert")
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from fastal.base.reducer import Reducer
 from fastal.commands.command import CommandOptions, CommandRun
-from fastal.commands.uncertainty import picks_to_file, put_picks
+from fastal.commands.uncertainty import (
+    check_resumable,
+    picks_to_file,
+    put_picks,
+    rows_to_file,
+)
 from fastal.diversity.centroids import CentroidDistance, FiniteRows, rows_of
 from fastal.diversity.clustering.cluster_sample import ClusterSample
 from fastal.diversity.clustering.clusters import CosineClusters
@@ -18,21 +24,38 @@ from fastal.diversity.clustering.k_means import Clustering, KMeansOptions
 from fastal.diversity.core_set import CoreSet
 from fastal.diversity.model_outliers import ValidationRank
 from fastal.diversity.representative import reducer_for
+from fastal.output.parquet_scores import ParquetSink
+from fastal.output.score_files import CsvSink, NpySink, ScoreWriter, Sink, Written
 from fastal.output.target import Target
 from fastal.picks.files import PICKS_SUFFIXES
 from fastal.picks.picks import Picks
 from fastal.pipeline.run_on_pool import with_ids
 from fastal.pipeline.sequential import Sequential
+from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.selector_for import selector_for
 from fastal.sources import open_pool
 from fastal.sources.files import Files
+from fastal.sources.row_ids import RowIds
 
 _ROLES = ("centroid", "outlier", "random")
 
 _DEFAULTS = CommandOptions()
 _SCORING = ScoringOptions()
 _K_MEANS = KMeansOptions()
+
+CLUSTERS_DTYPE = np.dtype([("cluster", "<i8"), ("similarity", "<f4")])
+
+
+class ClusterWriter(ScoreWriter):
+    """Writes the nearest centroid of each row, and the similarity to it."""
+
+    def columns(self, rows: Rows) -> tuple[list[Tensor], int]:
+        """See `ScoreWriter.columns`."""
+        measure = self._scorer.measure
+        assert isinstance(measure, CentroidDistance)
+        cluster, similarity = measure.nearest(rows)
+        return [cluster, similarity], int(rows.invalid(similarity).count_nonzero())
 
 
 def cluster_to_file(
@@ -88,6 +111,45 @@ def cluster_to_file(
         found = {name: getattr(clusters, name) for name in fit}
         command_run.finish(invalid=picks.invalid, backend=reducer.backend_used, **found)
     return picks
+
+
+def assign_to_file(
+    pool: Files,
+    centroids: Path,
+    *,
+    out: Path | None,
+    options: CommandOptions = _DEFAULTS,
+    scoring: ScoringOptions = _SCORING,
+    fast: bool = False,
+) -> Written:
+    """Writes the nearest centroid of every row, in row order.
+
+    The columns are row, id, cluster and similarity, see `Nearest`. Rows of skipped files have
+    cluster -1 and similarity NaN, as invalid rows have.
+
+    Args:
+        pool: the files.
+        centroids: a file of centroids.
+        out: a .parquet or .csv file; a .npy file (structured array, cluster and similarity); or
+            None for CSV on stdout.
+        options: how the command is run.
+        scoring: how rows are compared with centroids.
+        fast: as for `nearest_centroid`.
+    """
+    check_resumable(out, options)
+    held = _opened(centroids)
+    target = Target(out, (".parquet", ".csv", ".npy"), pool, held)
+    ids = None if pool.columns.ids is None else RowIds(pool)
+    sink: Sink
+    if out is not None and out.suffix == ".npy":
+        sink = NpySink(pool.n_rows, CLUSTERS_DTYPE, "clusters")
+    elif out is not None and out.suffix == ".parquet":
+        sink = ParquetSink(pool.n_rows, CLUSTERS_DTYPE, ids)
+    else:
+        sink = CsvSink(pool.n_rows, CLUSTERS_DTYPE, "clusters", ids)
+    measure = CentroidDistance(rows_of(held, "centroids"), fast=fast)
+    writer = ClusterWriter(sink, measure, scoring)
+    return rows_to_file("assign", writer, sink, pool, target, options)
 
 
 def outliers_to_file(

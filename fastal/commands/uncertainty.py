@@ -4,16 +4,24 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from fastal.base.reducer import Reducer
 from fastal.commands.command import CommandOptions, CommandRun
-from fastal.output.score_files import CsvSink, NpySink, ScoreWriter, Written
-from fastal.output.target import Target
+from fastal.output.score_files import (
+    CsvSink,
+    NpySink,
+    ScoreWriter,
+    Sink,
+    Written,
+    table_dtype,
+)
+from fastal.output.target import Target, is_among
 from fastal.picks.files import PICKS_SUFFIXES, write_picks
 from fastal.picks.label_config import Control, read_control
 from fastal.picks.label_studio import task_columns
 from fastal.picks.picks import Picks
+from fastal.pipeline.given_groups import with_groups
 from fastal.pipeline.predicted import predicted_classes
 from fastal.pipeline.progress import is_terminal
 from fastal.pipeline.run_on_pool import with_ids
@@ -45,7 +53,7 @@ def select_to_file(
     scoring: ScoringOptions = _SCORING,
     kind: str = "logits",
     per_group: int | None = None,
-    predicted: bool = False,
+    groups: str | None = None,
     noise: str | None = None,
     seed: int = 0,
     beta: float = 1.0,
@@ -64,7 +72,7 @@ def select_to_file(
         scoring: how the measure is applied.
         kind: as for `fastal.select`.
         per_group: with k, the most rows of a group; without k, so many of each group.
-        predicted: whether groups are predicted classes.
+        groups: "predicted" for the predicted classes; or a file of labels; None: the pool's own.
         noise: as for `fastal.select`.
         seed: as for `fastal.select`.
         beta: as for `fastal.select`.
@@ -80,12 +88,17 @@ def select_to_file(
         )
     elif class_names is not None:
         raise ValueError("class_names: wanted label_config, too")
+    predicted = groups == "predicted"
     selector = selector_for(
         k, by, scoring, kind=kind, per_group=per_group, predicted=predicted, noise=noise, seed=seed,
         beta=beta, ties=ties,
     )  # fmt: skip
     target = Target(out, PICKS_SUFFIXES, pool)
-    return picks_to_file("select", selector, pool, target, options, annotation)
+    if groups is None or predicted:
+        return picks_to_file("select", selector, pool, target, options, annotation)
+    if out is not None and is_among(Path(os.path.realpath(out)), [Path(groups)]):
+        raise ValueError(f"out: {out} is the file of groups")
+    return picks_to_file("select", selector, pool, target, options, annotation, groups=groups)
 
 
 def _annotation(
@@ -118,6 +131,8 @@ def picks_to_file(
     target: Target,
     options: CommandOptions,
     annotation: Annotation | None = None,
+    *,
+    groups: str | None = None,
 ) -> Picks:
     """Writes the picks that a reducer ends in.
 
@@ -128,8 +143,10 @@ def picks_to_file(
         target: what the picks are written to.
         options: how the command is run.
         annotation: what tasks get beside the picks.
+        groups: a file of labels; None: the pool's own.
     """
-    with CommandRun(command, reducer, pool, target, options) as command_run:
+    labelled = cast("Files", with_groups(pool, groups))  # it has the members of the pool
+    with CommandRun(command, reducer, labelled, target, options) as command_run:
         picks = with_ids(command_run.run(), pool, reducer)
         put_picks(target, picks, *_annotated(picks, pool, annotation))
         warn_of(picks, reducer, pool)
@@ -179,17 +196,45 @@ def score_to_file(
         scoring: how the scores are computed.
         kind: as for `fastal.score`.
     """
-    if options.checkpoint is not None and out is None:
-        raise ValueError("checkpoint: wanted out, a file: what stdout was given is not kept")
+    check_resumable(out, options)
     measure = UncertaintyScore(tuple(by), kind)
     is_npy = out is not None and out.suffix == ".npy"
     target = Target(out, (".npy", ".csv"), pool)
-    sink = (NpySink if is_npy else CsvSink)(pool.n_rows, by)
-    writer = ScoreWriter(sink, measure, scoring)
-    with CommandRun("score", writer, pool, target, options) as command_run:
-        with command_run.output() as file:
-            sink.open(file)
-            to_terminal = out is None and is_terminal(sys.stdout)
+    sink = (NpySink if is_npy else CsvSink)(pool.n_rows, table_dtype(by))
+    return rows_to_file("score", ScoreWriter(sink, measure, scoring), sink, pool, target, options)
+
+
+def check_resumable(out: Path | None, options: CommandOptions) -> None:
+    """ValueError if the run is to be resumed and its output cannot be continued."""
+    if options.checkpoint is None:
+        return
+    if out is None:
+        raise ValueError("checkpoint: wanted out, a file: what stdout was given is not kept")
+    if out.suffix == ".parquet":
+        raise ValueError("checkpoint: a Parquet file cannot be continued; wanted .csv or .npy")
+
+
+def rows_to_file(
+    command: str,
+    writer: ScoreWriter,
+    sink: Sink,
+    pool: Files,
+    target: Target,
+    options: CommandOptions,
+) -> Written:
+    """Writes values of every row while the pool is read.
+
+    Args:
+        command: its name.
+        writer: computes the values.
+        sink: the writer's own.
+        pool: the files.
+        target: what the values are written to.
+        options: how the command is run.
+    """
+    with CommandRun(command, writer, pool, target, options) as command_run:
+        with command_run.output() as file, sink.opened(file):
+            to_terminal = target.out is None and is_terminal(sys.stdout)
             written = command_run.run(writes_to_terminal=to_terminal)
         command_run.finish(invalid=written.invalid, backend=writer.backend_used)
     return written

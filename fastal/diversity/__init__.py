@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from fastal.base.lazy import import_on_first_use
 
 if TYPE_CHECKING:
-    from fastal.diversity.centroids import CentroidDistance, Nearest, nearest_centroid, similarities
+    from fastal.diversity.assignment import Nearest, nearest_centroid
+    from fastal.diversity.centroids import CentroidDistance, similarities
     from fastal.diversity.cluster_outliers import cluster_outliers
     from fastal.diversity.clustering.cluster_sample import ClusterSample
     from fastal.diversity.clustering.clusters import CosineClusters
@@ -37,12 +38,8 @@ __all__ = [
 import_on_first_use(
     __name__,
     {
-        "fastal.diversity.centroids": [
-            "CentroidDistance",
-            "Nearest",
-            "nearest_centroid",
-            "similarities",
-        ],
+        "fastal.diversity.assignment": ["Nearest", "nearest_centroid"],
+        "fastal.diversity.centroids": ["CentroidDistance", "similarities"],
         "fastal.diversity.cluster_outliers": ["cluster_outliers"],
         "fastal.diversity.clustering.cluster_sample": ["ClusterSample"],
         "fastal.diversity.clustering.clusters": ["CosineClusters"],

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from fastal import ops
 from fastal.base.arrays import as_tensor
 from fastal.base.blank_rows import Blank
 from fastal.base.checks import check_dtype, check_matrix
+from fastal.base.errors import WrongWidth
 from fastal.base.memory_guard import guarded_arrays
 from fastal.ops.reference import unit_rows
 from fastal.pipeline.drive import gathered
@@ -25,73 +26,6 @@ _log = logging.getLogger("fastal")
 _ROUNDING = 2.0**-23  # twice the most that rounding to float32 changes a length of 1
 
 
-class Nearest(NamedTuple):
-    """The most similar centroid of each row.
-
-    Attributes:
-        cluster: [N] int64, the number of the centroid; -1 for invalid rows. Ties go to the lowest.
-        similarity: [N] float32, the cosine similarity to this centroid, in [-1, 1]; NaN for invalid
-            rows.
-
-    Example:
-        >>> import numpy as np
-        >>> from fastal import diversity
-        >>> diversity.nearest_centroid(np.array([[2, 0], [0, 3]], np.float32), np.eye(2))
-        Nearest(cluster=array([0, 1]), similarity=array([1., 1.], dtype=float32))
-    """
-
-    cluster: Any
-    similarity: Any
-
-
-def nearest_centroid(
-    x: Any,
-    centroids: Any,
-    *,
-    fast: bool = False,
-    on_invalid: str = "raise",
-    backend: str = "auto",
-) -> Nearest:
-    """The most similar centroid of each row by cosine similarity, from one read of the rows.
-
-    Rows and centroids may have any length. They are normalised here; no normalised copy of the rows
-    is made. The error of a similarity is at most (D + 8) 2^-24. On a GPU it is at most twice that,
-    and for bfloat16 2^-17 more. If two centroids differ by less than the error, either may be
-    found. A row or a centroid of zeros has similarity 0 to all.
-
-    Args:
-        x: [N, D] embeddings; float16, bfloat16, float32 or float64; any strides, any device; torch,
-            NumPy or another DLPack producer.
-        centroids: [K, D] array, K >= 1, finite.
-        fast: allow less exact products on a GPU: TF32 for float32 rows; for 16-bit rows, centroids
-            rounded to the rows' dtype.
-        on_invalid: "raise", or "skip" to give NaN to rows that are not finite, and log their count.
-        backend: "auto", "triton" or "torch"; see `fastal.backend_reasons`.
-
-    Returns:
-        Nearest, two arrays [N] of the kind of `x`. Ties go to the lowest cluster.
-
-    Raises:
-        InvalidRows: with on_invalid="raise"; it names the first rows that are not finite.
-        ValueError, TypeError: a bad argument; the message names it.
-
-    Example:
-        >>> import numpy as np
-        >>> from fastal import diversity
-        >>> found = diversity.nearest_centroid(np.array([[2, 0], [3, 4]], np.float32), np.eye(2))
-        >>> found.cluster, found.similarity.round(3)
-        (array([0, 1]), array([1. , 0.8], dtype=float32))
-    """
-    measure = CentroidDistance(centroids, fast=fast)
-
-    def nearest(rows: Rows) -> tuple[list[Tensor], int]:
-        cluster, similarity = measure.nearest(rows)
-        return [similarity, cluster], int(rows.invalid(similarity).count_nonzero())
-
-    similarity, cluster = _scored(measure, x, nearest, ScoringOptions(on_invalid, backend))
-    return Nearest(cluster, similarity)
-
-
 def similarities(
     x: Any,
     centroids: Any,
@@ -102,7 +36,7 @@ def similarities(
 ) -> Any:
     """The cosine similarity of each row to every centroid, for few centroids.
 
-    The arguments and the error are those of `nearest_centroid`.
+    The error and the other arguments are those of `nearest_centroid`.
 
     Args:
         x: [N, D] embeddings.
@@ -131,7 +65,7 @@ def similarities(
         found = measure.similarities(rows)
         return [found], int(found[:, 0].isnan().sum())
 
-    (found,) = _scored(measure, x, similarities, ScoringOptions(on_invalid, backend))
+    (found,) = scored_array(measure, x, similarities, ScoringOptions(on_invalid, backend))
     return found
 
 
@@ -140,16 +74,20 @@ class EmbeddingMeasure(Measure):
 
     Attributes:
         width: D; None: any D, which is the same for all rows.
+        width_of: the name of the argument whose rows have this width, for messages.
     """
 
     kind = "embeddings"
     invalid = "has NaN or an infinite value"
     offers: tuple[str, ...] = ("triton", "torch")
     width: int | None = None
+    width_of: str = "centroids"
 
     def check(self, x: Tensor) -> None:
         """ValueError or TypeError unless x is [n, width]."""
-        check_matrix(x, self.kind, self.columns, width=self.width)
+        check_matrix(x, self.kind, self.columns)
+        if self.width not in (None, x.shape[1]):
+            raise WrongWidth(self.width_of, self.width, x.shape[1], self.kind)
 
     def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The score of each row, [n] float32, NaN for rows that are not finite."""
@@ -205,6 +143,7 @@ class CentroidDistance(EmbeddingMeasure):
     def __init__(self, centroids: Any, *, fast: bool = False, name: str = "centroids") -> None:
         self.units = units_of(centroids, name)
         self.width = self.units.shape[1]
+        self.width_of = name
         self.fast = fast
 
     def nearest(self, rows: Rows) -> tuple[Tensor, Tensor]:
@@ -283,8 +222,8 @@ def digest(x: Tensor) -> str:
     return hashlib.sha256(x.contiguous().numpy().tobytes()).hexdigest()[:32]
 
 
-def _scored(measure: CentroidDistance, x: Any, op: Op, options: ScoringOptions) -> list[Any]:
-    """The tensors that an op computes from an array, converted to the array's kind."""
+def scored_array(measure: CentroidDistance, x: Any, op: Op, options: ScoringOptions) -> list[Any]:
+    """What an op computes from an array [N, D], see `Scorer.score`, as arrays of its kind."""
     scorer = Scorer(measure, options)
     found = scorer.score(x, op)
     if scorer.invalid:

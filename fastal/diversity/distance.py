@@ -29,6 +29,8 @@ class Distance(EmbeddingMeasure):
         began_from: the digest of the first centres; None if there were none.
     """
 
+    width_of = "labelled"
+
     def __init__(self, metric: str, centres: Tensor | None, *, fast: bool) -> None:
         check_choice("metric", metric, METRICS)
         self.offers = EmbeddingMeasure.offers if metric == "cosine" else ("torch",)

@@ -8,7 +8,7 @@ from torch import Tensor
 from fastal import ops
 from fastal.base.arrays import as_tensor
 from fastal.base.checks import check_dtype, check_matrix
-from fastal.base.errors import prefixing_errors
+from fastal.base.errors import WrongWidth, prefixing_errors
 from fastal.diversity.centroids import digest
 from fastal.picks.picks import Picks
 from fastal.pipeline.drive import gathered
@@ -56,7 +56,9 @@ class ValidationRank(Measure):
 
     def check(self, x: Tensor) -> None:
         """ValueError or TypeError unless x is [n, D]."""
-        check_matrix(x, self.kind, self.columns, width=len(self._table))
+        check_matrix(x, self.kind, self.columns)
+        if x.shape[1] != len(self._table):
+            raise WrongWidth("validation", len(self._table), x.shape[1], self.kind)
 
     def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The scores of rows [n, D], [n] float32 from 0 to 1; NaN for invalid rows."""

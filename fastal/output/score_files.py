@@ -1,33 +1,47 @@
-"""The scores of all rows of a pool, written to a file by a reducer."""
+"""The scores, or other values, of all rows of a pool, written to a file by a reducer."""
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fastal.base.checks import check_same
 from fastal.base.reducer import Pending, RowStart
 from fastal.output.csv_lines import csv_lines
 from fastal.output.resumable import WrittenPrefix
 from fastal.scoring.measure import Measure
+from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
+from fastal.sources.row_ids import RowIds
 
-Table = NDArray[Any]  # a structured array [n] with a float32 field per score
+Table = NDArray[Any]  # a structured array [n] with a field per score or other value
 _FILL_ROWS = 1 << 16  # missing rows per write
 
 
 class Sink(Protocol):
-    """A file that scores are written to."""
+    """A file that scores are written to.
+
+    Attributes:
+        dtype: the fields of a table: a field of floats has NaN for missing rows, one of integers
+            has -1.
+    """
+
+    dtype: np.dtype[Any]
+
+    def opened(self, file: BinaryIO) -> AbstractContextManager[None]:
+        """A context in which scores are written to a file."""
 
     def write(self, start: int, table: Table) -> None:
         """Writes the scores of rows start, start + 1, ..."""
 
     def finish(self) -> None:
-        """Completes the file. Rows that were not written have NaN."""
+        """Completes the file. Rows that were not written have NaN or -1."""
 
     def state_dict(self) -> dict[str, Any]:
         """The state to continue from. All rows so far are on disk on return."""
@@ -41,7 +55,7 @@ class Written(NamedTuple):
 
     Attributes:
         rows: the number of rows.
-        invalid: how many of them are invalid; their scores are NaN.
+        invalid: how many of them are invalid; their scores are NaN, their clusters -1.
     """
 
     rows: int
@@ -52,7 +66,7 @@ class ScoreWriter(ScoringReducer[Written]):
     """Writes the scores of each row as chunks come; O(chunk) memory.
 
     Args:
-        sink: where the scores go: `NpySink` or `CsvSink`.
+        sink: where the scores go.
         measure: its scores are written, one column for each name.
         options: how the measure is applied.
     """
@@ -65,18 +79,24 @@ class ScoreWriter(ScoringReducer[Written]):
     def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Scores rows; see `Reducer.look`. Nothing is written before the chunk is committed."""
         rows = self._prepare(chunk, start)
-        scores, n_invalid = self._scorer.scores(rows)
-        names = self._scorer.measure.names
-        table = np.empty(len(rows.x), table_dtype(names))
-        for name, column in zip(names, scores, strict=True):
+        columns, n_invalid = self.columns(rows)
+        table = np.empty(len(rows.x), self._sink.dtype)
+        for name, column in zip(table.dtype.names or (), columns, strict=True):
             table[name] = column.cpu().numpy()
 
         def commit() -> None:
-            self._scorer.record(rows, n_invalid, lambda: scores[0])
+            self._scorer.record(rows, n_invalid, lambda: columns[-1])
             self._sink.write(rows.start, table)
             self._rows += len(table)
 
         return Pending(commit)
+
+    def columns(self, rows: Rows) -> tuple[list[Tensor], int]:
+        """What is written of the rows, a tensor [n] for each field, and how many are invalid.
+
+        The last tensor is one of floats, NaN for invalid rows.
+        """
+        return self._scorer.scores(rows)
 
     def merge(self, other: "ScoreWriter") -> None:
         """Adds the counts of a writer of other rows, to the same file."""
@@ -110,23 +130,26 @@ def table_dtype(measures: Sequence[str]) -> np.dtype[Any]:
 
 
 class _FileSink(ABC):
-    """A file of scores. Rows that were passed over have NaN.
+    """A file of scores. Rows that were passed over have NaN or -1.
 
     Nothing is written before the first scores: the file may hold those of an earlier run, which
     `load_state_dict` checks.
     """
 
-    def __init__(self, n_rows: int, measures: Sequence[str], header: bytes) -> None:
+    def __init__(self, n_rows: int, dtype: np.dtype[Any], what: str, header: bytes) -> None:
+        self.dtype = dtype
         self._n_rows = n_rows
-        self._dtype = table_dtype(measures)
+        self._what = what
         self._header = header
         self._has_header = False
         self._next = 0  # all rows before this one are in the file
 
-    def open(self, file: BinaryIO) -> None:
-        """Sets the file to write to."""
+    @contextmanager
+    def opened(self, file: BinaryIO) -> Iterator[None]:
+        """See `Sink.opened`."""
         self._file = file
-        self._written = WrittenPrefix(file, "scores")
+        self._written = WrittenPrefix(file, self._what)
+        yield
 
     def write(self, start: int, table: Table) -> None:
         """See `Sink.write`."""
@@ -134,13 +157,13 @@ class _FileSink(ABC):
             self._file.write(self._header)
             self._has_header = True
         for first in range(self._next, start, _FILL_ROWS):
-            self._put(first, _missing(min(_FILL_ROWS, start - first), self._dtype))
+            self._put(first, missing(min(_FILL_ROWS, start - first), self.dtype))
         self._put(start, table)
         self._next = max(self._next, start + len(table))
 
     def finish(self) -> None:
         """See `Sink.finish`."""
-        self.write(self._n_rows, np.empty(0, self._dtype))
+        self.write(self._n_rows, np.empty(0, self.dtype))
 
     def state_dict(self) -> dict[str, Any]:
         """See `Sink.state_dict`."""
@@ -166,13 +189,18 @@ class NpySink(_FileSink):
     """Scores as a .npy file: a structured array [n_rows], read by np.load(path)["margin"].
 
     Each row is written to its own place, so chunks may come in any order.
+
+    Args:
+        n_rows: the number of rows of the pool.
+        dtype: see `Sink`.
+        what: what the file holds, for messages.
     """
 
-    def __init__(self, n_rows: int, measures: Sequence[str]) -> None:
+    def __init__(self, n_rows: int, dtype: np.dtype[Any], what: str = "scores") -> None:
         header = io.BytesIO()
-        of = {"descr": table_dtype(measures).descr, "fortran_order": False, "shape": (n_rows,)}
+        of = {"descr": dtype.descr, "fortran_order": False, "shape": (n_rows,)}
         np.lib.format.write_array_header_1_0(header, of)
-        super().__init__(n_rows, measures, header.getvalue())
+        super().__init__(n_rows, dtype, what, header.getvalue())
         self._first_byte = header.tell()
 
     def _put(self, start: int, table: Table) -> None:
@@ -182,28 +210,42 @@ class NpySink(_FileSink):
         self._file.write(table.tobytes())
 
     def _end(self) -> int:
-        return self._first_byte + self._next * self._dtype.itemsize
+        return self._first_byte + self._next * self.dtype.itemsize
 
 
 class CsvSink(_FileSink):
-    """Scores as CSV text with a header line: the row, then a column per measure.
+    """Scores as CSV text with a header line: the row, its id, then a column per field.
 
     Rows are in the order in which their chunks came.
+
+    Args:
+        n_rows: as for `NpySink`.
+        dtype: as for `NpySink`.
+        what: as for `NpySink`.
+        ids: reads the ids of the rows; None: there is no column of ids.
     """
 
-    def __init__(self, n_rows: int, measures: Sequence[str]) -> None:
-        super().__init__(n_rows, measures, ",".join(("row", *measures)).encode() + b"\n")
+    def __init__(
+        self, n_rows: int, dtype: np.dtype[Any], what: str = "scores", ids: RowIds | None = None
+    ) -> None:
+        names = "row", *(("id",) if ids else ()), *(dtype.names or ())
+        super().__init__(n_rows, dtype, what, ",".join(names).encode() + b"\n")
+        self._ids = ids
 
     def _put(self, start: int, table: Table) -> None:
-        rows = np.arange(start, start + len(table))
-        self._file.writelines(csv_lines(rows, *(table[name] for name in table.dtype.names or ())))
+        columns = [np.arange(start, start + len(table))]
+        if self._ids is not None:
+            columns.append(self._ids.of(start, len(table)))
+        columns += [table[name] for name in table.dtype.names or ()]
+        self._file.writelines(csv_lines(*columns))
 
     def _end(self) -> int:
         return self._file.tell()
 
 
-def _missing(n: int, dtype: np.dtype[Any]) -> Table:
+def missing(n: int, dtype: np.dtype[Any]) -> Table:
+    """A table of rows that are missing: NaN, or -1 in fields of integers."""
     table = np.empty(n, dtype)
     for name in dtype.names or ():
-        table[name] = np.nan
+        table[name] = np.nan if dtype[name].kind == "f" else -1
     return table

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastal.base.text import as_json
 from fastal.output.atomic import written_whole
-from fastal.output.csv_lines import csv_lines
+from fastal.output.csv_lines import csv_field, csv_lines
 from fastal.output.packages import check_writable, pyarrow_for
 from fastal.picks.label_config import Control, read_control
 from fastal.picks.label_studio import read_tasks, write_tasks
@@ -22,7 +21,6 @@ from fastal.sources.expand import PathLike
 from fastal.sources.labels import as_integers, joined
 
 _LONGEST_FIELD = 2**31 - 1  # of CSV: the largest limit that Python's reader accepts
-_NEEDS_QUOTES = re.compile(r'[,"\r\n]').search
 
 
 def checked_suffix(path: Path) -> Path:
@@ -171,26 +169,12 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 
 
 def _write_csv(file: BinaryIO, table: Table) -> None:
-    file.write((",".join(map(_field, table)) + "\n").encode())
+    file.write((",".join(map(csv_field, table)) + "\n").encode())
     if len(table) == 3:
         file.writelines(csv_lines(*table.values()))
         return
     for values in zip(*table.values(), strict=True):
-        file.write((",".join(map(_field, values)) + "\n").encode())
-
-
-def _field(value: Any) -> str:
-    """A field of CSV. Text is quoted if it has characters with a meaning in CSV.
-
-    Text that begins with "=", which spreadsheets read as a formula, is not changed: ids must read
-    back as they were.
-    """
-    if value is None:
-        return ""
-    text = str(value)
-    if isinstance(value, str) and _NEEDS_QUOTES(text):
-        return '"' + text.replace('"', '""') + '"'
-    return text
+        file.write((",".join(map(csv_field, values)) + "\n").encode())
 
 
 def _write_json_lines(file: BinaryIO, table: Table) -> None:

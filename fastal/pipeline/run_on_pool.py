@@ -14,12 +14,12 @@ from fastal.base.reducer import Reducer, Result
 from fastal.picks.picks import Picks
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.drive import run
+from fastal.pipeline.given_groups import with_groups
 from fastal.pipeline.row_choice import narrowed, row_filter_for
 from fastal.pipeline.run_options import RunOptions
 from fastal.selection.pick_warnings import warn_of
 from fastal.sources import Source, open_pool
 from fastal.sources.files import Files
-from fastal.sources.grouped import Grouped
 
 _log = logging.getLogger("fastal")
 _Completed = TypeVar("_Completed")
@@ -41,7 +41,7 @@ def run_on_pool(
         options: which rows, chunk size and checkpoint.
         complete: makes the final result from the reducer's result and the opened pool, before the
             checkpoint is removed.
-        groups: a label for each row of the pool; None: the pool's own.
+        groups: as for `with_groups`.
 
     Raises:
         InvalidRows, ValueError, TypeError, OSError: as `fastal.select`.
@@ -49,7 +49,7 @@ def run_on_pool(
     if options.checkpoint is not None and reducer.unresumable:
         raise ValueError(f"checkpoint: {reducer.unresumable}")
     opened = open_pool(pool)
-    source = opened if groups is None else Grouped(opened, groups)
+    source = with_groups(opened, groups)
     source = narrow(reducer, source, options)
     with ExitStack() as context:
         saved = None

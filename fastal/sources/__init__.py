@@ -6,12 +6,14 @@ from typing import Any
 
 from fastal.base.argument_values import BYTES_DTYPES, PICKS_COLUMNS, TASK_COLUMNS
 from fastal.base.arrays import is_array
+from fastal.base.errors import prefixing_errors
 from fastal.sources.array import ArraySource
+from fastal.sources.beside import check_beside
 from fastal.sources.expand import PathLike
 from fastal.sources.files import Files
 from fastal.sources.iterable import IterableSource
 from fastal.sources.reader import Columns
-from fastal.sources.source import Chunk, Skipped, Source
+from fastal.sources.source import Chunk, Skipped, Source, SourceWithoutFiles
 
 __all__ = ["Chunk", "PathLike", "Skipped", "Source", "open_pool"]
 
@@ -26,6 +28,7 @@ def open_pool(
     on_bad_file: str = "raise",
     ids: Any = None,
     carry: Sequence[str] | Mapping[str, Any] | None = None,
+    beside: Any = None,
 ) -> Source:
     """Opens a pool, to be given to `fastal.select`, and says what to read of its files.
 
@@ -71,6 +74,11 @@ def open_pool(
             a dictionary from names to values [rows], as arrays or lists. The values are text,
             integers, floats, bools or None; other types, such as lists or times, are refused. They
             are read for the picked rows alone.
+        beside: another pool of the same rows, such as the embeddings of the rows whose logits are
+            the pool; anything that `pool` may be. `fastal.select(..., groups=clusters)` reads it.
+            Both pools have equally many rows. If both have ids, rows are matched by id, in any
+            order; else row i belongs to row i. To say what to read of its files, open it first:
+            beside=fastal.open_pool("embeddings/", id_column="id").
 
     Returns:
         The pool. Its files are opened and their headers checked; the rows are read later.
@@ -103,6 +111,24 @@ def open_pool(
     )
     if dtype not in (None, *BYTES_DTYPES):
         raise ValueError(f"dtype: wanted float16, bfloat16, float32 or float64, got {dtype!r}")
+    opened = _opened(pool, columns, on_bad_file, ids, carry)
+    if beside is not None:
+        if opened is pool or not isinstance(opened, (Files, SourceWithoutFiles)):
+            raise ValueError("beside: the pool is open; give beside where it is opened")
+        with prefixing_errors("beside"):
+            opened.beside = open_pool(beside)
+        check_beside(opened, opened.beside)
+    return opened
+
+
+def _opened(
+    pool: Any,
+    columns: Columns,
+    on_bad_file: str,
+    ids: Any,
+    carry: Sequence[str] | Mapping[str, Any] | None,
+) -> Source:
+    """The pool without a pool beside it; see `open_pool`."""
     if isinstance(pool, (str, os.PathLike)):
         _check_for_files(ids, carry)
         return Files([pool], columns, on_bad_file)

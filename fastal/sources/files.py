@@ -20,7 +20,7 @@ from fastal.sources.formats import READERS, reader_for
 from fastal.sources.location import ZARR, Location
 from fastal.sources.prefetch import prefetched
 from fastal.sources.reader import ChecksumError, Columns, Reader, naming_file_in_errors
-from fastal.sources.source import Chunk, Skipped
+from fastal.sources.source import Chunk, Skipped, Source
 
 _log = logging.getLogger("fastal")
 
@@ -48,7 +48,10 @@ class Files:
         names: the array or the columns that are read, in the order of the first file with names;
             empty if no file has names.
         named_in_order: whether the paths were given in path order.
+        beside: a pool of the same rows, see `open_pool`; None: there is none.
     """
+
+    beside: Source | None = None
 
     def __init__(
         self,

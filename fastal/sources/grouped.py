@@ -17,24 +17,20 @@ class Grouped:
     Args:
         source: the pool.
         groups: labels [N], one per row of the pool; see `as_groups`.
+        name: what the labels came in, for errors.
 
     Raises:
-        ValueError: the number of labels is not N, or the files were not named in path order, so
-            that labels and rows may be in different orders.
+        ValueError: the number of labels is not N.
         TypeError: the labels are neither integers, bools nor text.
     """
 
-    def __init__(self, source: Source, groups: Any) -> None:
-        if not getattr(source, "named_in_order", True):
-            raise ValueError(
-                "groups: the rows are numbered in the order of the files' paths: name the files in "
-                "that order (sorted), and give the labels in the same order"
-            )
+    def __init__(self, source: Source, groups: Any, name: str = "groups") -> None:
         n_rows = source.n_rows if source.n_rows is not None else len(groups)
         with guarded_arrays(groups) as guards:
-            self._groups = as_groups(groups, n_rows, "groups")
-            guards.check("groups")
+            self._groups = as_groups(groups, n_rows, name)
+            guards.check(name)
         self._source = source
+        self._name = name
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
@@ -60,10 +56,13 @@ class Grouped:
 
     def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
         """See `Source.chunks`."""
-        end = start
+        end, n_labels = start, len(self._groups.codes)
         for chunk in self._source.chunks(rows, start):
             end = chunk.start + chunk.x.shape[0]
+            if end > n_labels:  # of a pool whose number of rows is not known yet
+                break
             codes = self._groups.codes[chunk.start : end]
             yield chunk._replace(groups=self._groups._replace(codes=codes))
-        if self._source.n_rows is None and end != len(self._groups.codes):
-            raise ValueError(f"groups: {len(self._groups.codes)} labels for {end} rows")
+        if self._source.n_rows is None and end != n_labels:
+            more = " or more" if end > n_labels else ""
+            raise ValueError(f"{self._name}: {n_labels} labels for {end}{more} rows")

@@ -44,6 +44,7 @@ class SourceWithoutFiles:
     """The part of `Source` that all sources without files share: rows are known by number only."""
 
     on_gpu = False
+    beside: "Source | None" = None  # a pool of the same rows; see `open_pool`
 
     def __init__(self) -> None:
         self.skipped: list[Skipped] = []

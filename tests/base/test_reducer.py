@@ -11,13 +11,13 @@ import fastal
 from fastal import diversity
 from fastal.base.reducer import Mergeable, Pending, Reducer
 from fastal.diversity.adaptive_representative import Adaptive
+from fastal.diversity.assignment import Assignment
 from fastal.diversity.centroids import CentroidDistance
-from fastal.diversity.clustering.assignment import Assignment
 from fastal.diversity.clustering.lloyd_pass import LloydPass
 from fastal.diversity.mean_direction import MeanDirection
 from fastal.diversity.representative import Representativeness, reducer_for
 from fastal.ops.reference import unit_sums
-from fastal.output.score_files import CsvSink, NpySink, ScoreWriter
+from fastal.output.score_files import CsvSink, NpySink, ScoreWriter, table_dtype
 from fastal.output.shards import ShardWriter
 from fastal.scoring.by_name import UncertaintyScore
 from fastal.scoring.scoring_options import ScoringOptions
@@ -34,7 +34,7 @@ def direction(x):
 
 def writer(sink):
     FILES.append(tempfile.TemporaryFile("w+b"))  # noqa: SIM115
-    sink.open(FILES[-1])
+    sink.opened(FILES[-1]).__enter__()
     return ScoreWriter(sink, UncertaintyScore(fastal.Scores._fields, "logits"), SKIP)
 
 
@@ -45,8 +45,8 @@ REDUCERS = {
     "power": lambda: fastal.Selector(5, on_invalid="skip", noise="power"),
     "callable": lambda: fastal.Selector(5, lambda x: x[:, 0]),
     "predicted": lambda: fastal.StratifiedSelector(2, predicted=True, on_invalid="skip"),
-    "npy": lambda: writer(NpySink(60, fastal.Scores._fields)),
-    "csv": lambda: writer(CsvSink(60, fastal.Scores._fields)),
+    "npy": lambda: writer(NpySink(60, table_dtype(fastal.Scores._fields))),
+    "csv": lambda: writer(CsvSink(60, table_dtype(fastal.Scores._fields))),
     "clusters": lambda: diversity.CosineClusters(3, on_invalid="skip").reducer(),
     "pass": lambda: LloydPass(CENTROIDS, SKIP),
     "pass in batches": lambda: LloydPass(CENTROIDS, SKIP, 7),

@@ -261,12 +261,18 @@ def test_what_does_not_fit_is_one_line_and_status_2(tmp_path, pool, other, x):
         (["cluster", pool, "--clusters", 0], "--clusters: wanted at least 1, got 0"),
         (["cluster", pool, "--clusters", 641], "--clusters: wanted at most the 640 valid rows"),
         (["cluster", pool, "--clusters", 3, "--max-iter", 0], "--max-iter: wanted at least 1"),
-        (["cluster", pool, "--centroids", narrow], "wanted 4 columns"),
+        (["cluster", pool, "--centroids", narrow], "Error: --centroids: wanted 6 columns"),
         (["cluster", pool, "--centroids", broken], "centroids: row 0 has NaN"),
         (["cluster", pool, "--centroids", tmp_path / "no.npz"], "no array 'centroids'"),
         (["cluster", pool, "--centroids", tmp_path / "none.npy"], "none.npy: no such file"),
-        (["outliers", pool, "--k", 5, "--centroids", narrow], "wanted 4 columns"),
-        (["outliers", pool, "--k", 5, "--validation", narrow], "wanted 4 columns"),
+        (
+            ["outliers", pool, "--k", 5, "--centroids", narrow],
+            "Error: --centroids: wanted 6 columns",
+        ),
+        (
+            ["outliers", pool, "--k", 5, "--validation", narrow],
+            "Error: --validation: wanted 6 columns",
+        ),
         (["outliers", pool, "--k", 5, "--validation", broken], f"{broken} row 0 has NaN"),
         (["outliers", pool, "--k", 0, "--clusters", 3], "k: wanted at least 1, got 0"),
         (
@@ -280,7 +286,7 @@ def test_what_does_not_fit_is_one_line_and_status_2(tmp_path, pool, other, x):
             f"(training: {broken} row 0) has NaN",
         ),
         (["core-set", pool, "--k", 0], "k: wanted at least 1, got 0"),
-        (["core-set", pool, "--k", 5, "--labelled", narrow], "wanted 4 columns"),
+        (["core-set", pool, "--k", 5, "--labelled", narrow], "Error: --labelled: wanted 6 columns"),
         (["core-set", pool, "--k", 5, "--labelled", broken], "labelled: row 0 has NaN"),
         (["cluster", pool, "--clusters", 3, "--backend", "native"], "'native' cannot be used"),
     ):

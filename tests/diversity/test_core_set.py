@@ -255,7 +255,7 @@ def test_files_and_resuming_after_interruptions(metric, tmp_path, interrupting):
         ({"k": 2.0}, TypeError, "k: wanted an integer"),
         ({"metric": "manhattan"}, ValueError, "metric: wanted one of cosine, euclidean"),
         ({"on_invalid": "drop"}, ValueError, "on_invalid: wanted one of raise, skip"),
-        ({"labelled": embeddings(3, 4)}, ValueError, ": wanted 4 columns, got shape"),
+        ({"labelled": embeddings(3, 4)}, ValueError, "^labelled: wanted 9 columns, .* got 4"),
         ({"labelled": embeddings(3)[0]}, ValueError, r"labelled: wanted \[rows, columns\]"),
         ({"labelled": [[1.0]]}, TypeError, "labelled: pool: chunk 0 is a list"),
         ({"labelled": [np.eye(2), np.eye(3)]}, ValueError, "labelled: .*Sizes of tensors must"),

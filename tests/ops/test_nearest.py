@@ -232,8 +232,13 @@ def test_results_have_the_callers_kind_of_array(tmp_path):
         (np.ma.masked_array(np.zeros((2, 3), "f4")), TypeError, "embeddings: masked arrays"),
         (np.zeros((2, 3, 3), "f4"), ValueError, r"embeddings: wanted \[rows, columns\], got"),
         (np.zeros((2, 0), "f4"), ValueError, r"embeddings: wanted at least 1 columns, got"),
-        (np.zeros((2, 4), "f4"), ValueError, "embeddings: wanted 3 columns"),
-        ([[0.0] * 3], TypeError, "embeddings: wanted an array .*, got list"),
+        (
+            np.zeros((2, 4), "f4"),
+            ValueError,
+            "centroids: wanted 4 columns, as the embeddings have, got 3",
+        ),
+        (3, TypeError, "(embeddings|pool): wanted an array.*, got int"),
+        ([[0.0] * 3], TypeError, "(embeddings: wanted an array|pool: chunk 0 is a list)"),
     ],
 )
 def test_invalid_rows_are_refused(x, error, words):

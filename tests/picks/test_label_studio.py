@@ -105,7 +105,7 @@ def test_mapped_files_and_groups(tmp_path, x):
     config = config_of(tmp_path, '<Text name="t" value="$group"/>', ANIMAL)
     out = tmp_path / "tasks.json"
     command = ["select", tmp_path / "pool.npy", "--label-config", config, "--out", out]
-    done = run(*command, "--per-group", 2, "--group-by-prediction")
+    done = run(*command, "--per-group", 2, "--groups", "predicted")
     assert done.exit_code == 0, done.output
     for task in json.loads(out.read_text()):
         (result,) = task["predictions"][0]["result"]

@@ -62,7 +62,7 @@ def test_damaged_checkpoints_are_refused(job):
         (["--kind", "log_probs"], "--kind is 'logits' there, 'log_probs' in this run"),
         (["--on-invalid", "skip"], "--on-invalid is 'raise' there, 'skip' in this run"),
         (["--noise", "power"], "--noise is None there, 'power' in this run"),
-        (["--per-group", 9, "--group-by-prediction"], "--per-group is None there, 9 in this run"),
+        (["--per-group", 9, "--groups", "predicted"], "--per-group is None there, 9 in this run"),
         (["--backend", "torch"], "--backend is 'auto' there, 'torch' in this run"),
         (["--column", "x"], r"columns are \[\[\], .* there, \[\['x'\]"),
         (["--id-column", "x"], r"columns .*None, .* there, .*'x'"),

@@ -10,13 +10,13 @@ import torch
 
 from fastal.base.checks import checked_count, checked_seed
 from fastal.base.text import as_json
-from fastal.diversity.centroids import CentroidDistance, Nearest, units_of
-from fastal.diversity.clustering.assignment import Assignment
+from fastal.diversity.assignment import Assignment, Nearest, assigned
+from fastal.diversity.centroids import CentroidDistance, units_of
 from fastal.diversity.clustering.cluster_sample import ClusterSample, ClusterSampler
 from fastal.diversity.clustering.k_means import Clustering, KMeans, KMeansOptions
 from fastal.diversity.clustering.seeding import n_distinct
 from fastal.output.atomic import written_whole
-from fastal.pipeline.run_on_pool import in_numpy, run_on_pool, with_ids
+from fastal.pipeline.run_on_pool import run_on_pool, with_ids
 from fastal.pipeline.run_options import RunOptions
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.sources import PathLike
@@ -186,10 +186,7 @@ class CosineClusters:
             array([1, 0])
         """
         reducer = Assignment(self._fitted(), self._options)
-        return run_on_pool(
-            reducer, pool, RunOptions(chunk_bytes),
-            lambda found, source: Nearest(*in_numpy(source, *found)),
-        )  # fmt: skip
+        return assigned(reducer, pool, RunOptions(chunk_bytes))
 
     def sample(
         self,

@@ -1,0 +1,83 @@
+"""The groups of a pool's rows, given as labels, as a file of labels, or as clusters."""
+
+import os
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from fastal.base.errors import prefixing_errors
+from fastal.sources import Source
+from fastal.sources.beside import check_in_order
+from fastal.sources.grouped import Grouped
+from fastal.sources.label_files import read_labels
+from fastal.sources.matching import ids_of, places
+
+
+@runtime_checkable
+class Clusters(Protocol):
+    """Clusters that rows can be assigned to, such as `fastal.diversity.CosineClusters`."""
+
+    centroids: Any
+
+    def assign(self, pool: Any) -> Any:
+        """The `cluster` of each row of a pool."""
+
+
+def with_groups(pool: Source, groups: Any) -> Source:
+    """A pool whose rows have groups.
+
+    Args:
+        pool: the pool.
+        groups: as for `fastal.select`, except "predicted"; None: the pool's own.
+
+    Raises:
+        ValueError, TypeError, OSError: there is not one group for each row; the message begins with
+            `groups` or with `beside`.
+    """
+    if groups is None:
+        return pool
+    if isinstance(groups, Clusters):
+        return _clustered(pool, groups)
+    if isinstance(groups, (str, os.PathLike)):
+        with prefixing_errors("groups"):
+            return _labelled(pool, Path(groups))
+    check_in_order(pool, "groups")
+    return Grouped(pool, groups)
+
+
+def _clustered(pool: Source, clusters: Clusters) -> Source:
+    """The pool with the clusters of the rows of the pool beside it."""
+    beside: Source | None = getattr(pool, "beside", None)
+    if beside is None:
+        raise ValueError(
+            "groups: clusters are assigned by embeddings; wanted a pool that was opened with its "
+            "embeddings beside it: fastal.open_pool(pool, beside=embeddings)"
+        )
+    ids, others = ids_of(pool), ids_of(beside)
+    place = None
+    if ids is None or others is None:
+        check_in_order(pool, "beside")
+        check_in_order(beside, "beside")
+    else:
+        place = places(ids, others, "beside")
+    with prefixing_errors("beside"):
+        cluster = clusters.assign(beside).cluster
+    if place is not None:
+        cluster = np.asarray(cluster)[place]
+    return Grouped(pool, cluster, "beside")
+
+
+def _labelled(pool: Source, path: Path) -> Source:
+    """The pool with the labels of a file: by id if both have ids, else by row."""
+    table = read_labels(path)
+    ids = None if table.ids is None else ids_of(pool)
+    if ids is not None and table.ids is not None:
+        return Grouped(pool, table.labels[places(ids, table.ids, f"{path}")], f"groups: {path}")
+    check_in_order(pool, "groups")
+    labels, n_rows = table.labels, pool.n_rows
+    if n_rows not in (None, len(labels)):
+        raise ValueError(f"{path}: wanted {n_rows:,} rows, as the pool has, got {len(labels):,}")
+    if table.rows is not None:
+        labels = labels[places(np.arange(len(labels)), table.rows, f"{path}", "row number")]
+    return Grouped(pool, labels, f"groups: {path}")

@@ -1,0 +1,122 @@
+"""Files of labels: a group for each row of a pool, such as `fastal assign` writes them."""
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastal.sources import labels
+
+_LABEL_COLUMNS = ("cluster", "group")  # the first of these that a file has
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)").fullmatch
+_Table = dict[str, NDArray[Any]]
+
+
+class LabelTable(NamedTuple):
+    """The columns of a file of labels.
+
+    Attributes:
+        labels: [n] integers, bools or text.
+        ids: [n] the ids of the rows; None if the file has none.
+        rows: [n] int64, the numbers of the rows; None if the file has none.
+    """
+
+    labels: NDArray[Any]
+    ids: NDArray[Any] | None = None
+    rows: NDArray[Any] | None = None
+
+
+def read_labels(path: Path) -> LabelTable:
+    """Reads a file of labels.
+
+    Args:
+        path: a .parquet or .csv file with a column `cluster`, else `group`, and perhaps `id` and
+            `row`; or a .npy file with such fields, or with one label for each row. In a .csv file,
+            labels are integers if all of them are written as integers, and ids are text.
+
+    Raises:
+        ValueError, TypeError: the file is no such file; the message names it.
+        OSError: it cannot be read.
+        ModuleNotFoundError: the file is Parquet, and pyarrow is not installed.
+    """
+    if path.suffix not in _READERS:
+        *most, last = _READERS
+        wanted = f"{', '.join(most)} or {last}"
+        raise ValueError(f"wanted 'predicted' or a {wanted} file of labels, got {str(path)!r}")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        table = _READERS[path.suffix](path)
+        name = next((name for name in _LABEL_COLUMNS if name in table), None)
+        if name is None:
+            held = ", ".join(table) or "none"
+            raise ValueError(f"wanted a column 'cluster' or 'group'; its columns are {held}")
+        found, ids, rows = (
+            None if column is None else labels.of_array(f"{path}", column)
+            for column in (table[name], table.get("id"), table.get("row"))
+        )
+        labels.kind_of_array(repr(name), table[name].dtype, labels.GROUPS)
+        if ids is not None:
+            labels.kind_of_array("'id'", ids.dtype, labels.IDS)
+        if rows is not None and rows.dtype.kind not in "iu":
+            raise ValueError("wanted row numbers in the column 'row'")
+    except (ImportError, OSError):
+        raise
+    except Exception as error:  # the libraries that read the formats raise many kinds
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(
+            f"{path}: no file of labels: {reason}"
+        ) from error
+    assert found is not None
+    return LabelTable(found, ids, rows)
+
+
+def _read_npy(path: Path) -> _Table:
+    array = np.load(path, allow_pickle=False)
+    if array.dtype.names:
+        return {name: array[name] for name in array.dtype.names}
+    return {_LABEL_COLUMNS[0]: array}
+
+
+def _read_csv(path: Path) -> _Table:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file)
+        names = next(lines, [])
+        columns = list(zip(*lines, strict=True)) or [()] * len(names)
+    table = dict(zip(names, columns, strict=True))
+    return {name: _of_text(name, values) for name, values in table.items()}
+
+
+def _of_text(name: str, values: tuple[str, ...]) -> NDArray[Any]:
+    if name != "id" and all(map(_INTEGER, values)):
+        integers = labels.as_integers([int(value) for value in values])
+        if integers is not None:
+            return integers
+    return np.array(values, object)
+
+
+def _read_parquet(path: Path) -> _Table:
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise ModuleNotFoundError(
+            f"{path}: Parquet needs pyarrow: pip install 'fastal[arrow]'", name="pyarrow"
+        ) from None
+    names = [n for n in parquet.read_schema(path).names if n in (*_LABEL_COLUMNS, "id", "row")]
+    table = parquet.read_table(path, columns=names)
+    for name in names:
+        labels.kind_of_arrow(
+            repr(name), table.schema.field(name).type, labels.IDS if name == "id" else labels.GROUPS
+        )
+    return {name: labels.of_arrow(table.column(name)) for name in names}
+
+
+_READERS: dict[str, Callable[[Path], _Table]] = {
+    ".parquet": _read_parquet,
+    ".csv": _read_csv,
+    ".npy": _read_npy,
+}
