@@ -85,7 +85,7 @@ def score(
 def select(
     pool: Any,
     k: int | None = None,
-    by: By = "entropy",
+    by: By = "margin",
     *,
     kind: str = "logits",
     on_invalid: str = "raise",

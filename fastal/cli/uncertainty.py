@@ -36,7 +36,7 @@ _KIND = pool_option(
 @selection_option(
     "--by",
     type=click.Choice(UNCERTAINTY_SCORES),
-    default="entropy",
+    default="margin",
     show_default=True,
     help="Score to pick by.",
 )

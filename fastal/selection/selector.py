@@ -59,7 +59,7 @@ class Selector(ScoringReducer[Picks]):
     def __init__(
         self,
         k: int,
-        by: By = "entropy",
+        by: By = "margin",
         *,
         kind: str = "logits",
         on_invalid: str = "raise",

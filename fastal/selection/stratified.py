@@ -61,7 +61,7 @@ class StratifiedSelector(ScoringReducer[Picks]):
     def __init__(
         self,
         per_group: int,
-        by: By = "entropy",
+        by: By = "margin",
         *,
         k: int | None = None,
         predicted: bool = False,

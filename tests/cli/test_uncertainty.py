@@ -58,7 +58,7 @@ def test_select_to_a_file_with_its_record(tmp_path, pool, logits):
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["command"] == "select"
     assert record["arguments"] == {
-        "k": 10, "by": "entropy", "kind": "logits", "on_invalid": "raise", "backend": "auto"
+        "k": 10, "by": "margin", "kind": "logits", "on_invalid": "raise", "backend": "auto"
     }  # fmt: skip
     assert record["pool"] == [{"file": str(pool), "first_row": 0, "rows": 500}]
     assert (record["rows"], record["bytes"]) == (500, logits.nbytes)

@@ -58,7 +58,7 @@ def test_damaged_checkpoints_are_refused(job):
     ("more", "words"),
     [
         (["--k", 501], "--k is 500 there, 501 in this run"),
-        (["--by", "margin"], "--by is 'entropy' there, 'margin' in this run"),
+        (["--by", "ratio"], "--by is 'margin' there, 'ratio' in this run"),
         (["--kind", "log_probs"], "--kind is 'logits' there, 'log_probs' in this run"),
         (["--on-invalid", "skip"], "--on-invalid is 'raise' there, 'skip' in this run"),
         (["--noise", "power"], "--noise is None there, 'power' in this run"),

@@ -185,7 +185,7 @@ def test_the_predicted_class_is_the_first_largest(dtype):
     x[8, 2] = -math.inf
     classes = np.argmax(np.nan_to_num(x.double().numpy(), neginf=-9), 1)
     assert (np.sort(x.double().numpy(), 1)[:, -1:] == x.double().numpy()).sum() > 500
-    chosen = StratifiedSelector(5, predicted=True, on_invalid="skip")
+    chosen = StratifiedSelector(5, "entropy", predicted=True, on_invalid="skip")
     chosen.update(x[:100])
     chosen.update(x[100:])
     picks = chosen.result()
@@ -369,7 +369,7 @@ def test_an_invalid_chunk_and_a_negative_score_leave_no_trace():
         ({"k": 5}, "k=5, this one k=None"),
         ({"predicted": True}, "predicted=True, this one predicted=False"),
         ({"noise": "power"}, "noise='power', this one noise=None"),
-        ({"by": "ratio"}, r"by='ratio', this one by='entropy'"),
+        ({"by": "ratio"}, r"by='ratio', this one by='margin'"),
     ],
 )
 def test_only_equals_merge_and_restore(other, words):

@@ -26,7 +26,7 @@ def run(console: Console, out: Path, seeds: int) -> None:
     console.print(
         f"A classifier trained on {LABELLED} digits predicts a pool of {len(logits):,} others."
         f"\nThe {PICKS} most worth labelling, as picked by\n\n"
-        f"  fastal select {out / 'logits.npy'} --k {PICKS} --by margin\n",
+        f"  fastal select {out / 'logits.npy'} --k {PICKS}\n",
         highlight=False,
     )
     picks = select_to_file(
