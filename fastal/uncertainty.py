@@ -110,6 +110,8 @@ def select(
         by: "least_confidence", "margin", "ratio" or "entropy" (see `score`); a measure of
             `fastal.diversity`; or a callable from a chunk, given as a torch tensor, to [n] scores
             (larger = more worth labelling), which are rounded to float32 and ranked as such.
+            "random" picks random rows, for a baseline. A row's score is then a multiple of 2^-24 in
+            [0, 1), by its number and the seed. The values are not read, and no row is invalid.
         kind: as in `score`.
         on_invalid: "raise" at the first chunk with an invalid row, or "skip" to leave such rows
             out and count them in the picks' `invalid`.
@@ -120,7 +122,8 @@ def select(
             group, or all its rows if it has fewer.
         noise: None picks the k best rows. "power", "softmax" and "softrank" draw rows at random,
             better rows more likely; see `Selector`.
-        seed: of the noise. The same seed gives the same picks, for any chunk size.
+        seed: of the noise or of by="random", from 0 to 2^64 - 1. The same seed gives the same
+            picks, for any chunk size.
         beta: the weight of the scores against the noise: larger = less random.
         chunk_bytes: how many bytes of the pool to read at once; None: chosen by the pool.
         checkpoint: a folder to save the state in, every 30 seconds; for pools of files. Rows read

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from fastal.base.argument_values import KINDS, NOISES, UNCERTAINTY_SCORES
+from fastal.base.argument_values import KINDS, NOISES, SELECTION_SCORES, UNCERTAINTY_SCORES
 from fastal.cli.help import Command, output_option, pool_option, selection_option
 from fastal.cli.options import (
     GROUPS,
@@ -35,10 +35,10 @@ _KIND = pool_option(
 @K
 @selection_option(
     "--by",
-    type=click.Choice(UNCERTAINTY_SCORES),
+    type=click.Choice(SELECTION_SCORES),
     default="margin",
     show_default=True,
-    help="Score to pick by.",
+    help="Score to pick by. random picks random rows, for a baseline.",
 )
 @GROUPS
 @selection_option(
@@ -55,7 +55,7 @@ _KIND = pool_option(
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Seed of the noise. The same seed gives the same picks.",
+    help="Seed of --noise or of --by random. The same seed gives the same picks.",
 )
 @selection_option(
     "--beta",

@@ -20,10 +20,16 @@ from torch import Tensor
 
 from fastal.base.argument_values import NOISES as NOISES
 from fastal.base.checks import check_choice, checked_beta, checked_seed
+from fastal.base.row_random import uniform
 from fastal.selection.topk import TopK
 
 _BLOCK = 1 << 16  # rows at once: bounds the memory beside the keys
-_WORDS = 4  # of a step of Philox's counter
+
+
+def check_noise(noise: str | None, by: object) -> None:
+    """ValueError if there is noise on random scores: both would use the seed."""
+    if noise is not None and isinstance(by, str) and by == "random":
+        raise ValueError(f"noise: wanted None with by='random', got {noise!r}")
 
 
 class Noise:
@@ -112,12 +118,5 @@ class Noise:
 
 
 def gumbel(seed: int, start: int, n: int) -> NDArray[np.float64]:
-    """Standard Gumbel variables of rows start, start + 1, ..., [n], each a function of its row.
-
-    Row r has word r % 4 of step r // 4 of Philox with that seed, whose upper 52 bits become the
-    middle of one of 2^52 equal parts of (0, 1).
-    """
-    step, skipped = divmod(start, _WORDS)
-    words = np.random.Philox(key=seed, counter=step).random_raw(skipped + n)[skipped:]
-    uniform = ((words >> np.uint64(12)) + 0.5) * 2.0**-52
-    return np.asarray(-np.log(-np.log(uniform)))
+    """Standard Gumbel variables of rows start, start + 1, ..., [n], each a function of its row."""
+    return np.asarray(-np.log(-np.log(uniform(seed, start, n))))

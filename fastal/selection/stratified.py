@@ -14,7 +14,7 @@ from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.grouped_topk import GroupedTopK
-from fastal.selection.noise import Noise
+from fastal.selection.noise import Noise, check_noise
 from fastal.selection.picks import Picks
 
 _log = logging.getLogger("fastal")
@@ -72,7 +72,8 @@ class StratifiedSelector(ScoringReducer[Picks]):
         seed: int = 0,
         beta: float = 1.0,
     ) -> None:
-        super().__init__(measure_for(by, kind), ScoringOptions(on_invalid, backend))
+        check_noise(noise, by)
+        super().__init__(measure_for(by, kind, seed), ScoringOptions(on_invalid, backend))
         self._per_group = checked_count("per_group", per_group)
         self._k = None if k is None else checked_count("k", k)
         self._predicted = bool(predicted)

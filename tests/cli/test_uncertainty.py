@@ -450,3 +450,13 @@ def test_more_bad_usage(pool, tmp_path):
         done = run(*arguments)
         assert done.exit_code == 2, arguments
         assert words in done.stderr, done.stderr
+
+
+def test_random_rows_are_those_of_python(pool, logits):
+    done = run("select", pool, "--k", 7, "--by", "random", "--seed", 3, "--quiet")
+    picks = fastal.select(logits, 7, "random", seed=3)
+    assert [int(line["row"]) for line in rows_of(done.stdout)] == picks.rows.tolist()
+    done = run("select", pool, "--k", 7, "--by", "random", "--noise", "power")
+    assert done.exit_code == 2
+    assert done.stderr == "Error: --noise: wanted None with --by random, got 'power'\n"
+    assert run("score", pool, "--by", "random").exit_code == 2
