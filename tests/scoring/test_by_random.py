@@ -169,7 +169,7 @@ def test_quotas(k):
 
 
 def test_equal_scores_go_to_the_lower_row(monkeypatch):
-    monkeypatch.setattr(by_random, "uniform", lambda seed, start, n: np.full(n, 0.5))  # noqa: ARG005
+    monkeypatch.setattr(by_random, "uniform", lambda seed, start, n: np.full(n, 0.5))
     assert fastal.select(np.zeros((9, 2)), 3, "random").rows.tolist() == [0, 1, 2]
 
 
