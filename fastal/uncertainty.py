@@ -32,6 +32,7 @@ class SelectOptions(TypedDict, total=False):
     chunk_bytes: int | None
     checkpoint: PathLike | None
     resume: bool
+    progress: bool
 
 
 def score(
@@ -98,6 +99,7 @@ def select(
     chunk_bytes: int | None = None,
     checkpoint: PathLike | None = None,
     resume: bool = False,
+    progress: bool = False,
 ) -> Picks:
     """The k rows of a pool most worth labelling, in one pass, exact and deterministic.
 
@@ -130,6 +132,9 @@ def select(
             after the last save are read again when the run is resumed.
         resume: continue from the checkpoint, if there is one. A checkpoint of another pool, k or
             other argument is refused.
+        progress: show a bar on stderr while the pool is read, with the time left and the k-th best
+            score, and a line of figures at the end. If stderr is neither a terminal nor a
+            notebook's, a line every 10 seconds takes the place of the bar.
 
     Returns:
         Picks, best first; ties go to the lower row number. With noise, picks come in the order of
@@ -160,5 +165,5 @@ def select(
         k, by, ScoringOptions(on_invalid, backend), kind=kind, per_group=per_group,
         predicted=is_predicted, noise=noise, seed=seed, beta=beta,
     )  # fmt: skip
-    options = RunOptions(chunk_bytes, checkpoint, resume)
+    options = RunOptions(chunk_bytes, checkpoint, resume, progress)
     return pick_from_pool(selector, pool, options, groups=None if is_predicted else groups)

@@ -43,11 +43,13 @@ class Reducer(ABC, Generic[Result]):
     Attributes:
         takes_groups: whether `look` takes `groups`, a label for each row.
         max_passes: how many passes over the pool there are at most.
+        kth_name: what `kth_score` is: "score", or "key" if noise makes keys of scores.
         chunk_bytes: how many bytes of the pool to read at once; None: the pipeline decides.
     """
 
     takes_groups: bool = False
     max_passes: int = 1
+    kth_name: str = "score"
     chunk_bytes: int | None = None
 
     @abstractmethod

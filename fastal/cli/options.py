@@ -234,7 +234,7 @@ def run_over(
         None if chunk_mb is None else chunk_mb << 20,
         options.pop("checkpoint"),
         options.pop("resume"),
-        reporter,
+        reporter=reporter,
     )
     read = {"column": columns.split(",") if columns else column, "dtype": options.pop("dtype")}
     with reporter.warnings(spelled):

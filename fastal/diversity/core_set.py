@@ -36,6 +36,7 @@ def k_center(
     chunk_bytes: int | None = None,
     checkpoint: PathLike | None = None,
     resume: bool = False,
+    progress: bool = False,
 ) -> Picks:
     """Greedy k-centre: each pick is the row farthest from all labelled and picked rows.
 
@@ -59,6 +60,7 @@ def k_center(
         chunk_bytes: as for `fastal.select`.
         checkpoint: as for `fastal.select`; it has 4 bytes per row.
         resume: as for `fastal.select`.
+        progress: as for `fastal.select`.
 
     Returns:
         Picks in the order of picking. Scores are distances to the nearest row that was labelled or
@@ -85,7 +87,7 @@ def k_center(
     reducer = CoreSet(
         k, labelled=labelled, metric=metric, fast=fast, on_invalid=on_invalid, backend=backend
     )
-    return pick_from_pool(reducer, pool, RunOptions(chunk_bytes, checkpoint, resume))
+    return pick_from_pool(reducer, pool, RunOptions(chunk_bytes, checkpoint, resume, progress))
 
 
 class CoreSet(ScoringReducer[Picks]):

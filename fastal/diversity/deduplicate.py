@@ -23,6 +23,7 @@ def deduplicate(
     chunk_bytes: int | None = None,
     checkpoint: PathLike | None = None,
     resume: bool = False,
+    progress: bool = False,
 ) -> Duplicates:
     """Rows whose cosine similarity to an earlier row of the same cluster is at least the threshold.
 
@@ -46,6 +47,7 @@ def deduplicate(
         chunk_bytes: as for `fastal.select`.
         checkpoint: as for `fastal.select`; it may have up to `memory_bytes`, and 4 bytes per row.
         resume: as for `fastal.select`.
+        progress: as for `fastal.select`.
 
     Returns:
         Duplicates, arrays of the kind of the pool, NumPy for files. If the similarities of two
@@ -74,7 +76,7 @@ def deduplicate(
         backend=backend,
     )  # fmt: skip
     found = run_on_pool(
-        reducer, pool, RunOptions(chunk_bytes, checkpoint, resume),
+        reducer, pool, RunOptions(chunk_bytes, checkpoint, resume, progress),
         lambda found, source: Duplicates(*in_numpy(source, *found)),
     )  # fmt: skip
     if reducer.invalid:

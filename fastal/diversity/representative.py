@@ -71,6 +71,7 @@ def representative(
     chunk_bytes: int | None = None,
     checkpoint: PathLike | None = None,
     resume: bool = False,
+    progress: bool = False,
 ) -> Picks:
     """The k rows most representative of the pool, in two passes, exact and deterministic.
 
@@ -90,6 +91,7 @@ def representative(
         chunk_bytes: as for `fastal.select`.
         checkpoint: as for `fastal.select`.
         resume: as for `fastal.select`.
+        progress: as for `fastal.select`.
 
     Returns:
         Picks, best first. Scores are in [-2, 2]; larger means more worth labelling. Ties go to the
@@ -113,7 +115,7 @@ def representative(
         training = in_column_order_of(pool, training)
     options = ScoringOptions(on_invalid, backend)
     reducer = reducer_for(training, k, options, adaptive=False, fast=fast)
-    return pick_from_pool(reducer, pool, RunOptions(chunk_bytes, checkpoint, resume))
+    return pick_from_pool(reducer, pool, RunOptions(chunk_bytes, checkpoint, resume, progress))
 
 
 def adaptive_representative(
@@ -127,6 +129,7 @@ def adaptive_representative(
     chunk_bytes: int | None = None,
     checkpoint: PathLike | None = None,
     resume: bool = False,
+    progress: bool = False,
 ) -> Picks:
     """The k rows most representative of the pool; each pick is training data for the next pick.
 
@@ -143,6 +146,7 @@ def adaptive_representative(
         chunk_bytes: as for `fastal.select`.
         checkpoint: as for `fastal.select`.
         resume: as for `fastal.select`.
+        progress: as for `fastal.select`.
 
     Returns:
         Picks in the order of picking. The score of a pick is from -2 to 2, and is computed when it
@@ -164,7 +168,7 @@ def adaptive_representative(
         training = in_column_order_of(pool, training)
     options = ScoringOptions(on_invalid, backend)
     reducer = reducer_for(training, k, options, adaptive=True, fast=fast)
-    return pick_from_pool(reducer, pool, RunOptions(chunk_bytes, checkpoint, resume))
+    return pick_from_pool(reducer, pool, RunOptions(chunk_bytes, checkpoint, resume, progress))
 
 
 def reducer_for(

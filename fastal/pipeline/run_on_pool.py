@@ -11,6 +11,8 @@ from fastal.base.checks import plain
 from fastal.base.reducer import Reducer, Result
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.drive import run
+from fastal.pipeline.progress import Meter, Reporter
+from fastal.pipeline.reported_run import reported_run
 from fastal.pipeline.run_options import RunOptions
 from fastal.selection.pick_warnings import warn_of
 from fastal.selection.picks import Picks
@@ -53,7 +55,15 @@ def run_on_pool(
             arguments = {"reducer": type(reducer).__qualname__, **plain(reducer.arguments())}
             saved = Checkpoint(options.checkpoint, arguments, source, resume=options.resume)
             context.enter_context(saved)
-        completed = complete(run(reducer, source, options.chunk_bytes, saved), opened)
+        if options.progress:
+            meter, reporter = Meter(source.n_rows, reducer), Reporter()
+            found = reported_run(
+                reducer, source, options.chunk_bytes, saved, meter=meter, reporter=reporter
+            )
+            reporter.say(str(meter), "done")
+        else:
+            found = run(reducer, source, options.chunk_bytes, saved)
+        completed = complete(found, opened)
         if saved is not None:
             saved.remove()
     for file, from_row, reason in source.skipped:

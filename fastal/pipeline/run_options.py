@@ -14,11 +14,13 @@ class RunOptions:
         chunk_bytes: how many bytes of the pool to read at once; None: the pipeline decides.
         checkpoint: the folder to save the state in; None: the state is not saved.
         resume: continue from the folder's checkpoint, if there is one.
+        progress: show progress on stderr, and a summary at the end.
     """
 
     chunk_bytes: int | None = None
     checkpoint: PathLike | None = None
     resume: bool = False
+    progress: bool = False
 
     def __post_init__(self) -> None:
         if self.chunk_bytes is not None:

@@ -149,6 +149,11 @@ class Selector(ScoringReducer[Picks]):
         return TopK(k, payload=self._noise.on_rows)
 
     @property
+    def kth_name(self) -> str:  # type: ignore[override]
+        """What `kth_score` is: "score", with noise "key"."""
+        return "score" if self._noise.name is None else "key"
+
+    @property
     def kth_score(self) -> float | None:
         """The k-th best score so far, with noise the k-th best key; None before there are k.
 

@@ -118,6 +118,7 @@ class CosineClusters:
         chunk_bytes: int | None = None,
         checkpoint: PathLike | None = None,
         resume: bool = False,
+        progress: bool = False,
     ) -> "CosineClusters":
         """Finds the centroids: in one pass over the pool, and one more pass for each iteration.
 
@@ -130,6 +131,7 @@ class CosineClusters:
             chunk_bytes: as for `fastal.select`.
             checkpoint: as for `fastal.select`.
             resume: as for `fastal.select`.
+            progress: as for `fastal.select`.
 
         Returns:
             This object.
@@ -144,7 +146,7 @@ class CosineClusters:
             >>> diversity.CosineClusters(1).fit(x).centroids.round(3)
             array([[0.707, 0.707]], dtype=float32)
         """
-        options = RunOptions(chunk_bytes, checkpoint, resume)
+        options = RunOptions(chunk_bytes, checkpoint, resume, progress)
         self.adopt(run_on_pool(self.reducer(), pool, options, lambda found, _: found))
         return self
 
@@ -159,12 +161,15 @@ class CosineClusters:
         self.centroids, self.counts = found.centroids.numpy(), found.counts.numpy()
         self.inertia, self.n_iter, self.converged = found.inertia, found.n_iter, found.converged
 
-    def assign(self, pool: Any, *, chunk_bytes: int | None = None) -> Nearest:
+    def assign(
+        self, pool: Any, *, chunk_bytes: int | None = None, progress: bool = False
+    ) -> Nearest:
         """The cluster of each row, and the row's similarity to the centroid, in one pass.
 
         Args:
             pool: embeddings [N, D]; any pool that `fastal.select` takes.
             chunk_bytes: as for `fastal.select`.
+            progress: as for `fastal.select`.
 
         Returns:
             Nearest, two arrays [N] of the kind of the pool, NumPy for files. Ties go to the lower
@@ -183,7 +188,7 @@ class CosineClusters:
         """
         reducer = Assignment(self._fitted(), self._options)
         return run_on_pool(
-            reducer, pool, RunOptions(chunk_bytes),
+            reducer, pool, RunOptions(chunk_bytes, progress=progress),
             lambda found, source: Nearest(*in_numpy(source, *found)),
         )  # fmt: skip
 
@@ -195,6 +200,7 @@ class CosineClusters:
         chunk_bytes: int | None = None,
         checkpoint: PathLike | None = None,
         resume: bool = False,
+        progress: bool = False,
     ) -> ClusterSample:
         """Samples the members of each cluster, in one pass.
 
@@ -205,6 +211,7 @@ class CosineClusters:
             chunk_bytes: as for `fastal.select`.
             checkpoint: as for `fastal.select`.
             resume: as for `fastal.select`.
+            progress: as for `fastal.select`.
 
         Returns:
             ClusterSample: of each cluster, the member most similar to the centroid, the member
@@ -222,7 +229,7 @@ class CosineClusters:
             >>> sample.centroids.rows, sample.outliers.rows, sample.random.rows
             (array([0, 1]), array([3]), array([2]))
         """
-        options = RunOptions(chunk_bytes, checkpoint, resume)
+        options = RunOptions(chunk_bytes, checkpoint, resume, progress)
         return run_on_pool(
             self.sampler(n_random), pool, options,
             lambda found, source: ClusterSample(*(with_ids(picks, source) for picks in found)),
