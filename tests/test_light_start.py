@@ -72,7 +72,7 @@ def test_importing_fastal_imports_nothing_else(code):
         (["select", "pool.npy", "--k", "five"], 2),
         (["select", "pool.npy", "--k", "5", "--by", "doubt"], 2),
         (["select", "pool.npy"], 2),
-        (["select", "pool.npy", "--k", "5", "--group-by-prediction"], 2),
+        (["select", "pool.npy", "--k", "5", "--groups", "predicted"], 2),
         (["cluster", "pool.npy"], 2),
         (["info", "pool.npy"], 2),
     ],

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from fastal.base.argument_values import BACKENDS, BYTES_DTYPES
 from fastal.base.errors import Interrupted, prefixing_errors
@@ -72,7 +73,7 @@ def spelled(message: str) -> str:
     for value in click.get_current_context().params.values():
         for given in value if isinstance(value, tuple) else (value,):
             options.pop(str(given), None)
-    if "group_column" in options:
+    if "group_column" in options and not click.get_current_context().params.get("groups"):
         options["groups"] = options["group_column"]
     if not options:
         return message
@@ -192,12 +193,35 @@ RUNNING = with_options(
 )
 
 
-def check_quotas(options: dict[str, Any], has_groups: object) -> None:
-    """Raises a usage error unless `K` or `GROUPS` say how many rows to pick."""
+def check_quotas(options: dict[str, Any], groups: Mapping[str, object]) -> None:
+    """Raises a usage error unless the options say how many rows to pick, and of which groups.
+
+    Args:
+        options: the values of `K` and `GROUPS`, by argument.
+        groups: the options that name groups, and their values.
+    """
+    given = [name for name, value in groups.items() if value]
     if options["k"] is None and options["per_group"] is None:
         raise click.UsageError("Missing option '--k' or '--per-group'.")
-    if options["per_group"] is None and has_groups:
+    if len(given) > 1:
+        raise click.UsageError(f"Wanted one of {' and '.join(given)}, got both.")
+    if options["per_group"] is None and given:
         raise click.UsageError("Groups need --per-group, the number of rows to pick from each.")
+    if options["per_group"] is not None and not given:
+        raise click.UsageError(f"--per-group needs {' or '.join(groups)}.")
+
+
+def check_used(argument: str, is_used: object, wanted: str) -> None:
+    """Raises a usage error if an option was given and nothing uses it.
+
+    Args:
+        argument: the argument of the option.
+        is_used: whether something uses it.
+        wanted: the options that would use it.
+    """
+    source = click.get_current_context().get_parameter_source(argument)
+    if source is not ParameterSource.DEFAULT and not is_used:
+        raise click.UsageError(f"--{argument.replace('_', '-')} needs {wanted}.")
 
 
 def run_over(

@@ -15,6 +15,7 @@ from fastal.cli.options import (
     SCORING,
     K,
     check_quotas,
+    check_used,
     loading,
     reports_bad_input,
     run_over,
@@ -42,7 +43,9 @@ _KIND = pool_option(
 )
 @GROUPS
 @selection_option(
-    "--group-by-prediction", is_flag=True, help="Use the predicted class of a row as its group."
+    "--groups",
+    type=click.Choice(["predicted"]),
+    help="Groups that are not in the pool: predicted stands for the predicted class of a row.",
 )
 @selection_option(
     "--noise",
@@ -71,16 +74,19 @@ _KIND = pool_option(
 @RUNNING
 @reports_bad_input
 def select(
-    pool: tuple[str, ...], group_column: str | None, group_by_prediction: bool, **options: Any
+    pool: tuple[str, ...], group_column: str | None, groups: str | None, **options: Any
 ) -> None:
     """Pick the k most uncertain rows.
 
     Writes CSV: rank, row, score, then the id and the group if the pool has them.
     """
-    check_quotas(options, group_column or group_by_prediction)
+    check_quotas(options, {"--groups": groups, "--group-column": group_column})
+    noise = options["noise"]
+    check_used("seed", noise or options["by"] == "random", "--noise or --by random")
+    check_used("beta", noise, "--noise")
     with loading():
         from fastal.commands.uncertainty import select_to_file
-    run_over(select_to_file, pool, {**options, "predicted": group_by_prediction}, group_column)
+    run_over(select_to_file, pool, {**options, "predicted": groups == "predicted"}, group_column)
 
 
 @click.command(cls=Command, examples=("fastal score logits.npy --by entropy --out scores.npy",))

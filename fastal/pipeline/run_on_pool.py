@@ -49,6 +49,8 @@ def run_on_pool(
         raise ValueError(f"checkpoint: {reducer.unresumable}")
     opened = open_pool(pool)
     source = opened if groups is None else Grouped(opened, groups)
+    if reducer.takes_groups and isinstance(source, Files) and source.columns.groups is None:
+        raise ValueError("groups: wanted a label for each row, or a pool with group_column")
     with ExitStack() as context:
         saved = None
         if options.checkpoint is not None:

@@ -369,7 +369,7 @@ def test_ids_and_groups_stand_beside_the_picks(parquet, logits):
     assert [int(line["row"]) for line in found] == picks.rows.tolist()
     assert [line["id"] for line in found] == [f"a,{row}" for row in picks.rows]
     assert [line["group"] for line in found] == ["ns"[row % 2] for row in picks.rows]
-    by_class = rows_of(run("select", parquet, "--group-by-prediction", "--per-group", 1).stdout)
+    by_class = rows_of(run("select", parquet, "--groups", "predicted", "--per-group", 1).stdout)
     classes = logits.argmax(1)
     assert [int(line["group"]) for line in by_class] == [
         classes[int(line["row"])] for line in by_class
@@ -435,8 +435,22 @@ def test_skipped_files_are_named_and_the_status_is_3(tmp_path, logits):
 def test_more_bad_usage(pool, tmp_path):
     for arguments, words in (
         (["select", pool], "Missing option '--k' or '--per-group'"),
-        (["select", pool, "--k", 5, "--group-by-prediction"], "Groups need --per-group"),
-        (["select", pool, "--per-group", 5], "--group-column: wanted a label for each row"),
+        (["select", pool, "--k", 5, "--groups", "predicted"], "Groups need --per-group"),
+        (
+            ["select", pool, "--per-group", 5],
+            "--per-group needs --groups or --group-column.",
+        ),
+        (
+            ["select", pool, "--per-group", 5, "--groups", "predicted", "--group-column", "x"],
+            "Error: Wanted one of --groups and --group-column, got both.",
+        ),
+        (["select", pool, "--per-group", 5, "--groups", "mine"], "'mine' is not 'predicted'"),
+        (["select", pool, "--k", 5, "--seed", 0], "Error: --seed needs --noise or --by random."),
+        (["select", pool, "--k", 5, "--beta", 1], "Error: --beta needs --noise."),
+        (
+            ["select", pool, "--k", 5, "--beta", 1, "--by", "random", "--seed", 1],
+            "Error: --beta needs --noise.",
+        ),
         (["select", pool, "--k", 5, "--resume"], "--resume: wanted --checkpoint"),
         (
             ["select", pool, "--k", 5, "--column", "a", "--columns", "b"],
@@ -445,7 +459,7 @@ def test_more_bad_usage(pool, tmp_path):
         (["select", pool, "--k", 5, "--id-column", "id"], "no array 'id'"),
         (["score", pool, "--checkpoint", tmp_path / "state"], "--checkpoint: wanted --out"),
         (["convert", pool, pool, "--out", "a.csv"], "picks: wanted one file"),
-        (["select", pool, "--k", 5, "--beta", "nan"], "beta: wanted"),
+        (["select", pool, "--k", 5, "--noise", "power", "--beta", "nan"], "beta: wanted"),
     ):
         done = run(*arguments)
         assert done.exit_code == 2, arguments

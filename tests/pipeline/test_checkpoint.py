@@ -62,7 +62,7 @@ def test_damaged_checkpoints_are_refused(job):
         (["--kind", "log_probs"], "--kind is 'logits' there, 'log_probs' in this run"),
         (["--on-invalid", "skip"], "--on-invalid is 'raise' there, 'skip' in this run"),
         (["--noise", "power"], "--noise is None there, 'power' in this run"),
-        (["--per-group", 9, "--group-by-prediction"], "--per-group is None there, 9 in this run"),
+        (["--per-group", 9, "--groups", "predicted"], "--per-group is None there, 9 in this run"),
         (["--backend", "torch"], "--backend is 'auto' there, 'torch' in this run"),
         (["--column", "x"], r"columns are \[\[\], .* there, \[\['x'\]"),
         (["--id-column", "x"], r"columns .*None, .* there, .*'x'"),
@@ -389,7 +389,9 @@ def test_ids_that_cannot_be_read_keep_the_checkpoint(job, pools, tmp_path, damag
     shutil.copytree(pools / "parquet", tmp_path / "pool")
     job = job("ids")
     job.command[1] = tmp_path / "pool"
-    run = job.start(code="pause(fastal.commands.command, 'run', 1, 'after')").wait_stopped()
+    run = job.start(
+        code="pause(fastal.commands.command, 'reported_run', 1, 'after')"
+    ).wait_stopped()
     damage(tmp_path / "pool" / "3.parquet")
     run.kill(signal.SIGCONT)
     done = run.wait()

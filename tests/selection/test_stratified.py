@@ -416,3 +416,12 @@ def test_state_is_plain_and_a_copy():
     for twin in (chosen, pickle.loads(pickle.dumps(chosen)), copy.deepcopy(chosen)):
         assert twin.result().scores.tolist() == [4, 3, 2, 1, 0]
         assert twin.result().groups.tolist() == [b"x", True, 1, None, "a"]
+
+
+def test_quotas_without_groups_name_the_argument_and_no_row(tmp_path):
+    x = np.zeros((9, 2), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    for pool in (x, [x], tmp_path / "x.npy"):
+        with pytest.raises(ValueError, match=r"^groups: wanted a label for each row") as error:
+            fastal.select(pool, per_group=3)
+        assert "row 0" not in str(error.value)

@@ -124,7 +124,7 @@ def logits_of(seed=0, n=N):
 # Name of the pool, command (paths are those of other pools), suffix of the output.
 JOBS = {
     "select": ("npy", ["select", "--k", 500], "csv"),
-    "quotas": ("npy", ["select", "--per-group", 40, "--group-by-prediction"], "jsonl"),
+    "quotas": ("npy", ["select", "--per-group", 40, "--groups", "predicted"], "jsonl"),
     "noise": ("npy", ["select", "--k", 500, "--noise", "power", "--seed", 3], "csv"),
     "softrank": ("npy", ["select", "--k", 500, "--noise", "softrank"], "csv"),
     "scores": ("npy", ["score"], "npy"),
