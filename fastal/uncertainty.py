@@ -35,6 +35,7 @@ class SelectOptions(TypedDict, total=False):
     exclude: Any
     among: Any
     ties: str
+    progress: bool
 
 
 def score(
@@ -88,7 +89,7 @@ def score(
 def select(
     pool: Any,
     k: int | None = None,
-    by: By = "entropy",
+    by: By = "margin",
     *,
     kind: str = "logits",
     on_invalid: str = "raise",
@@ -104,6 +105,7 @@ def select(
     exclude: Any = None,
     among: Any = None,
     ties: str = "first",
+    progress: bool = False,
 ) -> Picks:
     """The k rows of a pool most worth labelling, in one pass, exact and deterministic.
 
@@ -116,6 +118,8 @@ def select(
         by: "least_confidence", "margin", "ratio" or "entropy" (see `score`); a measure of
             `fastal.diversity`; or a callable from a chunk, given as a torch tensor, to [n] scores
             (larger = more worth labelling), which are rounded to float32 and ranked as such.
+            "random" picks random rows, for a baseline. A row's score is then a multiple of 2^-24 in
+            [0, 1), by its number and the seed. The values are not read, and no row is invalid.
         kind: as in `score`.
         on_invalid: "raise" at the first chunk with an invalid row, or "skip" to leave such rows
             out and count them in the picks' `invalid`.
@@ -130,7 +134,8 @@ def select(
             group, or all its rows if it has fewer.
         noise: None picks the k best rows. "power", "softmax" and "softrank" draw rows at random,
             better rows more likely; see `Selector`.
-        seed: of the noise and of random ties. The same seed gives the same picks, for any chunks.
+        seed: of the noise, by="random" and ties="random", from 0 to 2^64 - 1. The same seed gives
+            the same picks, for any chunks.
         beta: the weight of the scores against the noise: larger = less random.
         chunk_bytes: how many bytes of the pool to read at once; None: chosen by the pool.
         checkpoint: a folder to save the state in, every 30 seconds; for pools of files. Rows read
@@ -148,6 +153,9 @@ def select(
             error.
         ties: of rows with equal scores, "first" picks the lowest row numbers, and "random" draws by
             `seed`. A warning is logged if more rows have the score of the last pick than fit.
+        progress: show a bar on stderr while the pool is read, with the time left and the k-th best
+            score, and a line of figures at the end. If stderr is neither a terminal nor a
+            notebook's, a line every 10 seconds takes the place of the bar.
 
     Returns:
         Picks, best first; ties as `ties` says. With noise, picks come in the order of
@@ -178,5 +186,5 @@ def select(
         k, by, ScoringOptions(on_invalid, backend), kind=kind, per_group=per_group,
         predicted=is_predicted, noise=noise, seed=seed, beta=beta, ties=ties,
     )  # fmt: skip
-    options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among)
+    options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress)
     return pick_from_pool(selector, pool, options, groups=None if is_predicted else groups)

@@ -1,6 +1,7 @@
 """The names that arguments take their values from. Light: the command line lists them."""
 
 UNCERTAINTY_SCORES = ("least_confidence", "margin", "ratio", "entropy")
+SELECTION_SCORES = (*UNCERTAINTY_SCORES, "random")
 KINDS = ("logits", "probs", "log_probs")
 NOISES = ("power", "softmax", "softrank")
 TIES = ("first", "random")

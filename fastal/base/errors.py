@@ -47,9 +47,12 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
         self.looks = looks
         place = f" ({where})" if where else ""
         others = ", ".join(map(str, self.rows)) + (", ..." if count > len(self.rows) else "")
+        n_rows = span[1] - span[0]
+        # No advice where most rows are invalid: skipping them would hide that the kind is wrong.
+        skipping = f"would leave out {count} of {n_rows} rows" if looks else "leaves them out"
         super().__init__(
             f"row {self.rows[0]}{place} {reason}; {count} such among rows {span[0]} to "
-            f"{span[1] - 1}: {others}{looks and f'; {looks}'}. on_invalid='skip' leaves them out"
+            f"{span[1] - 1}: {others}{looks and f'; {looks}'}. on_invalid='skip' {skipping}"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

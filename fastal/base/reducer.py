@@ -48,6 +48,7 @@ class Reducer(ABC, Generic[Result]):
     Attributes:
         takes_groups: whether `look` takes `groups`, a label for each row.
         max_passes: how many passes over the pool there are at most.
+        kth_name: what `kth_score` is: "score", or "key" if noise makes keys of scores.
         chunk_bytes: how many bytes of the pool to read at once; None: the pipeline decides.
         row_filter: which rows of the pool it reads; None: all.
         reads_gaps: whether `look` takes chunks of rows whose numbers are not consecutive.
@@ -55,6 +56,7 @@ class Reducer(ABC, Generic[Result]):
 
     takes_groups: bool = False
     max_passes: int = 1
+    kth_name: str = "score"
     chunk_bytes: int | None = None
     row_filter: RowFilter | None = None
     reads_gaps: bool = True

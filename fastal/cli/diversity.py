@@ -15,6 +15,7 @@ from fastal.cli.options import (
     SCORING,
     K,
     check_quotas,
+    check_used,
     loading,
     reports_bad_input,
     run_over,
@@ -92,6 +93,7 @@ def cluster(pool: tuple[str, ...], **options: Any) -> None:
     centroid), the id if the pool has ids, cluster and role.
     """
     _exactly_one({"--clusters": options["n_clusters"], "--centroids": options["centroids"]})
+    _check_fit(options, draws=options["n_random"] > 0)
     if options["centroids"] and options["save"]:
         raise click.UsageError("--save needs --clusters.")
     with loading():
@@ -169,7 +171,7 @@ def outliers(
     similarity. Give one of the three. Writes CSV: rank, row, score, then the id and the group if
     the pool has them.
     """
-    check_quotas(options, group_column)
+    check_quotas(options, {"--group-column": group_column})
     _exactly_one(
         {
             "--validation": validation,
@@ -177,6 +179,7 @@ def outliers(
             "--clusters": options["n_clusters"],
         }
     )
+    _check_fit(options, draws=False)
     if validation and options["fast"]:
         raise click.UsageError("--fast needs --centroids or --clusters.")
     with loading():
@@ -262,6 +265,19 @@ def _k_means_options(options: dict[str, Any]) -> Any:
 
     names = ("max_iter", "batch_size", "seed", "fast")
     return KMeansOptions(**{name: options.pop(name) for name in names})
+
+
+def _check_fit(options: dict[str, Any], *, draws: bool) -> None:
+    """Raises a usage error if an option of k-means was given and no clusters are to be found.
+
+    Args:
+        options: by argument.
+        draws: whether rows are drawn at random too.
+    """
+    finds = options["n_clusters"] is not None
+    check_used("max_iter", finds, "--clusters")
+    check_used("batch_size", finds, "--clusters")
+    check_used("seed", finds or draws, "--clusters")
 
 
 def _exactly_one(options: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from fastal.base.argument_values import BACKENDS, BYTES_DTYPES
 from fastal.base.errors import Interrupted, prefixing_errors
@@ -216,12 +217,35 @@ RUNNING = with_options(
 )
 
 
-def check_quotas(options: dict[str, Any], has_groups: object) -> None:
-    """Raises a usage error unless `K` or `GROUPS` say how many rows to pick."""
+def check_quotas(options: dict[str, Any], groups: Mapping[str, object]) -> None:
+    """Raises a usage error unless the options say how many rows to pick, and of which groups.
+
+    Args:
+        options: the values of `K` and `GROUPS`, by argument.
+        groups: the options that name groups, and their values.
+    """
+    given = [name for name, value in groups.items() if value]
     if options["k"] is None and options["per_group"] is None:
         raise click.UsageError("Missing option '--k' or '--per-group'.")
-    if options["per_group"] is None and has_groups:
+    if len(given) > 1:
+        raise click.UsageError(f"Wanted one of {' and '.join(given)}, got both.")
+    if options["per_group"] is None and given:
         raise click.UsageError("Groups need --per-group, the number of rows to pick from each.")
+    if options["per_group"] is not None and not given:
+        raise click.UsageError(f"--per-group needs {' or '.join(groups)}.")
+
+
+def check_used(argument: str, is_used: object, wanted: str) -> None:
+    """Raises a usage error if an option was given and nothing uses it.
+
+    Args:
+        argument: the argument of the option.
+        is_used: whether something uses it.
+        wanted: the options that would use it.
+    """
+    source = click.get_current_context().get_parameter_source(argument)
+    if source is not ParameterSource.DEFAULT and not is_used:
+        raise click.UsageError(f"--{argument.replace('_', '-')} needs {wanted}.")
 
 
 def run_over(
@@ -260,7 +284,7 @@ def run_over(
         options.pop("resume"),
         list(options.pop("exclude", ())) or None,
         list(options.pop("among", ())) or None,
-        reporter,
+        reporter=reporter,
     )
     read = {"column": columns.split(",") if columns else column, "dtype": options.pop("dtype")}
     carry = options.pop("carry", None)

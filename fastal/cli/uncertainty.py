@@ -5,7 +5,13 @@ from typing import Any
 
 import click
 
-from fastal.base.argument_values import KINDS, NOISES, TIES, UNCERTAINTY_SCORES
+from fastal.base.argument_values import (
+    KINDS,
+    NOISES,
+    SELECTION_SCORES,
+    TIES,
+    UNCERTAINTY_SCORES,
+)
 from fastal.cli.help import Command, output_option, pool_option, selection_option
 from fastal.cli.options import (
     GROUPS,
@@ -16,6 +22,7 @@ from fastal.cli.options import (
     SCORING,
     K,
     check_quotas,
+    check_used,
     loading,
     reports_bad_input,
     run_over,
@@ -40,10 +47,10 @@ _KIND = pool_option(
 @K
 @selection_option(
     "--by",
-    type=click.Choice(UNCERTAINTY_SCORES),
-    default="entropy",
+    type=click.Choice(SELECTION_SCORES),
+    default="margin",
     show_default=True,
-    help="Score to pick by.",
+    help="Score to pick by. random picks random rows, for a baseline.",
 )
 @GROUPS
 @selection_option(
@@ -63,7 +70,7 @@ _KIND = pool_option(
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Seed of the noise and of random ties. The same seed gives the same picks.",
+    help="Seed of --noise, --by random and --ties random. The same seed gives the same picks.",
 )
 @selection_option(
     "--beta",
@@ -104,9 +111,11 @@ def select(
 
     Writes CSV: rank, row, score, then the id and the group if the pool has them.
     """
-    check_quotas(options, group_column or groups)
-    if group_column and groups:
-        raise click.UsageError("Wanted one of --groups and --group-column, got both.")
+    check_quotas(options, {"--groups": groups, "--group-column": group_column})
+    noise = options["noise"]
+    is_random = options["by"] == "random" or options["ties"] == "random"
+    check_used("seed", noise or is_random, "--noise, --by random or --ties random")
+    check_used("beta", noise, "--noise")
     with loading():
         from fastal.commands.uncertainty import select_to_file
     run_over(select_to_file, pool, {**options, "groups": groups}, group_column)

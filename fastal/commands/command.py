@@ -17,9 +17,9 @@ from fastal.output.atomic import written_whole
 from fastal.output.resumable import partial_path, written_in_parts
 from fastal.output.target import Target
 from fastal.pipeline.checkpoint import Checkpoint
-from fastal.pipeline.drive import run
 from fastal.pipeline.interrupts import interruptible
 from fastal.pipeline.progress import Meter, Reporter
+from fastal.pipeline.reported_run import reported_run
 from fastal.pipeline.run_on_pool import narrow
 from fastal.pipeline.run_options import RunOptions
 from fastal.sources.files import Files
@@ -78,7 +78,7 @@ class CommandRun(Generic[Result]):
         self._read = narrow(reducer, source, options)
         self._target = target
         self._options = options
-        self._meter = Meter(source.n_rows)
+        self._meter = Meter(source.n_rows, reducer)
         self.checkpoint: Checkpoint | None = None
         if options.checkpoint is not None:
             target.check_not_read(Path(options.checkpoint), "checkpoint")
@@ -138,26 +138,11 @@ class CommandRun(Generic[Result]):
         Args:
             writes_to_terminal: whether the output goes to the terminal; then there is no bar.
         """
-        reducer, options, meter = self._reducer, self._options, self._meter
-        meter.kth_score = lambda: reducer.kth_score
-        meter.n_passes = reducer.max_passes
-        if self.checkpoint is not None:
-            meter.resume_at(self.checkpoint.row, self.checkpoint.passes)
-        if meter.first_row:
-            of_pass = f" of pass {meter.passes + 1}" if reducer.max_passes > 1 else ""
-            line = f"resumed at row {meter.first_row:,}{of_pass}"
-            options.reporter.say(line, "resumed", row=meter.first_row)
-        progress = options.reporter.progress(meter, bar=not writes_to_terminal)
-        with progress as count:
-
-            def on_chunk(rows: int, n_bytes: int) -> None:
-                count(rows, n_bytes)
-                self._check()
-
-            return run(
-                reducer, self._read, options.chunk_bytes, self.checkpoint, on_chunk,
-                meter.begin_pass,
-            )  # fmt: skip
+        return reported_run(
+            self._reducer, self._read, self._options.chunk_bytes, self.checkpoint,
+            meter=self._meter, reporter=self._options.reporter, bar=not writes_to_terminal,
+            after_chunk=self._check,
+        )  # fmt: skip
 
     def finish(self, **outcome: Any) -> None:
         """Writes the record, reports the outcome, removes the checkpoint."""

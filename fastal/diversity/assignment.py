@@ -112,6 +112,7 @@ def nearest_centroid(
     on_invalid: str = "raise",
     backend: str = "auto",
     chunk_bytes: int | None = None,
+    progress: bool = False,
 ) -> Nearest:
     """The most similar centroid of each row by cosine similarity, in one pass over the rows.
 
@@ -129,6 +130,7 @@ def nearest_centroid(
         on_invalid: "raise", or "skip" to give NaN to rows that are not finite, and log their count.
         backend: "auto", "triton" or "torch"; see `fastal.backend_reasons`.
         chunk_bytes: as for `fastal.select`. An array in memory is one chunk.
+        progress: as for `fastal.select`. An array in memory has none.
 
     Returns:
         Nearest, two arrays [N] of the kind of `x`, NumPy for files. Ties go to the lowest cluster.
@@ -149,7 +151,7 @@ def nearest_centroid(
     measure, options = CentroidDistance(centroids, fast=fast), ScoringOptions(on_invalid, backend)
     if not is_array(x):
         reducer = Assignment(measure, options)
-        found = assigned(reducer, x, RunOptions(chunk_bytes))
+        found = assigned(reducer, x, RunOptions(chunk_bytes, progress=progress))
         if reducer.invalid:
             _log.warning("%d of %d rows are invalid: NaN", reducer.invalid, len(found.cluster))
         return found

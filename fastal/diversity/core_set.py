@@ -42,6 +42,7 @@ def k_center(
     resume: bool = False,
     exclude: Any = None,
     among: Any = None,
+    progress: bool = False,
 ) -> Picks:
     """Greedy k-centre: each pick is the row farthest from all labelled and picked rows.
 
@@ -67,6 +68,7 @@ def k_center(
         resume: as for `fastal.select`.
         exclude: as for `fastal.select`.
         among: as for `fastal.select`.
+        progress: as for `fastal.select`.
 
     Returns:
         Picks in the order of picking. Scores are distances to the nearest row that was labelled or
@@ -93,9 +95,8 @@ def k_center(
     reducer = CoreSet(
         k, labelled=labelled, metric=metric, fast=fast, on_invalid=on_invalid, backend=backend
     )
-    return pick_from_pool(
-        reducer, pool, RunOptions(chunk_bytes, checkpoint, resume, exclude, among)
-    )
+    run_options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress)
+    return pick_from_pool(reducer, pool, run_options)
 
 
 class CoreSet(ScoringReducer[Picks]):

@@ -25,6 +25,7 @@ def deduplicate(
     resume: bool = False,
     exclude: Any = None,
     among: Any = None,
+    progress: bool = False,
 ) -> Duplicates:
     """Rows whose cosine similarity to an earlier row of the same cluster is at least the threshold.
 
@@ -50,6 +51,7 @@ def deduplicate(
         resume: as for `fastal.select`.
         exclude: as for `fastal.select`.
         among: as for `fastal.select`.
+        progress: as for `fastal.select`.
 
     Returns:
         Duplicates, arrays of the kind of the pool, NumPy for files. If the similarities of two
@@ -78,7 +80,8 @@ def deduplicate(
         backend=backend,
     )  # fmt: skip
     found = run_on_pool(
-        reducer, pool, RunOptions(chunk_bytes, checkpoint, resume, exclude, among),
+        reducer, pool,
+        RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress),
         lambda found, source: Duplicates(*in_numpy(source, *found)),
     )  # fmt: skip
     if reducer.invalid:

@@ -95,6 +95,7 @@ class Deduplicator(ScoringReducer[Duplicates]):
         self._centroids = CentroidDistance(centroids, fast=fast)
         super().__init__(self._centroids, ScoringOptions(on_invalid, backend))
         self.row_filter = row_filter_of(exclude, among)
+        self.max_passes = 2  # until the first ends
         self._cluster = RowValues(_UNSEEN, torch.int32)  # also of invalid rows
         # The clusters that this pass gathers (first, last + 1), the numbers of their rows, and the
         # rows scaled to length 1. The first pass gathers none.
@@ -143,7 +144,9 @@ class Deduplicator(ScoringReducer[Duplicates]):
         """
         self._found.extend(self._compared())
         self._cluster.trim()
-        self._span = self._next_span()
+        if not self._span[1]:
+            self.max_passes = self._n_passes()
+        self._span = self._next_span(self._to_compare(), self._span[1])
         self._members = self._rows_of(self._span)
         self._units = self._room_for(len(self._members))
         self._scorer.next_row = 0
@@ -153,9 +156,16 @@ class Deduplicator(ScoringReducer[Duplicates]):
         width = self._centroids.units.shape[1]
         return torch.zeros(n_rows, width, dtype=torch.float32, device="cpu")
 
-    def _next_span(self) -> tuple[int, int]:
-        """The next clusters (first, last + 1): as many as fit into memory."""
-        n_rows, first = self._to_compare(), self._span[1]
+    def _n_passes(self) -> int:
+        """How many passes there are in all, known when each row has a cluster."""
+        n_rows, last, n_passes = self._to_compare(), 0, 1
+        while n_rows[last:].any():
+            _, last = self._next_span(n_rows, last)
+            n_passes += 1
+        return n_passes
+
+    def _next_span(self, n_rows: NDArray[np.int64], first: int) -> tuple[int, int]:
+        """The clusters (first, last + 1) from `first` on: as many as fit into memory."""
         row_bytes = _ITEM_BYTES * self._units.shape[1]
         room = self._memory_bytes // row_bytes
         largest = int(n_rows.argmax())
@@ -233,6 +243,8 @@ class Deduplicator(ScoringReducer[Duplicates]):
         self._span = span[0], span[1]
         self._members = self._rows_of(self._span)
         self._units = torch.from_numpy(units.copy())
+        if self._span[1]:
+            self.max_passes = self._n_passes()
         self._found = [tuple(found)]
 
 

@@ -78,6 +78,7 @@ def representative(
     resume: bool = False,
     exclude: Any = None,
     among: Any = None,
+    progress: bool = False,
 ) -> Picks:
     """The k rows most representative of the pool, in two passes, exact and deterministic.
 
@@ -99,6 +100,7 @@ def representative(
         resume: as for `fastal.select`.
         exclude: as for `fastal.select`.
         among: as for `fastal.select`.
+        progress: as for `fastal.select`.
 
     Returns:
         Picks, best first. Scores are in [-2, 2]; larger means more worth labelling. Ties go to the
@@ -122,9 +124,8 @@ def representative(
         training = in_column_order_of(pool, training)
     options = ScoringOptions(on_invalid, backend)
     reducer = reducer_for(training, k, options, adaptive=False, fast=fast)
-    return pick_from_pool(
-        reducer, pool, RunOptions(chunk_bytes, checkpoint, resume, exclude, among)
-    )
+    run_options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress)
+    return pick_from_pool(reducer, pool, run_options)
 
 
 def adaptive_representative(
@@ -140,6 +141,7 @@ def adaptive_representative(
     resume: bool = False,
     exclude: Any = None,
     among: Any = None,
+    progress: bool = False,
 ) -> Picks:
     """The k rows most representative of the pool; each pick is training data for the next pick.
 
@@ -158,6 +160,7 @@ def adaptive_representative(
         resume: as for `fastal.select`.
         exclude: as for `fastal.select`.
         among: as for `fastal.select`.
+        progress: as for `fastal.select`.
 
     Returns:
         Picks in the order of picking. The score of a pick is from -2 to 2, and is computed when it
@@ -179,9 +182,8 @@ def adaptive_representative(
         training = in_column_order_of(pool, training)
     options = ScoringOptions(on_invalid, backend)
     reducer = reducer_for(training, k, options, adaptive=True, fast=fast)
-    return pick_from_pool(
-        reducer, pool, RunOptions(chunk_bytes, checkpoint, resume, exclude, among)
-    )
+    run_options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress)
+    return pick_from_pool(reducer, pool, run_options)
 
 
 def reducer_for(

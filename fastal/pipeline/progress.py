@@ -1,4 +1,7 @@
-"""Progress on stderr: a bar on a terminal, elsewhere a line every 10 seconds, or JSON."""
+"""Progress on stderr: a bar on a terminal and in a notebook, else a line every 10 seconds.
+
+Or JSON, a line each.
+"""
 
 import logging
 import os
@@ -6,11 +9,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from fastal.base.text import as_json, shown
 
+if TYPE_CHECKING:  # commands report before they import what takes seconds
+    from fastal.base.reducer import Reducer
+
 _SECONDS_A_LINE, _SECONDS_A_BAR = 10.0, 0.1  # between two lines, and two updates of a bar
+_BAR_CELLS = 20
 
 
 class Meter:
@@ -18,22 +25,20 @@ class Meter:
 
     Args:
         n_rows: the number of rows of the pool, None if it is not known.
+        reducer: reads the pool; it has the k-th score and the most passes.
 
     Attributes:
-        n_passes: the most passes over the pool.
         first_row: the row where a resumed run began, in its pass.
-        kth_score: returns the k-th best score so far, None if there is none.
         done: completed rows of this pass, including those of an earlier run.
         passes: completed passes, including those of an earlier run.
         rows: completed rows of all passes of this run.
         bytes: bytes of these rows.
     """
 
-    def __init__(self, n_rows: int | None) -> None:
+    def __init__(self, n_rows: int | None, reducer: "Reducer[Any]") -> None:
         self.n_rows = n_rows
-        self.n_passes = 1
         self.first_row = 0
-        self.kth_score: Callable[[], float | None] = lambda: None
+        self._reducer = reducer
         self.done = 0
         self.passes = 0
         self.rows = 0
@@ -61,6 +66,11 @@ class Meter:
         """Counts a pass as completed and begins the next one."""
         self.done = 0
         self.passes += 1
+
+    @property
+    def n_passes(self) -> int:
+        """The most passes over the pool. A reducer may know them only after the first."""
+        return self._reducer.max_passes
 
     @property
     def total(self) -> int | None:
@@ -91,8 +101,8 @@ class Meter:
             found |= {"pass": self.passes + 1, "of_passes": self.n_passes}
         if self.total and self.rows and self._ended is None:
             found["seconds_left"] = round((self.total - self.total_done) * seconds / self.rows)
-        score = self.kth_score()
-        return found if score is None else {**found, "kth_score": round(score, 6)}
+        kth = self._reducer.kth_score
+        return found if kth is None else {**found, f"kth_{self._reducer.kth_name}": round(kth, 6)}
 
     def __str__(self) -> str:
         v = self.values()
@@ -103,14 +113,22 @@ class Meter:
         )
         if "seconds_left" in v:
             line += f", {_clock(v['seconds_left'])} left"
-        return line if "kth_score" not in v else f"{line}, k-th score {v['kth_score']:.4g}"
+        name = self._reducer.kth_name
+        return line if f"kth_{name}" not in v else f"{line}, k-th {name} {v[f'kth_{name}']:.4g}"
 
     def brief(self) -> str:
         """The text next to a progress bar."""
         v = self.values()
         parts = [f"{self._pass()}{v['gb_per_second']:.3g} GB/s", f"{v['rows_per_second']:,} rows/s"]
         parts += [f"{_clock(v['seconds_left'])} left"] if "seconds_left" in v else []
-        return ", ".join(parts + ([f"k-th {v['kth_score']:.4f}"] if "kth_score" in v else []))
+        name = self._reducer.kth_name
+        kth = [f"k-th {name} {v[f'kth_{name}']:.4f}"] if f"kth_{name}" in v else []
+        return ", ".join(parts + kth)
+
+    @property
+    def share(self) -> str:
+        """How much is done: in percent, or in rows if the number of all rows is not known."""
+        return f"{self.total_done / self.total:.0%}" if self.total else f"{self.done:,} rows"
 
     def _pass(self) -> str:
         if self.n_passes == 1:
@@ -146,13 +164,18 @@ class Reporter:
 
         Args:
             meter: counts the rows, and has the figures that are shown.
-            bar: show a bar if stderr is a terminal; otherwise, a line now and then.
+            bar: show a bar if stderr is a terminal or a notebook's; otherwise, a line now and then.
 
         Yields:
             A function to call with the rows and bytes of each completed chunk.
         """
-        bar = bar and not self._quiet and not self._as_json and is_terminal(sys.stderr)
-        with (_bar if bar else self._lines)(meter) as show:
+        show_progress = self._lines
+        if bar and not self._quiet and not self._as_json:
+            if is_terminal(sys.stderr):
+                show_progress = _bar
+            elif is_notebook():
+                show_progress = _notebook_bar
+        with show_progress(meter) as show:
 
             def on_chunk(rows: int, n_bytes: int) -> None:
                 meter.count(rows, n_bytes)
@@ -184,7 +207,7 @@ class Reporter:
             nonlocal shown
             if meter.seconds - shown >= _SECONDS_A_LINE:
                 shown = meter.seconds
-                share = f"{meter.total_done / meter.total:.0%}: " if meter.total else ""
+                share = f"{meter.share}: " if meter.total else ""
                 self.say(f"{share}{meter}", "progress", **meter.values())
 
         yield show
@@ -221,6 +244,12 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
+def is_notebook() -> bool:
+    """Whether this Python is the kernel of a notebook, whose stderr is shown but is no terminal."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
+
+
 def _clock(seconds: int) -> str:
     hours, minutes = divmod(seconds // 60, 60)
     return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"
@@ -232,15 +261,48 @@ def _bar(meter: Meter) -> Iterator[Callable[[], None]]:
     from rich.progress import BarColumn, Progress, TextColumn
 
     console = Console(stderr=True)
-    share, rate = TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.fields[brief]}")
-    with Progress(BarColumn(20), share, rate, console=console, transient=True) as bar:
-        task = bar.add_task("", total=meter.total, completed=meter.total_done, brief="")
-        shown = 0.0
+    share, rate = TextColumn("{task.fields[share]:>4}"), TextColumn("{task.fields[brief]}")
+    with Progress(
+        BarColumn(_BAR_CELLS), share, rate, console=console, transient=True, redirect_stdout=False
+    ) as bar:
+        task = bar.add_task("", total=meter.total, completed=meter.total_done, share="", brief="")
+        yield _now_and_then(
+            meter,
+            lambda: bar.update(
+                task, completed=meter.total_done, share=meter.share, brief=meter.brief()
+            ),
+        )
 
-        def show() -> None:
-            nonlocal shown
-            if meter.seconds - shown >= _SECONDS_A_BAR or meter.total_done == meter.total:
-                shown = meter.seconds
-                bar.update(task, completed=meter.total_done, brief=meter.brief())
 
-        yield show
+@contextmanager
+def _notebook_bar(meter: Meter) -> Iterator[Callable[[], None]]:
+    """A bar of text on one line, which each update overwrites.
+
+    The bars of rich want ipywidgets in a notebook.
+    """
+    width = 0
+
+    def show() -> None:
+        nonlocal width
+        done = round(_BAR_CELLS * meter.total_done / meter.total) if meter.total else 0
+        line = f"{'━' * done:╌<{_BAR_CELLS}} {meter.share:>4} {meter.brief()}"
+        print(f"\r{line:<{width}}", end="", file=sys.stderr, flush=True)  # noqa: T201
+        width = len(line)
+
+    try:
+        yield _now_and_then(meter, show)
+    finally:
+        print(f"\r{'':{width}}\r", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _now_and_then(meter: Meter, show: Callable[[], None]) -> Callable[[], None]:
+    """Calls `show` if its last call was long ago, and when all rows are done."""
+    shown = 0.0
+
+    def maybe() -> None:
+        nonlocal shown
+        if meter.seconds - shown >= _SECONDS_A_BAR or meter.total_done == meter.total:
+            shown = meter.seconds
+            show()
+
+    return maybe

@@ -15,6 +15,8 @@ from fastal.picks.picks import Picks
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.drive import run
 from fastal.pipeline.given_groups import with_groups
+from fastal.pipeline.progress import Meter, Reporter
+from fastal.pipeline.reported_run import reported_run
 from fastal.pipeline.row_choice import narrowed, row_filter_for
 from fastal.pipeline.run_options import RunOptions
 from fastal.selection.pick_warnings import warn_of
@@ -50,6 +52,11 @@ def run_on_pool(
         raise ValueError(f"checkpoint: {reducer.unresumable}")
     opened = open_pool(pool)
     source = with_groups(opened, groups)
+    if (
+        reducer.takes_groups and source is opened
+        and isinstance(opened, Files) and opened.columns.groups is None
+    ):  # fmt: skip
+        raise ValueError("groups: wanted a label for each row, or a pool with group_column")
     source = narrow(reducer, source, options)
     with ExitStack() as context:
         saved = None
@@ -57,7 +64,15 @@ def run_on_pool(
             arguments = {"reducer": type(reducer).__qualname__, **plain(reducer.bound_to())}
             saved = Checkpoint(options.checkpoint, arguments, source, resume=options.resume)
             context.enter_context(saved)
-        completed = complete(run(reducer, source, options.chunk_bytes, saved), opened)
+        if options.progress:
+            meter, reporter = Meter(source.n_rows, reducer), Reporter()
+            found = reported_run(
+                reducer, source, options.chunk_bytes, saved, meter=meter, reporter=reporter
+            )
+            reporter.say(str(meter), "done")
+        else:
+            found = run(reducer, source, options.chunk_bytes, saved)
+        completed = complete(found, opened)
         if saved is not None:
             saved.remove()
     for file, from_row, reason in source.skipped:

@@ -17,6 +17,7 @@ class RunOptions:
         resume: continue from the folder's checkpoint, if there is one.
         exclude: the rows that the reducer passes over; see `row_choice`.
         among: the only rows that it reads; see `row_choice`.
+        progress: show progress on stderr, and a summary at the end.
     """
 
     chunk_bytes: int | None = None
@@ -24,6 +25,7 @@ class RunOptions:
     resume: bool = False
     exclude: Any = None
     among: Any = None
+    progress: bool = False
 
     def __post_init__(self) -> None:
         if self.chunk_bytes is not None:

@@ -132,6 +132,11 @@ class Sequential(Reducer[Any]):
         return self.current.wanted
 
     @property
+    def kth_name(self) -> str:  # type: ignore[override]
+        """What `kth_score` of the current stage is."""
+        return self.current.kth_name
+
+    @property
     def kth_score(self) -> float | None:
         """The k-th best score of the current stage."""
         return self.current.kth_score

@@ -17,6 +17,7 @@ _INVALID = {
     "log_probs": "has NaN, +inf or no finite log-probability",
     "probs": "has NaN, a negative value or a sum other than 1",
 }
+_ONE_COLUMN = "If each row is one sigmoid p, pass np.column_stack([1 - p, p]) with kind='probs'"
 # A row of equal values has score 1 by each of the four, within rounding.
 _EQUAL_VALUES = Blank(1 - 5e-7, 1.0, None)
 
@@ -44,7 +45,12 @@ class UncertaintyScore(Measure):
 
     def check(self, x: Tensor) -> None:
         """ValueError or TypeError unless x is [n, C] with at least two classes."""
-        check_matrix(x, self.kind, self.columns, least=2)
+        try:
+            check_matrix(x, self.kind, self.columns, least=2)
+        except ValueError as error:
+            if x.shape[1:] in ((), (1,)):
+                raise ValueError(f"{error}. {_ONE_COLUMN}") from None
+            raise
 
     def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The scores in the order of the names, each in [0, 1], 1 = most uncertain."""
@@ -60,17 +66,20 @@ class UncertaintyScore(Measure):
         return ", ".join(self.names)
 
     def suspect(self, x: Tensor, n_invalid: int) -> str:
-        """A warning where all first rows are invalid, or logits seem to be probabilities."""
+        """A warning where all first rows are invalid, or are probabilities of another kind.
+
+        Logits of kind "log_probs", and the reverse, need none: the scores are the same.
+        """
         if n_invalid == len(x):
             seen = self.describe_invalid(x)
             return (
                 f"the first {len(x)} rows are all invalid and left out: each {self.invalid}"
                 f"{seen and f'; {seen}'}"
             )
-        if self.kind == "logits" and are_probabilities(x[:EXAMINED_ROWS]):
+        if self.kind != "probs" and are_probabilities(x[:EXAMINED_ROWS]):
             return (
-                "logits: the first rows have values from 0 to 1 that sum to 1, as probabilities "
-                "have (kind='probs')"
+                f"{self.kind}: the first rows have values from 0 to 1 that sum to 1, as "
+                "probabilities have (kind='probs')"
             )
         return ""
 

@@ -30,7 +30,7 @@ def describe(x: Tensor, kind: str) -> str:
         return f"they have {span}, as logits have (kind='logits')"
     found = f"they have {span} and sums from {float(sums.min()):.3g} to {float(sums.max()):.3g}"
     if most <= 1:
-        return f"{found}, as sigmoids of several labels have"
+        return f"{found}, as sigmoids of several labels have; wanted one distribution per row"
     if _is_1(sums / sums[0]):
         return f"{found}, as parts of a whole have: divide them by it"
     return f"{found}, as logits have (kind='logits')"

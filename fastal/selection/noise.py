@@ -21,11 +21,16 @@ from torch import Tensor
 from fastal.base.argument_values import NOISES as NOISES
 from fastal.base.checks import check_choice, checked_beta, checked_seed
 from fastal.base.row_numbers import RowNumbers
+from fastal.base.row_random import uniform
 from fastal.selection.topk import TopK
 
 _BLOCK = 1 << 16  # rows at once: bounds the memory beside the keys
-_WORDS = 4  # of a step of Philox's counter
-_MOST_SKIPPED = 1 << 10  # as many words are drawn in the time that a new counter takes
+
+
+def check_noise(noise: str | None, by: object) -> None:
+    """ValueError if there is noise on random scores: both would use the seed."""
+    if noise is not None and isinstance(by, str) and by == "random":
+        raise ValueError(f"noise: wanted None with by='random', got {noise!r}")
 
 
 class Noise:
@@ -116,25 +121,5 @@ class Noise:
 
 
 def gumbel(seed: int, numbers: RowNumbers) -> NDArray[np.float64]:
-    """Standard Gumbel variables of n rows, [n], each a function of its row number.
-
-    Row r has word r % 4 of step r // 4 of Philox with that seed, whose upper 52 bits become the
-    middle of one of 2^52 equal parts of (0, 1).
-    """
-    uniform = ((_words(seed, numbers) >> np.uint64(12)) + 0.5) * 2.0**-52
-    return np.asarray(-np.log(-np.log(uniform)))
-
-
-def _words(seed: int, numbers: RowNumbers) -> NDArray[np.uint64]:
-    """The random words of rows, [n]."""
-    if not numbers.are_consecutive and numbers.stop - numbers.start > _MOST_SKIPPED * len(numbers):
-        rows = numbers.at(np.arange(len(numbers))).tolist()
-        return np.concatenate([_words(seed, RowNumbers(1, row)) for row in rows])
-    step, skipped = divmod(numbers.start, _WORDS)
-    n = skipped + numbers.stop - numbers.start
-    words = np.random.Philox(key=seed, counter=step).random_raw(n)[skipped:]
-    return (
-        words
-        if numbers.are_consecutive
-        else words[numbers.at(np.arange(len(numbers))) - numbers.start]
-    )
+    """Standard Gumbel variables of n rows, [n], each a function of its row number."""
+    return np.asarray(-np.log(-np.log(uniform(seed, numbers))))

@@ -14,7 +14,7 @@ from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.fused_topk import FusedTopK
-from fastal.selection.noise import Noise
+from fastal.selection.noise import Noise, check_noise
 from fastal.selection.pick_warnings import log_ties
 from fastal.selection.ties import TieOrder
 from fastal.selection.topk import TopK
@@ -29,9 +29,9 @@ class Selector(ScoringReducer[Picks]):
 
     Args:
         k: how many rows to pick, at least 1.
-        by: "least_confidence", "margin", "ratio" or "entropy"; a measure of `fastal.diversity`; or
-            a callable from a chunk, given as a torch tensor, to [n] scores (larger = more worth
-            labelling, NaN = invalid), which are rounded to float32.
+        by: "least_confidence", "margin", "ratio" or "entropy"; "random", see `fastal.select`; a
+            measure of `fastal.diversity`; or a callable from a chunk, given as a torch tensor, to
+            [n] scores (larger = more worth labelling, NaN = invalid), which are rounded to float32.
         kind: what the chunks hold: "logits", "probs" or "log_probs". It is never guessed.
         on_invalid: "raise" stops at the first chunk with an invalid row and leaves the state as it
             was before the chunk. "skip" leaves such rows out and counts them. `fastal.score` says
@@ -42,7 +42,8 @@ class Selector(ScoringReducer[Picks]):
             picks keep their scores and come in the order of the draws. "softrank" keeps all valid
             rows until the end, up to 24 bytes per row. "power" raises a ValueError for a chunk with
             a score below 0 and leaves the state as it was before the chunk.
-        seed: of the noise, from 0 to 2^64 - 1. The same seed draws the same rows.
+        seed: of the noise, by="random" and ties="random", from 0 to 2^64 - 1. The same seed draws
+            the same rows.
         beta: the weight of the scores against the noise, above 0: larger = less random.
         exclude: rows that must not be picked, such as those that are labelled: row numbers, a mask
             [N] of the pool, or picks.
@@ -68,7 +69,7 @@ class Selector(ScoringReducer[Picks]):
     def __init__(
         self,
         k: int,
-        by: By = "entropy",
+        by: By = "margin",
         *,
         kind: str = "logits",
         on_invalid: str = "raise",
@@ -80,7 +81,8 @@ class Selector(ScoringReducer[Picks]):
         among: Any = None,
         ties: str = "first",
     ) -> None:
-        super().__init__(measure_for(by, kind), ScoringOptions(on_invalid, backend))
+        check_noise(noise, by)
+        super().__init__(measure_for(by, kind, seed), ScoringOptions(on_invalid, backend))
         self._k = checked_count("k", k)
         self._noise = Noise(noise, seed, beta)
         self._order = TieOrder(ties, seed)
@@ -174,6 +176,11 @@ class Selector(ScoringReducer[Picks]):
     def wanted(self) -> int:
         """How many rows to pick."""
         return self._k
+
+    @property
+    def kth_name(self) -> str:  # type: ignore[override]
+        """What `kth_score` is: "score", with noise "key"."""
+        return "score" if self._noise.name is None else "key"
 
     @property
     def kth_score(self) -> float | None:

@@ -16,7 +16,7 @@ from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.grouped_topk import GroupedTopK
-from fastal.selection.noise import Noise
+from fastal.selection.noise import Noise, check_noise
 from fastal.selection.pick_warnings import log_ties
 from fastal.selection.ties import TieOrder
 
@@ -67,7 +67,7 @@ class StratifiedSelector(ScoringReducer[Picks]):
     def __init__(
         self,
         per_group: int,
-        by: By = "entropy",
+        by: By = "margin",
         *,
         k: int | None = None,
         predicted: bool = False,
@@ -81,7 +81,8 @@ class StratifiedSelector(ScoringReducer[Picks]):
         among: Any = None,
         ties: str = "first",
     ) -> None:
-        super().__init__(measure_for(by, kind), ScoringOptions(on_invalid, backend))
+        check_noise(noise, by)
+        super().__init__(measure_for(by, kind, seed), ScoringOptions(on_invalid, backend))
         self._per_group = checked_count("per_group", per_group)
         self._k = None if k is None else checked_count("k", k)
         self._predicted = bool(predicted)

@@ -275,10 +275,6 @@ def test_what_does_not_fit_is_one_line_and_status_2(tmp_path, pool, other, x):
         ),
         (["outliers", pool, "--k", 5, "--validation", broken], f"{broken} row 0 has NaN"),
         (["outliers", pool, "--k", 0, "--clusters", 3], "k: wanted at least 1, got 0"),
-        (
-            ["outliers", pool, "--per-group", 2, "--clusters", 3],
-            "--group-column: wanted a label for each row",
-        ),
         (["represent", pool, "--k", 0, "--training", other], "k: wanted at least 1, got 0"),
         (["represent", pool, "--k", 5, "--training", narrow], "training: wanted rows of 6"),
         (
@@ -307,6 +303,23 @@ def test_usage(pool, other):
         ),
         (["outliers", pool, "--validation", other], "Missing option '--k' or '--per-group'"),
         (["outliers", pool, "--k", 5, "--validation", other, "--fast"], "--fast needs"),
+        (
+            ["outliers", pool, "--per-group", 2, "--clusters", 3],
+            "--per-group needs --group-column.",
+        ),
+        (["cluster", pool, "--centroids", other, "--max-iter", 3], "--max-iter needs --clusters."),
+        (
+            ["cluster", pool, "--centroids", other, "--random", 0, "--seed", 0],
+            "--seed needs --clusters.",
+        ),
+        (
+            ["outliers", pool, "--k", 5, "--validation", other, "--batch-size", 9],
+            "--batch-size needs --clusters.",
+        ),
+        (
+            ["outliers", pool, "--k", 5, "--centroids", other, "--seed", 1],
+            "--seed needs --clusters.",
+        ),
         (["cluster", pool, "--centroids", other, "--save", "c.npz"], "--save needs --clusters"),
         (["cluster", pool, "--clusters", 3, "--random", -1], "--random"),
         (["represent", pool, "--k", 5], "Missing option '--training'"),

@@ -58,7 +58,7 @@ def test_select_to_a_file_with_its_record(tmp_path, pool, logits):
     record = json.loads((tmp_path / "picks.run.json").read_text())
     assert record["command"] == "select"
     assert record["arguments"] == {
-        "k": 10, "by": "entropy", "kind": "logits", "on_invalid": "raise", "backend": "auto"
+        "k": 10, "by": "margin", "kind": "logits", "on_invalid": "raise", "backend": "auto"
     }  # fmt: skip
     assert record["pool"] == [{"file": str(pool), "first_row": 0, "rows": 500}]
     assert (record["rows"], record["bytes"]) == (500, logits.nbytes)
@@ -437,7 +437,21 @@ def test_more_bad_usage(pool, tmp_path):
     for arguments, words in (
         (["select", pool], "Missing option '--k' or '--per-group'"),
         (["select", pool, "--k", 5, "--groups", "predicted"], "Groups need --per-group"),
-        (["select", pool, "--per-group", 5], "--group-column: wanted a label for each row"),
+        (
+            ["select", pool, "--per-group", 5],
+            "--per-group needs --groups or --group-column.",
+        ),
+        (
+            ["select", pool, "--per-group", 5, "--groups", "predicted", "--group-column", "x"],
+            "Error: Wanted one of --groups and --group-column, got both.",
+        ),
+        (["select", pool, "--per-group", 5, "--groups", "mine"], "wanted 'predicted' or a "),
+        (["select", pool, "--k", 5, "--seed", 0], "Error: --seed needs --noise, --by random or"),
+        (["select", pool, "--k", 5, "--beta", 1], "Error: --beta needs --noise."),
+        (
+            ["select", pool, "--k", 5, "--beta", 1, "--by", "random", "--seed", 1],
+            "Error: --beta needs --noise.",
+        ),
         (["select", pool, "--k", 5, "--resume"], "--resume: wanted --checkpoint"),
         (
             ["select", pool, "--k", 5, "--column", "a", "--columns", "b"],
@@ -446,8 +460,18 @@ def test_more_bad_usage(pool, tmp_path):
         (["select", pool, "--k", 5, "--id-column", "id"], "no array 'id'"),
         (["score", pool, "--checkpoint", tmp_path / "state"], "--checkpoint: wanted --out"),
         (["convert", pool, pool, "--out", "a.csv"], "picks: wanted one file"),
-        (["select", pool, "--k", 5, "--beta", "nan"], "beta: wanted"),
+        (["select", pool, "--k", 5, "--noise", "power", "--beta", "nan"], "beta: wanted"),
     ):
         done = run(*arguments)
         assert done.exit_code == 2, arguments
         assert words in done.stderr, done.stderr
+
+
+def test_random_rows_are_those_of_python(pool, logits):
+    done = run("select", pool, "--k", 7, "--by", "random", "--seed", 3, "--quiet")
+    picks = fastal.select(logits, 7, "random", seed=3)
+    assert [int(line["row"]) for line in rows_of(done.stdout)] == picks.rows.tolist()
+    done = run("select", pool, "--k", 7, "--by", "random", "--noise", "power")
+    assert done.exit_code == 2
+    assert done.stderr == "Error: --noise: wanted None with --by random, got 'power'\n"
+    assert run("score", pool, "--by", "random").exit_code == 2

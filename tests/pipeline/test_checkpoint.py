@@ -58,7 +58,7 @@ def test_damaged_checkpoints_are_refused(job):
     ("more", "words"),
     [
         (["--k", 501], "--k is 500 there, 501 in this run"),
-        (["--by", "margin"], "--by is 'entropy' there, 'margin' in this run"),
+        (["--by", "ratio"], "--by is 'margin' there, 'ratio' in this run"),
         (["--kind", "log_probs"], "--kind is 'logits' there, 'log_probs' in this run"),
         (["--on-invalid", "skip"], "--on-invalid is 'raise' there, 'skip' in this run"),
         (["--noise", "power"], "--noise is None there, 'power' in this run"),
@@ -389,7 +389,9 @@ def test_ids_that_cannot_be_read_keep_the_checkpoint(job, pools, tmp_path, damag
     shutil.copytree(pools / "parquet", tmp_path / "pool")
     job = job("ids")
     job.command[1] = tmp_path / "pool"
-    run = job.start(code="pause(fastal.commands.command, 'run', 1, 'after')").wait_stopped()
+    run = job.start(
+        code="pause(fastal.commands.command, 'reported_run', 1, 'after')"
+    ).wait_stopped()
     damage(tmp_path / "pool" / "3.parquet")
     run.kill(signal.SIGCONT)
     done = run.wait()

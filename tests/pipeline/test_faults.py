@@ -193,7 +193,7 @@ def test_a_second_signal_ends_the_run_at_once(job):
     ("module", "name"),
     [
         ("commands.uncertainty", "write_picks"),
-        ("commands.command", "run"),
+        ("commands.command", "reported_run"),
         ("output.atomic", "publish"),
     ],
 )

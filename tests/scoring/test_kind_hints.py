@@ -6,10 +6,12 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastal
 from fastal import diversity
 from fastal.cli import main
+from fastal.scoring.by_name import UncertaintyScore
 from fastal.sources.array import ArraySource
 
 RNG = np.random.default_rng(0)
@@ -57,6 +59,37 @@ def test_rows_that_are_all_invalid_are_said_to_look_like_something(backend, capl
         ]
 
 
+def test_skipping_is_no_advice_where_it_would_leave_little(caplog):
+    x = SIGMOIDS.copy()
+    x[[4, 200]] = PROBS[:2]
+    with pytest.raises(fastal.InvalidRows) as error:
+        fastal.select(x, 3, kind="probs")
+    assert str(error.value).endswith(
+        "as sigmoids of several labels have; wanted one distribution per row. on_invalid='skip' "
+        "would leave out 298 of 300 rows"
+    )
+    x = PROBS.copy()
+    x[:7] = 0.7
+    with pytest.raises(fastal.InvalidRows, match=r"on_invalid='skip' leaves them out$"):
+        fastal.select(x, 3, kind="probs")
+
+
+@pytest.mark.parametrize("kind", ["logits", "probs", "log_probs"])
+@pytest.mark.parametrize("shape", [(300,), (300, 1)])
+def test_one_sigmoid_a_row_gets_the_line_to_write(backend, kind, shape):
+    p = SIGMOIDS[:, 0].reshape(shape)
+    for call in (fastal.score, lambda x, **how: fastal.select(x, 3, **how)):
+        with pytest.raises(ValueError, match=f"^{kind}: wanted ") as error:
+            call(torch.tensor(p, device=backend[1]), kind=kind, backend=backend[0])
+        line = re.search(r"pass (np\.column_stack\(.*\)) with kind='probs'$", str(error.value))
+        stacked = eval(line[1], {"np": np, "p": p})
+        picks = fastal.select(stacked, 3, kind="probs")
+        nearest = np.argsort(np.abs(p.ravel() - 0.5), kind="stable")[:3]
+        assert picks.rows.tolist() == nearest.tolist()
+    with pytest.raises(ValueError, match=r"got shape \(300, 2, 2\)$"):
+        fastal.score(np.zeros((300, 2, 2)), kind=kind)
+
+
 def test_a_few_invalid_rows_look_like_nothing():
     x = PROBS.copy()
     x[7] = LOGITS[7]
@@ -75,8 +108,62 @@ def test_logits_that_are_probabilities_are_told(backend, caplog):
         fastal.select([found, found], 3, backend=backend[0])
         said = [message for message in messages(caplog) if "(kind='probs')" in message]
         assert len(said) == is_told
+        fastal.select([found, found], 3, kind="log_probs", backend=backend[0])
+        said = [message for message in messages(caplog) if "(kind='probs')" in message]
+        assert len(said) == is_told
+        assert all(message.startswith("log_probs: the first rows") for message in said)
     fastal.score(PROBS, kind="probs", backend=backend[0])
     assert not messages(caplog)
+
+
+def test_logits_and_log_probabilities_are_scored_alike_and_need_no_warning(caplog):
+    log_probs = torch.log_softmax(torch.tensor(LOGITS).double(), 1)
+    want = fastal.score(log_probs, kind="log_probs")
+    for x, kind in ((log_probs, "logits"), (LOGITS.astype(float), "log_probs")):
+        for scores, wanted in zip(fastal.score(x, kind=kind), want, strict=True):
+            np.testing.assert_allclose(np.asarray(scores), wanted.numpy(), rtol=2e-5, atol=1e-37)
+    assert not messages(caplog)
+
+
+class Reads(TorchDispatchMode):
+    """Counts how many values are read of a tensor and of what is computed from it."""
+
+    def __init__(self):
+        super().__init__()
+        self.values = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not func.is_view:
+            self.values += sum(arg.numel() for arg in args if isinstance(arg, torch.Tensor))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("x", "most"),
+    [
+        (LOGITS, 10 * 5 + 20),  # the first row, and its sum
+        (np.r_[PROBS[:1], LOGITS[1:]], 64 * 5 * 20),
+        (PROBS, 64 * 5 * 20),
+    ],
+    ids=["logits", "first row", "probabilities"],
+)
+def test_few_rows_of_the_first_chunk_are_examined(caplog, x, most):
+    measure = UncertaintyScore(("margin",), "logits")
+    long = torch.tensor(x).repeat(100, 1)
+    with Reads() as reads:
+        is_told = bool(measure.suspect(long, 0))
+    assert is_told == (x is PROBS)
+    assert 0 < reads.values <= most < long.numel()
+    with Reads() as reads:
+        long.sum()
+    assert reads.values == long.numel()
+
+
+def test_the_first_chunk_alone_is_examined(monkeypatch):
+    examined = []
+    monkeypatch.setattr(UncertaintyScore, "suspect", lambda _, x, n: examined.append(len(x)) or "")
+    fastal.select([LOGITS[:100], LOGITS[100:]], 3)
+    assert examined == [100]
 
 
 def test_selections_that_come_out_empty_say_so(caplog, tmp_path):

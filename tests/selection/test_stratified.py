@@ -188,7 +188,7 @@ def test_the_predicted_class_is_the_first_largest(dtype):
     x[8, 2] = -math.inf
     classes = np.argmax(np.nan_to_num(x.double().numpy(), neginf=-9), 1)
     assert (np.sort(x.double().numpy(), 1)[:, -1:] == x.double().numpy()).sum() > 500
-    chosen = StratifiedSelector(5, predicted=True, on_invalid="skip")
+    chosen = StratifiedSelector(5, "entropy", predicted=True, on_invalid="skip")
     chosen.update(x[:100])
     chosen.update(x[100:])
     picks = chosen.result()
@@ -372,7 +372,7 @@ def test_an_invalid_chunk_and_a_negative_score_leave_no_trace():
         ({"k": 5}, "k=5, this one k=None"),
         ({"predicted": True}, "predicted=True, this one predicted=False"),
         ({"noise": "power"}, "noise='power', this one noise=None"),
-        ({"by": "ratio"}, r"by='ratio', this one by='entropy'"),
+        ({"by": "ratio"}, r"by='ratio', this one by='margin'"),
     ],
 )
 def test_only_equals_merge_and_restore(other, words):
@@ -419,3 +419,12 @@ def test_state_is_plain_and_a_copy():
     for twin in (chosen, pickle.loads(pickle.dumps(chosen)), copy.deepcopy(chosen)):
         assert twin.result().scores.tolist() == [4, 3, 2, 1, 0]
         assert twin.result().groups.tolist() == [b"x", True, 1, None, "a"]
+
+
+def test_quotas_without_groups_name_the_argument_and_no_row(tmp_path):
+    x = np.zeros((9, 2), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    for pool in (x, [x], tmp_path / "x.npy"):
+        with pytest.raises(ValueError, match=r"^groups: wanted a label for each row") as error:
+            fastal.select(pool, per_group=3)
+        assert "row 0" not in str(error.value)

@@ -120,6 +120,7 @@ class CosineClusters:
         resume: bool = False,
         exclude: Any = None,
         among: Any = None,
+        progress: bool = False,
     ) -> "CosineClusters":
         """Finds the centroids: in one pass over the pool, and one more pass for each iteration.
 
@@ -134,6 +135,7 @@ class CosineClusters:
             resume: as for `fastal.select`.
             exclude: as for `fastal.select`.
             among: as for `fastal.select`.
+            progress: as for `fastal.select`.
 
         Returns:
             This object.
@@ -148,7 +150,7 @@ class CosineClusters:
             >>> diversity.CosineClusters(1).fit(x).centroids.round(3)
             array([[0.707, 0.707]], dtype=float32)
         """
-        options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among)
+        options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress)
         self.adopt(run_on_pool(self.reducer(), pool, options, lambda found, _: found))
         return self
 
@@ -163,12 +165,15 @@ class CosineClusters:
         self.centroids, self.counts = found.centroids.numpy(), found.counts.numpy()
         self.inertia, self.n_iter, self.converged = found.inertia, found.n_iter, found.converged
 
-    def assign(self, pool: Any, *, chunk_bytes: int | None = None) -> Nearest:
+    def assign(
+        self, pool: Any, *, chunk_bytes: int | None = None, progress: bool = False
+    ) -> Nearest:
         """The cluster of each row, and the row's similarity to the centroid, in one pass.
 
         Args:
             pool: embeddings [N, D]; any pool that `fastal.select` takes.
             chunk_bytes: as for `fastal.select`.
+            progress: as for `fastal.select`.
 
         Returns:
             Nearest, two arrays [N] of the kind of the pool, NumPy for files. Ties go to the lower
@@ -186,7 +191,7 @@ class CosineClusters:
             array([1, 0])
         """
         reducer = Assignment(self._fitted(), self._options)
-        return assigned(reducer, pool, RunOptions(chunk_bytes))
+        return assigned(reducer, pool, RunOptions(chunk_bytes, progress=progress))
 
     def sample(
         self,
@@ -198,6 +203,7 @@ class CosineClusters:
         resume: bool = False,
         exclude: Any = None,
         among: Any = None,
+        progress: bool = False,
     ) -> ClusterSample:
         """Samples the members of each cluster, in one pass.
 
@@ -210,6 +216,7 @@ class CosineClusters:
             resume: as for `fastal.select`.
             exclude: as for `fastal.select`.
             among: as for `fastal.select`.
+            progress: as for `fastal.select`.
 
         Returns:
             ClusterSample: of each cluster, the member most similar to the centroid, the member
@@ -227,7 +234,7 @@ class CosineClusters:
             >>> sample.centroids.rows, sample.outliers.rows, sample.random.rows
             (array([0, 1]), array([3]), array([2]))
         """
-        options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among)
+        options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress)
         sampler = self.sampler(n_random)
         return run_on_pool(
             sampler, pool, options,

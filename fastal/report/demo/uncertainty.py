@@ -26,7 +26,7 @@ def run(console: Console, out: Path, seeds: int) -> None:
     console.print(
         f"A classifier trained on {LABELLED} digits predicts a pool of {len(logits):,} others."
         f"\nThe {PICKS} most worth labelling, as picked by\n\n"
-        f"  fastal select {out / 'logits.npy'} --k {PICKS} --by margin\n",
+        f"  fastal select {out / 'logits.npy'} --k {PICKS}\n",
         highlight=False,
     )
     picks = select_to_file(
@@ -69,11 +69,7 @@ def _comparison(x: Array, y: Array, seeds: int) -> Table:
         wrong["pool"].append(is_wrong.mean())
         accuracy["before"].append(held_out_accuracy(split, split.labelled))
         for name in strategies:
-            if name == "random":
-                rng = np.random.default_rng(seeds + seed)
-                rows = rng.choice(len(logits), PICKS, replace=False)
-            else:
-                rows = select(logits, PICKS, name).rows
+            rows = select(logits, PICKS, name, seed=seed).rows
             wrong[name].append(is_wrong[rows].mean())
             labelled = np.concatenate((split.labelled, split.pool[rows]))
             accuracy[name].append(held_out_accuracy(split, labelled))
@@ -85,5 +81,6 @@ def _comparison(x: Array, y: Array, seeds: int) -> Table:
     table.add_row("none (the whole pool)", spread(wrong["pool"]), spread(accuracy["before"]))
     for name in strategies:
         label = "at random" if name == "random" else f"by {name.replace('_', ' ')}"
+        label += " (the default)" if name == "margin" else ""
         table.add_row(label, spread(wrong[name]), spread(accuracy[name]))
     return table
