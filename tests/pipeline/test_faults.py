@@ -201,7 +201,7 @@ def test_a_second_signal_ends_the_run_at_once(job):
 def test_a_signal_during_the_last_write_does_not_interrupt_it(job, module, name, number):
     job = job("select")
     want, _ = job.undisturbed()
-    when = "after" if name == "run" else "before"
+    when = "after" if name == "reported_run" else "before"
     at = 53 if name == "publish" else 1  # the earlier calls are those of the checkpoints
     run = job.start(
         code=f"import fastal.{module}\npause(fastal.{module}, '{name}', {at}, '{when}')"
