@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastal.base.arrays import as_tensor, is_array
 
+_MOST_RANGE, _INT64_MAX = 1 << 16, 2**63 - 1
 _PLAIN = (bool, int, str, bytes, type(None))
 
 
@@ -47,8 +48,7 @@ def as_groups(labels: Any, n: int, name: str) -> Groups:
             )
         if array.dtype.kind in "biu":
             _check_length(array, n, name)
-            values, codes = np.unique(array, return_inverse=True)
-            return Groups(codes, values.tolist())
+            return _of_integers(array)
         labels = array.tolist()
     if not isinstance(labels, (list, tuple)):
         raise TypeError(f"{name}: wanted an array or a list of labels, got {_kind(labels)}")
@@ -59,6 +59,23 @@ def as_groups(labels: Any, n: int, name: str) -> Groups:
 def identity(value: Any) -> Hashable:
     """The key of a group in a dictionary: 1 and True are two groups."""
     return type(value), value
+
+
+def _of_integers(array: NDArray[Any]) -> Groups:
+    """The groups of rows whose labels are integers or bools, in ascending order of the labels."""
+    low, high = (int(array.min()), int(array.max())) if len(array) else (0, 0)
+    if high - low > _MOST_RANGE or high > _INT64_MAX:
+        values, codes = np.unique(array, return_inverse=True)
+        return Groups(codes, values.tolist())
+    # Sorting would take several copies of the labels.
+    codes = array.astype(np.int64)
+    codes -= low
+    used = np.flatnonzero(np.bincount(codes))
+    if len(used) and len(used) <= used[-1]:  # some numbers between them are no labels
+        places = np.zeros(used[-1] + 1, np.int64)
+        places[used] = np.arange(len(used))
+        codes = places[codes]
+    return Groups(codes, (used + low).astype(array.dtype).tolist())
 
 
 def _as_numpy(labels: Any, name: str) -> NDArray[Any]:

@@ -15,6 +15,7 @@ import zarr
 from click.testing import CliRunner
 
 import fastal
+from fastal.base.groups import as_groups
 from fastal.cli import main
 from fastal.picks.files import read_picks
 
@@ -221,3 +222,18 @@ def test_files_without_rows_fit_labels_of_any_type(tmp_path, x, suffix, caplog):
     pool = fastal.open_pool(tmp_path, column="x", id_column="id")
     assert fastal.select(pool, N).ids.dtype == np.int64
     assert not caplog.messages
+
+
+@given(st.data())
+def test_integers_are_groups_in_ascending_order(data):
+    """As the definition says, whether the labels are sorted or counted."""
+    dtype = np.dtype(data.draw(st.sampled_from(["?", "i1", "u1", "i4", "i8", "u8"])))
+    least, most = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    near = data.draw(st.integers(int(least), int(most)))
+    one = st.integers(max(int(least), near - 9), min(int(most), near + 9))
+    values = data.draw(st.lists(one | st.integers(int(least), int(most))) | st.lists(one))
+    groups = as_groups(np.array(values, dtype), len(values), "groups")
+    assert groups.values == sorted({*values})
+    assert [groups.values[code] for code in groups.codes.tolist()] == values
+    assert all(type(value) is (bool if dtype.kind == "b" else int) for value in groups.values)
+    assert groups.codes.dtype == np.int64

@@ -70,6 +70,37 @@ measure(lambda: score_to_file(Files([pool]), fastal.Scores._fields, out=Path(out
     assert peak(code, tmp_path / "pool.npy", tmp_path / f"scores.{suffix}") < 128e6
 
 
+@pytest.mark.parametrize(("suffix", "most"), [("csv", 128e6), ("npy", 128e6), ("parquet", 256e6)])
+def test_all_clusters_to_a_file_take_constant_memory(tmp_path, suffix, most):
+    """12 million clusters would take 144 MB. For Parquet, Arrow holds some row groups."""
+    np.lib.format.open_memmap(tmp_path / "pool.npy", "w+", np.float16, (12_000_000, 2))
+    np.save(tmp_path / "c.npy", np.eye(2))
+    code = """
+from pathlib import Path
+import pyarrow.parquet
+from fastal.commands.diversity import assign_to_file
+from fastal.sources.files import Files
+pool, centroids, out = sys.argv[1:]
+measure(lambda: assign_to_file(Files([pool]), Path(centroids), out=Path(out)))
+"""
+    paths = tmp_path / "pool.npy", tmp_path / "c.npy", tmp_path / f"clusters.{suffix}"
+    assert peak(code, *paths) < most
+
+
+def test_clusters_as_groups_take_24_bytes_a_row(tmp_path):
+    """12 bytes in parts and 12 in one piece; a chunk of either pool takes the rest."""
+    n_rows = 12_000_000
+    np.lib.format.open_memmap(tmp_path / "pool.npy", "w+", np.float16, (n_rows, 2))
+    code = """
+import numpy as np
+from fastal import diversity
+clusters = diversity.CosineClusters(centroids=np.eye(2))
+pool = fastal.open_pool(sys.argv[1], beside=sys.argv[1])
+measure(lambda: fastal.select(pool, by="margin", groups=clusters, per_group=3))
+"""
+    assert peak(code, tmp_path / "pool.npy") < 24 * n_rows + 64e6
+
+
 def test_a_hundred_million_scores_take_constant_memory():
     code = """
 selector = fastal.Selector(1000, lambda scores: scores)
