@@ -48,6 +48,11 @@ class RandomScore(Measure):
             scores[first : first + _BLOCK] = np.floor(drawn * _STEPS) / _STEPS
         return [torch.from_numpy(scores).to(rows.x.device)], 0
 
+    @property
+    def strategy(self) -> str:
+        """Its name as a score."""
+        return "random"
+
     def identity(self) -> Any:
         """Its name and the seed."""
         return {"name": "random", "seed": self._seed}
