@@ -97,10 +97,10 @@ def test_selection(benchmark, case, what):
     else:
         scores = fastal.score(logits).entropy
         want = torch.sort(scores, descending=True, stable=True).indices[:1000]
-        assert torch.equal(fastal.select(logits, 1000).rows, want)
+        assert torch.equal(fastal.select(logits, 1000, "entropy").rows, want)
 
         def work():
-            return fastal.select(logits, 1000)
+            return fastal.select(logits, 1000, "entropy")
 
     benchmark.extra_info = {"found": found, "provider": f"fastal native, {what}"}
     benchmark.pedantic(work, rounds=15, warmup_rounds=1)

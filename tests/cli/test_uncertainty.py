@@ -475,3 +475,14 @@ def test_random_rows_are_those_of_python(pool, logits):
     assert done.exit_code == 2
     assert done.stderr == "Error: --noise: wanted None with --by random, got 'power'\n"
     assert run("score", pool, "--by", "random").exit_code == 2
+
+
+def test_the_default_score_is_margin_everywhere(pool, logits):
+    picks = fastal.select(logits, 5)
+    assert picks.rows.tolist() == fastal.select(logits, 5, "margin").rows.tolist()
+    assert picks.rows.tolist() != fastal.select(logits, 5, "entropy").rows.tolist()
+    for chosen in (fastal.Selector(5), fastal.StratifiedSelector(500, k=5, predicted=True)):
+        chosen.update(logits)
+        assert chosen.result().rows.tolist() == picks.rows.tolist()
+    printed = rows_of(run("select", pool, "--k", 5).stdout)
+    assert [int(line["row"]) for line in printed] == picks.rows.tolist()
