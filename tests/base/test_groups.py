@@ -13,6 +13,8 @@ import pytest
 import torch
 import zarr
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fastal
 from fastal.base.groups import as_groups
