@@ -66,7 +66,7 @@ def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Any) -
 
 def scores_above_threshold(
     logits: Tensor, measure: str, kind: str, first_row: int, threshold: tuple[float, int] | None
-) -> tuple[Tensor, Tensor, int]:
+) -> tuple[Tensor, Tensor, int, int]:
     """`fastal_kernels.native.scores_above_threshold`: the rows whose scores beat a threshold."""
     from fastal_kernels import native
 

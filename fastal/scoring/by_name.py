@@ -100,5 +100,5 @@ class _Fused:
 
     def above(
         self, x: Tensor, start: int, threshold: tuple[float, int] | None
-    ) -> tuple[Tensor, Tensor, int]:
+    ) -> tuple[Tensor, Tensor, int, int]:
         return ops.scores_above_threshold(x, self._name, self._kind, start, threshold)

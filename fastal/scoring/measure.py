@@ -18,10 +18,10 @@ class FusedSelection(Protocol):
 
     def above(
         self, x: Tensor, start: int, threshold: tuple[float, int] | None
-    ) -> tuple[Tensor, Tensor, int]:
+    ) -> tuple[Tensor, Tensor, int, int]:
         """On a CPU: scores and row numbers of rows that beat a threshold, a score and a row.
 
-        Also how many rows are invalid.
+        Also how many rows are invalid, and how many tie with the threshold and do not beat it.
         """
 
 

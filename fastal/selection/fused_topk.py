@@ -81,14 +81,23 @@ class FusedTopK:
         while first < len(rows.x):
             n_rows = max(_FIRST_ROWS, 2 * found.k, _GROWTH * (self._rows_seen + first))
             piece = rows.x[first : first + min(n_rows, _MOST_ROWS)]
-            # Rows that tie with the threshold pass, since `TopK` counts them.
-            least = None if found.threshold is None else (found.threshold[0], MAX_ROW)
-            scores, places, invalid = fused.above(piece, first, least)
+            scores, places, invalid, n_tied = fused.above(piece, first, self._least(rows, found))
             above = scores.numpy(), places.numpy()
             if rows.kept is not None:
                 is_kept = rows.kept[above[1]]
                 above = above[0][is_kept], above[1][is_kept]
+            elif found.threshold is not None:
+                found.lose(found.threshold[0], n_tied)
             found.add(above[0], rows.numbers.at(above[1]))
             n_invalid += invalid
             first += len(piece)
         return n_invalid
+
+    def _least(self, rows: Rows, found: TopK) -> tuple[float, int] | None:
+        """The score and place that a row has to beat."""
+        if found.threshold is None:
+            return None
+        score, rank = found.threshold
+        # The kernel knows row numbers alone, so all rows that tie pass; `TopK` compares them.
+        all_pass = self._order.is_random or rows.kept is not None
+        return score, MAX_ROW if all_pass else rows.numbers.before(rank)

@@ -32,6 +32,7 @@ else:
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # in the order of job.h
 VARIABLE = "FASTAL_NATIVE"  # environment variable: the instruction set to use instead of the best
+_COUNTS = 5  # next row, done, invalid, found, tied: as in job.h
 _LEAST_SHARE = 1 << 16  # elements that are worth one more thread
 _LARGE_PAGE = 1 << 21
 
@@ -82,13 +83,13 @@ def scores_and_invalid(
     scores = torch.empty(len(asked), len(logits), dtype=torch.float32, device="cpu")
     if scores.nbytes >= _LARGE_PAGE:
         _native.use_large_pages(scores.data_ptr(), scores.nbytes)
-    n_invalid, _ = _work(logits, kind, scores=dict(zip(asked, scores, strict=True)))
+    n_invalid, *_ = _work(logits, kind, scores=dict(zip(asked, scores, strict=True)))
     return [scores[asked.index(measure)] for measure in measures], n_invalid
 
 
 def scores_above_threshold(
     logits: Tensor, measure: str, kind: str, first_row: int, threshold: Threshold | None
-) -> tuple[Tensor, Tensor, int]:
+) -> tuple[Tensor, Tensor, int, int]:
     """The rows whose scores beat a threshold. Without a threshold, all valid rows.
 
     A row beats the threshold if its score is larger, or if it is equal and the row comes earlier.
@@ -99,16 +100,16 @@ def scores_above_threshold(
         threshold: a score and a row number, or None.
 
     Returns:
-        The scores [n] float32 and row numbers [n] int64 of these rows, in no order, and the number
-        of invalid rows.
+        The scores [n] float32 and row numbers [n] int64 of these rows, in no order; the number of
+        invalid rows; and the number of rows that tie with the threshold and do not beat it.
     """
     found = torch.empty(len(logits), dtype=torch.float32, device="cpu")
     rows = torch.empty(len(logits), dtype=torch.int64, device="cpu")
     score, row = (-math.inf, 0) if threshold is None else threshold
-    n_invalid, n_found = _work(
+    n_invalid, n_found, n_tied = _work(
         logits, kind, by=measure, threshold=(score, row - first_row), rows=rows, found=found
     )
-    return found[:n_found], rows[:n_found] + first_row, n_invalid
+    return found[:n_found], rows[:n_found] + first_row, n_invalid, n_tied
 
 
 def mean_ranks(x: Tensor, table: Tensor) -> Tensor:
@@ -126,7 +127,7 @@ def mean_ranks(x: Tensor, table: Tensor) -> Tensor:
     means = torch.empty(n_rows, dtype=torch.float32, device="cpu")
     table = table.contiguous()
     n_threads = min(torch.get_num_threads(), 1 + x.numel() // _LEAST_SHARE)
-    progress = torch.zeros(4, dtype=torch.int64, device="cpu")
+    progress = torch.zeros(_COUNTS, dtype=torch.int64, device="cpu")
     arguments = (
         variant(),
         x.data_ptr(),
@@ -201,11 +202,11 @@ def _work(
     threshold: Threshold = (0.0, 0),
     rows: Tensor | None = None,
     found: Tensor | None = None,
-) -> tuple[int, int]:
-    """Runs a job (see job.h). Returns the number of invalid rows and of rows found."""
+) -> tuple[int, int, int]:
+    """Runs a job (see job.h). Returns how many rows are invalid, were found, and only tie."""
     n_rows, n_classes = logits.shape
     n_threads = min(torch.get_num_threads(), 1 + logits.numel() // _LEAST_SHARE)
-    progress = torch.zeros(4, dtype=torch.int64, device="cpu")  # next row, done, invalid, found
+    progress = torch.zeros(_COUNTS, dtype=torch.int64, device="cpu")
     arguments = (
         variant(),
         logits.data_ptr(),
@@ -230,8 +231,8 @@ def _work(
         return _native.work(*arguments)
 
     in_threads(work, n_threads, progress, n_rows)
-    _, _, n_invalid, n_found = progress.tolist()
-    return n_invalid, n_found
+    _, _, n_invalid, n_found, n_tied = progress.tolist()
+    return n_invalid, n_found, n_tied
 
 
 def _address(x: Tensor | None) -> int:

@@ -32,9 +32,10 @@ INLINE unsigned score(const struct job *job, const int *asked, const struct tile
     return lanes_not_less(tail, tail);
 }
 
-/* Adds the rows first, first + 1, ... to the selection whose scores beat the threshold. */
+/* Adds the rows first, first + 1, ... to the selection whose scores beat the threshold. Counts
+ * those that only tie with it. */
 INLINE void select_rows(const struct job *job, int64_t first, int n_rows, const float *scores) {
-    int64_t rows[TILE], n = 0;
+    int64_t rows[TILE], n = 0, n_tied = 0;
     float found[TILE];
     for (int i = 0; i < n_rows; i += W)
         for (unsigned passing = lanes_not_less(load(scores + i), set(job->threshold)); passing;
@@ -42,9 +43,12 @@ INLINE void select_rows(const struct job *job, int64_t first, int n_rows, const 
             const int lane = i + __builtin_ctz(passing);
             rows[n] = first + lane;
             found[n] = scores[lane];
-            n += lane < n_rows &&
-                 (scores[lane] > job->threshold || first + lane < job->threshold_row);
+            const int passes = scores[lane] > job->threshold || first + lane < job->threshold_row;
+            n += lane < n_rows && passes;
+            n_tied += lane < n_rows && !passes;
         }
+    if (n_tied > 0)
+        __atomic_fetch_add(&job->progress->n_tied, n_tied, __ATOMIC_RELAXED);
     if (n == 0)
         return;
     int64_t place = __atomic_fetch_add(&job->progress->n_found, n, __ATOMIC_RELAXED);

@@ -13,6 +13,7 @@ struct progress {
     int64_t n_done;    /* finished rows */
     int64_t n_invalid; /* invalid rows */
     int64_t n_found;   /* rows that passed a selection's threshold */
+    int64_t n_tied;    /* rows that have the threshold's score and did not pass */
 };
 
 /* Scores of a matrix of predictions. */
