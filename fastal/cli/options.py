@@ -218,7 +218,7 @@ RUNNING = with_options(
 
 
 def check_quotas(options: dict[str, Any], groups: Mapping[str, object]) -> None:
-    """Raises a usage error unless the options say how many rows to pick, and of which groups.
+    """Raises a usage error unless the options say how many rows to pick, of one kind of groups.
 
     Args:
         options: the values of `K` and `GROUPS`, by argument.
@@ -231,8 +231,6 @@ def check_quotas(options: dict[str, Any], groups: Mapping[str, object]) -> None:
         raise click.UsageError(f"Wanted one of {' and '.join(given)}, got both.")
     if options["per_group"] is None and given:
         raise click.UsageError("Groups need --per-group, the number of rows to pick from each.")
-    if options["per_group"] is not None and not given:
-        raise click.UsageError(f"--per-group needs {' or '.join(groups)}.")
 
 
 def check_used(argument: str, is_used: object, wanted: str) -> None:

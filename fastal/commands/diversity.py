@@ -29,6 +29,7 @@ from fastal.output.score_files import CsvSink, NpySink, ScoreWriter, Sink, Writt
 from fastal.output.target import Target
 from fastal.picks.files import PICKS_SUFFIXES
 from fastal.picks.picks import Picks
+from fastal.pipeline.given_groups import check_has_groups
 from fastal.pipeline.run_on_pool import with_ids
 from fastal.pipeline.sequential import Sequential
 from fastal.scoring.rows import Rows
@@ -179,6 +180,8 @@ def outliers_to_file(
         scoring: how the measure is applied.
         how: how centroids are found.
     """
+    if per_group is not None:
+        check_has_groups(pool)
     held = None if centroids is None else _opened(centroids)
     target = Target(out, PICKS_SUFFIXES, pool, validation, held)
     selector = partial(selector_for, k, options=scoring, per_group=per_group)

@@ -145,7 +145,8 @@ def picks_to_file(
         annotation: what tasks get beside the picks.
         groups: a file of labels; None: the pool's own.
     """
-    labelled = cast("Files", with_groups(pool, groups))  # it has the members of the pool
+    # The result has the members of the pool.
+    labelled = cast("Files", with_groups(pool, groups, are_wanted=reducer.takes_groups))
     with CommandRun(command, reducer, labelled, target, options) as command_run:
         picks = with_ids(command_run.run(), pool, reducer)
         put_picks(target, picks, *_annotated(picks, pool, annotation))

@@ -9,6 +9,7 @@ import numpy as np
 from fastal.base.errors import prefixing_errors
 from fastal.sources import Source
 from fastal.sources.beside import check_in_order
+from fastal.sources.files import Files
 from fastal.sources.grouped import Grouped
 from fastal.sources.label_files import read_labels
 from fastal.sources.matching import ids_of, places
@@ -24,18 +25,21 @@ class Clusters(Protocol):
         """The `cluster` of each row of a pool."""
 
 
-def with_groups(pool: Source, groups: Any) -> Source:
+def with_groups(pool: Source, groups: Any, *, are_wanted: bool) -> Source:
     """A pool whose rows have groups.
 
     Args:
         pool: the pool.
         groups: as for `fastal.select`, except "predicted"; None: the pool's own.
+        are_wanted: whether a pool without groups is an error.
 
     Raises:
         ValueError, TypeError, OSError: there is not one group for each row; the message begins with
             `groups` or with `beside`.
     """
     if groups is None:
+        if are_wanted:
+            check_has_groups(pool)
         return pool
     if isinstance(groups, Clusters):
         return _clustered(pool, groups)
@@ -44,6 +48,12 @@ def with_groups(pool: Source, groups: Any) -> Source:
             return _labelled(pool, Path(groups))
     check_in_order(pool, "groups")
     return Grouped(pool, groups)
+
+
+def check_has_groups(pool: Source) -> None:
+    """ValueError if the files of a pool name no groups; other pools may have groups in chunks."""
+    if isinstance(pool, Files) and pool.columns.groups is None:
+        raise ValueError("groups: wanted a label for each row")
 
 
 def _clustered(pool: Source, clusters: Clusters) -> Source:

@@ -51,12 +51,7 @@ def run_on_pool(
     if options.checkpoint is not None and reducer.unresumable:
         raise ValueError(f"checkpoint: {reducer.unresumable}")
     opened = open_pool(pool)
-    source = with_groups(opened, groups)
-    if (
-        reducer.takes_groups and source is opened
-        and isinstance(opened, Files) and opened.columns.groups is None
-    ):  # fmt: skip
-        raise ValueError("groups: wanted a label for each row, or a pool with group_column")
+    source = with_groups(opened, groups, are_wanted=reducer.takes_groups)
     source = narrow(reducer, source, options)
     with ExitStack() as context:
         saved = None

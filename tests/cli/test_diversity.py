@@ -305,7 +305,7 @@ def test_usage(pool, other):
         (["outliers", pool, "--k", 5, "--validation", other, "--fast"], "--fast needs"),
         (
             ["outliers", pool, "--per-group", 2, "--clusters", 3],
-            "--per-group needs --group-column.",
+            "--group-column: wanted a label for each row",
         ),
         (["cluster", pool, "--centroids", other, "--max-iter", 3], "--max-iter needs --clusters."),
         (

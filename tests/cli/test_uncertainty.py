@@ -439,7 +439,7 @@ def test_more_bad_usage(pool, tmp_path):
         (["select", pool, "--k", 5, "--groups", "predicted"], "Groups need --per-group"),
         (
             ["select", pool, "--per-group", 5],
-            "--per-group needs --groups or --group-column.",
+            "--group-column: wanted a label for each row",
         ),
         (
             ["select", pool, "--per-group", 5, "--groups", "predicted", "--group-column", "x"],
