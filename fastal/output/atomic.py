@@ -52,13 +52,15 @@ def written_whole(path: Path, recheck: Callable[[], None] = lambda: None) -> Ite
     """
     path = writable_path(path)
     with naming_path_in_errors(path):
-        temporary, opened = _made(path, _new_file)
+        names: list[Path] = []
         try:
+            temporary, opened = _made(path, _new_file, names)
             with os.fdopen(opened, "wb") as file:
                 yield file
                 publish(file, temporary, path, recheck)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            for temporary in names:
+                temporary.unlink(missing_ok=True)
             raise
 
 
@@ -68,7 +70,7 @@ def new_folder(path: Path) -> tuple[Path, int]:
     Returns:
         The folder, and its file descriptor, which holds its lock.
     """
-    return _made(Path(os.path.realpath(path)), _new_folder)
+    return _made(Path(os.path.realpath(path)), _new_folder, [])
 
 
 def clear_left(path: Path) -> None:
@@ -177,11 +179,15 @@ def _temporary_name(path: Path, token: str) -> str:
     return f"{_PREFIX}{token}-{hashlib.sha256(of).hexdigest()[:16]}{_SUFFIX}"
 
 
-def _made(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
-    """A new file or folder that is to become `path`, and its file descriptor, locked."""
+def _made(path: Path, make: Callable[[Path], int], names: list[Path]) -> tuple[Path, int]:
+    """A new file or folder that is to become `path`, and its file descriptor, locked.
+
+    Its name is added to `names` before it is made: a signal may interrupt at any moment.
+    """
     clear_left(path)
     while True:
         temporary = path.with_name(_temporary_name(path, secrets.token_hex(8)))
+        names.append(temporary)
         opened = make(temporary)
         # Another process may have removed it as left behind, in the moment before it was locked.
         if lock(opened) and is_at(temporary, os.fstat(opened)):

@@ -226,7 +226,7 @@ def test_a_foreign_record_that_appears_during_the_run_is_kept(tmp_path, pool, mo
 
 def test_files_that_killed_runs_left_are_removed(tmp_path):
     out = tmp_path / "out.csv"
-    path, opened = outputs._made(out, outputs._new_file)
+    path, opened = outputs._made(out, outputs._new_file, [])
     folder, held = outputs.new_folder(out)
     (folder / "part").write_text("rows")
     token = path.name.split("-")[1]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -248,8 +249,10 @@ def _child(arguments, code, cwd, file_bytes, streams):
         fastal.cli.main(arguments, standalone_mode=True)
     except SystemExit as ended:
         status = ended.code or 0
-    except BaseException:
-        if has_begun:  # a signal before that says nothing of the command
+    except BaseException as error:
+        # Until the command's own code runs, click and Python handle signals.
+        names = {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
+        if has_begun and ("wrapped" in names or not isinstance(error, KeyboardInterrupt)):
             sys.excepthook(*sys.exc_info())
     finally:
         with suppress(BaseException):
