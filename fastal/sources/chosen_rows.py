@@ -11,12 +11,12 @@ from torch import Tensor
 from fastal.base.arrays import as_tensor, memory_of
 from fastal.base.groups import as_groups
 from fastal.base.memory_guard import guarded
-from fastal.sources.source import Chunk, Skipped, Source
+from fastal.sources.source import Chunk, Source, SourceOver
 
 _WHOLE = 1 << 62  # rows of a chunk of mapped memory, of which only chosen rows are read
 
 
-class ChosenRows:
+class ChosenRows(SourceOver):
     """A source of some rows; their numbers and everything else are those of the source.
 
     A chunk has the chosen rows of several chunks of the source, copied.
@@ -29,25 +29,13 @@ class ChosenRows:
     in_place = False
 
     def __init__(self, source: Source, rows: NDArray[np.int64]) -> None:
-        self._source = source
+        super().__init__(source)
         self._rows = rows
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
 
     @property
     def n_rows(self) -> int:
         """How many rows are chosen."""
         return len(self._rows)
-
-    @property
-    def skipped(self) -> list[Skipped]:
-        """See `Source`."""
-        return self._source.skipped
-
-    @skipped.setter
-    def skipped(self, skipped: list[Skipped]) -> None:
-        self._source.skipped = skipped
 
     def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
         """Yields the chosen rows from row number `start` on; see `Source.chunks`."""

@@ -8,10 +8,10 @@ import numpy as np
 
 from fastal.base.groups import as_groups
 from fastal.base.memory_guard import guarded_arrays
-from fastal.sources.source import Chunk, Skipped, Source
+from fastal.sources.source import Chunk, Source, SourceOver
 
 
-class Grouped:
+class Grouped(SourceOver):
     """A source whose chunks have group labels of an array; everything else is the source's.
 
     Args:
@@ -29,20 +29,8 @@ class Grouped:
         with guarded_arrays(groups) as guards:
             self._groups = as_groups(groups, n_rows, name)
             guards.check(name)
-        self._source = source
+        super().__init__(source)
         self._name = name
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
-
-    @property
-    def skipped(self) -> list[Skipped]:
-        """See `Source`."""
-        return self._source.skipped
-
-    @skipped.setter
-    def skipped(self, skipped: list[Skipped]) -> None:
-        self._source.skipped = skipped
 
     def fingerprint(self) -> list[Any] | None:
         """See `Source.fingerprint`; it includes a digest of the groups."""

@@ -146,6 +146,29 @@ class Source(Protocol):
         """
 
 
+class SourceOver:
+    """A source over another. All that a subclass does not define is as in the other.
+
+    Args:
+        source: the other source.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """See `Source`."""
+        return self._source.skipped
+
+    @skipped.setter
+    def skipped(self, skipped: list[Skipped]) -> None:
+        self._source.skipped = skipped
+
+
 def fingerprint_digest(source: Source) -> str | None:
     """A digest of a pool's fingerprint, by which a later run recognises the pool; None without."""
     fingerprint = source.fingerprint()
