@@ -161,8 +161,8 @@ def _as_numpy(given: Any, name: str) -> NDArray[Any]:
         array = as_tensor(given, name).cpu().numpy() if not isinstance(given, np.ndarray) else given
     else:
         raise TypeError(
-            f"{name}: wanted row numbers, a mask, picks or a file of picks, got "
-            f"{type(given).__name__}"
+            f"{name}: wanted row numbers, a mask or picks, got {type(given).__name__}; "
+            "fastal.Picks.load reads a file of picks"
         )
     if array.ndim != 1 or array.dtype.kind not in "biu":
         raise TypeError(

@@ -55,7 +55,8 @@ def k_center(
             such as a list of arrays, but not a generator.
         k: how many rows to pick, at least 1. If k >= N, every valid row is picked.
         labelled: [L, D], the rows that are already labelled: an array, or any pool that fits into
-            memory. None, or no rows: the first pick is the valid row with the lowest number.
+            memory. None, or no rows: the first pick is the valid row with the lowest number. If
+            labelled rows are in the pool too, `exclude` leaves them out.
         metric: "cosine" is 1 - cosine similarity, from 0 to 2, with an error of at most
             (D + 8) 2^-24; a row of zeros has distance 1 to all. "euclidean" has a relative error of
             at most (D + 8) 2^-24.

@@ -83,13 +83,21 @@ def _rows_of_one(name: str, given: Any, source: Source) -> NDArray[Any]:
         if given.ids is None or source.ids(np.empty(0, np.int64)) is None:
             _compare_pools(path, source)
     if isinstance(given, Picks) and given.ids is not None:
-        found = _rows_with_ids(name, as_plain_list(given.ids), source, ids_are_text)
+        ids = plain_list(given.ids)
+        found = _rows_with_ids(name, [one for one in ids if one is not None], source, ids_are_text)
         if found is not None:
-            return found
+            without_id = given[np.array([one is None for one in ids], bool)]
+            return np.union1d(
+                found, RowFilter(_by_row(name, without_id, source), are_read=True).rows
+            )
+    return _by_row(name, given, source)
+
+
+def _by_row(name: str, given: Any, source: Source) -> NDArray[Any]:
     return rows_in(given, name, source.n_rows)
 
 
-def as_plain_list(ids: Any) -> list[Any]:
+def plain_list(ids: Any) -> list[Any]:
     """Ids as Python values."""
     values: list[Any] = np.asarray(ids).tolist()
     return values
@@ -109,7 +117,7 @@ def _rows_with_ids(
     for rows, of_rows in _ids_of_pool(source):
         if of_rows is None:
             return None
-        values = as_plain_list(of_rows)
+        values = plain_list(of_rows)
         if not found:
             are_text = _compared_as_text(name, ids, values, are_text)
         for row, value in zip(rows.tolist(), map(str, values) if are_text else values, strict=True):

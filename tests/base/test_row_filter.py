@@ -65,7 +65,7 @@ def test_a_mask_and_its_rows_have_one_identity():
         ([0, 3, 3], ValueError, "x: row 3 is there twice"),
         ([0, 7, 5], ValueError, "x: row 7 is not in the pool, which has 5 rows"),
         ([0.5], TypeError, "x: wanted row numbers or a mask, got float64"),
-        (3, TypeError, "x: wanted row numbers, a mask, picks or a file of picks, got int"),
+        (3, TypeError, "x: wanted row numbers, a mask or picks, got int"),
         (np.zeros((2, 2), int), TypeError, r"x: wanted row numbers or a mask, got int64 of shape"),
         (torch.tensor([2.0]), TypeError, "x: wanted row numbers or a mask, got float32"),
     ],

@@ -67,6 +67,13 @@ def test_by_row_where_one_of_them_has_no_ids(tmp_path):
     assert select(X, 5, exclude=with_ids).rows.tolist() == ORDER[5:10].tolist()
 
 
+def test_picks_without_an_id_are_matched_by_row(tmp_path):
+    pool = pool_with_ids(tmp_path / "a", [f"doc {row}" for row in range(N)])
+    both = select(X, 3) + select(pool, 6, exclude=select(X, 3))
+    assert [one is None for one in both.ids] == [True] * 3 + [False] * 6
+    assert select(pool, 5, exclude=both).rows.tolist() == ORDER[9:14].tolist()
+
+
 def test_what_label_studio_exports(tmp_path):
     first = select(X, 6)
     tasks = json.loads(file_of(tmp_path / "tasks.json", first).read_text())
