@@ -28,8 +28,7 @@ class RowFilter:
     @cached_property
     def rows(self) -> NDArray[np.int64]:
         """The named rows, [m] int64 in ascending order."""
-        rows = np.flatnonzero(self._named) if self._named.dtype == bool else self._named
-        return rows.astype(np.int64, copy=False)
+        return rows_of(self._named)
 
     def kept(self, numbers: RowNumbers) -> NDArray[np.bool_] | None:
         """Which rows of a chunk are read, [n]; None if all are."""
@@ -71,6 +70,12 @@ class RowFilter:
         return "among" if self.are_read else "exclude"
 
 
+def rows_of(named: NDArray[Any]) -> NDArray[np.int64]:
+    """The rows that are named by number or by a mask, [m] int64 in ascending order."""
+    rows = np.flatnonzero(named) if named.dtype == bool else named
+    return rows.astype(np.int64, copy=False)
+
+
 def combined(exclude: NDArray[Any] | None, among: NDArray[Any] | None) -> RowFilter | None:
     """The filter that passes over some rows, and reads others alone; None if both are None.
 
@@ -82,7 +87,7 @@ def combined(exclude: NDArray[Any] | None, among: NDArray[Any] | None) -> RowFil
         return None if exclude is None else RowFilter(exclude, are_read=False)
     if exclude is None:
         return RowFilter(among, are_read=True)
-    left_out, only = (RowFilter(named, are_read=True).rows for named in (exclude, among))
+    left_out, only = rows_of(exclude), rows_of(among)
     return RowFilter(np.setdiff1d(only, left_out, assume_unique=True), are_read=True)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastal.base.errors import prefixing_errors
-from fastal.base.row_filter import RowFilter, combined, rows_in
+from fastal.base.row_filter import RowFilter, combined, rows_in, rows_of
 from fastal.picks.files import PICKS_SUFFIXES, read_picks
 from fastal.picks.picks import Picks
 from fastal.sources import Source
@@ -61,7 +61,7 @@ def _rows(name: str, given: Any, source: Source) -> NDArray[Any]:
     if not _are_several(given):
         return _rows_of_one(name, given, source)
     found = [_rows_of_one(name, one, source) for one in given]
-    return np.unique(np.concatenate([RowFilter(one, are_read=True).rows for one in found]))
+    return np.unique(np.concatenate([rows_of(one) for one in found]))
 
 
 def _are_several(given: Any) -> bool:
