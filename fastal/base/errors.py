@@ -20,6 +20,7 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
         reason: what makes such a row invalid.
         where: file and row of the first invalid row; empty if the pool has no files.
         looks: what the rows look like instead, if most rows of the chunk are invalid; else empty.
+        n_rows: how many rows of the span were read.
 
     Example:
         >>> import fastal, numpy as np
@@ -38,6 +39,7 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
         reason: str,
         where: str = "",
         looks: str = "",
+        n_rows: int | None = None,
     ) -> None:
         self.rows = list(rows)
         self.count = count
@@ -45,11 +47,11 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
         self.reason = reason
         self.where = where
         self.looks = looks
+        self.n_rows = span[1] - span[0] if n_rows is None else n_rows
         place = f" ({where})" if where else ""
         others = ", ".join(map(str, self.rows)) + (", ..." if count > len(self.rows) else "")
-        n_rows = span[1] - span[0]
         # No advice where most rows are invalid: skipping them would hide that the kind is wrong.
-        skipping = f"would leave out {count} of {n_rows} rows" if looks else "leaves them out"
+        skipping = f"would leave out {count} of {self.n_rows} rows" if looks else "leaves them out"
         super().__init__(
             f"row {self.rows[0]}{place} {reason}; {count} such among rows {span[0]} to "
             f"{span[1] - 1}: {others}{looks and f'; {looks}'}. on_invalid='skip' {skipping}"
@@ -58,12 +60,14 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the arguments: a worker's error is rebuilt in the parent process."""
         return type(self), (
-            self.rows, self.count, self.span, self.reason, self.where, self.looks
+            self.rows, self.count, self.span, self.reason, self.where, self.looks, self.n_rows
         )  # fmt: skip
 
     def located(self, where: str) -> "InvalidRows":
         """The same error, with the file and row of the first invalid row."""
-        return InvalidRows(self.rows, self.count, self.span, self.reason, where, self.looks)
+        return InvalidRows(
+            self.rows, self.count, self.span, self.reason, where, self.looks, self.n_rows
+        )
 
 
 class WrongWidth(ValueError):  # noqa: N818  (a finding about two arguments)

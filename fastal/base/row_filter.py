@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastal.base.arrays import as_tensor, is_array
+from fastal.base.memory_guard import guarded_arrays
 from fastal.base.row_numbers import RowNumbers
 
 _DENSE = 64  # a mask of the pool is no larger than 8 times the row numbers
@@ -18,7 +19,8 @@ class RowFilter:
 
     Args:
         named: different row numbers [m] int64 in ascending order; or a mask [N] of the pool.
-        are_read: whether the named rows alone are read; otherwise all rows except them.
+        are_read: True if the named rows are the only ones to read, False if they are the only ones
+            to pass over.
     """
 
     def __init__(self, named: NDArray[Any], *, are_read: bool) -> None:
@@ -57,7 +59,12 @@ class RowFilter:
         return n_named if self.are_read else n_rows - n_named
 
     def check(self, n_rows: int) -> None:
-        """ValueError if rows are not in a pool with so many rows."""
+        """ValueError if rows are not in a pool with so many rows, or a mask is longer."""
+        if self._named.dtype == bool and len(self._named) != n_rows:
+            raise ValueError(
+                f"{self._argument}: wanted a mask with a value for each of the {n_rows:,} rows of "
+                f"the pool, got {len(self._named):,} values"
+            )
         check_in_pool(self.rows, self._argument, n_rows)
 
     def identity(self) -> dict[str, Any]:
@@ -84,7 +91,9 @@ def combined(exclude: NDArray[Any] | None, among: NDArray[Any] | None) -> RowFil
         among: the rows to read, in the same forms.
     """
     if among is None:
-        return None if exclude is None else RowFilter(exclude, are_read=False)
+        if exclude is None or not len(rows_of(exclude)):
+            return None
+        return RowFilter(exclude, are_read=False)
     if exclude is None:
         return RowFilter(among, are_read=True)
     left_out, only = rows_of(exclude), rows_of(among)
@@ -124,22 +133,22 @@ def rows_in(given: Any, name: str, n_rows: int | None) -> NDArray[Any]:
         ValueError: a mask of another length, or a row number that is negative, repeated or not in
             the pool.
     """
-    array = _as_numpy(getattr(given, "rows", given), name)
+    given = getattr(given, "rows", given)
+    with guarded_arrays(given) as guards:
+        array: NDArray[Any] = _as_numpy(given, name).copy()
+        guards.check(name)
     if array.dtype == bool:
         if n_rows not in (None, len(array)):
             raise ValueError(
                 f"{name}: wanted a mask with a value for each of the {n_rows:,} rows of the pool, "
                 f"got {len(array):,} values"
             )
-        copy: NDArray[np.bool_] = array.copy()
-        return copy
+        return array
     if not len(array):
         return array.astype(np.int64)
     if array.min() < 0:
         raise ValueError(f"{name}: wanted row numbers from 0 on, got {array.min()}")
-    if n_rows is not None and array.max() >= n_rows:
-        first = array[np.argmax(array >= n_rows)]
-        raise ValueError(f"{name}: row {first} is not in the pool, which has {n_rows:,} rows")
+    check_in_pool(array, name, n_rows)
     if n_rows is not None and n_rows <= _DENSE * len(array):  # to sort them takes longer
         mask = np.zeros(n_rows, bool)
         mask[array] = True
@@ -152,15 +161,20 @@ def rows_in(given: Any, name: str, n_rows: int | None) -> NDArray[Any]:
     return rows
 
 
-def check_in_pool(rows: NDArray[np.int64], name: str, n_rows: int | None) -> None:
-    """ValueError if ascending rows, of the argument `name`, are not all in a pool."""
-    if n_rows is not None and len(rows) and rows[-1] >= n_rows:
-        first = rows[np.searchsorted(rows, n_rows)]
+def check_in_pool(rows: NDArray[Any], name: str, n_rows: int | None) -> None:
+    """ValueError if rows, of the argument `name`, are not all in a pool."""
+    if n_rows is not None and len(rows) and rows.max() >= n_rows:
+        first = rows[np.argmax(rows >= n_rows)]
         raise ValueError(f"{name}: row {first} is not in the pool, which has {n_rows:,} rows")
 
 
 def _as_numpy(given: Any, name: str) -> NDArray[Any]:
     if isinstance(given, (list, tuple, range)):
+        if not all(isinstance(one, (int, np.integer, np.bool_)) for one in given):
+            found = next(one for one in given if not isinstance(one, (int, np.integer, np.bool_)))
+            raise TypeError(
+                f"{name}: wanted row numbers or the values of a mask in a list, got {found!r}"
+            )
         array = np.asarray(given) if len(given) else np.empty(0, np.int64)
     elif is_array(given):
         array = as_tensor(given, name).cpu().numpy() if not isinstance(given, np.ndarray) else given

@@ -13,6 +13,7 @@ from fastal.cli.options import (
     ROWS,
     RUNNING,
     SCORING,
+    TIES_OPTION,
     K,
     check_quotas,
     check_used,
@@ -151,6 +152,7 @@ def assign(pool: tuple[str, ...], **options: Any) -> None:
 )
 @_FIT
 @GROUPS
+@TIES_OPTION
 @ROWS
 @POOL
 @SCORING
@@ -179,7 +181,7 @@ def outliers(
             "--clusters": options["n_clusters"],
         }
     )
-    _check_fit(options, draws=False)
+    _check_fit(options, draws=options["ties"] == "random")
     if validation and options["fast"]:
         raise click.UsageError("--fast needs --centroids or --clusters.")
     with loading():

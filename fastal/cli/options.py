@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from fastal.base.argument_values import BACKENDS, BYTES_DTYPES
+from fastal.base.argument_values import BACKENDS, BYTES_DTYPES, TIES
 from fastal.base.errors import Interrupted, prefixing_errors
 from fastal.cli.help import output_option, pool_option, running_option, selection_option
 from fastal.pipeline.interrupts import exiting, raising
@@ -162,6 +162,13 @@ SCORING = with_options(
         "chooses one of these.",
     ),
 )
+TIES_OPTION = selection_option(
+    "--ties",
+    type=click.Choice(TIES),
+    default="first",
+    show_default=True,
+    help="Which of the rows with equal scores to pick: the first, or random ones, drawn by --seed.",
+)
 _PICKS_FILE = click.Path(path_type=Path, dir_okay=False)
 ROWS = with_options(
     selection_option(
@@ -290,7 +297,7 @@ def run_over(
         source = open_pool(
             list(pool),
             group_column=group_column,
-            carry=None if carry is None else carry.split(","),
+            carry=None if carry is None else [name.strip() for name in carry.split(",")],
             **read,
             **{name: options.pop(name) for name in ("id_column", "on_bad_file")},
         )

@@ -9,7 +9,6 @@ from fastal.base.argument_values import (
     KINDS,
     NOISES,
     SELECTION_SCORES,
-    TIES,
     UNCERTAINTY_SCORES,
 )
 from fastal.cli.help import Command, output_option, pool_option, selection_option
@@ -20,6 +19,7 @@ from fastal.cli.options import (
     ROWS,
     RUNNING,
     SCORING,
+    TIES_OPTION,
     K,
     check_quotas,
     check_used,
@@ -79,13 +79,7 @@ _KIND = pool_option(
     show_default=True,
     help="Weight of the scores against the noise. A larger weight makes the picks less random.",
 )
-@selection_option(
-    "--ties",
-    type=click.Choice(TIES),
-    default="first",
-    show_default=True,
-    help="Which of the rows with equal scores to pick: the first, or random ones, drawn by --seed.",
-)
+@TIES_OPTION
 @ROWS
 @_KIND
 @POOL

@@ -3,7 +3,7 @@
 import logging
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +15,7 @@ from fastal.base.reducer import Reducer, Result
 from fastal.base.text import as_json
 from fastal.output.atomic import written_whole
 from fastal.output.resumable import partial_path, written_in_parts
-from fastal.output.target import Target
+from fastal.output.target import Target, is_among
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.interrupts import interruptible
 from fastal.pipeline.progress import Meter, Reporter
@@ -32,7 +32,7 @@ _WRITE_ALONG = ("score", "assign", "convert")
 
 @dataclass(frozen=True)
 class CommandOptions(RunOptions):
-    """How a command is run, which changes nothing of its result.
+    """How a command is run, and over which rows.
 
     Attributes:
         reporter: writes progress and messages.
@@ -75,10 +75,11 @@ class CommandRun(Generic[Result]):
         self._command = command
         self._reducer = reducer
         self._source = source
+        _check_not_read(target.out, exclude=options.exclude, among=options.among)
         self._read = narrow(reducer, source, options)
         self._target = target
         self._options = options
-        self._meter = Meter(source.n_rows, reducer)
+        self._meter = Meter(self._read.n_rows, reducer)
         self.checkpoint: Checkpoint | None = None
         if options.checkpoint is not None:
             target.check_not_read(Path(options.checkpoint), "checkpoint")
@@ -188,6 +189,13 @@ class CommandRun(Generic[Result]):
             **outcome,
             "versions": versions(),
         }
+
+
+def _check_not_read(out: Path | None, **given: Sequence[Path] | None) -> None:
+    """ValueError if the output is one of the files of picks that options name."""
+    for name, paths in given.items():
+        if out is not None and is_among(Path(os.path.realpath(out)), paths or ()):
+            raise ValueError(f"out: {out} is a file of {name}")
 
 
 def _version(package: str) -> str:

@@ -162,6 +162,7 @@ def outliers_to_file(
     centroids: Path | None = None,
     n_clusters: int | None = None,
     per_group: int | None = None,
+    ties: str = "first",
     options: CommandOptions = _DEFAULTS,
     scoring: ScoringOptions = _SCORING,
     how: KMeansOptions = _K_MEANS,
@@ -176,6 +177,7 @@ def outliers_to_file(
         centroids: a file of centroids, for `cluster_outliers`.
         n_clusters: how many clusters to find first, for `cluster_outliers` by their centroids.
         per_group: as for `select_to_file`.
+        ties: as for `fastal.select`; drawn by the seed of `how`.
         options: how the command is run.
         scoring: how the measure is applied.
         how: how centroids are found.
@@ -184,7 +186,9 @@ def outliers_to_file(
         check_has_groups(pool)
     held = None if centroids is None else _opened(centroids)
     target = Target(out, PICKS_SUFFIXES, pool, validation, held)
-    selector = partial(selector_for, k, options=scoring, per_group=per_group)
+    selector = partial(
+        selector_for, k, options=scoring, per_group=per_group, ties=ties, seed=how.seed
+    )
     reducer: Reducer[Picks]
     if n_clusters is not None:
         identity = selector(by=FiniteRows()).identity()  # checked before the first pass

@@ -121,7 +121,7 @@ def _names_of(class_names: str) -> list[str]:
     """The names in a file, one per line; or those in an argument, separated by commas."""
     if os.path.isfile(class_names):  # noqa: PTH113 (names may have any length)
         return Path(class_names).read_text("utf-8").splitlines()
-    return class_names.split(",")
+    return [name.strip() for name in class_names.split(",")]
 
 
 def picks_to_file(

@@ -15,6 +15,7 @@ from fastal.pipeline.run_options import RunOptions
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
+from fastal.sources import Source
 
 _log = logging.getLogger("fastal")
 
@@ -78,7 +79,10 @@ class Assignment(ScoringReducer[Nearest]):
 
     def result(self) -> Nearest:
         """Cluster and similarity of each row; -1 and NaN for rows that were not read."""
-        n_rows = max((row + len(part[0]) for row, part in self._parts.items()), default=0)
+        return self.of_rows(max((row + len(x) for row, (x, _) in self._parts.items()), default=0))
+
+    def of_rows(self, n_rows: int) -> Nearest:
+        """The same for all n_rows of a pool, also for rows after the last that was read."""
         cluster = torch.full((n_rows,), -1, dtype=torch.int64, device="cpu")
         similarity = torch.full((n_rows,), torch.nan, dtype=torch.float32, device="cpu")
         for row, (of_part, similar) in self._parts.items():
@@ -99,9 +103,12 @@ class Assignment(ScoringReducer[Nearest]):
 
 def assigned(reducer: Assignment, pool: Any, options: RunOptions) -> Nearest:
     """The nearest centroid of every row of a pool, as arrays of its kind, NumPy for files."""
-    return run_on_pool(
-        reducer, pool, options, lambda found, source: Nearest(*in_numpy(source, *found))
-    )
+
+    def complete(found: Nearest, source: Source) -> Nearest:
+        whole = found if source.n_rows is None else reducer.of_rows(source.n_rows)
+        return Nearest(*in_numpy(source, *whole))
+
+    return run_on_pool(reducer, pool, options, complete)
 
 
 def nearest_centroid(

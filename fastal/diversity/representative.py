@@ -82,7 +82,8 @@ def representative(
 ) -> Picks:
     """The k rows most representative of the pool, in two passes, exact and deterministic.
 
-    The direction of a pool is the sum of its rows, each scaled to length 1. The score of a row is
+    The direction of a pool is the sum of its rows, each scaled to length 1. Rows that `exclude` or
+    `among` leave out are not part of it. The score of a row is
     its cosine similarity to the direction of the pool minus its cosine similarity to the direction
     of the training data.
 
@@ -198,9 +199,11 @@ def reducer_for(
     def selection(of_pool: Tensor) -> Reducer[Picks]:
         if adaptive:
             return Adaptive(k, of_pool, of_training, measure, options)
-        return Selector(
+        selector = Selector(
             k, measure(of_pool, of_training), on_invalid=options.on_invalid, backend=options.backend
         )
+        selector.order.advice = ""
+        return selector
 
     identity = {"k": k, "training": digest(of_training), "adaptive": adaptive, "fast": fast}
     return Sequential(

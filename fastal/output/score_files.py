@@ -71,6 +71,8 @@ class ScoreWriter(ScoringReducer[Written]):
         options: how the measure is applied.
     """
 
+    reads_gaps = False
+
     def __init__(self, sink: Sink, measure: Measure, options: ScoringOptions) -> None:
         super().__init__(measure, options)
         self._sink = sink

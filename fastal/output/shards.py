@@ -50,6 +50,8 @@ class ShardWriter(Reducer[Shards]):
             none.
     """
 
+    reads_gaps = False
+
     def __init__(
         self,
         folder: Path,

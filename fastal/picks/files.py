@@ -98,8 +98,9 @@ def read_picks(path: Path) -> Picks:
     """Reads a file that `write_picks` wrote, in the format of its suffix.
 
     Returns:
-        The picks. Rows are int64, scores float32. Ids, groups and carried columns have the type
-        that they were written with, but those of a .csv file are text. Every other column than
+        The picks. Rows are int64, scores float32. Ids, groups and carried columns are integers,
+        text, floats, bools or None, as the format has them: those of a .csv file are text, and a
+        float that is not finite is text in JSON. Every other column than
         rank, row, score, id and group is a carried one; the column "cluster" is int64.
 
     Raises:
@@ -119,7 +120,7 @@ def read_picks(path: Path) -> Picks:
         held = _READERS[path.suffix](path)
         rows = np.array([int(record["row"]) for record in held], np.int64)
         scores = np.array([float(record["score"]) for record in held], np.float32)
-        names = [*held[0]] if held else []
+        names = [*dict.fromkeys(name for record in held for name in record)]
         ids, groups = (
             _column(held, name, int | str | None) if name in names else None
             for name in ("id", "group")
@@ -153,10 +154,14 @@ def _column(held: list[dict[str, Any]], name: str, wanted: Any) -> NDArray[Any]:
 def _read_csv(path: Path) -> list[dict[str, Any]]:
     limit = csv.field_size_limit(_LONGEST_FIELD)
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets add a mark
+            held: list[dict[str, Any]] = list(csv.DictReader(file))
     finally:
         csv.field_size_limit(limit)
+    for record in held:  # None is an empty field
+        for name in {"id", "group"} & record.keys():
+            record[name] = record[name] or None
+    return held
 
 
 def _read_json_lines(path: Path) -> list[dict[str, Any]]:

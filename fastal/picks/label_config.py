@@ -146,7 +146,7 @@ def read_control(config: PathLike) -> Control:
         for choice in tag.iter("Choice")
         if (value := choice.get("value")) is not None
     }
-    values = (of.get("value", "") for of in root.iter())
+    values = (of.get("value", "") for of in root.iter() if of.tag != "Choice")
     fields = dict.fromkeys(value[1:] for value in values if value[:1] == "$" and value != "$")
     return Control(f"{path}:{found}", found, to_name, choices, list(fields))
 

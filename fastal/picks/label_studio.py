@@ -1,6 +1,7 @@
 """Picks as tasks for Label Studio."""
 
 import json
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from fastal.picks.label_config import Control
 from fastal.picks.table import Table, records
 
 _LARGEST = 2**53  # beyond it, float64 does not have every integer
+_log = logging.getLogger("fastal")
 _MODEL_VERSION = "fastal"  # the name of the predictions, to be chosen in the project's settings
 _RENAMED = {"rank": "fastal_rank", "score": "fastal_score"}  # in a task, names need their origin
 
@@ -55,9 +57,15 @@ def write_tasks(
 
 
 def read_tasks(path: Path) -> list[dict[str, Any]]:
-    """The data of the tasks in a file, with the score of each under its own name."""
+    """The data of the tasks in a file, with the score of each under its own name.
+
+    Tasks of other origin, which have no score, are left out with a warning, unless all are such.
+    """
     tasks = [task["data"] for task in json.loads(path.read_text("utf-8"))]
-    return [{"score": data["fastal_score"], **_carried(data)} for data in tasks]
+    ours = [data for data in tasks if "fastal_score" in data]
+    if len(ours) < len(tasks) and ours:
+        _log.warning("%s: %d of %d tasks are no picks", path, len(tasks) - len(ours), len(tasks))
+    return [{"score": data["fastal_score"], **_carried(data)} for data in ours or tasks]
 
 
 def _prediction(control: Control, label: str, score: float) -> dict[str, Any]:

@@ -19,12 +19,14 @@ from fastal.sources.labels import as_column, joined
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Picks:
-    """The rows most worth labelling, best first; ties go to the lower row number.
+    """The rows most worth labelling, best first.
 
-    With noise, the order is that of the keys that were drawn. `len(picks)` is the number of picks.
-    `picks[3]` is a pick as a dictionary of plain values, and a loop over picks yields such
-    dictionaries. `picks[:10]`, `picks[mask]` and `picks[places]` are Picks. `picks["text"]` is a
-    carried column. `a + b` is `Picks.concat([a, b])`.
+    Rows with equal scores are in the order of `ties`. With noise, the order is that of the keys
+    that were drawn.
+
+    `len(picks)` is the number of picks. `picks[3]` is a pick as a dictionary of plain values, and a
+    loop over picks yields such dictionaries. `picks[:10]`, `picks[mask]` and `picks[places]` are
+    Picks. `picks["text"]` is a carried column. `a + b` is `Picks.concat([a, b])`.
 
     Rows and scores are arrays of the kind and on the device of the pool; for pools of files they
     are NumPy arrays. Ids, groups and carried columns are always NumPy arrays, with text as objects.
@@ -68,7 +70,15 @@ class Picks:
     def __post_init__(self) -> None:
         for name, dtype in (("rows", np.int64), ("scores", np.float32)):
             if not is_array(values := getattr(self, name)):
-                object.__setattr__(self, name, np.array(values, dtype))
+                values = np.array(values) if len(values) else np.empty(0, dtype)
+                if name == "rows" and values.dtype.kind not in "iu":
+                    raise TypeError(f"rows: wanted row numbers, got {values.dtype}")
+                object.__setattr__(self, name, values.astype(dtype))
+        if tuple(self.rows.shape) != tuple(self.scores.shape) or len(self.rows.shape) != 1:
+            raise ValueError(
+                f"scores: wanted one for each row, [k], got {tuple(self.scores.shape)} for rows of "
+                f"shape {tuple(self.rows.shape)}"
+            )
         labels = {"ids": self.ids, "groups": self.groups}
         for name, values in labels.items():
             if values is not None:
@@ -125,7 +135,7 @@ class Picks:
         Args:
             parts: at least one. Rows and scores are of the kind of the first. A pick without an id,
                 a group or a carried column that another part has gets None there. The counts of
-                invalid rows are added.
+                invalid rows are added: rows that several parts left out count several times.
 
         Raises:
             ValueError: a row is picked twice, by its id if all picks have ids, else by its number;

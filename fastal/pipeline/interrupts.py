@@ -10,7 +10,7 @@ from types import FrameType
 
 from fastal.base.errors import Interrupted
 
-_AGAIN = 0.01  # seconds until a signal is sent again that came at a moment when none can end a run
+_AGAIN = 0.01  # seconds until a signal is sent again, after Python swallowed what it raised
 _Handler = Callable[[int, FrameType | None], None]
 
 
@@ -110,10 +110,12 @@ def _handling(
             reports(swallowed)
 
     # Python swallows what a handler raises in the callback of a weak reference or in `__del__`.
-    sys.unraisablehook = send_again
+    if before:
+        sys.unraisablehook = send_again
     try:
         yield
     finally:
-        sys.unraisablehook = reports
+        if before:
+            sys.unraisablehook = reports
         for number, previous in before.items():
             signal.signal(number, signal.SIG_IGN if ends() else previous)

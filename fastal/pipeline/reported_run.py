@@ -7,6 +7,7 @@ from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.drive import run
 from fastal.pipeline.progress import Meter, Reporter
 from fastal.sources import Source
+from fastal.sources.chosen_rows import ChosenRows
 
 
 def reported_run(
@@ -33,7 +34,9 @@ def reported_run(
         after_chunk: called after each chunk; it may raise `Interrupted`.
     """
     if checkpoint is not None:
-        meter.resume_at(checkpoint.row, checkpoint.passes)
+        row = checkpoint.row
+        row = source.n_before(row) if isinstance(source, ChosenRows) else row
+        meter.resume_at(row, checkpoint.passes)
     if meter.first_row:
         of_pass = f" of pass {meter.passes + 1}" if reducer.max_passes > 1 else ""
         line = f"resumed at row {meter.first_row:,}{of_pass}"

@@ -66,7 +66,7 @@ def _rows(name: str, given: Any, source: Source) -> NDArray[Any]:
 
 def _are_several(given: Any) -> bool:
     """Whether a list holds arguments, not row numbers or the values of a mask."""
-    if not isinstance(given, (list, tuple)) or not given:
+    if not isinstance(given, (list, tuple)) or hasattr(given, "rows") or not given:
         return False
     return not isinstance(given[0], (int, float, np.generic))
 
@@ -75,6 +75,8 @@ def _rows_of_one(name: str, given: Any, source: Source) -> NDArray[Any]:
     ids_are_text = False
     if isinstance(given, (str, os.PathLike)):
         path = Path(given)
+        if not path.exists():
+            raise FileNotFoundError(f"{name}: {path}: no such file")
         if path.suffix not in PICKS_SUFFIXES:
             raise ValueError(f"{name}: wanted a {' or '.join(PICKS_SUFFIXES)} file, got {path}")
         with prefixing_errors(name):
@@ -120,7 +122,8 @@ def _rows_with_ids(
         values = plain_list(of_rows)
         if not found:
             are_text = _compared_as_text(name, ids, values, are_text)
-        for row, value in zip(rows.tolist(), map(str, values) if are_text else values, strict=True):
+        for row, one in zip(rows.tolist(), values, strict=True):
+            value = str(one) if are_text and one is not None else one
             if value in wanted and found.setdefault(value, row) != row:
                 raise ValueError(
                     f"{name}: the id {value!r} is in the pool twice: rows {found[value]} and {row}"
@@ -138,7 +141,7 @@ def _rows_with_ids(
 
 def _compared_as_text(name: str, ids: list[Any], of_pool: list[Any], are_text: bool) -> bool:
     """Whether ids are compared as text; TypeError if they are of another type than the pool's."""
-    kinds, of_pool_kinds = ({type(one) for one in some} for some in (ids, of_pool))
+    kinds, of_pool_kinds = ({type(one) for one in some} - {type(None)} for some in (ids, of_pool))
     if not kinds or not of_pool_kinds or kinds & of_pool_kinds or are_text:
         return are_text
     if kinds == {str} and of_pool_kinds == {int}:  # a file may hold large integers as text
@@ -155,7 +158,8 @@ def _ids_of_pool(source: Source) -> Iterator[tuple[NDArray[np.int64], Any]]:
     if source.ids(none) is None:
         yield none, None
         return
-    assert source.n_rows is not None  # only pools of files have ids
+    if source.n_rows is None:
+        raise ValueError("pool: it has ids, and does not say how many rows it has")
     for first in range(0, source.n_rows, _BLOCK):
         rows = np.arange(first, min(first + _BLOCK, source.n_rows))
         yield rows, source.ids(rows)

@@ -28,6 +28,7 @@ class RandomScore(Measure):
     kind = "rows"
     invalid = "cannot be scored"  # never said: no row is invalid
     rows_alike = False
+    ties_matter = False
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = checked_seed(seed)

@@ -51,7 +51,7 @@ class Rows:
         return column if self.left_out is None else column.masked_fill(self.left_out, value)
 
     def invalid(self, scores: Tensor) -> Tensor:
-        """Which rows are invalid, [n] bool: their scores [n] are NaN, and no filter is why."""
+        """Which rows are invalid, [n] bool: their scores [n] are NaN, and they are not left out."""
         is_nan = scores.isnan()
         return is_nan if self.left_out is None else is_nan & ~self.left_out.to(is_nan.device)
 

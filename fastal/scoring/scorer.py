@@ -127,7 +127,8 @@ class Scorer:
         """
         if n_invalid and self.options.on_invalid == "raise":
             raise self._invalid_rows(rows, n_invalid, rows.invalid(scores()))
-        if not self._has_examined and rows.start == 0 and len(rows.x):
+        is_first = rows.start == 0 or not rows.numbers.are_consecutive
+        if not self._has_examined and is_first and len(rows.x):
             self._has_examined = True
             suspicion = self.measure.suspect(rows.x, n_invalid)
             if suspicion:
@@ -147,7 +148,8 @@ class Scorer:
             found = self.measure.describe_invalid(rows.x[some])
         named = rows.numbers.at(invalid[:NAMED_ROWS].cpu().numpy()).tolist()
         span = rows.numbers.start, rows.numbers.stop
-        return InvalidRows(named, n_invalid, span, self.measure.invalid, looks=found)
+        n_read = len(rows.x) if rows.kept is None else int(rows.kept.sum())
+        return InvalidRows(named, n_invalid, span, self.measure.invalid, looks=found, n_rows=n_read)
 
     def _check_row_shape(self, x: Tensor, start: int) -> None:
         shape, before = tuple(x.shape[1:]), self._row_shape

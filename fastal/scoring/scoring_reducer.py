@@ -25,7 +25,12 @@ class ScoringReducer(Reducer[Result]):
 
     def _prepare(self, chunk: Any, start: RowStart) -> Rows:
         """A chunk as rows to score, with the reducer's filter; see `Scorer.prepare`."""
-        return self._scorer.prepare(chunk, start, self.row_filter)
+        rows = self._scorer.prepare(chunk, start, self.row_filter)
+        if not (self.reads_gaps or rows.numbers.are_consecutive):
+            raise ValueError(
+                "start: wanted the number of the first row: the rows must have no gaps"
+            )
+        return rows
 
     @property
     def options(self) -> ScoringOptions:

@@ -99,10 +99,19 @@ class GroupedTopK:
     def tied(self) -> tuple[int, int, int]:
         """In how many groups rows were dropped that tie with the last row kept of the group.
 
-        Also how many rows of these groups tie with it, and how many of them are kept.
+        Also how many rows of these groups tie with it, and how many of them are kept. With k, the
+        last row is that of all groups, and groups that are full do not count.
         """
         self._compact()
         keys, _, _, codes = self._filled()
+        if self._k is not None:
+            if len(keys) < self._k:
+                return 0, 0, 0
+            n_kept_of = np.bincount(codes, minlength=len(self._lost))
+            n_tied = int(np.count_nonzero(keys == keys.min()))
+            at_last = (self._thresholds == keys.min()) & (n_kept_of < self._per_group)
+            n_lost = int(self._lost[at_last].sum())
+            return int(n_lost > 0), n_tied + n_lost, n_tied
         with_ties = np.flatnonzero(self._lost[: len(self.values)])
         at_last = (keys == self._thresholds[codes]) & np.isin(codes, with_ties)
         n_kept = int(np.count_nonzero(at_last))

@@ -1,4 +1,4 @@
-"""Warnings about picks: there are none, or they are rows that hold nothing."""
+"""Warnings about picks: they are none or too few, tie with others, or hold nothing."""
 
 import logging
 from contextlib import suppress
@@ -73,7 +73,7 @@ def log_ties(n_tied: int, n_taken: int, order: TieOrder, n_groups: int | None = 
         n_groups: in how many groups; None: there are no groups.
     """
     where = "" if n_groups is None else f" of their group, in {n_groups} groups"
-    how = "drawn by the seed" if order.is_random else "the lowest; ties='random' draws them"
+    how = "drawn by the seed" if order.is_random else f"the lowest{order.advice}"
     _log.warning(
         "%d rows have the score of the last pick%s; %d of them were picked, %s",
         n_tied, where, n_taken, how,

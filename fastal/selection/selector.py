@@ -52,6 +52,9 @@ class Selector(ScoringReducer[Picks]):
             `seed`. Neither depends on the chunks. If more rows have the score of the last pick than
             fit, `result` logs how many.
 
+    Attributes:
+        order: the order of rows with equal scores.
+
     Raises:
         ValueError, TypeError: a bad argument; the message names it, what came and what was wanted.
 
@@ -85,10 +88,10 @@ class Selector(ScoringReducer[Picks]):
         super().__init__(measure_for(by, kind, seed), ScoringOptions(on_invalid, backend))
         self._k = checked_count("k", k)
         self._noise = Noise(noise, seed, beta)
-        self._order = TieOrder(ties, seed)
+        self.order = TieOrder(ties, seed)
         self.row_filter = row_filter_of(exclude, among)
         self._top = self._new_top()
-        self._fused = FusedTopK(self._top, self._order)
+        self._fused = FusedTopK(self._top, self.order)
 
     def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Reads rows and selects among them; see `Reducer.look`."""
@@ -140,8 +143,8 @@ class Selector(ScoringReducer[Picks]):
         """The picks among the rows so far, as arrays of the kind of the last chunk, else NumPy."""
         self._fused.flush()
         n_tied, n_taken = self._top.tied()
-        if n_tied > n_taken and self._noise.name is None:
-            log_ties(n_tied, n_taken, self._order)
+        if n_tied > n_taken and self._noise.name is None and self._scorer.measure.ties_matter:
+            log_ties(n_tied, n_taken, self.order)
         rows, *_, scores = self._top.best()
         if self._noise.name == "softrank":
             drawn = self._noise.ranks(self._k, len(rows)) - 1
@@ -154,7 +157,7 @@ class Selector(ScoringReducer[Picks]):
 
         Of a callable `by`, the name.
         """
-        random = {**self._noise.identity(), **self._order.identity()}
+        random = {**self._noise.identity(), **self.order.identity()}
         return {"k": self._k, **super().identity(), **random}
 
     def _state(self) -> dict[str, Any]:
@@ -165,12 +168,12 @@ class Selector(ScoringReducer[Picks]):
         restored = self._new_top()
         restored.load_state_dict(state["top"])
         super()._restore(state)
-        self._top, self._fused = restored, FusedTopK(restored, self._order)
+        self._top, self._fused = restored, FusedTopK(restored, self.order)
 
     def _new_top(self) -> TopK:
         # softrank draws by the number of valid rows, so all of them are kept until the end.
         k = MAX_ROW if self._noise.name == "softrank" else self._k
-        return TopK(k, self._order, payload=self._noise.on_rows)
+        return TopK(k, self.order, payload=self._noise.on_rows)
 
     @property
     def wanted(self) -> int:

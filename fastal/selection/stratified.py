@@ -160,8 +160,9 @@ class StratifiedSelector(ScoringReducer[Picks]):
         """
         self._warn_of_short_groups()
         n_groups, n_tied, n_taken = self._top.tied()
-        if n_groups and self._noise.name is None:
-            log_ties(n_tied, n_taken, self._order, n_groups)
+        if n_groups and self._noise.name is None and self._scorer.measure.ties_matter:
+            of_groups = n_groups if self._k is None else None
+            log_ties(n_tied, n_taken, self._order, of_groups)
         rows, scores, groups = self._top.best()
         rows, scores = (self._scorer.to_caller_kind(torch.from_numpy(a)) for a in (rows, scores))
         return Picks(rows, scores, None, self.invalid, groups)
@@ -193,6 +194,11 @@ class StratifiedSelector(ScoringReducer[Picks]):
         restored.load_state_dict(state["top"])
         super()._restore(state)
         self._top = restored
+
+    @property
+    def wanted(self) -> int:
+        """How many rows to pick; 0 if the quotas alone say it."""
+        return self._k or 0
 
     @property
     def short(self) -> list[tuple[Any, int]]:

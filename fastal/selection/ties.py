@@ -31,15 +31,20 @@ class TieOrder:
         name: "first", where the rank is the row number, or "random".
         seed: of "random", an integer from 0 to 2^64 - 1.
 
+    Attributes:
+        is_random: whether the ranks are drawn.
+        advice: what a message about ties recommends; empty if the strategy has no such argument.
+
     Raises:
         ValueError, TypeError: a bad argument, named.
     """
+
+    advice = "; ties='random' draws them"
 
     def __init__(self, name: str, seed: int = 0) -> None:
         check_choice("ties", name, TIES)
         self.is_random = name == "random"
         self._seed = checked_seed(seed)
-        # Any two seeds differ in one of these words.
         self._words = np.random.SeedSequence(self._seed).generate_state(3, np.uint64)
 
     def identity(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastal.base.arrays import as_tensor, memory_of
+from fastal.base.arrays import as_tensor, converter_for, memory_of
 from fastal.base.groups import as_groups
 from fastal.base.memory_guard import guarded
 from fastal.sources.source import Chunk, Source, SourceOver
@@ -17,9 +17,9 @@ _WHOLE = 1 << 62  # rows of a chunk of mapped memory, of which only chosen rows 
 
 
 class ChosenRows(SourceOver):
-    """A source of some rows; their numbers and everything else are those of the source.
+    """A source of some rows, whose numbers are those of the source.
 
-    A chunk has the chosen rows of several chunks of the source, copied.
+    A chunk has chosen rows of a chunk of the source, copied.
 
     Args:
         source: the pool.
@@ -37,9 +37,13 @@ class ChosenRows(SourceOver):
         """How many rows are chosen."""
         return len(self._rows)
 
+    def n_before(self, row: int) -> int:
+        """How many chosen rows come before a row of the source."""
+        return int(np.searchsorted(self._rows, row))
+
     def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
         """Yields the chosen rows from row number `start` on; see `Source.chunks`."""
-        done = int(np.searchsorted(self._rows, start))
+        done = self.n_before(start)
         if done == len(self._rows):  # an empty chunk, whose shape can be checked
             first = next(iter(self._source.chunks(1)), None)
             if first is not None and not start:
@@ -48,11 +52,13 @@ class ChosenRows(SourceOver):
             of_source = _WHOLE if self._source.in_place else rows
             before = done
             for chunk in self._source.chunks(of_source, int(self._rows[done])):
+                # Rows before the chunk are in a file that is now skipped.
+                done = max(done, self.n_before(chunk.start))
                 for gathered in self._gathered(chunk, done, rows):
                     yield gathered
                     done += gathered.x.shape[0]
                 stop = chunk.start + chunk.x.shape[0]
-                done = max(done, int(np.searchsorted(self._rows, stop)))
+                done = max(done, self.n_before(stop))
                 if done == len(self._rows) or self._rows[done] > stop + of_source:
                     break  # the source begins again at the next chosen row
             if done == before:
@@ -60,7 +66,7 @@ class ChosenRows(SourceOver):
 
     def _gathered(self, chunk: Chunk, done: int, most: int) -> Iterator[Chunk]:
         """The chosen rows of a chunk of the source, at most so many at once."""
-        last = int(np.searchsorted(self._rows, chunk.start + chunk.x.shape[0]))
+        last = self.n_before(chunk.start + chunk.x.shape[0])
         groups = None
         if chunk.groups is not None:
             groups = as_groups(chunk.groups, chunk.x.shape[0], "groups")
@@ -76,8 +82,8 @@ class ChosenRows(SourceOver):
 
 
 def _taken(x: Any, places: NDArray[np.int64]) -> Any:
-    """The rows of an array at these places, as an array of the same kind where NumPy or torch."""
+    """The rows of an array at these places, as an array of the same kind."""
     if isinstance(x, np.ndarray):
         return x[places]
     tensor: Tensor = as_tensor(x, "pool")
-    return tensor[torch.from_numpy(places).to(tensor.device)]
+    return converter_for(x)(tensor[torch.from_numpy(places).to(tensor.device)])

@@ -86,7 +86,8 @@ def _read_csv(path: Path) -> _Table:
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file)
         names = next(lines, [])
-        columns = list(zip(*lines, strict=True)) or [()] * len(names)
+        rows = [line for line in lines if line]
+        columns = list(zip(*rows, strict=True)) or [()] * len(names)
     table = dict(zip(names, columns, strict=True))
     return {name: _of_text(name, values) for name, values in table.items()}
 

@@ -37,8 +37,6 @@ def places(wanted: NDArray[Any], among: NDArray[Any], name: str, what: str = "id
         >>> places(np.array([7, 5]), np.array([5, 6, 7]), "beside")
         array([2, 0])
     """
-    if len(wanted) == len(among) and np.array_equal(wanted, among):
-        return np.arange(len(wanted))
     wanted, among = _comparable(wanted, among)
     if wanted.dtype == object:
         return _places_of_text(wanted.tolist(), among.tolist(), name, what)

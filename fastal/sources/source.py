@@ -170,8 +170,11 @@ class SourceOver:
 
 
 def fingerprint_digest(source: Source) -> str | None:
-    """A digest of a pool's fingerprint, by which a later run recognises the pool; None without."""
+    """A digest of a pool's files, by which a later run recognises them; None if there are none.
+
+    It is of the last part of the fingerprint: which columns are read does not matter.
+    """
     fingerprint = source.fingerprint()
-    if fingerprint is None:
+    if not fingerprint:
         return None
-    return hashlib.sha256(as_json(fingerprint).encode()).hexdigest()[:16]
+    return hashlib.sha256(as_json(fingerprint[-1]).encode()).hexdigest()[:16]

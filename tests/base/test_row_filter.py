@@ -34,7 +34,8 @@ def test_the_rows_that_are_left(exclude, among, start, n, as_masks, n_rows):
         for row in range(31)
     ]
     if found is None:
-        assert exclude is among is None
+        assert among is None
+        assert not exclude
         return
     kept = found.kept(RowNumbers(n, start))
     assert ([True] * n if kept is None else kept.tolist()) == want[start : start + n]
@@ -64,7 +65,8 @@ def test_a_mask_and_its_rows_have_one_identity():
         ([0, -1], ValueError, "x: wanted row numbers from 0 on, got -1"),
         ([0, 3, 3], ValueError, "x: row 3 is there twice"),
         ([0, 7, 5], ValueError, "x: row 7 is not in the pool, which has 5 rows"),
-        ([0.5], TypeError, "x: wanted row numbers or a mask, got float64"),
+        ([0.5], TypeError, "x: wanted row numbers or the values of a mask in a list, got 0.5"),
+        ([1, "a"], TypeError, "x: wanted row numbers or the values of a mask in a list, got 'a'"),
         (3, TypeError, "x: wanted row numbers, a mask or picks, got int"),
         (np.zeros((2, 2), int), TypeError, r"x: wanted row numbers or a mask, got int64 of shape"),
         (torch.tensor([2.0]), TypeError, "x: wanted row numbers or a mask, got float32"),

@@ -1,7 +1,9 @@
 """Every strategy reads the rows that `exclude` and `among` leave, as if there were no others."""
 
+import os
 from itertools import pairwise
 
+import array_api_strict as xp
 import numpy as np
 import pytest
 import torch
@@ -50,6 +52,11 @@ STRATEGIES = {
     "duplicates, little memory": lambda pool, **o: diversity.deduplicate(
         pool, CENTROIDS, 0.9, memory_bytes=16 * N, **SKIP, **o
     ),
+}
+RAISING = {
+    "select": lambda pool, **o: fastal.select(pool, 6, "margin", **o),
+    "k_center": lambda pool, **o: diversity.k_center(pool, 6, labelled=LABELLED, **o),
+    "duplicates": lambda pool, **o: diversity.deduplicate(pool, CENTROIDS, 0.9, **o),
 }
 every_strategy = pytest.mark.parametrize("name", STRATEGIES)
 no_deadline = settings(deadline=None, max_examples=25)
@@ -191,3 +198,68 @@ class interrupted_after:
     def __exit__(self, kind, *_):
         self._patch.setattr("fastal.pipeline.drive._take", self._take)
         return kind is Stop
+
+
+def test_a_file_that_is_cut_short_after_it_was_opened(tmp_path):
+    """Its rows are skipped; the rows of the next file keep their numbers and scores."""
+    x = np.random.default_rng(1).standard_normal((4000, C)).astype(np.float32)
+    np.save(tmp_path / "a.npy", x[:2000])
+    np.save(tmp_path / "b.npy", x[2000:])
+    among = [5, 1500, 1999, 2000, 2001, 3999]
+    for strategy in (
+        lambda pool: fastal.select(pool, 6, "margin", among=among),
+        lambda pool: diversity.k_center(pool, 6, labelled=LABELLED, among=among),
+    ):
+        np.save(tmp_path / "a.npy", x[:2000])
+        pool = fastal.open_pool(tmp_path, on_bad_file="skip")
+        os.truncate(tmp_path / "a.npy", 20_000)
+        found = strategy(pool)
+        assert sorted(found.rows.tolist()) == [2000, 2001, 3999]
+        want = strategy(x).rows.tolist()
+        assert found.rows.tolist() == [row for row in want if row >= 2000]
+
+
+def test_invalid_rows_are_reported_alike():
+    for name, options in (("k_center", {}), ("duplicates", {}), ("select", {})):
+        with pytest.raises(fastal.InvalidRows, match="row 17") as caught:
+            RAISING[name](X, exclude=[3], **options)
+        assert caught.value.rows[0] == 17
+        RAISING[name](X, exclude=[3, 17, 18], **options)
+    with pytest.raises(fastal.InvalidRows, match="row 17"):
+        diversity.CosineClusters(2).fit(X, exclude=[3])
+    clusters = diversity.CosineClusters(2, seed=1).fit(X, exclude=[3, 17, 18])
+    assert clusters.counts.sum() == N - 3
+    sample = clusters.sample(X, 3, exclude=[3, 17, 18, 0, 1])
+    assert not {0, 1, 3, 17, 18} & {row for part in sample for row in part.rows.tolist()}
+
+
+@no_deadline
+@given(excluded=st.sets(st.integers(0, N - 1), max_size=20), size=st.integers(1, N))
+def test_clusters_are_those_of_the_other_rows(excluded, size):
+    """The first centroids are given, since their random choice belongs to row numbers."""
+    excluded |= {3, 17, 18}
+    kept = np.setdiff1d(np.arange(N), list(excluded))
+    found, want = (
+        diversity.CosineClusters(centroids=CENTROIDS[:2]).fit(x, chunk_bytes=16 * size, **options)
+        for x, options in ((X, {"exclude": list(excluded)}), (X[kept], {}))
+    )
+    assert found.centroids.tobytes() == want.centroids.tobytes()
+    assert found.counts.tolist() == want.counts.tolist()
+
+
+def test_an_array_of_any_kind_keeps_its_kind():
+    x = xp.asarray(X[:10])
+    found = fastal.select(x, 2, "margin", on_invalid="skip", among=[1, 2, 5])
+    assert type(found.rows) is type(x)
+
+
+def test_the_kind_is_checked_among_few_rows(caplog):
+    probabilities = np.full((400, 4), 0.25)
+    fastal.select(probabilities, 2, among=[50, 51, 53])
+    assert any("as probabilities have" in message for message in caplog.messages)
+
+
+def test_reducers_that_need_all_rows_refuse_gaps():
+    reducer = diversity.CosineClusters(2).reducer()
+    with pytest.raises(ValueError, match="start: .* the rows must have no gaps"):
+        reducer.update(X[:3], np.array([2, 5, 9]))

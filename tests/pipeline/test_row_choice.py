@@ -7,13 +7,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 import fastal
+from fastal import diversity
+from fastal.cli import main
 from fastal.picks.files import write_picks
 from fastal.sources.source import fingerprint_digest
 from tests.support.commands import run_process
 
 N = 60
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
 X = np.random.default_rng(0).standard_normal((N, 3)).astype(np.float32)
 select = partial(fastal.select, by="margin")
 ORDER = np.argsort(-fastal.score(X).margin, kind="stable")
@@ -146,8 +155,11 @@ def test_rows_that_a_generator_turns_out_not_to_have():
     with pytest.raises(ValueError, match="among: row 70 is not in the pool, which has 60 rows"):
         select((X[start : start + 7] for start in range(0, N, 7)), 3, among=[1, 70])
     chunks = (X[start : start + 7] for start in range(0, N, 7))
+    mask = np.arange(50) == 7
     with pytest.raises(ValueError, match="got 50 values for at least 56 rows"):
-        select(chunks, 3, exclude=np.zeros(50, bool))
+        select(chunks, 3, exclude=mask)
+    with pytest.raises(ValueError, match="each of the 60 rows of the pool, got 70 values"):
+        select([X[:20], X[20:]], 3, exclude=np.arange(70) == 7)
 
 
 def test_too_few_rows_are_left(caplog):
@@ -226,3 +238,31 @@ def test_messages_are_about_options(tmp_path):
     done = run_process("select", str(tmp_path / "x.npy"), "--k", "2", "--by", "margin")
     assert "9 rows have the score of the last pick; 2 of them were picked" in done.stderr
     assert "--ties random draws them" in done.stderr
+
+
+def test_the_output_is_no_file_of_rows(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    path = file_of(tmp_path / "r.csv", select(X, 3))
+    before = path.read_bytes()
+    for option in ("--exclude", "--among"):
+        done = run("select", tmp_path / "x.npy", "--k", 2, option, path, "--out", path)
+        assert done.exit_code == 2
+        assert f"--out: {path} is a file of {option[2:]}" in done.stderr
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_ids_of_which_some_are_missing(tmp_path, suffix):
+    """Rows without an id are matched by row, in every format."""
+    ids = [None if row in (3, ORDER[1]) else 2**60 + row for row in range(N)]
+    pool = pool_with_ids(tmp_path / "a", ids)
+    first = select(pool, 4)
+    path = file_of(tmp_path / f"picks{suffix}", first)
+    for given in (first, path):
+        assert select(pool, 4, exclude=given).rows.tolist() == ORDER[4:8].tolist()
+
+
+def test_duplicates_name_their_rows():
+    duplicates = diversity.deduplicate(np.repeat(X[:4], 2, axis=0), np.ones((1, 3)), 0.99)
+    assert select(X, 4, among=duplicates).rows.tolist()
+    assert set(select(X, N, exclude=duplicates).rows.tolist()) == {*range(N)} - {1, 3, 5, 7}

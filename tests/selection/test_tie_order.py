@@ -145,8 +145,19 @@ def test_the_message_of_quotas(data, per_group, k):
         selector.update(x[start : start + size], start, labels[start : start + size])
     with messages_of_fastal() as messages:
         picked = set(selector.result().rows.tolist())
+    said = [m for m in messages if "have the score of the last pick" in m]
     if k is not None:
-        return  # a row may also be left out since its group is full
+        last = min(scores[row] for row in picked)
+        n_of = {group: sum(labels[row] == group for row in picked) for group in set(labels)}
+        lost = [
+            row for row in range(len(scores))
+            if row not in picked and scores[row] == last and n_of[labels[row]] < per_group
+        ]  # fmt: skip
+        n_taken = sum(scores[row] == last for row in picked)
+        words = f"{n_taken + len(lost)} rows have the score of the last pick; {n_taken} of them"
+        has_lost = bool(lost) and len(picked) == k
+        assert [m.startswith(words) for m in said] == [True] * has_lost
+        return
     n_groups = n_tied = n_taken = 0
     for group in set(labels):
         rows = [row for row, of in enumerate(labels) if of == group]
@@ -155,7 +166,6 @@ def test_the_message_of_quotas(data, per_group, k):
         taken = [row for row in tied if row in picked]
         if len(taken) < len(tied):
             n_groups, n_tied, n_taken = n_groups + 1, n_tied + len(tied), n_taken + len(taken)
-    said = [m for m in messages if "have the score of the last pick" in m]
     words = f"{n_tied} rows have the score of the last pick of their group, in {n_groups} groups; "
     assert [m.startswith(f"{words}{n_taken} of them") for m in said] == [True] * bool(n_groups)
 

@@ -83,7 +83,7 @@ class LloydPass(ScoringReducer[Members]):
             if self._batch_size and (rows.start + first) % self._batch_size == 0:
                 members = _move(members)
         found = torch.cat(similarity)
-        n_invalid = int(found.isnan().sum())
+        n_invalid = int(rows.invalid(found).count_nonzero())
 
         def commit() -> None:
             self._scorer.record(rows, n_invalid, lambda: found)
