@@ -266,14 +266,16 @@ def test_runs_into_one_folder_keep_their_records(tmp_path, pool, x):
 def test_the_record_identifies_the_pool(tmp_path, pool, x):
     """A later run must be able to say whether it has the same pool."""
 
-    def digest():
-        assert run("select", pool, "--k", 5, "--out", tmp_path / "a.csv").exit_code == 0
+    def digest(*options):
+        out = ("--k", 5, "--out", tmp_path / "a.csv")
+        assert run("select", pool, *out, *options).exit_code == 0
         return json.loads((tmp_path / "a.run.json").read_text())["pool_fingerprint"]
 
-    fingerprint = json.dumps(fastal.open_pool(pool).fingerprint())
+    *_, files = fastal.open_pool(pool).fingerprint()
     first = digest()
-    assert first == hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
+    assert first == hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
     assert first == digest()
+    assert first == digest("--per-group", 2, "--groups", "predicted")
     np.save(pool, x[::-1])
     assert first != digest()
 

@@ -261,5 +261,5 @@ def test_the_kind_is_checked_among_few_rows(caplog):
 
 def test_reducers_that_need_all_rows_refuse_gaps():
     reducer = diversity.CosineClusters(2).reducer()
-    with pytest.raises(ValueError, match="start: .* the rows must have no gaps"):
+    with pytest.raises(ValueError, match=r"start: .* the rows must have no gaps"):
         reducer.update(X[:3], np.array([2, 5, 9]))
