@@ -99,8 +99,8 @@ def read_picks(path: Path) -> Picks:
 
     Returns:
         The picks. Rows are int64, scores float32. Ids, groups and carried columns are integers,
-        text, floats, bools or None, as the format has them: those of a .csv file are text, and a
-        float that is not finite is text in JSON. Every other column than
+        text, floats, bools or None, as the format has them: those of a .csv file are text, where an
+        empty id or group is None; a float that is not finite is text in JSON. Every other column than
         rank, row, score, id and group is a carried one; the column "cluster" is int64.
 
     Raises:

@@ -44,8 +44,8 @@ def test_any_ids_round_trip(tmp_path_factory, ids, suffix):
     found = picks.ids.tolist()
     if suffix == ".csv":
         with path.open(encoding="utf-8", newline="") as file:
-            assert [line["id"] for line in csv.DictReader(file)] == found
-        ids = ["" if value is None else str(value) for value in ids]
+            assert [line["id"] or None for line in csv.DictReader(file)] == found
+        ids = [None if value is None else str(value) or None for value in ids]
     if suffix == ".json" and any(type(value) is int and abs(value) > 2**53 for value in ids):
         ids = [value if value is None else str(value) for value in ids]
     assert found == ids
