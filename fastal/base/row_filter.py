@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastal.base.arrays import as_tensor, is_array
+from fastal.base.checks import MAX_ROW
 from fastal.base.memory_guard import guarded_arrays
 from fastal.base.row_numbers import RowNumbers
 
@@ -21,11 +22,13 @@ class RowFilter:
         named: different row numbers [m] int64 in ascending order; or a mask [N] of the pool.
         are_read: True if the named rows are the only ones to read, False if they are the only ones
             to pass over.
+        argument: what named them, for errors and records; by default "among" or "exclude".
     """
 
-    def __init__(self, named: NDArray[Any], *, are_read: bool) -> None:
+    def __init__(self, named: NDArray[Any], *, are_read: bool, argument: str = "") -> None:
         self._named = named
         self.are_read = are_read
+        self._argument = argument or ("among" if are_read else "exclude")
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:
@@ -34,16 +37,17 @@ class RowFilter:
 
     def kept(self, numbers: RowNumbers) -> NDArray[np.bool_] | None:
         """Which rows of a chunk are read, [n]; None if all are."""
+        if self._named.dtype == bool and len(self._named) < numbers.stop:
+            raise ValueError(
+                f"{self._argument}: wanted a mask with a value for each row of the pool, got "
+                f"{len(self._named):,} values for at least {numbers.stop:,} rows"
+            )
         if self._named.dtype == bool and numbers.are_consecutive:
             named: NDArray[np.bool_] = self._named[numbers.start : numbers.stop].view(bool)
-            if len(named) < len(numbers):
-                raise ValueError(
-                    f"{self._argument}: wanted a mask with a value for each row of the pool, got "
-                    f"{len(self._named):,} values for at least {numbers.stop:,} rows"
-                )
             return named if self.are_read else ~named
-        first, last = np.searchsorted(self.rows, (numbers.start, numbers.stop))
-        within = self.rows[first:last]
+        # Of the last row, not of the row after it, which may be no int64.
+        last = np.searchsorted(self.rows, numbers.stop - 1, "right") if len(numbers) else 0
+        within = self.rows[np.searchsorted(self.rows, numbers.start) : last]
         if not self.are_read and not len(within):
             return None
         if not numbers.are_consecutive:
@@ -72,10 +76,6 @@ class RowFilter:
         digest = hashlib.sha256(self.rows.tobytes()).hexdigest()[:16]
         return {self._argument: f"{len(self.rows)} rows, {digest}"}
 
-    @property
-    def _argument(self) -> str:
-        return "among" if self.are_read else "exclude"
-
 
 def rows_of(named: NDArray[Any]) -> NDArray[np.int64]:
     """The rows that are named by number or by a mask, [m] int64 in ascending order."""
@@ -97,7 +97,8 @@ def combined(exclude: NDArray[Any] | None, among: NDArray[Any] | None) -> RowFil
     if exclude is None:
         return RowFilter(among, are_read=True)
     left_out, only = rows_of(exclude), rows_of(among)
-    return RowFilter(np.setdiff1d(only, left_out, assume_unique=True), are_read=True)
+    left = np.setdiff1d(only, left_out, assume_unique=True)
+    return RowFilter(left, are_read=True, argument="exclude and among")
 
 
 def row_filter_of(exclude: Any, among: Any, n_rows: int | None = None) -> RowFilter | None:
@@ -149,6 +150,7 @@ def rows_in(given: Any, name: str, n_rows: int | None) -> NDArray[Any]:
     if array.min() < 0:
         raise ValueError(f"{name}: wanted row numbers from 0 on, got {array.min()}")
     check_in_pool(array, name, n_rows)
+    check_in_pool(array, name, MAX_ROW + 1)
     if n_rows is not None and n_rows <= _DENSE * len(array):  # to sort them takes longer
         mask = np.zeros(n_rows, bool)
         mask[array] = True
@@ -169,7 +171,10 @@ def check_in_pool(rows: NDArray[Any], name: str, n_rows: int | None) -> None:
 
 
 def _as_numpy(given: Any, name: str) -> NDArray[Any]:
-    if isinstance(given, (list, tuple, range)):
+    if hasattr(given, "columns"):
+        raise TypeError(f"{name}: got a table; give its column of row numbers, or Picks")
+    if isinstance(given, (list, tuple, range, set, frozenset)):
+        given = list(given)
         if not all(isinstance(one, (int, np.integer, np.bool_)) for one in given):
             found = next(one for one in given if not isinstance(one, (int, np.integer, np.bool_)))
             raise TypeError(
@@ -183,6 +188,8 @@ def _as_numpy(given: Any, name: str) -> NDArray[Any]:
             f"{name}: wanted row numbers, a mask or picks, got {type(given).__name__}; "
             "fastal.Picks.load reads a file of picks"
         )
+    if array.shape == (0,):
+        return array.astype(np.int64)
     if array.ndim != 1 or array.dtype.kind not in "biu":
         raise TypeError(
             f"{name}: wanted row numbers or a mask, got {array.dtype} of shape {array.shape}"

@@ -26,7 +26,7 @@ class RowNumbers:
     def __init__(self, n: int, start: int, given: NDArray[np.int64] | None = None) -> None:
         self._n = n
         self._given = given
-        self.start = start
+        self.start = start if given is None or not n else int(given[0])
         self.stop = start + n if given is None or not n else int(given[-1]) + 1
         self.are_consecutive = given is None
 
@@ -55,11 +55,15 @@ class RowNumbers:
             return min(max(row - self.start, 0), self._n)
         return int(np.searchsorted(self._given, row))
 
-    def places_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The places of rows that are among these."""
+    def found(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which of some ascending rows are among these: their places there, and here."""
+        first, last = np.searchsorted(rows, (self.start, self.start + self._n))
         if self._given is None:
-            return rows - self.start
-        return np.searchsorted(self._given, rows)
+            return np.arange(first, last), rows[first:last] - self.start
+        here = np.searchsorted(self._given, rows)
+        here[here == self._n] = 0
+        there = np.flatnonzero(self._given[here] == rows) if self._n else np.empty(0, np.int64)
+        return there, here[there]
 
 
 def row_numbers(start: Any, n: int) -> RowNumbers:

@@ -6,7 +6,9 @@ from numpy.typing import NDArray
 from fastal.base.row_numbers import RowNumbers
 
 _WORDS = 4  # of a step of Philox's counter
-_MOST_SKIPPED = 1 << 10  # as many words are drawn in the time that a new counter takes
+# Words that are drawn at once for rows with gaps, and for each of them: as many as are drawn in the
+# time that a new counter takes.
+_MOST_WORDS, _MOST_SKIPPED = 1 << 20, 1 << 10
 
 
 def uniform(seed: int, numbers: RowNumbers) -> NDArray[np.float64]:
@@ -20,12 +22,12 @@ def uniform(seed: int, numbers: RowNumbers) -> NDArray[np.float64]:
 
 def _words(seed: int, numbers: RowNumbers) -> NDArray[np.uint64]:
     """The random words of rows, [n]."""
-    if not numbers.are_consecutive and numbers.stop - numbers.start > _MOST_SKIPPED * len(numbers):
-        rows = numbers.at(np.arange(len(numbers))).tolist()
-        return np.concatenate([_words(seed, RowNumbers(1, row)) for row in rows])
+    n, span = len(numbers), numbers.stop - numbers.start
+    if not numbers.are_consecutive and n > 1 and span > min(_MOST_WORDS, _MOST_SKIPPED * n):
+        halves = numbers.part(0, n // 2), numbers.part(n // 2, n)
+        return np.concatenate([_words(seed, half) for half in halves])
     step, skipped = divmod(numbers.start, _WORDS)
-    n = skipped + numbers.stop - numbers.start
-    words = np.random.Philox(key=seed, counter=step).random_raw(n)[skipped:]
+    words = np.random.Philox(key=seed, counter=step).random_raw(skipped + span)[skipped:]
     if numbers.are_consecutive:
         return words
-    return words[numbers.at(np.arange(len(numbers))) - numbers.start]
+    return words[numbers.at(np.arange(n)) - numbers.start]

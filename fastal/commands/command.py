@@ -176,6 +176,9 @@ class CommandRun(Generic[Result]):
         return {
             "command": self._command,
             "arguments": self._reducer.bound_to(),
+            "columns": source.columns._asdict(),
+            "exclude": [str(path) for path in self._options.exclude or ()],
+            "among": [str(path) for path in self._options.among or ()],
             "out": str(self._target.out),
             "pool": pool,
             "pool_rows": source.n_rows,

@@ -70,9 +70,8 @@ class Adaptive(ScoringReducer[Picks]):
     def _best_of(self, rows: Rows, scores: Tensor) -> Best | None:
         """The best row of a chunk; None if all rows are invalid or were picked before."""
         left = scores.nan_to_num(nan=-torch.inf)
-        picked = np.array(sorted(self._rows), np.int64)
-        first, last = np.searchsorted(picked, (rows.numbers.start, rows.numbers.stop))
-        left[torch.from_numpy(rows.numbers.places_of(picked[first:last]))] = -torch.inf
+        _, here = rows.numbers.found(np.array(sorted(self._rows), np.int64))
+        left[torch.from_numpy(here)] = -torch.inf
         if not len(left) or left.max() == -torch.inf:
             return None
         place = int(left.argmax())  # ties go to the first

@@ -286,6 +286,8 @@ def _labelled_rows(labelled: Any) -> Tensor | None:
     """The labelled embeddings [L, D], float64 on the host; None if there are none."""
     if labelled is None:
         return None
+    if isinstance(labelled, Picks):
+        raise TypeError("labelled: wanted embeddings, got picks; give embeddings[picks.rows]")
     if is_array(labelled):
         rows = copied(labelled, "labelled")
     else:

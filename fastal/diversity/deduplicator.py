@@ -122,9 +122,8 @@ class Deduplicator(ScoringReducer[Duplicates]):
         return Pending(commit)
 
     def _gather(self, rows: Rows) -> Pending:
-        numbers = rows.numbers
-        first, last = np.searchsorted(self._members, (numbers.start, numbers.stop))
-        places = torch.from_numpy(numbers.places_of(self._members[first:last])).to(rows.x.device)
+        of_members, here = rows.numbers.found(self._members)
+        places = torch.from_numpy(here).to(rows.x.device)
         units = self._units.new_empty(len(places), rows.x.shape[1], device=rows.x.device)
         for of, into in zip(torch.split(places, _BLOCK), torch.split(units, _BLOCK), strict=True):
             into.copy_(unit_rows(rows.x[of]))
@@ -132,7 +131,7 @@ class Deduplicator(ScoringReducer[Duplicates]):
         def commit() -> None:
             self._scorer.record(rows, 0, lambda: units)
             self._units = self._units.to(units.device)
-            self._units[first:last] = units
+            self._units[torch.from_numpy(of_members)] = units
 
         return Pending(commit)
 

@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -100,8 +101,8 @@ def read_picks(path: Path) -> Picks:
     Returns:
         The picks. Rows are int64, scores float32. Ids, groups and carried columns are integers,
         text, floats, bools or None, as the format has them: those of a .csv file are text, where an
-        empty id or group is None; a float that is not finite is text in JSON. Every other column than
-        rank, row, score, id and group is a carried one; the column "cluster" is int64.
+        empty id or group is None; a float that is not finite is text in JSON. Every other column
+        than rank, row, score, id and group is a carried one. Clusters are integers in any format.
 
     Raises:
         ValueError: the file does not hold picks.
@@ -116,7 +117,7 @@ def read_picks(path: Path) -> Picks:
         >>> read_picks(path).rows
         array([7, 0])
     """
-    try:
+    with _wanting(path, "picks, with row and score"):
         held = _READERS[path.suffix](path)
         rows = np.array([int(record["row"]) for record in held], np.int64)
         scores = np.array([float(record["score"]) for record in held], np.float32)
@@ -127,12 +128,44 @@ def read_picks(path: Path) -> Picks:
         )
         carried = [n for n in names if n not in ("rank", "row", "score", "id", "group")]
         columns = {n: joined([_column(held, n, int | str | float | None)]) for n in carried}
-        if "cluster" in columns:
-            columns["cluster"] = columns["cluster"].astype(np.int64)
+        if (of := columns.get("cluster")) is not None and path.suffix == ".csv":
+            numbers = as_integers([int(value) if value.isdigit() else value for value in of])
+            columns["cluster"] = of if numbers is None else numbers
+    return Picks(rows, scores, ids, 0, groups, None, columns)
+
+
+def read_rows(path: Path) -> tuple[NDArray[np.int64] | None, NDArray[Any] | None]:
+    """The rows and the ids in a file of picks, or in another table with columns `row` and `id`.
+
+    Returns:
+        Rows [k] and ids [k]; None for one of them that the file lacks.
+
+    Raises:
+        ValueError: the file has neither, or is no table.
+        OSError: it cannot be read.
+    """
+    with _wanting(path, "a column row or id"):
+        held = _READERS[path.suffix](path)
+        if not held and not path.stat().st_size:
+            raise ValueError("the file is empty")
+        names = {name for record in held for name in record}
+        if held and not names & {"row", "id"}:
+            raise ValueError(f"it has {', '.join(sorted(names))}")
+        rows = None
+        if "row" in names or not held:
+            rows = np.array([int(record["row"]) for record in held], np.int64)
+        ids = _column(held, "id", int | str | None) if "id" in names else None
+    return rows, ids
+
+
+@contextmanager
+def _wanting(path: Path, what: str) -> Iterator[None]:
+    """A context in which a file is read: errors name it and what it should hold."""
+    try:
+        yield
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError, csv.Error) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{path}: wanted picks, with row and score: {reason}") from error
-    return Picks(rows, scores, ids, 0, groups, None, columns)
+        raise ValueError(f"{path}: wanted {what}: {reason}") from error
 
 
 def arrow_table(name: str, table: Table) -> Any:

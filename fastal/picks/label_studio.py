@@ -61,7 +61,10 @@ def read_tasks(path: Path) -> list[dict[str, Any]]:
 
     Tasks of other origin, which have no score, are left out with a warning, unless all are such.
     """
-    tasks = [task["data"] for task in json.loads(path.read_text("utf-8"))]
+    held = json.loads(path.read_text("utf-8"))
+    if held and not any("data" in task for task in held):
+        raise ValueError("its tasks have no data; export as JSON, not as JSON-MIN")
+    tasks = [task["data"] for task in held if "data" in task]
     ours = [data for data in tasks if "fastal_score" in data]
     if len(ours) < len(tasks) and ours:
         _log.warning("%s: %d of %d tasks are no picks", path, len(tasks) - len(ours), len(tasks))

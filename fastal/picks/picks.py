@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fastal.base.argument_values import TASK_COLUMNS
 from fastal.base.arrays import as_tensor, converter_for, is_array
 from fastal.picks import display
 from fastal.picks.table import ranked, records, table_of
@@ -26,7 +27,7 @@ class Picks:
 
     `len(picks)` is the number of picks. `picks[3]` is a pick as a dictionary of plain values, and a
     loop over picks yields such dictionaries. `picks[:10]`, `picks[mask]` and `picks[places]` are
-    Picks. `picks["text"]` is a carried column. `a + b` is `Picks.concat([a, b])`.
+    Picks. `picks["text"]` is a column. `a + b` is `Picks.concat([a, b])`.
 
     Rows and scores are arrays of the kind and on the device of the pool; for pools of files they
     are NumPy arrays. Ids, groups and carried columns are always NumPy arrays, with text as objects.
@@ -83,6 +84,8 @@ class Picks:
         for name, values in labels.items():
             if values is not None:
                 object.__setattr__(self, name, self._checked(name, values))
+        for name in {"rank", "row", "score", "id", "group", *TASK_COLUMNS} & self.columns.keys():
+            raise ValueError(f"columns: {name!r} is the name of a column that all picks have")
         columns = {name: self._checked(name, values) for name, values in self.columns.items()}
         object.__setattr__(self, "columns", columns)
 
@@ -103,10 +106,10 @@ class Picks:
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, str):
-            if index not in self.columns:
-                held = ", ".join(self.columns) or "none"
-                raise KeyError(f"no carried column {index!r}; the picks have {held}")
-            return self.columns[index]
+            table = table_of(self)
+            if index not in table:
+                raise KeyError(f"no column {index!r}; the picks have {', '.join(table)}")
+            return table[index]
         if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
             place = range(len(self))[operator.index(index)]
             return next(iter(self._taken(np.array([place]))))

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastal.base.arrays import as_tensor
 from fastal.base.errors import prefixing_errors
 from fastal.base.row_filter import RowFilter, combined, rows_in, rows_of
-from fastal.picks.files import PICKS_SUFFIXES, read_picks
+from fastal.picks.files import PICKS_SUFFIXES, read_rows
 from fastal.picks.picks import Picks
 from fastal.sources import Source
 from fastal.sources.chosen_rows import ChosenRows
-from fastal.sources.source import fingerprint_digest
 
 _log = logging.getLogger("fastal")
 _BLOCK = 1 << 18  # ids that are read at once
@@ -72,31 +72,49 @@ def _are_several(given: Any) -> bool:
 
 
 def _rows_of_one(name: str, given: Any, source: Source) -> NDArray[Any]:
-    ids_are_text = False
     if isinstance(given, (str, os.PathLike)):
-        path = Path(given)
-        if not path.exists():
-            raise FileNotFoundError(f"{name}: {path}: no such file")
-        if path.suffix not in PICKS_SUFFIXES:
-            raise ValueError(f"{name}: wanted a {' or '.join(PICKS_SUFFIXES)} file, got {path}")
-        with prefixing_errors(name):
-            given = read_picks(path)
-        ids_are_text = path.suffix == ".csv"
-        if given.ids is None or source.ids(np.empty(0, np.int64)) is None:
-            _compare_pools(path, source)
-    if isinstance(given, Picks) and given.ids is not None:
-        ids = plain_list(given.ids)
-        found = _rows_with_ids(name, [one for one in ids if one is not None], source, ids_are_text)
-        if found is not None:
-            without_id = given[np.array([one is None for one in ids], bool)]
-            return np.union1d(
-                found, RowFilter(_by_row(name, without_id, source), are_read=True).rows
-            )
-    return _by_row(name, given, source)
-
-
-def _by_row(name: str, given: Any, source: Source) -> NDArray[Any]:
+        return _rows_in_file(name, Path(given), source)
+    if isinstance(given, Picks):
+        return _rows_of_picks(name, as_tensor(given.rows, name).cpu().numpy(), given.ids, source)
     return rows_in(given, name, source.n_rows)
+
+
+def _rows_in_file(name: str, path: Path, source: Source) -> NDArray[Any]:
+    if not path.exists():
+        raise FileNotFoundError(f"{name}: {path}: no such file")
+    if path.suffix not in PICKS_SUFFIXES:
+        raise ValueError(f"{name}: wanted a {' or '.join(PICKS_SUFFIXES)} file, got {path}")
+    with prefixing_errors(name):
+        rows, ids = read_rows(path)
+    if rows is not None and not len(rows):
+        _log.warning("%s: %s holds no rows", name, path)
+    if ids is None or source.ids(np.empty(0, np.int64)) is None:
+        _compare_pools(path, source)
+    return _rows_of_picks(name, rows, ids, source, ids_are_text=path.suffix == ".csv")
+
+
+def _rows_of_picks(
+    name: str,
+    rows: NDArray[np.int64] | None,
+    ids: NDArray[Any] | None,
+    source: Source,
+    *,
+    ids_are_text: bool = False,
+) -> NDArray[Any]:
+    """The rows of picks: by id if they and the pool have ids, else by number."""
+    by_id = None
+    if ids is not None:
+        values = plain_list(ids)
+        known = [one for one in values if one is not None]
+        by_id = _rows_with_ids(name, known, source, ids_are_text)
+    if by_id is None and rows is None:
+        raise ValueError(f"{name}: the picks have ids and no rows, and the pool has no ids")
+    if by_id is None:
+        return rows_in(rows, name, source.n_rows)
+    if rows is None:
+        return by_id
+    without_id = rows[np.array([one is None for one in values], bool)]
+    return np.union1d(by_id, rows_of(rows_in(without_id, name, source.n_rows)))
 
 
 def plain_list(ids: Any) -> list[Any]:
@@ -116,12 +134,13 @@ def _rows_with_ids(
     """
     wanted = set(ids)
     found: dict[Any, int] = {}
+    is_decided = are_text
     for rows, of_rows in _ids_of_pool(source):
         if of_rows is None:
             return None
         values = plain_list(of_rows)
-        if not found:
-            are_text = _compared_as_text(name, ids, values, are_text)
+        if not is_decided and any(value is not None for value in values):
+            are_text, is_decided = _compared_as_text(name, ids, values), True
         for row, one in zip(rows.tolist(), values, strict=True):
             value = str(one) if are_text and one is not None else one
             if value in wanted and found.setdefault(value, row) != row:
@@ -139,13 +158,13 @@ def _rows_with_ids(
     return np.sort(np.fromiter(found.values(), np.int64, len(found)))
 
 
-def _compared_as_text(name: str, ids: list[Any], of_pool: list[Any], are_text: bool) -> bool:
+def _compared_as_text(name: str, ids: list[Any], of_pool: list[Any]) -> bool:
     """Whether ids are compared as text; TypeError if they are of another type than the pool's."""
     kinds, of_pool_kinds = ({type(one) for one in some} - {type(None)} for some in (ids, of_pool))
-    if not kinds or not of_pool_kinds or kinds & of_pool_kinds or are_text:
-        return are_text
-    if kinds == {str} and of_pool_kinds == {int}:  # a file may hold large integers as text
+    if kinds == {str} and int in of_pool_kinds:  # a file may hold integers as text
         return True
+    if not kinds or kinds & of_pool_kinds:
+        return False
     theirs, ours = (
         " and ".join(sorted(kind.__name__ for kind in some)) for some in (kinds, of_pool_kinds)
     )
@@ -166,16 +185,23 @@ def _ids_of_pool(source: Source) -> Iterator[tuple[NDArray[np.int64], Any]]:
 
 
 def _compare_pools(path: Path, source: Source) -> None:
-    """Warns if the record beside a file of picks says that they are of another pool."""
+    """Warns if the record beside a file of picks says that they are of another pool.
+
+    Files that were written anew are no other pool: in a loop, each round has new predictions.
+    """
     try:
         record = json.loads(path.with_name(f"{path.stem}.run.json").read_text("utf-8"))
-        n_rows, fingerprint = record["pool_rows"], record["pool_fingerprint"]
+        n_rows, names = record["pool_rows"], [of["file"] for of in record["pool"]]
     except (OSError, ValueError, KeyError, TypeError):
         return  # there is no such record
+    files = [str(reader.file) for reader in getattr(source, "files", ())]
     if source.n_rows not in (None, n_rows):
         differs = f"has {source.n_rows} rows, that of the picks has {n_rows}"
-    elif fingerprint_digest(source) not in (None, fingerprint):
-        differs = "has other files, or they were changed since"
+    elif files and files != names:
+        differs = f"has other files than that of the picks, such as {files[0]}"
     else:
         return
-    _log.warning("%s: the picks are matched by row number, but the pool %s", path, differs)
+    _log.warning(
+        "%s: the picks are matched by row number, since picks or pool have no ids, but the pool %s",
+        path, differs,
+    )  # fmt: skip

@@ -79,7 +79,7 @@ class UncertaintyScore(Measure):
         if self.kind != "probs" and are_probabilities(x[:EXAMINED_ROWS]):
             return (
                 f"{self.kind}: the first rows have values from 0 to 1 that sum to 1, as "
-                "probabilities have (kind='probs')"
+                "probabilities have; if they are probabilities, kind='probs' gives the right picks"
             )
         return ""
 

@@ -56,8 +56,8 @@ def warn_of(picks: Picks, reducer: Reducer[Picks], pool: Source) -> None:
         named = ", ".join(map(str, found[:NAMED_ROWS].tolist()))
         of = "equal values" if blank.value is None else "zeros"
         _log.warning(
-            "%d of %d picks %s of %s, as padding and failed items are%s: rows %s%s. Rows of NaN "
-            "are left out with on_invalid='skip'",
+            "%d of %d picks %s of %s, as padding and failed items are%s: rows %s%s. To leave such "
+            "rows out, set them to NaN, and give on_invalid='skip'",
             len(found), n_read, what, of, but, named,
             ", ..." if len(found) > NAMED_ROWS else "",
         )  # fmt: skip

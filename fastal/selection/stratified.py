@@ -4,12 +4,14 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from fastal.base.checks import checked_count
 from fastal.base.groups import Groups, as_groups
 from fastal.base.reducer import Pending, RowStart
 from fastal.base.row_filter import row_filter_of
+from fastal.base.row_numbers import RowNumbers
 from fastal.picks.picks import Picks
 from fastal.scoring.measure_for import By, measure_for
 from fastal.scoring.rows import Rows
@@ -118,11 +120,19 @@ class StratifiedSelector(ScoringReducer[Picks]):
         rows = self._prepare(chunk, start)
         of_rows = self._groups_of(rows, groups)
         (scores,), n_invalid = self._scorer.scores(rows)
-        keys = self._noise.keys(scores, rows.numbers)
+        found = self._noise.keys(scores, rows.numbers).cpu().numpy(), scores.cpu().numpy()
+        numbers = rows.numbers
+        if rows.kept is not None:  # the groups of other rows are not groups of the pool
+            places = np.flatnonzero(rows.kept)
+            numbers = RowNumbers(len(places), numbers.start, numbers.at(places))
+            found = found[0][places], found[1][places]
+            of_rows = as_groups(
+                of_rows._replace(codes=of_rows.codes[places]), len(places), "groups"
+            )
 
         def commit() -> None:
             self._scorer.record(rows, n_invalid, lambda: scores)
-            self._top.update(keys.cpu().numpy(), rows.numbers, scores.cpu().numpy(), of_rows)
+            self._top.update(found[0], numbers, found[1], of_rows)
 
         return Pending(commit)
 

@@ -51,6 +51,8 @@ class ArraySource(SourceWithoutFiles):
         self.row_bytes = math.prod(array.shape[1:]) * tensor.itemsize
         n = self.n_rows
         self._ids = None if ids is None else labels.of_memory("ids", ids, n, labels.IDS)
+        if self._ids is not None:
+            _check_unique(self._ids.tolist())
         self._carried = {
             name: labels.of_memory(f"carry: {name!r}", values, n, labels.CARRIED)
             for name, values in carry.items()
@@ -68,3 +70,12 @@ class ArraySource(SourceWithoutFiles):
         """See `Source.chunks`. An empty pool is one empty chunk, whose shape can be checked."""
         for first in range(start, max(1, self.n_rows), rows):
             yield Chunk(first, self._array[first : min(first + rows, self.n_rows), ...])
+
+
+def _check_unique(ids: list[Any]) -> None:
+    """ValueError if an id is there twice: later rounds could not tell its rows apart."""
+    seen: set[Any] = set()
+    for one in ids:
+        if one is not None and one in seen:
+            raise ValueError(f"ids: {one!r} is there twice")
+        seen.add(one)

@@ -47,7 +47,11 @@ class ChosenRows(SourceOver):
         if done == len(self._rows):  # an empty chunk, whose shape can be checked
             first = next(iter(self._source.chunks(1)), None)
             if first is not None and not start:
-                yield first._replace(x=first.x[:0, ...], groups=None)
+                groups = first.groups
+                if groups is not None:
+                    groups = as_groups(groups, first.x.shape[0], "groups")
+                    groups = groups._replace(codes=groups.codes[:0])
+                yield first._replace(x=first.x[:0, ...], groups=groups)
         while done < len(self._rows):
             of_source = _WHOLE if self._source.in_place else rows
             before = done

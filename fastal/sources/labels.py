@@ -177,6 +177,10 @@ def of_memory(name: str, values: Any, n: int, purpose: str) -> NDArray[Any]:
     column = as_column(values)
     if column.shape != (n,):
         raise ValueError(f"{name}: wanted one value for each of {n} rows, got {column.shape}")
+    if column.dtype.kind == "S":
+        column = as_column([value.decode() for value in column.tolist()])
+    if column.dtype.kind in "iuf":  # Arrow has no other byte order, and no larger floats
+        column = column.astype(f"={column.dtype.kind}{min(column.dtype.itemsize, 8)}")
     if column.dtype != object:
         _checked(name, _KINDS.get(column.dtype.kind), column.dtype, purpose)
         return column

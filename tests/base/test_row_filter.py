@@ -100,7 +100,10 @@ def test_row_numbers(numbers):
         for stop in range(first, 6):
             part = numbers.part(first, stop)
             assert part.at(np.arange(len(part))).tolist() == every[first:stop]
-    assert numbers.places_of(np.array(every[1:3])).tolist() == [1, 2]
+    rows = np.arange(0, 25, 3)
+    there, here = numbers.found(rows)
+    assert rows[there].tolist() == [row for row in rows.tolist() if row in every]
+    assert numbers.at(here).tolist() == rows[there].tolist()
 
 
 @pytest.mark.parametrize(

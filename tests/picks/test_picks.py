@@ -81,7 +81,7 @@ def test_a_pick_is_a_dictionary_of_plain_values(kind):
     ("index", "error", "words"),
     [
         (N, IndexError, "out of range"), (-N - 1, IndexError, "out of range"),
-        ("txt", KeyError, "no carried column 'txt'; the picks have text"),
+        ("txt", KeyError, "no column 'txt'; the picks have row, score, id, group, text"),
         ([True], IndexError, "boolean"), (1.5, IndexError, "integers"),
         (np.array([0.5]), IndexError, "integer"), (np.array([[0]]), IndexError, "wanted a slice"),
     ],
@@ -273,3 +273,39 @@ def test_picks_name_their_strategy_and_get_what_the_pool_carries(call, strategy,
     assert picks.ids.tolist() == [row + 100 for row in rows]
     assert picks["text"].tolist() == [f"t{row}" for row in rows]
     assert picks.strategy == strategy
+
+
+def test_picks_that_cannot_be():
+    for rows, scores, columns, words in (
+        ([1, 2], [0.5], {}, "scores: wanted one for each row"),
+        ([1], [0.5], {"row": ["a"]}, "columns: 'row' is the name of a column that all picks have"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            fastal.Picks(rows, scores, columns=columns)
+    with pytest.raises(TypeError, match="rows: wanted row numbers, got float64"):
+        fastal.Picks([1.5], [0.5])
+
+
+def test_picks_joined_with_those_of_clusters_can_be_read(tmp_path):
+    clusters = fastal.Picks([1, 2], [0.5, 0.4], columns={"cluster": [7, 8]})
+    both = clusters + fastal.Picks([3], [0.1])
+    for suffix in (".csv", ".jsonl", ".parquet", ".json"):
+        both.save(tmp_path / f"both{suffix}")
+        found = fastal.Picks.load(tmp_path / f"both{suffix}")
+        assert found.rows.tolist() == [1, 2, 3]
+        assert [str(one or "") for one in found["cluster"]] == ["7", "8", ""]
+        assert [fastal.Picks.load(tmp_path / f"both{suffix}")["row"].tolist()] == [[1, 2, 3]]
+
+
+def test_columns_in_memory_of_any_byte_order_and_bytes(tmp_path):
+    pool = fastal.open_pool(
+        np.eye(3), ids=np.array([b"a", b"b", b"c"]),
+        carry={"n": np.arange(3, dtype=">i4"), "f": np.arange(3).astype(np.longdouble)},
+    )  # fmt: skip
+    picks = fastal.select(pool, 3)
+    assert sorted(picks.ids) == ["a", "b", "c"]
+    for suffix in (".csv", ".jsonl", ".parquet", ".json"):
+        picks.save(tmp_path / f"p{suffix}")
+        assert [float(n) for n in fastal.Picks.load(tmp_path / f"p{suffix}")["n"]] == [*picks["n"]]
+    with pytest.raises(ValueError, match="ids: 'a' is there twice"):
+        fastal.open_pool(np.eye(3), ids=["a", "b", "a"])

@@ -263,3 +263,60 @@ def test_reducers_that_need_all_rows_refuse_gaps():
     reducer = diversity.CosineClusters(2).reducer()
     with pytest.raises(ValueError, match=r"start: .* the rows must have no gaps"):
         reducer.update(X[:3], np.array([2, 5, 9]))
+
+
+@pytest.mark.parametrize("leave", [{"among": []}, {"among": [3], "exclude": [3]}])
+def test_no_row_is_left(leave, caplog):
+    groups = {"groups": LABELS, "per_group": 1}
+    for options in (
+        {"k": 2},
+        {"k": None, **groups},
+        {"k": None, "groups": "predicted", "per_group": 1},
+    ):
+        caplog.clear()
+        assert len(fastal.select(X, by="margin", **options, **leave)) == 0
+        assert "nothing was picked: exclude and among leave no rows" in caplog.messages
+
+
+def test_groups_of_rows_that_are_left_out_are_no_groups(caplog):
+    found = fastal.select(X, None, groups=LABELS, per_group=2, among=[0, 6, 12])
+    assert found.groups.tolist() == [0, 0]
+    assert not caplog.messages
+
+
+@no_deadline
+@given(data=st.data())
+def test_chunks_of_any_rows(data):
+    """The numbers of the chunks interleave."""
+    order = data.draw(st.permutations([row for row in range(N) if row not in (3, 17, 18)]))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(order)), max_size=3)))
+    chunks = [np.sort(order[a:b]).astype(int) for a, b in pairwise([0, *cuts, len(order)])]
+    for make, want in (
+        (lambda: fastal.Selector(5, "margin"), fastal.select(X, 5, "margin", **SKIP)),
+        (lambda: diversity.CoreSet(4), diversity.k_center(X, 4, **SKIP)),
+        (
+            lambda: diversity.Deduplicator(CENTROIDS, 0.9),
+            diversity.deduplicate(X, CENTROIDS, 0.9, **SKIP),
+        ),
+    ):
+        reducer, has_next = make(), True
+        while has_next:
+            for numbers in chunks:
+                reducer.update(X[numbers], numbers)
+            has_next = reducer.next_pass()
+        assert columns_of(reducer.result()) == columns_of(want)
+
+
+def test_the_largest_row_number():
+    last = 2**63 - 1
+    for options, want in (
+        ({"exclude": np.array([last])}, [7, 6]),
+        ({"among": [last, 5]}, [last, 5]),
+    ):
+        selector = fastal.Selector(2, lambda x: x[:, 0], **options)
+        selector.update(np.array([[0.1], [0.2], [0.3], [0.9]]), np.array([5, 6, 7, last]))
+        assert selector.result().rows.tolist() == want
+    with pytest.raises(ValueError, match="exclude: row 9223372036854775808 is not in the pool"):
+        fastal.Selector(2, exclude=np.array([2**63], np.uint64))
+    with pytest.raises(ValueError, match=r"exclude: wanted a mask .* got 3 values for at least 10"):
+        fastal.Selector(9, exclude=np.ones(3, bool)).update(np.eye(6), np.array([0, 1, 2, 3, 4, 9]))

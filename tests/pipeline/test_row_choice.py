@@ -13,7 +13,6 @@ import fastal
 from fastal import diversity
 from fastal.cli import main
 from fastal.picks.files import write_picks
-from fastal.sources.source import fingerprint_digest
 from tests.support.commands import run_process
 
 N = 60
@@ -119,8 +118,14 @@ def test_ids_of_another_type_and_ids_that_are_there_twice(tmp_path):
     ("name", "content", "error", "words"),
     [
         ("picks.txt", "", ValueError, "exclude: wanted a .csv or .jsonl or .parquet or .json file"),
-        ("picks.csv", "a,b\n1,2\n", ValueError, "exclude: .*picks.csv: wanted picks, with row"),
-        ("none.csv", None, OSError, "none.csv"),
+        (
+            "picks.csv",
+            "a,b\n1,2\n",
+            ValueError,
+            "exclude: .*wanted a column row or id: it has a, b",
+        ),
+        ("picks.json", '[{"row": 1}]', ValueError, "export as JSON, not as JSON-MIN"),
+        ("none.csv", None, OSError, "exclude: .*none.csv: no such file"),
     ],
 )
 def test_files_that_hold_no_picks(tmp_path, name, content, error, words):
@@ -132,21 +137,47 @@ def test_files_that_hold_no_picks(tmp_path, name, content, error, words):
 
 def test_the_record_of_picks_of_another_pool_is_noticed(tmp_path, caplog):
     np.save(tmp_path / "x.npy", X)
-    pool, path = tmp_path / "x.npy", file_of(tmp_path / "picks.csv", select(X, 3))
-    same = {"pool_rows": N, "pool_fingerprint": fingerprint_digest(fastal.open_pool(pool))}
-    for record, differs in (
-        (same, ""),
-        (same | {"pool_rows": 61}, "has 60 rows, that of the picks has 61"),
-        (same | {"pool_fingerprint": "0" * 16}, "has other files, or they were changed since"),
-        ({"command": "select"}, ""),
+    pool, path = tmp_path / "x.npy", tmp_path / "picks.csv"
+    assert run("select", pool, "--k", 3, "--by", "margin", "--out", path).exit_code == 0
+    np.save(pool, X)  # new predictions, as in each round
+    np.save(tmp_path / "other.npy", X)
+    record = json.loads((tmp_path / "picks.run.json").read_text())
+    for given, changed, differs in (
+        (pool, {}, ""),
+        (tmp_path / "other.npy", {}, "has other files than that of the picks, such as "),
+        (pool, {"pool_rows": 61}, "has 60 rows, that of the picks has 61"),
+        (pool, {"pool": None}, ""),
     ):
-        (tmp_path / "picks.run.json").write_text(json.dumps(record))
+        (tmp_path / "picks.run.json").write_text(json.dumps(record | changed))
         caplog.clear()
-        assert select(pool, 3, exclude=path).rows.tolist() == ORDER[3:6].tolist()
-        words = f"{path}: the picks are matched by row number, but the pool {differs}"
-        assert caplog.messages == [words] * bool(differs)
+        assert select(given, 3, exclude=path).rows.tolist() == ORDER[3:6].tolist()
+        said = [m for m in caplog.messages if "matched by row number" in m]
+        assert len(said) == bool(differs)
+        assert all(f"but the pool {differs}" in m for m in said)
     (tmp_path / "picks.run.json").write_text("no record")
-    assert len(select(X, 3, exclude=path).rows) == 3
+    assert len(select(pool, 3, exclude=path).rows) == 3
+
+
+def test_tables_that_hold_rows_or_ids_alone(tmp_path, caplog):
+    pool = pool_with_ids(tmp_path / "a", [f"doc {row}" for row in range(N)])
+    (tmp_path / "ids.csv").write_text("id\n" + "".join(f"doc {row}\n" for row in ORDER[:4]))
+    (tmp_path / "rows.csv").write_text("row,label\n" + "".join(f"{row},x\n" for row in ORDER[:4]))
+    for name in ("ids", "rows"):
+        found = select(pool, 3, exclude=tmp_path / f"{name}.csv")
+        assert found.rows.tolist() == ORDER[4:7].tolist()
+    with pytest.raises(ValueError, match="exclude: the picks have ids and no rows, and the pool"):
+        select(X, 3, exclude=tmp_path / "ids.csv")
+    (tmp_path / "none.csv").write_text("row,score\n")
+    assert select(X, 3, exclude=tmp_path / "none.csv").rows.tolist() == ORDER[:3].tolist()
+    assert f"exclude: {tmp_path / 'none.csv'} holds no rows" in caplog.messages
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(ValueError, match="wanted a column row or id: the file is empty"):
+        select(X, 3, exclude=tmp_path / "empty.csv")
+
+
+def test_sets_and_empty_arrays():
+    assert select(X, 3, exclude=set(ORDER[:4].tolist())).rows.tolist() == ORDER[4:7].tolist()
+    assert select(X, 3, exclude=np.array([])).rows.tolist() == ORDER[:3].tolist()
 
 
 def test_rows_that_a_generator_turns_out_not_to_have():
