@@ -52,6 +52,8 @@ class Reducer(ABC, Generic[Result]):
         chunk_bytes: how many bytes of the pool to read at once; None: the pipeline decides.
         row_filter: which rows of the pool it reads; None: all.
         reads_gaps: whether `look` takes chunks of rows whose numbers are not consecutive.
+        filters_rows: whether `look` passes over the rows that `row_filter` leaves out; if not, it
+            never gets them.
     """
 
     takes_groups: bool = False
@@ -60,6 +62,7 @@ class Reducer(ABC, Generic[Result]):
     chunk_bytes: int | None = None
     row_filter: RowFilter | None = None
     reads_gaps: bool = True
+    filters_rows: bool = False
 
     @abstractmethod
     def look(self, chunk: Any, start: RowStart = None) -> Pending:

@@ -56,6 +56,16 @@ def narrowed(source: Source, row_filter: RowFilter | None) -> Source:
     return ChosenRows(source, row_filter.rows)
 
 
+def gathered_rows(source: Source, row_filter: RowFilter) -> ChosenRows:
+    """The source without the rows that a filter leaves out."""
+    rows = row_filter.rows
+    if not row_filter.are_read:
+        if source.n_rows is None:
+            raise ValueError("exclude: wanted a pool whose number of rows is known beforehand")
+        rows = np.setdiff1d(np.arange(source.n_rows), rows, assume_unique=True)
+    return ChosenRows(source, rows)
+
+
 def _rows(name: str, given: Any, source: Source) -> NDArray[Any]:
     """The rows of an argument, ascending; or a mask of the pool."""
     if not _are_several(given):

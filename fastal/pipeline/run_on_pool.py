@@ -17,7 +17,7 @@ from fastal.pipeline.drive import run
 from fastal.pipeline.given_groups import with_groups
 from fastal.pipeline.progress import Meter, Reporter
 from fastal.pipeline.reported_run import reported_run
-from fastal.pipeline.row_choice import narrowed, row_filter_for
+from fastal.pipeline.row_choice import gathered_rows, narrowed, row_filter_for
 from fastal.pipeline.run_options import RunOptions
 from fastal.selection.pick_warnings import warn_of
 from fastal.sources import Source, open_pool
@@ -81,6 +81,8 @@ def narrow(reducer: Reducer[Any], source: Source, options: RunOptions) -> Source
     if row_filter is None:
         return source
     reducer.row_filter = row_filter
+    if not reducer.filters_rows:
+        return gathered_rows(source, row_filter)
     return narrowed(source, row_filter) if reducer.reads_gaps else source
 
 

@@ -52,6 +52,11 @@ class Sequential(Reducer[Any]):
         return self.current.reads_gaps
 
     @property
+    def filters_rows(self) -> bool:  # type: ignore[override]
+        """Whether the current stage passes over the rows that are left out."""
+        return self.current.filters_rows
+
+    @property
     def current(self) -> Reducer[Any]:
         """The stage that reads the pool now."""
         return self._begun[-1]

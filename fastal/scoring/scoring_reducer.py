@@ -19,6 +19,8 @@ class ScoringReducer(Reducer[Result]):
         options: what to do with invalid rows, and the backend.
     """
 
+    filters_rows = True
+
     def __init__(self, measure: Measure, options: ScoringOptions) -> None:
         self._scorer = Scorer(measure, options)
         self.chunk_bytes = measure.chunk_bytes

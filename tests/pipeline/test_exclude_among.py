@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 import fastal
 from fastal import diversity
+from fastal.base.reducer import Pending, Reducer
+from fastal.pipeline.run_on_pool import run_on_pool
+from fastal.pipeline.run_options import RunOptions
 from fastal.sources import chosen_rows
 from tests.support.matrices import BACKENDS
 
@@ -257,6 +260,38 @@ def test_the_kind_is_checked_among_few_rows(caplog):
     probabilities = np.full((400, 4), 0.25)
     fastal.select(probabilities, 2, among=[50, 51, 53])
     assert any("as probabilities have" in message for message in caplog.messages)
+
+
+class Sums(Reducer):
+    """The sum of the rows, and their numbers: a reducer that knows no filter."""
+
+    def __init__(self):
+        self.found, self.sum = [], np.zeros(C)
+
+    def look(self, chunk, start=None):
+        def commit():
+            self.found += np.atleast_1d(start).tolist() if len(chunk) else []
+            self.sum += np.asarray(chunk).sum(0)
+
+        return Pending(commit)
+
+    def result(self):
+        return self.found, self.sum.tolist()
+
+    def identity(self):
+        return {}
+
+    _state = _restore = None
+
+
+@pytest.mark.parametrize("options", [{"exclude": [3, 17, 18]}, {"among": [1, 5, 30]}])
+def test_a_reducer_that_knows_no_filter_gets_the_rows_that_are_left(options):
+    kept = np.setdiff1d(options.get("among", np.arange(N)), options.get("exclude", []))
+    run_options = RunOptions(16 * 7, **options)
+    found = run_on_pool(Sums(), X, run_options, lambda found, _: found)
+    assert found == (kept.tolist(), X[kept].sum(0).tolist())
+    with pytest.raises(ValueError, match="wanted a pool whose number of rows is known beforehand"):
+        run_on_pool(Sums(), iter([X]), RunOptions(exclude=[1]), lambda found, _: found)
 
 
 def test_reducers_that_need_all_rows_refuse_gaps():

@@ -106,10 +106,10 @@ def test_logits_that_are_probabilities_are_told(backend, caplog):
     ):  # fmt: skip
         found = torch.tensor(x, device=backend[1])
         fastal.select([found, found], 3, backend=backend[0])
-        said = [message for message in messages(caplog) if "(kind='probs')" in message]
+        said = [message for message in messages(caplog) if "kind='probs' gives" in message]
         assert len(said) == is_told
         fastal.select([found, found], 3, kind="log_probs", backend=backend[0])
-        said = [message for message in messages(caplog) if "(kind='probs')" in message]
+        said = [message for message in messages(caplog) if "kind='probs' gives" in message]
         assert len(said) == is_told
         assert all(message.startswith("log_probs: the first rows") for message in said)
     fastal.score(PROBS, kind="probs", backend=backend[0])
