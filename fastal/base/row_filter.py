@@ -91,7 +91,7 @@ def combined(exclude: NDArray[Any] | None, among: NDArray[Any] | None) -> RowFil
         among: the rows to read, in the same forms.
     """
     if among is None:
-        if exclude is None or not len(rows_of(exclude)):
+        if exclude is None or not (exclude.any() if exclude.dtype == bool else len(exclude)):
             return None
         return RowFilter(exclude, are_read=False)
     if exclude is None:
