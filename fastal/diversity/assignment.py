@@ -15,7 +15,7 @@ from fastal.pipeline.run_options import RunOptions
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
-from fastal.sources import Source
+from fastal.sources import open_pool
 
 _log = logging.getLogger("fastal")
 
@@ -45,6 +45,9 @@ class Assignment(ScoringReducer[Nearest]):
     Args:
         centroids: the centroids of the clusters.
         options: how rows are compared with centroids.
+
+    Attributes:
+        n_rows: how many rows the result has at least.
     """
 
     reads_gaps = False
@@ -53,6 +56,7 @@ class Assignment(ScoringReducer[Nearest]):
         super().__init__(centroids, options)
         self._centroids = centroids
         self._parts: dict[int, tuple[Tensor, Tensor]] = {}  # by first row
+        self.n_rows = 0
 
     def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Finds the nearest centroids of embeddings [n, D]; see `Reducer.look`."""
@@ -79,10 +83,8 @@ class Assignment(ScoringReducer[Nearest]):
 
     def result(self) -> Nearest:
         """Cluster and similarity of each row; -1 and NaN for rows that were not read."""
-        return self.of_rows(max((row + len(x) for row, (x, _) in self._parts.items()), default=0))
-
-    def of_rows(self, n_rows: int) -> Nearest:
-        """The same for all n_rows of a pool, also for rows after the last that was read."""
+        n_read = max((row + len(part[0]) for row, part in self._parts.items()), default=0)
+        n_rows = max(n_read, self.n_rows)
         cluster = torch.full((n_rows,), -1, dtype=torch.int64, device="cpu")
         similarity = torch.full((n_rows,), torch.nan, dtype=torch.float32, device="cpu")
         for row, (of_part, similar) in self._parts.items():
@@ -103,12 +105,11 @@ class Assignment(ScoringReducer[Nearest]):
 
 def assigned(reducer: Assignment, pool: Any, options: RunOptions) -> Nearest:
     """The nearest centroid of every row of a pool, as arrays of its kind, NumPy for files."""
-
-    def complete(found: Nearest, source: Source) -> Nearest:
-        whole = found if source.n_rows is None else reducer.of_rows(source.n_rows)
-        return Nearest(*in_numpy(source, *whole))
-
-    return run_on_pool(reducer, pool, options, complete)
+    opened = open_pool(pool)
+    reducer.n_rows = opened.n_rows or 0
+    return run_on_pool(
+        reducer, opened, options, lambda found, source: Nearest(*in_numpy(source, *found))
+    )
 
 
 def nearest_centroid(
