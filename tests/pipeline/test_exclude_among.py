@@ -355,3 +355,41 @@ def test_the_largest_row_number():
         fastal.Selector(2, exclude=np.array([2**63], np.uint64))
     with pytest.raises(ValueError, match=r"exclude: wanted a mask .* got 3 values for at least 10"):
         fastal.Selector(9, exclude=np.ones(3, bool)).update(np.eye(6), np.array([0, 1, 2, 3, 4, 9]))
+
+
+@no_deadline
+@given(data=st.data())
+def test_merging(data):
+    """Parts of the pool go to three reducers with the same filter, pass by pass."""
+    excluded = data.draw(st.sets(st.integers(0, N - 1), max_size=30)) | {3, 17, 18}
+    options = {"exclude": list(excluded)}
+    kept = np.setdiff1d(np.arange(N), list(excluded))
+    cuts = sorted(data.draw(st.lists(st.integers(0, N), max_size=4)))
+    bounds = data.draw(st.permutations(list(pairwise([0, *cuts, N]))))
+    for make in (
+        lambda **o: fastal.Selector(5, "margin", **o),
+        lambda **o: fastal.StratifiedSelector(2, "margin", predicted=True, **o),
+        lambda **o: diversity.CoreSet(4, labelled=LABELLED, **o),
+    ):
+        want, has_next = make(), True
+        while has_next:
+            want.update(X[kept], kept)
+            has_next = want.next_pass()
+        found, has_next = make(**options), True
+        state = found.state_dict()
+        while has_next:
+            parts = [make(**options) for _ in range(3)]
+            for part in parts:
+                part.load_state_dict(state)
+            for start, stop in bounds:
+                parts[data.draw(st.integers(0, 2))].update(X[start:stop], start)
+            if isinstance(found, diversity.CoreSet):
+                found = parts[0]
+                for part in parts[1:]:
+                    found.merge(part)
+            else:
+                for part in parts:
+                    found.merge(part)
+            has_next = found.next_pass()
+            state = found.state_dict()
+        assert columns_of(found.result()) == columns_of(want.result())
