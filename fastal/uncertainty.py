@@ -144,10 +144,10 @@ def select(
             other argument is refused.
         exclude: rows that must not be picked, such as those that are labelled: row numbers; a mask
             [N]; picks; a file of picks (.csv, .jsonl, .parquet, or .json as written here or as
-            exported by Label Studio); or a list of several of these. Picks are matched by id if
-            they and the pool have ids, else by row number. Such rows count in no quota, and it
-            does not matter whether they are valid. Ids that are not in the pool are counted in a
-            warning.
+            exported by Label Studio) or another table with a column `row` or `id`; or a list of
+            several of these. Picks are matched by id if they and the pool have ids, else by row
+            number. Such rows count in no quota, and it does not matter whether they are valid. Ids
+            that are not in the pool are counted in a warning.
         among: the only rows that may be picked, in the same forms, such as the picks of another
             strategy. If they are few, only they are read. Ids that are not in the pool are an
             error.
@@ -158,8 +158,8 @@ def select(
             notebook's, a line every 10 seconds takes the place of the bar.
 
     Returns:
-        Picks, best first; ties as `ties` says. With noise, picks come in the order of
-        the draws. Arrays are of the kind of the pool, NumPy for files. A warning is logged if
+        Picks, best first; ties as `ties` says. With noise, picks come in the order of the draws.
+        Arrays are of the kind of the pool, NumPy for files. A warning is logged if
         nothing was picked, if picks have the score of a row of equal values (padding, failed
         items), and if logits seem to be probabilities.
 

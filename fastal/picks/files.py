@@ -146,8 +146,8 @@ def read_rows(path: Path) -> tuple[NDArray[np.int64] | None, NDArray[Any] | None
     """
     with _wanting(path, "a column row or id"):
         held = _READERS[path.suffix](path)
-        if not held and not path.stat().st_size:
-            raise ValueError("the file is empty")
+        if not held and path.suffix == ".csv" and not path.stat().st_size:
+            raise ValueError("the file is empty")  # it lacks even the names of columns
         names = {name for record in held for name in record}
         if held and not names & {"row", "id"}:
             raise ValueError(f"it has {', '.join(sorted(names))}")

@@ -167,9 +167,11 @@ def test_tables_that_hold_rows_or_ids_alone(tmp_path, caplog):
         assert found.rows.tolist() == ORDER[4:7].tolist()
     with pytest.raises(ValueError, match="exclude: the picks have ids and no rows, and the pool"):
         select(X, 3, exclude=tmp_path / "ids.csv")
-    (tmp_path / "none.csv").write_text("row,score\n")
-    assert select(X, 3, exclude=tmp_path / "none.csv").rows.tolist() == ORDER[:3].tolist()
-    assert f"exclude: {tmp_path / 'none.csv'} holds no rows" in caplog.messages
+    none = select(X, 3, exclude=range(N))
+    for suffix in (".csv", ".jsonl", ".parquet", ".json"):
+        path = file_of(tmp_path / f"none{suffix}", none)
+        assert select(X, 3, exclude=path).rows.tolist() == ORDER[:3].tolist()
+        assert f"exclude: {path} holds no rows" in caplog.messages
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(ValueError, match="wanted a column row or id: the file is empty"):
         select(X, 3, exclude=tmp_path / "empty.csv")
