@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastal.base.argument_values import DRAWS_SCORES
@@ -192,6 +192,7 @@ def test_one_invalid_draw_makes_an_item_invalid(kind, dtype):
 # --- blocks and layouts
 
 
+@settings(max_examples=30, deadline=None)
 @given(
     n_classes=st.sampled_from([2, 3, 31, 32, 65]),
     block_bytes=st.integers(1, 1 << 14),
