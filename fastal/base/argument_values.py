@@ -1,6 +1,17 @@
 """The names that arguments take their values from. Light: the command line lists them."""
 
 UNCERTAINTY_SCORES = ("least_confidence", "margin", "ratio", "entropy")
+# Of items of several draws: the scores of their disagreement, and those of the mean of the draws.
+DRAWS_SCORES = (
+    "bald",
+    "mean_entropy",
+    "expected_entropy",
+    "variation_ratio",
+    "vote_entropy",
+    "kl_to_mean",
+    "variance",
+    *UNCERTAINTY_SCORES,
+)
 SELECTION_SCORES = (*UNCERTAINTY_SCORES, "random")
 KINDS = ("logits", "probs", "log_probs")
 NOISES = ("power", "softmax", "softrank")
