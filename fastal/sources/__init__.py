@@ -7,6 +7,7 @@ from typing import Any
 from fastal.base.argument_values import BYTES_DTYPES, PICKS_COLUMNS, TASK_COLUMNS
 from fastal.base.arrays import is_array
 from fastal.base.errors import prefixing_errors
+from fastal.base.items import Items
 from fastal.sources.array import ArraySource
 from fastal.sources.beside import check_beside
 from fastal.sources.expand import PathLike
@@ -38,7 +39,8 @@ def open_pool(
     Args:
         pool: one of
 
-            - an array in memory [rows, ...]: torch, NumPy or any DLPack producer;
+            - an array in memory [rows, ...]: torch, NumPy or any DLPack producer; or items of
+              several rows that `fastal.items` made;
             - a file: .npy, .npz, .safetensors, .pt, .parquet, .arrow, .feather, .h5, .hdf5 or
               .zarr; or the URL of one, if fsspec knows its protocol;
             - a folder of files, which is searched with its subfolders; a glob such as
@@ -140,7 +142,8 @@ def _opened(
                 raise TypeError(f"pool: wanted paths only, got {type(path).__name__} among them")
         _check_for_files(ids, carry)
         return Files(pool, columns, on_bad_file)
-    if not is_array(pool) or isinstance(pool, Source):
+    is_in_memory = is_array(pool) or isinstance(pool, Items)
+    if not is_in_memory or isinstance(pool, Source):
         _check_for_neither(ids, carry)
     elif carry is not None and not isinstance(carry, Mapping):
         raise TypeError(
@@ -153,7 +156,7 @@ def _opened(
         )
     if isinstance(pool, Source):
         return pool
-    if is_array(pool):
+    if is_in_memory:
         return ArraySource(pool, ids, carry or {})  # type: ignore[arg-type]
     if isinstance(pool, (Mapping, Set)):
         raise TypeError(

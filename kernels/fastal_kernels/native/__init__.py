@@ -86,9 +86,7 @@ def scores_and_invalid(
     scores = torch.empty(len(asked), len(logits), dtype=torch.float32, device="cpu")
     if scores.nbytes >= _LARGE_PAGE:
         _native.use_large_pages(scores.data_ptr(), scores.nbytes)
-    n_invalid, *_ = _work(
-        logits, kind, temperature, scores=dict(zip(asked, scores, strict=True))
-    )
+    n_invalid, *_ = _work(logits, kind, temperature, scores=dict(zip(asked, scores, strict=True)))
     return [scores[asked.index(measure)] for measure in measures], n_invalid
 
 
@@ -117,7 +115,13 @@ def scores_above_threshold(
     rows = torch.empty(len(logits), dtype=torch.int64, device="cpu")
     score, row = (-math.inf, 0) if threshold is None else threshold
     n_invalid, n_found, n_tied = _work(
-        logits, kind, temperature, by=measure, threshold=(score, row - first_row), rows=rows, found=found
+        logits,
+        kind,
+        temperature,
+        by=measure,
+        threshold=(score, row - first_row),
+        rows=rows,
+        found=found,
     )
     return found[:n_found], rows[:n_found] + first_row, n_invalid, n_tied
 
