@@ -54,8 +54,8 @@ _OUTPUT = with_options(
     pool_option(
         "--offsets",
         type=click.Path(exists=True),
-        help="Instead of --lengths: .npy file with each item's first row, and at the end the number "
-        "of rows.",
+        help="Instead of --lengths: .npy file with each item's first row, and at the end the "
+        "number of rows.",
     ),
     pool_option(
         "--mask",
@@ -97,8 +97,8 @@ _OUTPUT = with_options(
     type=click.Choice(SELECTION_SCORES),
     default="margin",
     show_default=True,
-    help="Score to pick by. Those from bald to variance are of several draws. score ranks your own "
-    "scores. random picks random rows, for a baseline.",
+    help="Score to pick by. Those from bald to variance are of several draws. score ranks your "
+    "own scores. random picks random rows, for a baseline.",
 )
 @GROUPS
 @selection_option(

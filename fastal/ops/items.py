@@ -34,7 +34,7 @@ def item_scores(
     if mask is not None:
         rows = [scores.masked_fill(~mask.reshape(-1), torch.nan) for scores in rows]
     if offsets is None:
-        offsets = torch.arange(len(x) + 1, device=x.device) * x.shape[1]
+        offsets = torch.arange(len(x) + 1, dtype=torch.int64, device=x.device) * x.shape[1]
     counts = reference.aggregated(rows[0], offsets, "max")
     n_invalid = int(counts.isnan().sum())
     if not aggregate:

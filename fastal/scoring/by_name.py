@@ -19,8 +19,8 @@ _INVALID = {
     "probs": "has NaN, a negative value or a sum other than 1",
 }
 _ONE_COLUMN = (
-    "If each row is one sigmoid p, pass np.column_stack([1 - p, p]) with kind='probs'; if it is "
-    "the logit x of one, pass np.column_stack([0 * x, x])"
+    "A sigmoid's logit x is np.column_stack([0 * x, x]) as logits of two classes. "
+    "If each row is one sigmoid p, pass np.column_stack([1 - p, p]) with kind='probs'"
 )
 _SEVERAL_ROWS = (
     "For draws of one row, give draws_axis=1; for items of several rows, such as tokens, "

@@ -80,10 +80,12 @@ def _reduced(values: Tensor, offsets: Tensor, reduction: str, neutral: float) ->
 def _highest(scores: Tensor, counts: Tensor, offsets: Tensor, n: int) -> Tensor:
     """The scores, NaN for all but the n highest of each item. Of equal scores, the first stay."""
     lengths = offsets.diff()
-    item = torch.repeat_interleave(torch.arange(len(lengths), device=scores.device), lengths)
+    item = torch.repeat_interleave(
+        torch.arange(len(lengths), dtype=torch.int64, device=scores.device), lengths
+    )
     by_score = scores.masked_fill(~counts, -torch.inf).sort(descending=True, stable=True).indices
     order = by_score[item[by_score].sort(stable=True).indices]  # by item, the highest first
-    place = torch.arange(len(scores), device=scores.device) - offsets[item]
+    place = torch.arange(len(scores), dtype=torch.int64, device=scores.device) - offsets[item]
     kept = torch.full_like(scores, torch.nan)
     chosen = order[place < n]
     kept[chosen] = scores[chosen]

@@ -35,8 +35,8 @@ INLINE void meet_block(const char *p, int64_t n, int dtype, int is_probs, vf *to
 }
 
 /* The sums of all terms, including the maximum's. Each lane has four short sums. */
-INLINE void add_block(const char *p, int64_t n, vf ref, struct exponent by, int dtype,
-                      int is_probs, int with_moment, vf *rest, vf *moment) {
+INLINE void add_block(const char *p, int64_t n, vf ref, struct exponent by, int dtype, int is_probs,
+                      int with_moment, vf *rest, vf *moment) {
     vf r[4], m[4];
     for (int j = 0; j < 4; j++)
         r[j] = m[j] = set(0);

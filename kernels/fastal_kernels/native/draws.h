@@ -56,9 +56,7 @@ INLINE vd log1p_double(vd x) {
 }
 
 /* -p ln p; 0 for 0. */
-INLINE vd entropy_of(vd p) {
-    return -p * log_double(larger_double(p, set_double(0x1p-1000)));
-}
+INLINE vd entropy_of(vd p) { return -p * log_double(larger_double(p, set_double(0x1p-1000))); }
 
 /* Of a distribution whose values come one by one: the largest and the second largest value, and the
  * sum and the entropy of all others than the largest. */
@@ -84,8 +82,7 @@ INLINE void spread_out(vd p, int with_entropy, struct spread *s) {
 /* The entropy of the whole distribution, whose sum is 1. */
 INLINE vd whole_entropy(const struct spread *s) {
     const vd by_tail = -s->top * log1p_double(-smaller_double(s->tail, set_double(0.25)));
-    return s->entropy +
-           where_less_double(s->tail, set_double(0.25), by_tail, entropy_of(s->top));
+    return s->entropy + where_less_double(s->tail, set_double(0.25), by_tail, entropy_of(s->top));
 }
 
 /* What the scores of D items follow from. */
@@ -246,8 +243,8 @@ INLINE void score_half(const struct draws_job *job, int64_t first, int n, int is
                        struct wanted wanted, const float *x, const struct room *room) {
     const int64_t n_classes = job->n_classes, n_draws = job->n_draws;
     const vd per_draw = set_double(1.0 / n_draws);
-    struct agreement a = {.expected_entropy = set_double(0), .variance = set_double(0),
-                          .mean = nothing()};
+    struct agreement a = {
+        .expected_entropy = set_double(0), .variance = set_double(0), .mean = nothing()};
     for (int64_t s = 0; s < n_draws; s++)
         a.expected_entropy += softmax_of(job, x + s * n_classes * W, is_probs, wanted.entropies,
                                          room->p + s * n_classes);
@@ -277,8 +274,8 @@ INLINE void score_lanes(const struct draws_job *job, int64_t first, int n, int d
                         struct wanted wanted, const struct room *room) {
     turn_items(job, first, n, dtype, is_probs, (char *)room->p, room->x); /* p is free until now */
     for (int half = 0; half < W && half < n; half += D)
-        score_half(job, first + half, n - half < D ? n - half : D, is_probs, wanted,
-                   room->x + half, room);
+        score_half(job, first + half, n - half < D ? n - half : D, is_probs, wanted, room->x + half,
+                   room);
 }
 
 /* --- each lane holds one class of one item */
@@ -403,8 +400,8 @@ INLINE void score_wide(const struct draws_job *job, int64_t item, int dtype, int
     const vd per_draw = set_double(1.0 / n_draws);
     double entropy = 0;
     for (int64_t s = 0; s < n_draws; s++) {
-        entropy += wide_softmax(job, rows + s * job->draw_stride, dtype, is_probs,
-                                wanted.entropies, room->votes + s, room->p);
+        entropy += wide_softmax(job, rows + s * job->draw_stride, dtype, is_probs, wanted.entropies,
+                                room->votes + s, room->p);
         for (int64_t i = 0; i < n_vectors; i++) {
             if (s == 0)
                 room->mean[i] = set_double(0);
@@ -449,9 +446,8 @@ INLINE void score_some(const struct draws_job *job, int64_t first, int64_t n, in
             score_wide(job, item, dtype, is_probs, wanted, wide_room);
 }
 
-static void score_draws(const struct draws_job *job, int64_t first, int64_t n,
-                        struct wanted wanted, const struct room *room,
-                        const struct wide_room *wide_room) {
+static void score_draws(const struct draws_job *job, int64_t first, int64_t n, struct wanted wanted,
+                        const struct room *room, const struct wide_room *wide_room) {
     switch (job->dtype) {
 #define OF_TYPE(dtype)                                                                             \
     case dtype:                                                                                    \

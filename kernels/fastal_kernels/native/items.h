@@ -97,8 +97,8 @@ INLINE float score_from(const struct items_job *job, struct gathered *g, int64_t
         store(lanes, job->aggregate == MOST ? g->most : g->least);
         found = lanes[0];
         for (int i = 1; i < W; i++)
-            found = (job->aggregate == MOST ? lanes[i] > found : lanes[i] < found) ? lanes[i]
-                                                                                  : found;
+            found =
+                (job->aggregate == MOST ? lanes[i] > found : lanes[i] < found) ? lanes[i] : found;
         break;
     case ROWS_APART: break;
     }
@@ -190,8 +190,8 @@ int ITEMS(const void *given) {
     const int64_t row_bytes = size_of(rows.dtype) * (rows.are_labels ? 1 : rows.n_classes);
     const int64_t item_bytes = job->rows.n_rows * row_bytes / job->n_items + 1;
     int64_t first, n, done = 0;
-    while (done < A_WHILE && (n = claim(rows.progress, job->n_items, item_bytes, rows.n_threads, 1,
-                                        &first)) > 0) {
+    while (done < A_WHILE &&
+           (n = claim(rows.progress, job->n_items, item_bytes, rows.n_threads, 1, &first)) > 0) {
         int64_t n_invalid = 0;
         for (int64_t item = first; item < first + n; item++)
             n_invalid += score_item(job, &rows, asked, item, room) == 0;

@@ -1,5 +1,5 @@
-/* Labels that are independent of each other. Each is a problem of two classes: the logits x and 0, or
- * the probabilities p and 1 - p. A row is one label. */
+/* Labels that are independent of each other. Each is a problem of two classes: the logits x and 0,
+ * or the probabilities p and 1 - p. A row is one label. */
 
 /* D doubles, `stride` bytes apart; zeros from the n-th on. */
 INLINE vd strided_doubles(const char *p, int64_t stride, int n) {

@@ -100,8 +100,9 @@ static PyObject *work_on(PyObject *self, PyObject *arguments) {
     long long n_rows, n_classes, row_stride, class_stride, threshold_row;
     if (!PyArg_ParseTuple(arguments, "sKiLLLLpfd(KKKK)ifLKKiK", &name, &data, &dtype, &n_rows,
                           &n_classes, &row_stride, &class_stride, &job.is_probs, &job.tolerance,
-                          &job.per_temperature, &scores[0], &scores[1], &scores[2], &scores[3], &job.by, &job.threshold,
-                          &threshold_row, &rows, &found, &job.n_threads, &progress))
+                          &job.per_temperature, &scores[0], &scores[1], &scores[2], &scores[3],
+                          &job.by, &job.threshold, &threshold_row, &rows, &found, &job.n_threads,
+                          &progress))
         return NULL;
     job.data = (const char *)(uintptr_t)data;
     job.dtype = (enum dtype)dtype;

@@ -40,7 +40,8 @@ INLINE void narrow(const struct job *job, int64_t first, int n_rows, int dtype, 
         int64_t stride = job->row_stride;
         /* Bytes from here to the end of the matrix: no more may be read. */
         const int64_t left = (job->n_rows - 1 - first - i) * stride + n_classes * size;
-        if (dtype == FLOAT64 || job->class_stride != size || (W - 1) * stride + whole * size > left) {
+        if (dtype == FLOAT64 || job->class_stride != size ||
+            (W - 1) * stride + whole * size > left) {
             for (int row = 0; row < W && row < n_rows - i; row++) {
                 struct strip from = {rows + row * stride, job->class_stride, n_classes};
                 double base = dtype == FLOAT64 && !is_probs ? largest(from) : 0;

@@ -96,8 +96,8 @@ int VARIANT(const void *given) {
     const int64_t row_bytes = job->n_classes * size_of(job->dtype);
     const int tile = job->n_classes <= MIDDLE ? TILE : 1;
     int64_t first, n, done = 0;
-    while (done < A_WHILE && (n = claim(job->progress, job->n_rows, row_bytes, job->n_threads, tile,
-                                        &first)) > 0) {
+    while (done < A_WHILE &&
+           (n = claim(job->progress, job->n_rows, row_bytes, job->n_threads, tile, &first)) > 0) {
         for (int64_t end = first + n; first < end; first += TILE) {
             ALIGNED struct tile t;
             const int n_rows = end - first < TILE ? end - first : TILE;

@@ -97,8 +97,8 @@ INLINE vd nearest_double(vd a) {
 }
 /* p 2^n for whole n >= -1022; NaN if p is. */
 INLINE vd scale_double(vd p, vd n) {
-    __m256i exponent = _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(n)),
-                                        _mm256_set1_epi64x(1023));
+    __m256i exponent =
+        _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(n)), _mm256_set1_epi64x(1023));
     return p * _mm256_castsi256_pd(_mm256_slli_epi64(exponent, 52));
 }
 

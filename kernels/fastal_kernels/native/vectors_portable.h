@@ -86,9 +86,7 @@ INLINE vd smaller_double(vd a, vd b) { return choose_double(a < b, a, b); }
 /* a if x < y, else b; lane by lane. */
 INLINE vd where_less_double(vd x, vd y, vd a, vd b) { return choose_double(x < y, a, b); }
 /* For |a| < 2^51. */
-INLINE vd nearest_double(vd a) {
-    return (a + set_double(0x1.8p52)) - set_double(0x1.8p52);
-}
+INLINE vd nearest_double(vd a) { return (a + set_double(0x1.8p52)) - set_double(0x1.8p52); }
 /* p 2^n for whole n >= -1022; NaN if p is. */
 INLINE vd scale_double(vd p, vd n) {
     vl exponent = {(int64_t)n[0], (int64_t)n[1]};
