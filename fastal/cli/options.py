@@ -305,6 +305,7 @@ def run_over(
             group_column=group_column,
             carry=None if carry is None else [name.strip() for name in carry.split(",")],
             **read,
+            ragged=options.pop("ragged", False),
             **{name: options.pop(name) for name in ("id_column", "on_bad_file")},
         )
         assert isinstance(source, Files)

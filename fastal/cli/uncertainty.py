@@ -46,6 +46,11 @@ _OUTPUT = with_options(
         "one. mean, max, sum, least, or top10 for the mean of the 10 highest.",
     ),
     pool_option(
+        "--ragged",
+        is_flag=True,
+        help="Each row of Parquet or Arrow files is an item of several rows: a list of lists.",
+    ),
+    pool_option(
         "--lengths",
         type=click.Path(exists=True),
         help="For items whose rows lie one after the other: .npy file with each item's number of "

@@ -26,6 +26,7 @@ def open_pool(
     id_column: str | None = None,
     group_column: str | None = None,
     dtype: str | None = None,
+    ragged: bool = False,
     on_bad_file: str = "raise",
     ids: Any = None,
     carry: Sequence[str] | Mapping[str, Any] | None = None,
@@ -66,6 +67,9 @@ def open_pool(
             folders, as in country=de/part-0.parquet.
         dtype: "float16", "bfloat16", "float32" or "float64": the numbers in a column of plain bytes
             (fixed-size binary in Arrow).
+        ragged: for Parquet and Arrow: each row is an item of several rows, a list of lists with a
+            length of its own, such as the tokens of a sentence. A list that is missing has no rows.
+            See `aggregate` of `fastal.select`.
         on_bad_file: "raise", or "skip" to leave out bad files. A file is bad if it cannot be read,
             is cut short, or has another row shape or other column names than most of the files. The
             pool's `skipped` lists them.
@@ -110,6 +114,7 @@ def open_pool(
         group_column,
         dtype,
         _checked_names(carry),
+        bool(ragged),
     )
     if dtype not in (None, *BYTES_DTYPES):
         raise ValueError(f"dtype: wanted float16, bfloat16, float32 or float64, got {dtype!r}")
@@ -152,7 +157,8 @@ def _opened(
         )
     if columns._replace(carried=()) != Columns() or on_bad_file != "raise":
         raise ValueError(
-            "pool: column, id_column, group_column, dtype and on_bad_file are for pools of files"
+            "pool: column, id_column, group_column, dtype, ragged and on_bad_file are for pools of "
+            "files"
         )
     if isinstance(pool, Source):
         return pool

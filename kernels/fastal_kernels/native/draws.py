@@ -1,5 +1,6 @@
 """Scores of items of several draws, such as the members of an ensemble, on CPUs."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -67,5 +68,5 @@ def draws(
 
 def _score(measure: str, scores: dict[str, Tensor], n_classes: int) -> Tensor:
     if measure == "entropy":
-        return scores["mean_entropy"] / torch.tensor(n_classes, device="cpu").double().log()
+        return scores["mean_entropy"] / math.log(n_classes)
     return scores[_SAME.get(measure, measure)]
