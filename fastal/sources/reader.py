@@ -60,8 +60,9 @@ class Reader(Protocol):
         names: the array or the columns that are read, in the order of the file. Empty if the format
             has no names. None if the file does not determine which columns to read.
         n_rows: the number of rows.
-        row_shape: the shape of a row; of ragged items, of their rows. None if all rows are missing, so that the file does not
-            determine the shape; the pool then sets it before the rows are read.
+        row_shape: the shape of a row; of ragged items, of their rows. None if all rows are missing,
+            so that the file does not determine the shape; the pool then sets it before the rows
+            are read.
         row_bytes: bytes per row, of ragged items the mean; 0 if `row_shape` is None.
         in_place: see `Source.in_place`.
         kinds: the kind of label in each column of labels; see `labels`.
