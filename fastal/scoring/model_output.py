@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from fastal.base.argument_values import AGGREGATES, CLASS_KINDS, KINDS, LABEL_KINDS
-from fastal.base.checks import check_choice, checked_number
+from fastal.base.checks import MAX_ROW, check_choice, checked_number
 
 _LEAST, _MOST = 1e-6, 1e6  # temperatures
 
@@ -66,7 +66,7 @@ class ModelOutput:
                 f"aggregate: wanted one of {', '.join(AGGREGATES)}, or top and a number such as "
                 f"top10, got {self.aggregate!r}"
             )
-        return int(found[1])
+        return min(int(found[1]), MAX_ROW)
 
     @property
     def is_distribution(self) -> bool:

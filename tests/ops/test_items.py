@@ -44,7 +44,9 @@ def test_every_aggregate_and_regime(backend, n_classes):
         x = rows_of(n_classes, dtype)
         rows = rows_oracle(x)
         for aggregate in AGGREGATIONS if name != "triton" else ["mean", 3]:
-            got = scored(x.to(device), aggregate=aggregate, backend=name, offsets=OFFSETS.to(device))
+            got = scored(
+                x.to(device), aggregate=aggregate, backend=name, offsets=OFFSETS.to(device)
+            )
             assert_items(got, of_items(rows, OFFSETS, aggregate))
 
 
