@@ -76,7 +76,9 @@ def items(values: Any, *, lengths: Any = None, offsets: Any = None, mask: Any = 
     pool = open_pool(values)
     if bounds is None:
         raise ValueError("lengths: wanted lengths or offsets, since the values are in files")
-    return ItemPool(pool, bounds, _mask(mask, (int(bounds[-1]),)), called=called)
+    found = ItemPool(pool, bounds, _mask(mask, (int(bounds[-1]),)), called=called)
+    found.described_by = [Path(given) for given in (lengths, offsets, mask) if _is_path(given)]
+    return found
 
 
 class ItemPool(SourceOver):
@@ -90,6 +92,9 @@ class ItemPool(SourceOver):
         mask: [rows] bool; None: all rows count.
         columns: the ids of the items, and the columns that the picks carry.
         called: the argument that the offsets came in, for errors.
+
+    Attributes:
+        described_by: the files that lengths, offsets and mask were read from.
 
     Raises:
         ValueError: the pool has another number of rows, or ids, groups or other columns of rows.
@@ -110,11 +115,20 @@ class ItemPool(SourceOver):
         _check_sum(offsets, source.n_rows or 0, called)
         self._offsets, self._mask = offsets, mask
         self._columns = columns or GivenColumns(self.n_rows)
+        self.described_by: list[Path] = []
 
     def with_columns(self, ids: Any, carry: Mapping[str, Any]) -> "ItemPool":
         """The same items with ids and carried columns of their own; see `GivenColumns`."""
         columns = GivenColumns(self.n_rows, ids, carry)
-        return ItemPool(self._source, self._offsets, self._mask, columns)
+        found = ItemPool(self._source, self._offsets, self._mask, columns)
+        found.described_by = self.described_by
+        return found
+
+    def inputs(self) -> Iterator[Path]:
+        """See `Files.inputs`: also the files of lengths, offsets and the mask."""
+        yield from self.described_by
+        if hasattr(self._source, "inputs"):
+            yield from self._source.inputs()
 
     @property
     def n_rows(self) -> int:
