@@ -8,6 +8,8 @@ from fastal.version import __version__
 if TYPE_CHECKING:
     from fastal import diversity
     from fastal.base.errors import InvalidRows
+    from fastal.labelled.confident_learning import LabelQuality
+    from fastal.labelled.label_quality import label_quality
     from fastal.ops import backend_reasons
     from fastal.ops.formulas import Scores
     from fastal.picks.picks import Picks
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "InvalidRows",
+    "LabelQuality",
     "Picks",
     "Scores",
     "Selector",
@@ -26,6 +29,7 @@ __all__ = [
     "__version__",
     "backend_reasons",
     "diversity",
+    "label_quality",
     "open_pool",
     "predictions",
     "score",
@@ -36,6 +40,8 @@ import_on_first_use(
     __name__,
     {
         "fastal.base.errors": ["InvalidRows"],
+        "fastal.labelled.confident_learning": ["LabelQuality"],
+        "fastal.labelled.label_quality": ["label_quality"],
         "fastal.ops": ["backend_reasons"],
         "fastal.ops.formulas": ["Scores"],
         "fastal.picks.picks": ["Picks"],

@@ -27,6 +27,7 @@ LAYERS = [
     ["fastal.selection"],
     ["fastal.pipeline"],
     ["fastal.uncertainty"],
+    ["fastal.labelled"],
     ["fastal.diversity"],
     ["fastal"],
     ["fastal.commands"],

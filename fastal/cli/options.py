@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from fastal.base.argument_values import BACKENDS, BYTES_DTYPES, TIES
+from fastal.base.argument_values import BACKENDS, BYTES_DTYPES, KINDS, TIES
 from fastal.base.errors import Interrupted, prefixing_errors
 from fastal.cli.help import output_option, pool_option, running_option, selection_option
 from fastal.pipeline.interrupts import exiting, raising
@@ -127,6 +127,13 @@ POOL = with_options(
         help="What to do with a file that cannot be read, is cut short, or has rows of another "
         "shape or other columns: raise, or skip it, report it and exit with status 3.",
     ),
+)
+KIND = pool_option(
+    "--kind",
+    type=click.Choice(KINDS),
+    default="logits",
+    show_default=True,
+    help="What the pool holds: logits, probabilities or log-probabilities.",
 )
 K = selection_option(
     "--k", type=int, help="Number of rows to pick. Required unless --per-group is given."

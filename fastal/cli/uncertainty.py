@@ -6,14 +6,14 @@ from typing import Any
 import click
 
 from fastal.base.argument_values import (
-    KINDS,
     NOISES,
     SELECTION_SCORES,
     UNCERTAINTY_SCORES,
 )
-from fastal.cli.help import Command, output_option, pool_option, selection_option
+from fastal.cli.help import Command, output_option, selection_option
 from fastal.cli.options import (
     GROUPS,
+    KIND,
     PICKS_OUT,
     POOL,
     ROWS,
@@ -26,14 +26,6 @@ from fastal.cli.options import (
     loading,
     reports_bad_input,
     run_over,
-)
-
-_KIND = pool_option(
-    "--kind",
-    type=click.Choice(KINDS),
-    default="logits",
-    show_default=True,
-    help="What the pool holds: logits, probabilities or log-probabilities.",
 )
 
 
@@ -81,7 +73,7 @@ _KIND = pool_option(
 )
 @TIES_OPTION
 @ROWS
-@_KIND
+@KIND
 @POOL
 @SCORING
 @PICKS_OUT
@@ -123,7 +115,7 @@ def select(
     default=UNCERTAINTY_SCORES,
     help="Score to write. Repeat the option for several scores. Default: all four.",
 )
-@_KIND
+@KIND
 @POOL
 @SCORING
 @output_option(

@@ -30,7 +30,7 @@ class UncertaintyScore(Measure):
         kind: "logits", "probs" or "log_probs".
     """
 
-    offers = ("triton", "native", "torch")
+    offers: tuple[str, ...] = ("triton", "native", "torch")
     columns = "classes"
     blank = _EQUAL_VALUES
 

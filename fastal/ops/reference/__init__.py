@@ -11,11 +11,14 @@ Names of tensors end in their shapes: `products_nK` is [n, K]. Letters:
 from fastal.ops.reference.cluster_sums import unit_sums
 from fastal.ops.reference.cosine import nearest, recompute_in_float64, similarities, unit_rows
 from fastal.ops.reference.euclidean import euclidean
+from fastal.ops.reference.given_classes import confident_classes, label_confidence
 from fastal.ops.reference.ranks import mean_ranks
 from fastal.ops.reference.uncertainty import uncertainty
 
 __all__ = [
+    "confident_classes",
     "euclidean",
+    "label_confidence",
     "mean_ranks",
     "nearest",
     "recompute_in_float64",

@@ -19,7 +19,7 @@ _BLOCK_BYTES, _MOST_BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 19, 1 << 24, 1 << 27
 # Blocks of fewer classes are transposed, so that torch vectorises across rows.
 _TRANSPOSE_BELOW = 32
 # A probability from here to 0 counts as 0: rounding may leave it where the true value is 0.
-_LEAST_PROB = -1e-3
+LEAST_PROB = -1e-3
 # On CPUs, torch sums in another order the columns after the last multiple of 32 or 64, and a single
 # row. Blocks are padded to these sizes, so that no row's score depends on the end of its block.
 _TRANSPOSED_MULTIPLE, _FEWEST_ROWS = 128, 2
@@ -109,7 +109,7 @@ def _statistics(block: Tensor, buffers: Tensor, kind: str, with_moment: bool) ->
     # If the maximum of a row is NaN or infinite, all its values become NaN: inf − inf.
     floor = -800.0 if d.dtype == torch.float64 else -128.0
     if kind == "probs":
-        negative = block.amin(dim) < _LEAST_PROB
+        negative = block.amin(dim) < LEAST_PROB
         torch.div(block, maximum, out=e).clamp_(min=0)
         if with_moment:
             torch.log(e, out=d).clamp_(min=floor)
