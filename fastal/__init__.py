@@ -8,6 +8,8 @@ from fastal.version import __version__
 if TYPE_CHECKING:
     from fastal import diversity
     from fastal.base.errors import InvalidRows
+    from fastal.labelled.temperature import fit_temperature
+    from fastal.labelled.temperature_fit import TemperatureFit
     from fastal.ops import backend_reasons
     from fastal.ops.formulas import Scores
     from fastal.picks.picks import Picks
@@ -23,9 +25,11 @@ __all__ = [
     "Scores",
     "Selector",
     "StratifiedSelector",
+    "TemperatureFit",
     "__version__",
     "backend_reasons",
     "diversity",
+    "fit_temperature",
     "open_pool",
     "predictions",
     "score",
@@ -36,6 +40,8 @@ import_on_first_use(
     __name__,
     {
         "fastal.base.errors": ["InvalidRows"],
+        "fastal.labelled.temperature": ["fit_temperature"],
+        "fastal.labelled.temperature_fit": ["TemperatureFit"],
         "fastal.ops": ["backend_reasons"],
         "fastal.ops.formulas": ["Scores"],
         "fastal.picks.picks": ["Picks"],

@@ -28,6 +28,7 @@ LAYERS = [
     ["fastal.pipeline"],
     ["fastal.uncertainty"],
     ["fastal.diversity"],
+    ["fastal.labelled"],
     ["fastal"],
     ["fastal.commands"],
     ["fastal.report"],

@@ -25,35 +25,36 @@ class Clusters(Protocol):
         """The `cluster` of each row of a pool."""
 
 
-def with_groups(pool: Source, groups: Any, *, are_wanted: bool) -> Source:
+def with_groups(pool: Source, groups: Any, *, are_wanted: bool, name: str = "groups") -> Source:
     """A pool whose rows have groups.
 
     Args:
         pool: the pool.
         groups: as for `fastal.select`, except "predicted"; None: the pool's own.
         are_wanted: whether a pool without groups is an error.
+        name: the argument that the groups came in, for errors.
 
     Raises:
         ValueError, TypeError, OSError: there is not one group for each row; the message begins with
-            `groups` or with `beside`.
+            `name` or with `beside`.
     """
     if groups is None:
         if are_wanted:
-            check_has_groups(pool)
+            check_has_groups(pool, name)
         return pool
     if isinstance(groups, Clusters):
         return _clustered(pool, groups)
     if isinstance(groups, (str, os.PathLike)):
-        with prefixing_errors("groups"):
-            return _labelled(pool, Path(groups))
-    check_in_order(pool, "groups")
-    return Grouped(pool, groups)
+        with prefixing_errors(name):
+            return _labelled(pool, Path(groups), name)
+    check_in_order(pool, name)
+    return Grouped(pool, groups, name)
 
 
-def check_has_groups(pool: Source) -> None:
+def check_has_groups(pool: Source, name: str = "groups") -> None:
     """ValueError if the files of a pool name no groups; other pools may have groups in chunks."""
     if isinstance(pool, Files) and pool.columns.groups is None:
-        raise ValueError("groups: wanted a label for each row")
+        raise ValueError(f"{name}: wanted a label for each row")
 
 
 def _clustered(pool: Source, clusters: Clusters) -> Source:
@@ -78,16 +79,16 @@ def _clustered(pool: Source, clusters: Clusters) -> Source:
     return Grouped(pool, cluster, "beside")
 
 
-def _labelled(pool: Source, path: Path) -> Source:
+def _labelled(pool: Source, path: Path, name: str) -> Source:
     """The pool with the labels of a file: by id if both have ids, else by row."""
-    table = read_labels(path)
+    table = read_labels(path, or_else="'predicted' or " if name == "groups" else "")
     ids = None if table.ids is None else ids_of(pool)
     if ids is not None and table.ids is not None:
-        return Grouped(pool, table.labels[places(ids, table.ids, f"{path}")], f"groups: {path}")
-    check_in_order(pool, "groups")
+        return Grouped(pool, table.labels[places(ids, table.ids, f"{path}")], f"{name}: {path}")
+    check_in_order(pool, name)
     labels, n_rows = table.labels, pool.n_rows
     if n_rows not in (None, len(labels)):
         raise ValueError(f"{path}: wanted {n_rows:,} rows, as the pool has, got {len(labels):,}")
     if table.rows is not None:
         labels = labels[places(np.arange(len(labels)), table.rows, f"{path}", "row number")]
-    return Grouped(pool, labels, f"groups: {path}")
+    return Grouped(pool, labels, f"{name}: {path}")

@@ -20,7 +20,7 @@ class LabelTable(NamedTuple):
     """The columns of a file of labels.
 
     Attributes:
-        labels: [n] integers, bools or text.
+        labels: [n] integers, bools or text; objects if one is missing (None).
         ids: [n] the ids of the rows; None if the file has none.
         rows: [n] int64, the numbers of the rows; None if the file has none.
     """
@@ -30,13 +30,14 @@ class LabelTable(NamedTuple):
     rows: NDArray[Any] | None = None
 
 
-def read_labels(path: Path) -> LabelTable:
+def read_labels(path: Path, *, or_else: str = "") -> LabelTable:
     """Reads a file of labels.
 
     Args:
         path: a .parquet or .csv file with a column `cluster`, else `group`, and perhaps `id` and
             `row`; or a .npy file with such fields, or with one label for each row. In a .csv file,
             labels are integers if all of them are written as integers, and ids are text.
+        or_else: what could be given in place of a file, for the error.
 
     Raises:
         ValueError, TypeError: the file is no such file; the message names it.
@@ -46,7 +47,7 @@ def read_labels(path: Path) -> LabelTable:
     if path.suffix not in _READERS:
         *most, last = _READERS
         wanted = f"{', '.join(most)} or {last}"
-        raise ValueError(f"wanted 'predicted' or a {wanted} file of labels, got {str(path)!r}")
+        raise ValueError(f"wanted {or_else}a {wanted} file of labels, got {str(path)!r}")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     try:
@@ -55,11 +56,15 @@ def read_labels(path: Path) -> LabelTable:
         if name is None:
             held = ", ".join(table) or "none"
             raise ValueError(f"wanted a column 'cluster' or 'group'; its columns are {held}")
-        found, ids, rows = (
+        of_rows = table[name]
+        # In a column of Arrow, whose type was checked, integers and bools may be missing.
+        if path.suffix != ".parquet" or not of_rows.size:
+            of_rows = labels.of_array(f"{path}", of_rows)
+        ids, rows = (
             None if column is None else labels.of_array(f"{path}", column)
-            for column in (table[name], table.get("id"), table.get("row"))
+            for column in (table.get("id"), table.get("row"))
         )
-        labels.kind_of_array(repr(name), table[name].dtype, labels.GROUPS)
+        labels.kind_of_array(repr(name), of_rows.dtype, labels.GROUPS)
         if ids is not None:
             labels.kind_of_array("'id'", ids.dtype, labels.IDS)
         if rows is not None and rows.dtype.kind not in "iu":
@@ -71,8 +76,7 @@ def read_labels(path: Path) -> LabelTable:
         raise (TypeError if isinstance(error, TypeError) else ValueError)(
             f"{path}: no file of labels: {reason}"
         ) from error
-    assert found is not None
-    return LabelTable(found, ids, rows)
+    return LabelTable(of_rows, ids, rows)
 
 
 def _read_npy(path: Path) -> _Table:
