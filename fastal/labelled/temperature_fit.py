@@ -11,11 +11,10 @@ class TemperatureFit:
 
     The expected calibration error is that of the paper, with 15 bins of equal width. The confidence
     of a row is its largest probability p. Bin m has the rows with (m - 1) / 15 < p <= m / 15, in
-    float64: a confidence on an edge belongs to the lower bin. The error is the sum over bins of
-    |B| / n · |accuracy(B) - confidence(B)|. Here |B| is the number of rows in the bin, n the number
-    of all rows, accuracy(B) the share of rows of the bin whose predicted class is the label, and
-    confidence(B) their mean confidence. Of classes with equal logits, the first is the predicted
-    one.
+    float64: a confidence on an edge belongs to the lower bin. The gap of a bin is the distance
+    between its accuracy, the share of its rows whose predicted class is the label, and its mean
+    confidence. The error is the mean gap, each bin weighted by its number of rows. If several
+    classes have the largest logit, the first of them is the predicted one.
 
     Attributes:
         temperature: T > 0. Divide logits by it. Above 1, the model was too confident.
