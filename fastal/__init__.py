@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from fastal.base.errors import InvalidRows
     from fastal.labelled.confident_learning import LabelQuality
     from fastal.labelled.label_quality import label_quality
+    from fastal.labelled.temperature import fit_temperature
+    from fastal.labelled.temperature_fit import TemperatureFit
     from fastal.ops import backend_reasons
     from fastal.ops.formulas import Scores
     from fastal.picks.picks import Picks
@@ -26,9 +28,11 @@ __all__ = [
     "Scores",
     "Selector",
     "StratifiedSelector",
+    "TemperatureFit",
     "__version__",
     "backend_reasons",
     "diversity",
+    "fit_temperature",
     "label_quality",
     "open_pool",
     "predictions",
@@ -40,6 +44,8 @@ import_on_first_use(
     __name__,
     {
         "fastal.base.errors": ["InvalidRows"],
+        "fastal.labelled.temperature": ["fit_temperature"],
+        "fastal.labelled.temperature_fit": ["TemperatureFit"],
         "fastal.labelled.confident_learning": ["LabelQuality"],
         "fastal.labelled.label_quality": ["label_quality"],
         "fastal.ops": ["backend_reasons"],

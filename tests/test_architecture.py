@@ -29,6 +29,7 @@ LAYERS = [
     ["fastal.uncertainty"],
     ["fastal.labelled"],
     ["fastal.diversity"],
+    ["fastal.labelled"],
     ["fastal"],
     ["fastal.commands"],
     ["fastal.report"],

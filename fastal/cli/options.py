@@ -150,16 +150,17 @@ GROUPS = with_options(
         help="Array or column of groups, or the key in folder names such as country=de.",
     ),
 )
+ON_INVALID = pool_option(
+    "--on-invalid",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    show_default=True,
+    help="What to do with an invalid row: raise, or skip it and report how many were skipped. "
+    "A row of predictions is invalid if it has NaN, +inf or no finite value. A row of "
+    "embeddings is invalid if it has any value that is not finite.",
+)
 SCORING = with_options(
-    pool_option(
-        "--on-invalid",
-        type=click.Choice(["raise", "skip"]),
-        default="raise",
-        show_default=True,
-        help="What to do with an invalid row: raise, or skip it and report how many were skipped. "
-        "A row of predictions is invalid if it has NaN, +inf or no finite value. A row of "
-        "embeddings is invalid if it has any value that is not finite.",
-    ),
+    ON_INVALID,
     running_option(
         "--backend",
         type=click.Choice(BACKENDS),

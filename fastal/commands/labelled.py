@@ -1,15 +1,19 @@
-"""The command about labels: `fastal label-quality`, from predictions and labels to a file."""
+"""`fastal fit-temperature` and `fastal label-quality`: from a pool and labels to a result."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from fastal.base.text import as_json
 from fastal.commands.command import CommandOptions, CommandRun
 from fastal.labelled.confident_learning import ConfidentLearning, LabelQuality
 from fastal.labelled.given_labels import with_labels
 from fastal.labelled.label_quality import warn_of_left_out
+from fastal.labelled.temperature_fit import TemperatureFit
+from fastal.labelled.temperature_search import TemperatureSearch
 from fastal.output.csv_lines import csv_lines
 from fastal.output.target import Target, is_among
 from fastal.scoring.scoring_options import ScoringOptions
@@ -17,6 +21,35 @@ from fastal.sources.files import Files
 
 _DEFAULTS = CommandOptions()
 _SCORING = ScoringOptions()
+
+
+def print_temperature(
+    pool: Files,
+    labels: Path,
+    *,
+    options: CommandOptions = _DEFAULTS,
+    scoring: ScoringOptions = _SCORING,
+    kind: str = "logits",
+) -> TemperatureFit:
+    """Finds the temperature that labelled files fit best, and prints it on standard output.
+
+    Args:
+        pool: the files.
+        labels: the file of labels.
+        options: how the command is run.
+        scoring: what to do with invalid rows.
+        kind: as for `fastal.fit_temperature`.
+    """
+    search = TemperatureSearch(kind, scoring.on_invalid)
+    # The result has the members of the pool.
+    labelled = cast("Files", with_labels(pool, labels))
+    target = Target(None, (), pool)
+    with CommandRun("fit-temperature", search, labelled, target, options) as command_run:
+        fit = command_run.run()
+        with target.written() as file:
+            file.write(as_json(asdict(fit)).encode() + b"\n")
+        command_run.finish(invalid=fit.invalid)
+    return fit
 
 
 def label_quality_to_file(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastal.base.reducer import Pending, RowStart
 from fastal.base.row_values import RowValues
-from fastal.labelled.given_labels import UNLABELLED, classes_of
+from fastal.labelled.given_labels import UNLABELLED, classes_of, values_of_labels
 from fastal.ops.reference import confident_classes, label_confidence
 from fastal.scoring.by_name import UncertaintyScore
 from fastal.scoring.rows import Rows
@@ -164,9 +164,8 @@ class ConfidentLearning(ScoringReducer[LabelQuality]):
     def _find(self, rows: Rows, labels: NDArray[np.int64], thresholds: Tensor) -> Pending:
         x = rows.x
         labelled = np.flatnonzero(labels != UNLABELLED)
-        places = _on(x, labelled)
         # A label that is the most probable class is no issue, so most rows need no exponentials.
-        is_below = x[places, _on(x, labels[labelled])] < x.amax(1)[places]
+        is_below = values_of_labels(x, labelled, labels[labelled]) < x.amax(1)[_on(x, labelled)]
         doubtful = labelled[is_below.cpu().numpy()]
         found = confident_classes(x, _on(x, doubtful), thresholds.to(x.device), self._kind)
         suggested, given = found.cpu().numpy(), labels[doubtful]

@@ -51,10 +51,10 @@ def with_groups(pool: Source, groups: Any, *, are_wanted: bool) -> Source:
     return Grouped(pool, groups)
 
 
-def check_has_groups(pool: Source) -> None:
+def check_has_groups(pool: Source, name: str = "groups") -> None:
     """ValueError if the files of a pool name no groups; other pools may have groups in chunks."""
     if isinstance(pool, Files) and pool.columns.groups is None:
-        raise ValueError("groups: wanted a label for each row")
+        raise ValueError(f"{name}: wanted a label for each row")
 
 
 def _clustered(pool: Source, clusters: Clusters) -> Source:
