@@ -13,15 +13,18 @@ if TYPE_CHECKING:
     from fastal.labelled.temperature import fit_temperature
     from fastal.labelled.temperature_fit import TemperatureFit
     from fastal.ops import backend_reasons
-    from fastal.ops.formulas import Scores
+    from fastal.ops.formulas import DrawsScores, Scores
     from fastal.picks.picks import Picks
     from fastal.selection.selector import Selector
     from fastal.selection.stratified import StratifiedSelector
     from fastal.sources import open_pool
+    from fastal.sources.draws import draws
+    from fastal.sources.items import items
     from fastal.sources.predictions import predictions
     from fastal.uncertainty import score, select
 
 __all__ = [
+    "DrawsScores",
     "InvalidRows",
     "LabelQuality",
     "Picks",
@@ -32,7 +35,9 @@ __all__ = [
     "__version__",
     "backend_reasons",
     "diversity",
+    "draws",
     "fit_temperature",
+    "items",
     "label_quality",
     "open_pool",
     "predictions",
@@ -49,11 +54,13 @@ import_on_first_use(
         "fastal.labelled.confident_learning": ["LabelQuality"],
         "fastal.labelled.label_quality": ["label_quality"],
         "fastal.ops": ["backend_reasons"],
-        "fastal.ops.formulas": ["Scores"],
+        "fastal.ops.formulas": ["DrawsScores", "Scores"],
         "fastal.picks.picks": ["Picks"],
         "fastal.selection.selector": ["Selector"],
         "fastal.selection.stratified": ["StratifiedSelector"],
         "fastal.sources": ["open_pool"],
+        "fastal.sources.draws": ["draws"],
+        "fastal.sources.items": ["items"],
         "fastal.sources.predictions": ["predictions"],
         "fastal.uncertainty": ["score", "select"],
     },

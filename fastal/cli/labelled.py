@@ -5,13 +5,14 @@ from typing import Any
 
 import click
 
+from fastal.base.argument_values import CLASS_KINDS
 from fastal.cli.help import Command, output_option, pool_option, selection_option
 from fastal.cli.options import (
-    KIND,
     ON_INVALID,
     POOL,
     RUNNING,
     SCORING,
+    TEMPERATURE,
     loading,
     reports_bad_input,
     run_over,
@@ -63,7 +64,14 @@ def fit_temperature(pool: tuple[str, ...], on_invalid: str, **options: Any) -> N
     examples=("fastal label-quality logits.npy --labels labels.csv --out issues.csv",),
 )
 @_LABELS
-@KIND
+@pool_option(
+    "--kind",
+    type=click.Choice(CLASS_KINDS),
+    default="logits",
+    show_default=True,
+    help="What the pool holds: logits, probabilities or log-probabilities.",
+)
+@TEMPERATURE
 @POOL
 @SCORING
 @output_option(

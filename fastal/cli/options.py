@@ -5,12 +5,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import click
 from click.core import ParameterSource
 
-from fastal.base.argument_values import BACKENDS, BYTES_DTYPES, KINDS, TIES
+from fastal.base.argument_values import BACKENDS, BYTES_DTYPES, TIES
 from fastal.base.errors import Interrupted, prefixing_errors
 from fastal.cli.help import output_option, pool_option, running_option, selection_option
 from fastal.pipeline.interrupts import exiting, raising
@@ -128,12 +128,11 @@ POOL = with_options(
         "shape or other columns: raise, or skip it, report it and exit with status 3.",
     ),
 )
-KIND = pool_option(
-    "--kind",
-    type=click.Choice(KINDS),
-    default="logits",
-    show_default=True,
-    help="What the pool holds: logits, probabilities or log-probabilities.",
+TEMPERATURE = pool_option(
+    "--temperature",
+    type=float,
+    default=1.0,
+    help="Number that logits are divided by. `fastal fit-temperature` finds it. Default: 1.",
 )
 K = selection_option(
     "--k", type=int, help="Number of rows to pick. Required unless --per-group is given."
@@ -283,14 +282,20 @@ def run_over(
         raise click.UsageError("Wanted one of --column and --columns, got both.")
     with loading():
         from fastal.commands.command import CommandOptions
+        from fastal.scoring.model_output import ModelOutput
         from fastal.scoring.scoring_options import ScoringOptions
         from fastal.sources import open_pool
         from fastal.sources.files import Files, in_column_order_of
+        from fastal.sources.items import items
 
     reporter = Reporter(quiet=options.pop("quiet"), as_json=options.pop("log_json"))
     chunk_mb = options.pop("chunk_mb")
     if "on_invalid" in options:
         options["scoring"] = ScoringOptions(options.pop("on_invalid"), options.pop("backend"))
+    if "class_axis" in options:
+        names = ("kind", "temperature", "class_axis", "draws_axis", "aggregate")
+        options["output"] = ModelOutput(**{name: options.pop(name) for name in names})
+    of_items = {name: options.pop(name, None) for name in ("lengths", "offsets", "mask")}
     options["options"] = CommandOptions(
         None if chunk_mb is None else chunk_mb << 20,
         options.pop("checkpoint"),
@@ -307,9 +312,12 @@ def run_over(
             group_column=group_column,
             carry=None if carry is None else [name.strip() for name in carry.split(",")],
             **read,
+            ragged=options.pop("ragged", False),
             **{name: options.pop(name) for name in ("id_column", "on_bad_file")},
         )
         assert isinstance(source, Files)
+        if any(of_items.values()):
+            source = cast("Files", items(source, **of_items))  # it has the members of files
         others = {}
         for name, paths in other_pools.items():
             if paths:

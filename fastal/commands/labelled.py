@@ -60,6 +60,7 @@ def label_quality_to_file(
     options: CommandOptions = _DEFAULTS,
     scoring: ScoringOptions = _SCORING,
     kind: str = "logits",
+    temperature: float = 1.0,
 ) -> LabelQuality:
     """Finds label issues in files and writes them, the worst first.
 
@@ -70,8 +71,11 @@ def label_quality_to_file(
         options: how the command is run.
         scoring: how probabilities are computed.
         kind: as for `fastal.label_quality`.
+        temperature: as for `fastal.label_quality`.
     """
-    reducer = ConfidentLearning(kind, on_invalid=scoring.on_invalid, backend=scoring.backend)
+    reducer = ConfidentLearning(
+        kind, temperature, on_invalid=scoring.on_invalid, backend=scoring.backend
+    )
     target = Target(out, (".csv",), pool)
     if out is not None and is_among(Path(os.path.realpath(out)), [labels]):
         raise ValueError(f"out: {out} is the file of labels")

@@ -12,8 +12,9 @@ from torch import Tensor
 from fastal.base.reducer import Pending, RowStart
 from fastal.base.row_values import RowValues
 from fastal.labelled.given_labels import UNLABELLED, classes_of, values_of_labels
-from fastal.ops.reference import confident_classes, label_confidence
+from fastal.ops.reference import label_confidence, suggested_classes
 from fastal.scoring.by_name import UncertaintyScore
+from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
@@ -42,7 +43,7 @@ class LabelQuality:
         issues: [m] int64, the numbers of the rows whose label is an issue, the worst first: in
             ascending order of the normalized margin, ties by row number.
         given: [m] int64, the label of each issue.
-        suggested: [m] int64, the class that each issue confidently belongs to.
+        suggested: [m] int64, the class that each issue likely belongs to.
         invalid: how many rows with a label were left out as invalid.
         unlabelled: how many rows have no label.
 
@@ -89,6 +90,7 @@ class ConfidentLearning(ScoringReducer[LabelQuality]):
 
     Args:
         kind: "logits", "probs" or "log_probs".
+        temperature: logits are divided by it.
         on_invalid: "raise", or "skip" to leave out invalid rows and count them.
         backend: "auto" or "torch".
 
@@ -101,10 +103,16 @@ class ConfidentLearning(ScoringReducer[LabelQuality]):
     max_passes = 2
 
     def __init__(
-        self, kind: str = "logits", *, on_invalid: str = "raise", backend: str = "auto"
+        self,
+        kind: str = "logits",
+        temperature: float = 1.0,
+        *,
+        on_invalid: str = "raise",
+        backend: str = "auto",
     ) -> None:
+        # Of the score, only the checks of rows are used.
         super().__init__(_Predictions(("margin",), kind), ScoringOptions(on_invalid, backend))
-        self._kind = kind
+        self._output = ModelOutput(kind, temperature)
         self._n_classes = 0
         self._unlabelled = 0
         self._labels = RowValues(UNLABELLED, torch.int32)
@@ -141,8 +149,9 @@ class ConfidentLearning(ScoringReducer[LabelQuality]):
     def _score(self, rows: Rows, labels: NDArray[np.int64]) -> Pending:
         places = np.flatnonzero(labels != UNLABELLED)
         found = label_confidence(
-            rows.x, _on(rows.x, places), _on(rows.x, labels[places]), self._kind
-        )
+            rows.x, _on(rows.x, places), _on(rows.x, labels[places]), self._output.kind,
+            self._output.temperature,
+        )  # fmt: skip
         confidence, margin = torch.full(
             (2, len(labels)), torch.nan, dtype=torch.float32, device="cpu"
         )
@@ -167,9 +176,13 @@ class ConfidentLearning(ScoringReducer[LabelQuality]):
         # A label that is the most probable class is no issue, so most rows need no exponentials.
         is_below = values_of_labels(x, labelled, labels[labelled]) < x.amax(1)[_on(x, labelled)]
         doubtful = labelled[is_below.cpu().numpy()]
-        found = confident_classes(x, _on(x, doubtful), thresholds.to(x.device), self._kind)
-        suggested, given = found.cpu().numpy(), labels[doubtful]
-        is_issue = (suggested >= 0) & (suggested != given)
+        given = labels[doubtful]
+        found = suggested_classes(
+            x, _on(x, doubtful), _on(x, given), thresholds.to(x.device), self._output.kind,
+            self._output.temperature,
+        )  # fmt: skip
+        suggested = found.cpu().numpy()
+        is_issue = suggested >= 0
         columns = rows.numbers.at(doubtful[is_issue]), given[is_issue], suggested[is_issue]
 
         def commit() -> None:
@@ -239,7 +252,11 @@ class ConfidentLearning(ScoringReducer[LabelQuality]):
 
     def identity(self) -> dict[str, Any]:
         """The strategy, and what the rows are."""
-        return {"strategy": "label_quality", "kind": self._kind}
+        return {
+            "strategy": "label_quality",
+            "kind": self._output.kind,
+            "temperature": self._output.temperature,
+        }
 
     def _state(self) -> dict[str, Any]:
         return {

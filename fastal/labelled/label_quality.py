@@ -19,6 +19,7 @@ def label_quality(
     labels: Any,
     *,
     kind: str = "logits",
+    temperature: float = 1.0,
     on_invalid: str = "raise",
     backend: str = "auto",
     chunk_bytes: int | None = None,
@@ -33,18 +34,18 @@ def label_quality(
     - the self-confidence is p_k, and the normalized margin is (p_k − max p_j + 1) / 2, where j is
       every class except k;
     - the threshold of a class is the mean self-confidence of the rows that have it as their label;
-    - the row confidently belongs to the most probable of the classes whose probability is at least
-      their threshold, if there are any (ties go to the lower class);
-    - the label is an issue if the row confidently belongs to another class, and some class is more
-      probable than the label.
+    - a row reaches a class if its probability is at least the threshold of the class, less 1e-6;
+    - the suggested class is the one class that the row reaches; if it reaches several, the most
+      probable of all classes (ties go to the lower class);
+    - the label is an issue if another class is suggested, and the most probable class exceeds the
+      label by more than 1e-6.
 
-    The scores are those of `cleanlab.rank.get_label_quality_scores`, and the thresholds those of
-    `cleanlab.count.get_confident_thresholds`. Issues are the cells off the diagonal of the
-    confident joint, as the paper defines it, without labels that are the most probable class, which
-    `cleanlab.filter.find_label_issues(filter_by="confident_learning")` leaves out as well. In one
-    case that function decides otherwise: if a row exceeds several thresholds, it counts the row
-    for the most probable of all classes, even if that class is below its own threshold. It also
-    lowers each threshold by 1e-6.
+    These are the definitions of cleanlab 2: the scores are those of
+    `cleanlab.rank.get_label_quality_scores` (methods "self_confidence" and "normalized_margin"),
+    the thresholds those of `cleanlab.count.get_confident_thresholds`, the issues those of
+    `cleanlab.filter.find_label_issues(filter_by="confident_learning")`, and the suggested class is
+    that of `cleanlab.count.compute_confident_joint`. The paper suggests, of several classes that a
+    row reaches, the most probable of these. It has no 1e-6.
 
     The predictions should be out of sample: a model that was trained on these labels agrees with
     their errors.
@@ -57,7 +58,8 @@ def label_quality(
             column `label`, `cluster` or `group`: the first of these that it has. Its rows are
             matched by id if file and pool have ids, else by row number. An empty field of a .csv
             file, or a null, is a row without a label.
-        kind: as for `fastal.score`.
+        kind: "logits", "probs" or "log_probs", as for `fastal.score`.
+        temperature: logits are divided by it, as for `fastal.score`; see `fastal.fit_temperature`.
         on_invalid: "raise", or "skip" to leave out invalid rows and log their count. The rules are
             those of `fastal.score`. Whether a row without a label is valid does not matter.
         backend: "auto" or "torch". Probabilities are computed in float64.
@@ -90,7 +92,7 @@ def label_quality(
         >>> quality.issues, quality.suggested
         (array([3]), array([0]))
     """
-    reducer = ConfidentLearning(kind, on_invalid=on_invalid, backend=backend)
+    reducer = ConfidentLearning(kind, temperature, on_invalid=on_invalid, backend=backend)
     opened = open_pool(pool)
     quality = run_on_pool(
         reducer, with_labels(opened, labels),

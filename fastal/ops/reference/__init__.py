@@ -6,23 +6,30 @@ Names of tensors end in their shapes: `products_nK` is [n, K]. Letters:
     C    classes                 D    columns of embeddings or activations
     K    centroids, centres or clusters
     V    values of a column's table
+    S    draws of an item
 """
 
 from fastal.ops.reference.cluster_sums import unit_sums
 from fastal.ops.reference.cosine import nearest, recompute_in_float64, similarities, unit_rows
+from fastal.ops.reference.draws import draws
 from fastal.ops.reference.euclidean import euclidean
-from fastal.ops.reference.given_classes import confident_classes, label_confidence
+from fastal.ops.reference.given_classes import label_confidence, suggested_classes
+from fastal.ops.reference.items import aggregated, label_scores, padding
 from fastal.ops.reference.ranks import mean_ranks
 from fastal.ops.reference.uncertainty import uncertainty
 
 __all__ = [
-    "confident_classes",
+    "aggregated",
+    "draws",
     "euclidean",
     "label_confidence",
+    "label_scores",
     "mean_ranks",
     "nearest",
+    "padding",
     "recompute_in_float64",
     "similarities",
+    "suggested_classes",
     "uncertainty",
     "unit_rows",
     "unit_sums",

@@ -14,6 +14,8 @@ from fastal.ops.reference.uncertainty import LEAST_PROB, probs_tolerance
 
 # Bytes of a block, on a CPU and on a GPU. On CPUs, torch sums a single row in another order.
 _BLOCK_BYTES, _GPU_BLOCK_BYTES, _FEWEST_ROWS = 1 << 22, 1 << 27, 2
+# Differences of probabilities up to this are none when labels are judged, as in cleanlab.
+SLACK = 1e-6
 
 
 class _Block(NamedTuple):
@@ -41,7 +43,7 @@ class _Block(NamedTuple):
 
 
 def label_confidence(
-    x_NC: Tensor, rows_n: Tensor, labels_n: Tensor, kind: str
+    x_NC: Tensor, rows_n: Tensor, labels_n: Tensor, kind: str, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """The self-confidence and the normalized margin of rows.
 
@@ -53,13 +55,14 @@ def label_confidence(
         rows_n: [n] int64, the places of rows in `x_NC`.
         labels_n: [n] int64, the class that each was given, from 0 to C - 1.
         kind: what the matrix holds, as for `uncertainty`.
+        temperature: logits are divided by it; 1 for "probs".
 
     Returns:
         Two tensors [n] float32 in [0, 1], on the device of the matrix. Smaller means that the label
         is more likely wrong. Both are NaN for invalid rows, which are those of `uncertainty`.
     """
     confidence_n, margin_n = x_NC.new_empty(2, len(rows_n), dtype=torch.float32)
-    for block in _blocks(x_NC, rows_n, kind):
+    for block in _blocks(x_NC, rows_n, kind, temperature):
         of = slice(block.start, block.start + block.n)
         labels_b1 = labels_n[of, None]
         label_b = block.weights[: block.n].gather(1, labels_b1)[:, 0]
@@ -71,33 +74,49 @@ def label_confidence(
     return confidence_n, margin_n
 
 
-def confident_classes(x_NC: Tensor, rows_n: Tensor, thresholds_C: Tensor, kind: str) -> Tensor:
-    """The class that each row confidently belongs to.
+def suggested_classes(
+    x_NC: Tensor,
+    rows_n: Tensor,
+    labels_n: Tensor,
+    thresholds_C: Tensor,
+    kind: str,
+    temperature: float = 1.0,
+) -> Tensor:
+    """The class to which each row likely belongs instead of its label, if the label is an issue.
 
-    It is the most probable of the classes whose probability is above 0 and, rounded to float32, at
-    least their threshold. Ties go to the lower class.
+    A row reaches the classes whose probability is at least their threshold − `SLACK`. The class is
+    the only one that it reaches; or, of a row that reaches several, the most probable of all
+    classes. The label is no issue if it is this class, or if no probability exceeds that of the
+    label by more than `SLACK`. Of equally probable classes, the lowest counts.
 
     Args:
         x_NC: as for `label_confidence`.
         rows_n: as for `label_confidence`.
-        thresholds_C: [C] float64; NaN for classes that no row can belong to.
-        kind: as for `uncertainty`.
+        labels_n: as for `label_confidence`.
+        thresholds_C: [C] float64; NaN for classes that no row reaches.
+        kind: as for `label_confidence`.
+        temperature: as for `label_confidence`.
 
     Returns:
-        [n] int64, on the device of the matrix; -1 for invalid rows, and if there is no such class.
+        [n] int64, on the device of the matrix; -1 if the label is no issue, and for invalid rows.
     """
     classes_n = torch.empty_like(rows_n)
-    for block in _blocks(x_NC, rows_n, kind):
-        weights_bC = block.weights[: block.n]
-        p_bC = (weights_bC / block.total[: block.n, None]).float()
-        weights_bC.masked_fill_(~(p_bC >= thresholds_C), 0)
-        found_b = weights_bC.argmax(1)
-        found_b[weights_bC.amax(1) == 0] = -1
-        classes_n[block.start : block.start + block.n] = found_b
+    least_C = thresholds_C - SLACK
+    for block in _blocks(x_NC, rows_n, kind, temperature):
+        of = slice(block.start, block.start + block.n)
+        weights_bC, first_b = block.weights[: block.n], block.first[: block.n, 0]
+        top_b, total_b = block.top[: block.n], block.total[: block.n]
+        label_b = weights_bC.gather(1, labels_n[of, None])[:, 0]
+        is_reached_bC = weights_bC.div_(total_b[:, None]) >= least_C
+        n_reached_b = is_reached_bC.sum(1)
+        found_b = torch.where(n_reached_b > 1, first_b, is_reached_bC.byte().argmax(1))
+        is_issue_b = (n_reached_b > 0) & (found_b != labels_n[of])
+        is_issue_b &= top_b - label_b > SLACK * total_b
+        classes_n[of] = found_b.masked_fill_(~is_issue_b, -1)
     return classes_n
 
 
-def _blocks(x_NC: Tensor, rows_n: Tensor, kind: str) -> Iterator[_Block]:
+def _blocks(x_NC: Tensor, rows_n: Tensor, kind: str, temperature: float) -> Iterator[_Block]:
     n_classes = x_NC.shape[1]
     block_bytes = _BLOCK_BYTES if x_NC.device.type == "cpu" else _GPU_BLOCK_BYTES
     size = max(_FEWEST_ROWS, block_bytes // (8 * n_classes))
@@ -111,7 +130,7 @@ def _blocks(x_NC: Tensor, rows_n: Tensor, kind: str) -> Iterator[_Block]:
             weights.clamp_(min=0)
         else:
             # A row with NaN, +inf or no finite value gets a NaN: inf − inf.
-            weights.sub_(weights.amax(1, keepdim=True)).exp_()
+            weights.sub_(weights.amax(1, keepdim=True)).div_(temperature).exp_()
         top, first = weights.max(1, keepdim=True)
         weights.scatter_(1, first, 0)
         rest, second = weights.sum(1), weights.amax(1)
