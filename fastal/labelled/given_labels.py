@@ -121,8 +121,10 @@ def _read(pool: Source, path: Path) -> NDArray[Any]:
 def _checked(column: NDArray[Any]) -> NDArray[Any]:
     wanted = "wanted an integer from 0 to the number of classes - 1, or None for no label"
     if column.ndim != 1 or column.dtype.kind not in "iuO":
+        # Tables turn integers into floats where one is missing.
+        hint = "; in a list, None may be among integers" if column.dtype.kind == "f" else ""
         raise TypeError(
-            f"labels: {wanted}, one for each row; got {column.dtype}, shape {column.shape}"
+            f"labels: {wanted}, one for each row; got {column.dtype}, shape {column.shape}{hint}"
         )
     if column.dtype == object:
         for row, label in enumerate(column.tolist()):

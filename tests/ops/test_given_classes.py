@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastal.ops import reference
-from fastal.ops.reference import confident_classes, given_classes, label_confidence
+from fastal.ops.reference import given_classes, label_confidence, suggested_classes
 from tests.support.matrices import DTYPES, INVALID, INVALID_PROBS, far_apart, layouts, regimes
 from tests.support.oracle import TINY
 
@@ -22,10 +22,11 @@ TOLERANCE = 2.0**-24 + 1e-10
 DIGITS = 80  # 1 − q has 35 of them left where it is as small as float32 holds
 
 
-def probabilities(x, kind):
+def probabilities(x, kind, temperature=1):
     """The probabilities of each row, to `DIGITS` digits."""
     with mpmath.workdps(DIGITS):
-        return [_distribution([mpmath.mpf(v) for v in row], kind) for row in x.double().tolist()]
+        rows = x.double().tolist()
+        return [_distribution([mpmath.mpf(v) / temperature for v in row], kind) for row in rows]
 
 
 def _distribution(row, kind):
@@ -62,8 +63,14 @@ def labellings(x):
         yield labels % x.shape[1]
 
 
-def scored(x, labels, kind):
-    return label_confidence(x, torch.arange(len(x)), labels, kind)
+def scored(x, labels, kind, temperature=1.0):
+    return label_confidence(x, torch.arange(len(x)), labels, kind, temperature)
+
+
+def suggested(x, labels, thresholds, kind, temperature=1.0):
+    thresholds = torch.tensor(thresholds, dtype=torch.float64)
+    rows = torch.arange(len(x))
+    return suggested_classes(x, rows, labels, thresholds, kind, temperature).tolist()
 
 
 @pytest.mark.full
@@ -76,6 +83,16 @@ def test_the_scores_are_those_of_the_definitions_in_every_regime(n_classes, dtyp
         truth = definitions(p, labels)
         for kind in ("logits", "log_probs"):
             check(scored(x, labels, kind), truth)
+
+
+@pytest.mark.parametrize("temperature", [0.03, 2.5, 100.0])
+def test_logits_are_divided_by_the_temperature(temperature):
+    x = torch.cat([regimes(10, torch.float32), far_apart(10, torch.float32)])
+    p = probabilities(x, "logits", temperature)
+    for labels in labellings(x):
+        check(scored(x, labels, "logits", temperature), definitions(p, labels))
+    with pytest.raises(AssertionError):  # multiplied
+        check(scored(x, labels, "logits", 1 / temperature), definitions(p, labels))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -123,32 +140,36 @@ def test_invalid_rows_have_nan_and_no_class(kind, cases):
             assert scores.isnan().tolist() == [False, *[True] * len(cases), False]
     (want,) = reference.uncertainty(x, ["margin"], kind)
     assert want.isnan().tolist() == scores.isnan().tolist()
-    found = confident_classes(x, torch.arange(len(x)), torch.zeros(4, dtype=torch.float64), kind)
-    assert found.tolist() == [0, *[-1] * len(cases), 0]
+    found = suggested(x, torch.full((len(x),), 3), [0.0] * 4, kind)
+    assert found == [0, *[-1] * len(cases), 0]
 
 
-def test_confident_classes_are_the_most_probable_of_those_that_reach_their_thresholds():
+@pytest.mark.parametrize(
+    ("thresholds", "want"),
+    [
+        ([0.6, 0.2, 0.4], 1),  # one class is reached
+        ([0.5, 0.6, 0.4], 0),
+        ([0.6, 0.3 + 9e-7, 0.4], 1),  # within the slack
+        ([0.6, 0.3 + 2e-6, 0.4], -1),
+        ([0.6, 0.2, 0.1], 0),  # several: the most probable of all, which is not reached
+        ([0.6, 0.6, 0.1], -1),  # the label is reached
+        ([math.nan, 0.2, 0.4], 1),
+        ([math.nan, 0.2, 0.1], 0),
+        ([math.nan] * 3, -1),
+    ],
+)
+def test_the_suggested_class_is_the_one_that_is_reached_or_the_most_probable(thresholds, want):
     x = torch.tensor([[0.5, 0.3, 0.2]] * 7, dtype=torch.float64)
-    half = float(np.float32(0.3))  # probabilities are compared in float32
-    for thresholds, want in (
-        ([0.6, 0.2, 0.1], 1),
-        ([0.5, 0.2, 0.1], 0),
-        ([0.6, half, 0.1], 1),
-        ([0.6, np.nextafter(half, 1), 0.1], 2),
-        ([0.6, 0.4, 0.3], -1),
-        ([math.nan, 0.4, 0.1], 2),
-        ([math.nan, math.nan, math.nan], -1),
-    ):
-        found = confident_classes(
-            x, torch.tensor([2, 5]), torch.tensor(thresholds).double(), "probs"
-        )
-        assert found.tolist() == [want, want]
+    assert suggested(x, torch.full((7,), 2), thresholds, "probs") == [want] * 7
+    halved = x.log() * 2
+    assert suggested(halved, torch.full((7,), 2), thresholds, "logits", 2.0) == [want] * 7
 
 
-def test_a_class_of_probability_0_is_never_confident_and_ties_go_to_the_lower():
-    x = torch.tensor([[-math.inf, 0.0, 0.0], [0.0, -math.inf, -math.inf]])
-    thresholds = torch.tensor([2.0, 0.0, 0.0], dtype=torch.float64)
-    assert confident_classes(x, torch.arange(2), thresholds, "logits").tolist() == [1, -1]
+def test_a_label_that_is_about_as_probable_as_any_class_is_no_issue():
+    gaps = (0, 8e-7, 2e-6)
+    x = torch.tensor([[0.4 + gap, 0.4, 0.2 - gap] for gap in gaps], dtype=torch.float64)
+    assert suggested(x, torch.tensor([1, 1, 1]), [0.3, 0.9, 0.9], "probs") == [-1, -1, 0]
+    assert suggested(x, torch.tensor([2, 2, 2]), [0.3, 0.3, 0.9], "probs") == [0, 0, 0]
 
 
 @pytest.mark.parametrize("n_classes", [3, 40])
@@ -178,11 +199,12 @@ def test_no_row_depends_on_the_rows_around_it(data, n_classes):
                 label_confidence(x, rows, labels[rows], "logits"), every, strict=True
             ):
                 assert torch.equal(got, want[rows])
-            classes = confident_classes(x, torch.arange(90), thresholds, "logits")
-            assert torch.equal(confident_classes(x, rows, thresholds, "logits"), classes[rows])
+            classes = suggested_classes(x, torch.arange(90), labels, thresholds, "logits")
+            some = suggested_classes(x, rows, labels[rows], thresholds, "logits")
+            assert torch.equal(some, classes[rows])
 
 
 def test_no_rows_give_no_scores():
     x, none = torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)
     assert [len(scores) for scores in label_confidence(x, none, none, "logits")] == [0, 0]
-    assert len(confident_classes(x, none, torch.zeros(3, dtype=torch.float64), "logits")) == 0
+    assert suggested(x, none, [0.0] * 3, "logits") == []
