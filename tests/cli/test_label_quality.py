@@ -71,7 +71,7 @@ def test_pools_with_ids_have_a_column_of_ids(tmp_path):
     [
         (LABELS + 1, "wanted an integer from 0 to 3"),
         (LABELS[1:], "wanted 300 rows, as the pool has, got 299"),
-        (LABELS.astype(str), "row 0 has label"),
+        (LABELS.astype(str), "one for each row; got <U21"),
     ],
 )
 def test_bad_labels_are_one_line_and_no_file(pool, tmp_path, labels, words):
