@@ -26,7 +26,7 @@ def fit_temperature(
     result is the same bits for any chunks. Losses are computed on the CPU, also for rows on a GPU.
 
     Dividing by T does not change the predicted classes. It changes all scores of uncertainty, and
-    also which rows are the most uncertain: `fastal.select(logits, 100, temperature=fit.temperature)`.
+    also which rows are the most uncertain: `fastal.select(logits, k, temperature=fit.temperature)`.
 
     Args:
         logits: rows [N, C] with C >= 2 that the model was not trained on; any pool that
