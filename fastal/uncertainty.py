@@ -66,7 +66,7 @@ def score(
     Args:
         logits: [N, C] array with C >= 2; float16, bfloat16, float32 or float64; any strides, any
             device; torch, NumPy or another DLPack producer. −inf excludes a class. An item may
-            have several rows or draws: an array [N, ...], or `fastal.items`.
+            have several rows or draws: an array [N, ...], `fastal.items` or `fastal.draws`.
         kind: what the array holds: "logits", "probs" or "log_probs"; or, for labels that are
             independent, "multilabel_logits" or "multilabel_probs". It is never guessed. Rows of
             probabilities are divided by their sum. Log-probabilities are scored as logits: their
@@ -110,6 +110,8 @@ def score(
         >>> fastal.score(tokens, aggregate="mean").ratio.round(3)  # of two sentences
         array([0.5, 0. ], dtype=float32)
     """
+    if isinstance(logits, Draws):
+        logits, draws_axis = logits.whole(), 1 if draws_axis is None else draws_axis
     output = ModelOutput(kind, temperature, class_axis, draws_axis, aggregate)
     if is_traced():
         if not output.is_plain:

@@ -81,6 +81,12 @@ _OUTPUT = with_options(
         help="Axis of the draws, counting the rows as axis 0: the passes of a network with "
         "dropout, or the members of an ensemble.",
     ),
+    pool_option(
+        "--ensemble",
+        is_flag=True,
+        help="Each POOL is one draw of the same rows: the predictions of one member of an "
+        "ensemble.",
+    ),
     TEMPERATURE,
 )
 

@@ -36,7 +36,8 @@ class DrawsScore(Measure):
         check_dtype(x, self.kind)
         if x.ndim != 3:
             raise ValueError(
-                f"{self.kind}: wanted [rows, draws, classes], got shape {tuple(x.shape)}"
+                f"{self.kind}: wanted [rows, draws, classes], got shape {tuple(x.shape)}; for one "
+                "array or pool a draw, give fastal.draws([...])"
             )
         self._ordered(x)
 

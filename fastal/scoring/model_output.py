@@ -69,9 +69,19 @@ class ModelOutput:
         return int(found[1])
 
     @property
+    def is_distribution(self) -> bool:
+        """Whether each row is one distribution over the classes."""
+        return (
+            self.kind in CLASS_KINDS
+            and self.class_axis == -1
+            and self.draws_axis is None
+            and self.aggregate is None
+        )
+
+    @property
     def is_plain(self) -> bool:
         """Whether it is a distribution a row, without a temperature."""
-        return self == ModelOutput(self.kind) and self.kind in CLASS_KINDS
+        return self.is_distribution and self.temperature == 1
 
 
 def _check_axis(name: str, axis: object) -> None:
