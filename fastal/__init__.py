@@ -8,6 +8,10 @@ from fastal.version import __version__
 if TYPE_CHECKING:
     from fastal import diversity
     from fastal.base.errors import InvalidRows
+    from fastal.labelled.confident_learning import LabelQuality
+    from fastal.labelled.label_quality import label_quality
+    from fastal.labelled.temperature import fit_temperature
+    from fastal.labelled.temperature_fit import TemperatureFit
     from fastal.ops import backend_reasons
     from fastal.ops.formulas import DrawsScores, Scores
     from fastal.picks.picks import Picks
@@ -22,15 +26,19 @@ if TYPE_CHECKING:
 __all__ = [
     "DrawsScores",
     "InvalidRows",
+    "LabelQuality",
     "Picks",
     "Scores",
     "Selector",
     "StratifiedSelector",
+    "TemperatureFit",
     "__version__",
     "backend_reasons",
     "diversity",
     "draws",
+    "fit_temperature",
     "items",
+    "label_quality",
     "open_pool",
     "predictions",
     "score",
@@ -41,6 +49,10 @@ import_on_first_use(
     __name__,
     {
         "fastal.base.errors": ["InvalidRows"],
+        "fastal.labelled.temperature": ["fit_temperature"],
+        "fastal.labelled.temperature_fit": ["TemperatureFit"],
+        "fastal.labelled.confident_learning": ["LabelQuality"],
+        "fastal.labelled.label_quality": ["label_quality"],
         "fastal.ops": ["backend_reasons"],
         "fastal.ops.formulas": ["DrawsScores", "Scores"],
         "fastal.picks.picks": ["Picks"],

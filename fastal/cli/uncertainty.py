@@ -20,6 +20,7 @@ from fastal.cli.options import (
     ROWS,
     RUNNING,
     SCORING,
+    TEMPERATURE,
     TIES_OPTION,
     K,
     check_quotas,
@@ -86,12 +87,7 @@ _OUTPUT = with_options(
         help="Each POOL is one draw of the same rows: the predictions of one member of an "
         "ensemble.",
     ),
-    pool_option(
-        "--temperature",
-        type=float,
-        default=1.0,
-        help="Number that logits are divided by. `fastal fit-temperature` finds it. Default: 1.",
-    ),
+    TEMPERATURE,
 )
 
 

@@ -39,7 +39,7 @@ class UncertaintyScore(Measure):
         temperature: logits are divided by it; 1 for "probs".
     """
 
-    offers = ("triton", "native", "torch")
+    offers: tuple[str, ...] = ("triton", "native", "torch")
     columns = "classes"
     blank = _EQUAL_VALUES
 
