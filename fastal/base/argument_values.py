@@ -12,8 +12,12 @@ DRAWS_SCORES = (
     "variance",
     *UNCERTAINTY_SCORES,
 )
-SELECTION_SCORES = (*UNCERTAINTY_SCORES, "random")
-KINDS = ("logits", "probs", "log_probs")
+DISAGREEMENT_SCORES = DRAWS_SCORES[: -len(UNCERTAINTY_SCORES)]
+SELECTION_SCORES = (*UNCERTAINTY_SCORES, *DISAGREEMENT_SCORES, "score", "random")
+CLASS_KINDS = ("logits", "probs", "log_probs")  # one distribution over the classes
+LABEL_KINDS = ("multilabel_logits", "multilabel_probs")  # labels that are independent
+KINDS = (*CLASS_KINDS, *LABEL_KINDS)
+AGGREGATES = ("mean", "max", "sum", "least")  # or "top" and a number
 NOISES = ("power", "softmax", "softrank")
 TIES = ("first", "random")
 BACKENDS = ("auto", "triton", "native", "torch")

@@ -11,7 +11,9 @@ from fastal.ops.backend_choice import (
     device_for,
     instruction_set,
 )
+from fastal.ops.draws import draws
 from fastal.ops.embeddings import mean_ranks, nearest, similarities
+from fastal.ops.items import item_scores
 from fastal.ops.predictions import (
     candidates,
     scores_above_threshold,
@@ -26,7 +28,9 @@ __all__ = [
     "candidates",
     "choose",
     "device_for",
+    "draws",
     "instruction_set",
+    "item_scores",
     "mean_ranks",
     "nearest",
     "scores_above_threshold",

@@ -13,14 +13,18 @@ from fastal.ops.reference.cluster_sums import unit_sums
 from fastal.ops.reference.cosine import nearest, recompute_in_float64, similarities, unit_rows
 from fastal.ops.reference.draws import draws
 from fastal.ops.reference.euclidean import euclidean
+from fastal.ops.reference.items import aggregated, label_scores, padding
 from fastal.ops.reference.ranks import mean_ranks
 from fastal.ops.reference.uncertainty import uncertainty
 
 __all__ = [
+    "aggregated",
     "draws",
     "euclidean",
+    "label_scores",
     "mean_ranks",
     "nearest",
+    "padding",
     "recompute_in_float64",
     "similarities",
     "uncertainty",

@@ -10,6 +10,8 @@
 #define INLINE static inline __attribute__((always_inline))
 #define VARIANT fastal_avx2
 #define RANKS fastal_avx2_ranks
+#define ITEMS fastal_avx2_items
+#define DRAWS fastal_avx2_draws
 #include "vectors_avx2.h"
 #include "variant.h"
 #if defined(__clang__)

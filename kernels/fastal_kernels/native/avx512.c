@@ -11,6 +11,8 @@
 #define INLINE static inline __attribute__((always_inline))
 #define VARIANT fastal_avx512
 #define RANKS fastal_avx512_ranks
+#define ITEMS fastal_avx512_items
+#define DRAWS fastal_avx512_draws
 #include "vectors_avx512.h"
 #include "variant.h"
 #if defined(__clang__)
