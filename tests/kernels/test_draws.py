@@ -10,8 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fastal
 from fastal.base.argument_values import DRAWS_SCORES
 from fastal.ops import reference
+from fastal.scoring.by_draws import DrawsScore
+from fastal.scoring.model_output import ModelOutput
 from fastal_kernels import draws as kernels
 from fastal_kernels.draws import draws
 from fastal_kernels.launch import drawn
@@ -148,6 +151,37 @@ def test_a_score_has_the_same_bits_whatever_else_is_asked_for(n_classes):
 def test_an_unknown_measure_is_a_key_error():
     with pytest.raises(KeyError, match="doubt"):
         draws(torch.zeros(1, 1, 2, device=DEVICE), ["doubt"])
+
+
+# --- through the public functions
+
+
+# Two roundings to float32 of sums in different orders; BALD is off by some 2^-50 besides.
+def assert_same_scores(found, want):
+    assert found._fields == want._fields == DRAWS_SCORES
+    for name, one, other in zip(found._fields, found, want, strict=True):
+        torch.testing.assert_close(one, other, rtol=2.0**-23, atol=1e-14, equal_nan=True, msg=name)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.7}, {"kind": "probs"}])
+def test_scores_equal_those_of_torch(options):
+    x = torch.randn(40, 5, 7, generator=torch.Generator().manual_seed(0))
+    x = torch.softmax(x, 2) if options.get("kind") == "probs" else x
+    x[3, 2, 1] = math.nan
+    options |= {"draws_axis": 1, "on_invalid": "skip"}
+    found = fastal.score(x, backend="triton", **options)
+    assert_same_scores(found, fastal.score(x, backend="torch", **options))
+    assert found.bald.isnan().tolist() == [row == 3 for row in range(40)]
+
+
+def test_picks_equal_those_of_torch():
+    x = torch.randn(40, 7, 5, generator=torch.Generator().manual_seed(0))
+    options = {"k": 6, "by": "bald", "draws_axis": 2, "class_axis": 1, "temperature": 0.5}
+    found = fastal.select(x, backend="triton", **options)
+    assert found.rows.tolist() == fastal.select(x, backend="torch", **options).rows.tolist()
+    measure = DrawsScore(("bald",), ModelOutput(draws_axis=2, class_axis=1))
+    assert measure.choose(x, "triton") == "triton"
+    assert measure.choose(x.double(), "auto") == "torch"
 
 
 # --- invalid items
