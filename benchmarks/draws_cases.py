@@ -1,9 +1,11 @@
 """The section of `kernel_report` on the kernel of scores of draws."""
 
+import re
+from collections import Counter
 from dataclasses import asdict, dataclass
 
 from benchmarks import sass
-from benchmarks.ahead_of_time import TARGETS, compile_for
+from benchmarks.ahead_of_time import DTYPES, TARGETS, compile_for
 from fastal_kernels.draws import constants_of, draws_kernel
 from fastal_kernels.measures import DRAWS_SCORES
 
@@ -39,21 +41,37 @@ def report(case: Case, target: str) -> dict:
     constants = constants_of(case.n_classes, case.kind, case.measures, isa)
     binary = _compiled(case, constants, gpu)
     code = sass.code(binary)
-    # The loop over the draws of a tile is the last one that loads.
-    *_, of_draws = (
-        loop.instructions for loop in code.loops if loop.innermost and loop.instructions.loads
-    )
+    # One loop reads the values of a tile. If there are several tiles, three loops read each value.
+    loops = [loop.instructions for loop in code.loops if loop.innermost and loop.instructions.loads]
+    held, width = constants["V"], DTYPES[case.dtype].itemsize
+    tile = held * constants["G"]
+    padding = -(-case.n_classes // tile) * tile / case.n_classes
+    per_value: Counter[str] = Counter()
+    for loop in loops:
+        n_tiles = max(1, loop.loads[width] // held)  # the assembler may unroll the loop
+        for name, n in (loop.kinds + Counter(total=loop.total, float64=_doubles(loop))).items():
+            per_value[name] += n / n_tiles / held * padding
     return {
         "target": target,
         "case": asdict(case),
         "name": str(case),
         "kernel": draws_kernel.__name__,
-        "loop_instructions_per_value": of_draws.total / constants["V"],
-        "loop_kinds": dict(sorted(of_draws.kinds.items())),
-        "loop_loads": dict(sorted(of_draws.loads.items())),
+        "loops": len(loops),
+        "per_value": dict(sorted(per_value.items())),
+        "loop_loads": dict(sorted(sum((loop.loads for loop in loops), Counter()).items())),
         "kernel_kinds": dict(sorted(code.instructions.kinds.items())),
         "resources": asdict(sass.resources(binary)),
+        "bytes_per_value": width,
     }
+
+
+def _doubles(instructions: sass.Instructions) -> int:
+    """The number of instructions of float64 arithmetic."""
+    return sum(
+        count
+        for opcode, count in instructions.opcodes.items()
+        if re.match(r"D(ADD|MUL|FMA|SETP|MNMX)|v_\w+_f64", opcode)
+    )
 
 
 def _compiled(case, constants, gpu):
@@ -67,19 +85,18 @@ def _compiled(case, constants, gpu):
 
 TITLE = "scores of draws"
 HEADER = (
-    f"{'kernel':<58}{'instr/value':>12}{'loads':>9}{'SHFL':>5}{'BAR':>4}{'regs':>5}{'spill':>6}"
-    f"{'warps':>6}"
+    f"{'kernel':<45}{'instr/value':>12}{'float64':>8}{'SHFL':>6}{'BAR':>5}{'loops':>6}{'regs':>5}"
+    f"{'spill':>6}{'warps':>6}{'bytes/value':>12}"
 )
 
 
 def line(one: dict) -> str:
     """The line of the table for a case on a target."""
-    loop, resources = one["loop_kinds"], one["resources"]
+    per_value, resources = one["per_value"], one["resources"]
     registers = resources.get("registers", resources.get("vgpr"))
-    spills = sass.spilled(resources)
-    loads = "+".join(f"{n}x{width}B" for width, n in one["loop_loads"].items())
     return (
-        f"{one['name']:<58}{one['loop_instructions_per_value']:>12.1f}{loads:>9}"
-        f"{loop.get('shuffle', 0):>5}{loop.get('barrier', 0):>4}{registers:>5}{spills:>6}"
-        f"{resources.get('resident_warps', '-'):>6}"
+        f"{one['name']:<45}{per_value['total']:>12.1f}{per_value['float64']:>8.1f}"
+        f"{per_value.get('shuffle', 0):>6.1f}{per_value.get('barrier', 0):>5.1f}{one['loops']:>6}"
+        f"{registers:>5}{sass.spilled(resources):>6}{resources.get('resident_warps', '-'):>6}"
+        f"{one['bytes_per_value']:>12}"
     )
