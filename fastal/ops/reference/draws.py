@@ -24,6 +24,8 @@ _BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 21, 1 << 25
 _TRANSPOSE_BELOW = 32
 # A probability from here to 0 counts as 0: rounding may leave it where the true value is 0.
 _LEAST_PROB = -1e-3
+# The rounding errors of both entropies stay below this. A smaller difference is no disagreement.
+_LEAST_BALD = 1e-12
 # Below this, e^d is exactly 0 in float64. A logarithm is clamped to it, because 0 · −inf is NaN.
 _FLOOR = -800.0
 
@@ -117,7 +119,6 @@ class _Sums:
     variance: Tensor | None
 
 
-_WITH_VARIANCE = {"bald", "kl_to_mean", "variance"}
 _WITH_VOTES = {"variation_ratio", "vote_entropy"}
 
 
@@ -128,7 +129,7 @@ def _add_up(
     n_items, n_draws, n_classes = x.shape
     d, e, p = _buffer(x), _buffer(x), _buffer(x)
     votes = _buffer(x) if _WITH_VOTES & set(measures) else None
-    spread = _Spread(x) if _WITH_VARIANCE & set(measures) else None
+    spread = _Spread(x) if "variance" in measures else None
     entropy = x.new_zeros(n_items, dtype=torch.float64)
     is_valid = torch.ones_like(entropy, dtype=torch.bool)
     for s in range(n_draws):
@@ -230,10 +231,8 @@ def _expected_entropy(s: _Sums) -> Tensor:
 
 
 def _bald(s: _Sums) -> Tensor:
-    assert s.variance is not None  # computed if bald is asked for
-    # Rounding may leave a difference where draws are equal, or make it negative.
-    bald = (_mean_entropy(s) - _expected_entropy(s)).clamp_(min=0)
-    return bald.masked_fill_(s.variance == 0, 0)
+    bald = _mean_entropy(s) - _expected_entropy(s)
+    return bald.masked_fill_(bald < _LEAST_BALD, 0)
 
 
 def _variation_ratio(s: _Sums) -> Tensor:

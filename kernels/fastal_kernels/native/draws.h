@@ -4,6 +4,9 @@
  * Draws that nearly agree have a BALD near 0, the difference of two entropies. In doubles it keeps
  * its digits. Each lane holds one item, or, if items are large, one class of one item. */
 
+/* The rounding errors of both entropies stay below this. A smaller difference is no disagreement. */
+#define LEAST_BALD 1e-12
+
 enum { HELD = 4096 }; /* the most values of an item if each lane holds one item */
 
 #define LN_2 0x1.62e42fefa39efp-1
@@ -97,11 +100,11 @@ struct agreement {
 INLINE void store_scores(const struct draws_job *job, int64_t first, int n,
                          const struct agreement *a) {
     const double n_classes = job->n_classes, n_draws = job->n_draws;
-    const vd of_mean = whole_entropy(&a->mean);
+    const vd of_mean = whole_entropy(&a->mean), bald = of_mean - a->expected_entropy;
     const vd found[N_DRAWS_MEASURES] = {
         [MEAN_ENTROPY] = of_mean,
         [EXPECTED_ENTROPY] = a->expected_entropy,
-        [BALD] = larger_double(of_mean - a->expected_entropy, set_double(0)),
+        [BALD] = where_less_double(bald, set_double(LEAST_BALD), set_double(0), bald),
         [VARIATION_RATIO] = set_double(1) - a->most_votes / set_double(n_draws),
         [VOTE_ENTROPY] = a->vote_entropy,
         [VARIANCE] = a->variance,
@@ -139,7 +142,12 @@ INLINE struct wanted wanted_of(const struct draws_job *job) {
 struct room {
     float *x; /* [values of an item, W] */
     vd *p;    /* [values of an item] */
-    vd *votes;
+    vd *votes, *tops, *rests; /* [draws] */
+};
+
+/* The largest p of a draw, and 1 - p of it, with all its digits. */
+struct peak {
+    vd top, rest;
 };
 
 /* Transposes the values of W items: value i of all of them goes to columns + i * W. */
@@ -170,10 +178,9 @@ INLINE void turn_items(const struct draws_job *job, int64_t first, int n, int dt
     }
 }
 
-/* Replaces the values of a draw by its distribution; returns the entropy. Neighbouring values x are
- * W apart. */
+/* Writes the distribution p of a draw; returns the entropy. Neighbouring values x are W apart. */
 INLINE vd softmax_of(const struct draws_job *job, const float *x, int is_probs, int with_entropy,
-                     vd *p) {
+                     vd *p, struct peak *peak) {
     const int64_t n_classes = job->n_classes;
     if (is_probs) {
         struct spread s = nothing();
@@ -185,9 +192,9 @@ INLINE vd softmax_of(const struct draws_job *job, const float *x, int is_probs, 
                                              set_double(1) / sum);
         for (int64_t c = 0; c < n_classes; c++) {
             p[c] *= inverse;
-            if (with_entropy)
-                spread_out(p[c], 1, &s);
+            spread_out(p[c], with_entropy, &s);
         }
+        *peak = (struct peak){s.top, s.tail};
         return with_entropy ? whole_entropy(&s) + (inverse - inverse) : inverse - inverse;
     }
     vd top = load_double(x);
@@ -205,10 +212,11 @@ INLINE vd softmax_of(const struct draws_job *job, const float *x, int is_probs, 
         tail += where_less_double(p[c], set_double(1), p[c], set_double(0));
         p[c] *= inverse;
     }
-    if (!with_entropy)
-        return sum - sum;
     /* The values that are 1 are counted: all but one of them belong to the tail. */
     tail += nearest_double(sum - tail) - set_double(1);
+    *peak = (struct peak){inverse, tail * inverse};
+    if (!with_entropy)
+        return sum - sum;
     return log1p_double(tail) - moment * inverse;
 }
 
@@ -238,6 +246,26 @@ INLINE void count_votes(const struct draws_job *job, const float *x, vd *votes,
     a->vote_entropy = larger_double(a->vote_entropy, zero); /* -1 ln 1 is -0 */
 }
 
+/* The variance of the probabilities of one class. `tops` and `rests` are the peaks of the draws.
+ *
+ * It follows from differences from the first draw: equal draws give exactly 0. Where that draw has
+ * its peak, p may be so near 1 that p - 1 keeps the digits and p does not. */
+INLINE vd variance_of(const struct room *room, int64_t c, int64_t n_classes, int64_t n_draws) {
+    const vd first = room->p[c], top = room->tops[0];
+    const vd origin = where_less_double(first, top, first, -room->rests[0]);
+    vd sum = set_double(0), squares = set_double(0);
+    for (int64_t s = 1; s < n_draws; s++) {
+        const vd p = room->p[s * n_classes + c];
+        const vd below_one =
+            where_less_double(p, room->tops[s], p - set_double(1), -room->rests[s]);
+        const vd off = where_less_double(first, top, p, below_one) - origin;
+        sum += off;
+        squares += off * off;
+    }
+    const vd per_draw = set_double(1.0 / n_draws), mean = sum * per_draw;
+    return squares * per_draw - mean * mean;
+}
+
 /* Scores at most D items, whose values are in x, W apart. */
 INLINE void score_half(const struct draws_job *job, int64_t first, int n, int is_probs,
                        struct wanted wanted, const float *x, const struct room *room) {
@@ -245,23 +273,22 @@ INLINE void score_half(const struct draws_job *job, int64_t first, int n, int is
     const vd per_draw = set_double(1.0 / n_draws);
     struct agreement a = {
         .expected_entropy = set_double(0), .variance = set_double(0), .mean = nothing()};
-    for (int64_t s = 0; s < n_draws; s++)
+    for (int64_t s = 0; s < n_draws; s++) {
+        struct peak peak;
         a.expected_entropy += softmax_of(job, x + s * n_classes * W, is_probs, wanted.entropies,
-                                         room->p + s * n_classes);
+                                         room->p + s * n_classes, &peak);
+        room->tops[s] = peak.top;
+        room->rests[s] = peak.rest;
+    }
     a.expected_entropy *= per_draw;
     for (int64_t c = 0; c < n_classes; c++) {
-        vd mean = set_double(0), square = set_double(0);
+        vd mean = set_double(0);
         for (int64_t s = 0; s < n_draws; s++)
             mean += room->p[s * n_classes + c];
         mean *= per_draw;
         spread_out(mean, wanted.entropies, &a.mean);
-        if (wanted.variance) {
-            for (int64_t s = 0; s < n_draws; s++) {
-                const vd off = room->p[s * n_classes + c] - mean;
-                square += off * off;
-            }
-            a.variance += square * per_draw;
-        }
+        if (wanted.variance)
+            a.variance += variance_of(room, c, n_classes, n_draws);
     }
     a.variance *= set_double(1.0 / n_classes);
     if (wanted.votes)
@@ -282,7 +309,7 @@ INLINE void score_lanes(const struct draws_job *job, int64_t first, int n, int d
 
 /* Memory of one thread. All but the votes are [vectors of a draw]. */
 struct wide_room {
-    vd *p, *mean, *first, *square;
+    vd *p, *mean, *running, *squares;
     double *votes;
 };
 
@@ -321,7 +348,7 @@ INLINE float largest_of(const struct draws_job *job, const char *row, int dtype,
 
 /* As `softmax_of`, of one item. */
 INLINE double wide_softmax(const struct draws_job *job, const char *row, int dtype, int is_probs,
-                           int with_entropy, double *vote, vd *p) {
+                           int with_entropy, double *vote, double *rest, vd *p) {
     const int64_t n_classes = job->n_classes, n_vectors = padded(n_classes) / D;
     const double per_scale = 1 / (double)PROBS_SCALE;
     const float largest = largest_of(job, row, dtype, is_probs, vote);
@@ -354,6 +381,7 @@ INLINE double wide_softmax(const struct draws_job *job, const char *row, int dty
     double others = sum_of_lanes(tail);
     const double ties = nearbyint((total - others) / most) - 1; /* values like the largest */
     others += ties * most;
+    *rest = others * inverse;
     if (!is_probs)
         return log1p(others) - sum_of_lanes(moment) * inverse;
     const double share = most * inverse;
@@ -400,30 +428,31 @@ INLINE void score_wide(const struct draws_job *job, int64_t item, int dtype, int
     const vd per_draw = set_double(1.0 / n_draws);
     double entropy = 0;
     for (int64_t s = 0; s < n_draws; s++) {
+        double rest;
         entropy += wide_softmax(job, rows + s * job->draw_stride, dtype, is_probs, wanted.entropies,
-                                room->votes + s, room->p);
+                                room->votes + s, &rest, room->p);
+        for (int64_t i = 0; i < n_vectors; i++)
+            room->mean[i] = room->p[i] + (s == 0 ? set_double(0) : room->mean[i]);
+        if (!wanted.variance)
+            continue;
+        /* As in `variance_of`, p - 1 for the class that has the peak of the first draw. */
+        double *p = (double *)room->p + (int64_t)room->votes[0];
+        *p = room->votes[s] == room->votes[0] ? -rest : *p - 1;
+        /* Welford's running means: equal draws give exactly 0. */
         for (int64_t i = 0; i < n_vectors; i++) {
             if (s == 0)
-                room->mean[i] = set_double(0);
-            room->mean[i] += room->p[i];
-            if (!wanted.variance)
-                continue;
-            if (s == 0)
-                room->first[i] = room->p[i], room->square[i] = set_double(0);
-            /* Differences from the first draw: draws that nearly agree lose no digits. */
-            const vd off = room->p[i] - room->first[i];
-            room->square[i] += off * off;
+                room->running[i] = room->p[i], room->squares[i] = set_double(0);
+            const vd off = room->p[i] - room->running[i];
+            room->running[i] += off * set_double(1.0 / (s + 1));
+            room->squares[i] += off * (room->p[i] - room->running[i]);
         }
     }
     struct agreement a = {.expected_entropy = set_double(entropy / n_draws), .mean = nothing()};
     vd variance = set_double(0);
     for (int64_t i = 0; i < n_vectors; i++) {
-        const vd mean = room->mean[i] * per_draw;
-        spread_out(mean, wanted.entropies, &a.mean);
-        if (wanted.variance) {
-            const vd off = mean - room->first[i];
-            variance += larger_double(room->square[i] * per_draw - off * off, set_double(0));
-        }
+        spread_out(room->mean[i] * per_draw, wanted.entropies, &a.mean);
+        if (wanted.variance)
+            variance += room->squares[i] * per_draw;
     }
     a.variance = set_double(sum_of_lanes(variance) / job->n_classes);
     a.mean = joined(a.mean);
@@ -474,13 +503,15 @@ int DRAWS(const void *given) {
     const int is_held = values <= HELD;
     const struct wanted wanted = wanted_of(job);
     /* Before the distributions, p has packed values of the items. */
-    const int64_t n_vectors = is_held ? 2 * held + job->n_draws : 4 * vectors + job->n_draws;
+    const int64_t n_vectors = is_held ? 2 * held + 3 * job->n_draws : 4 * vectors + job->n_draws;
     const int64_t n_floats = is_held ? W * held : 0;
     char *memory = NULL;
     if (posix_memalign((void **)&memory, 64, n_vectors * sizeof(vd) + n_floats * sizeof(float)))
         return -1;
     vd *p = (vd *)memory;
-    const struct room room = {is_held ? (float *)(p + n_vectors) : NULL, p, p + 2 * held};
+    vd *votes = p + 2 * held;
+    const struct room room = {is_held ? (float *)(p + n_vectors) : NULL, p, votes,
+                              votes + job->n_draws, votes + 2 * job->n_draws};
     const struct wide_room wide_room = {p, p + vectors, p + 2 * vectors, p + 3 * vectors,
                                         (double *)(p + 4 * vectors)};
     int64_t first, n, done = 0;
