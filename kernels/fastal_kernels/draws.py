@@ -26,9 +26,8 @@ from fastal_kernels.hardware import isa_of
 from fastal_kernels.launch import Isa, drawn
 from fastal_kernels.measures import DRAWS_SCORES, LEAST_PROB, asked_for, probs_tolerance
 
-_BALD, _VARIATION, _VOTES, _KL, _VARIANCE = (
-    1 << DRAWS_SCORES.index(name)
-    for name in ("bald", "variation_ratio", "vote_entropy", "kl_to_mean", "variance")
+_VARIATION, _VOTES, _VARIANCE = (
+    1 << DRAWS_SCORES.index(name) for name in ("variation_ratio", "vote_entropy", "variance")
 )
 # Programs that read items in turn. More would not run at once on any GPU. Each has a buffer.
 _MOST_PROGRAMS = 4096
@@ -37,6 +36,8 @@ _MOST_PROGRAMS = 4096
 _SIZES = ("N", "S", "stride_n", "stride_s", "stride_c", "stride_m")
 
 LEAST: tl.constexpr = tl.constexpr(LEAST_PROB)
+# The rounding errors of both entropies stay below this. A smaller difference is no disagreement.
+LEAST_BALD: tl.constexpr = tl.constexpr(1e-12)
 # Below this, e^d is exactly 0 in float64.
 FLOOR: tl.constexpr = tl.constexpr(-800.0)
 # A logarithm is taken of at least this, because 0 · −inf is NaN.
@@ -86,7 +87,7 @@ def constants_of(n_classes: int, kind: str, measures: tuple[str, ...], isa: Isa)
     constants = {
         "C": n_classes,
         "MEASURES": asked,
-        "WITH_SPREAD": asked & (_BALD | _KL | _VARIANCE) != 0,
+        "WITH_VARIANCE": asked & _VARIANCE != 0,
         "WITH_VOTES": asked & (_VARIATION | _VOTES) != 0,
         "IS_PROBS": kind == "probs",
         "num_warps": config.threads // isa.warp_size,
@@ -235,7 +236,7 @@ def find_states(
 def class_sums(
     p_item, p_state, m_n, start, entropy, is_valid,
     S, stride_s, stride_c, per_temperature, tolerance,
-    C: tl.constexpr, WITH_SPREAD: tl.constexpr, WITH_VOTES: tl.constexpr, IS_PROBS: tl.constexpr,
+    C: tl.constexpr, WITH_VARIANCE: tl.constexpr, WITH_VOTES: tl.constexpr, IS_PROBS: tl.constexpr,
     V: tl.constexpr, R: tl.constexpr, G: tl.constexpr,
 ):  # fmt: skip
     """Sums [V, R, G] over all draws, for the classes of the tile that begins with `start`.
@@ -278,14 +279,14 @@ def class_sums(
         p_sum += p
         if WITH_VOTES:
             votes += (o_c == of_rows(vote)).to(tl.int32)
-        if WITH_SPREAD:
+        if WITH_VARIANCE:
             first_vote = tl.where(s == 0, vote, first_vote)
             rest = tl.where(of_rows(vote == first_vote), of_rows(tail * per_total), 1.0 - p)
             p = tl.where(o_c == of_rows(first_vote), -rest, p)
             first = tl.where(s == 0, p, first)
             differences += p - first
             squares += (p - first) * (p - first)
-    if WITH_SPREAD:
+    if WITH_VARIANCE:
         squares -= differences * differences / tl.cast(S, tl.float64)
     return p_sum, squares, votes, entropy, is_valid
 
@@ -301,9 +302,9 @@ def store_scores(
     mean_entropy = others + top * log1p(tail / top, top)
     for i in tl.static_range(11):
         if MEASURES & (1 << i):
-            if i == 0 or i == 5:  # bald, kl_to_mean; rounding may leave a difference
-                score = tl.maximum(mean_entropy - entropy / n_draws, 0.0)
-                score = tl.where(squares == 0.0, 0.0, score)
+            if i == 0 or i == 5:  # bald, kl_to_mean
+                score = mean_entropy - entropy / n_draws
+                score = tl.where(score < LEAST_BALD, 0.0, score)
             elif i == 1:  # mean_entropy
                 score = mean_entropy
             elif i == 2:  # expected_entropy
@@ -335,7 +336,7 @@ def draws_kernel(
     N: tl.int64, S: tl.int32,
     stride_n: tl.int64, stride_s: tl.int64, stride_c: tl.int64, stride_m: tl.int64,
     per_temperature: tl.float64, tolerance: tl.float64,
-    C: tl.constexpr, MEASURES: tl.constexpr, WITH_SPREAD: tl.constexpr, WITH_VOTES: tl.constexpr,
+    C: tl.constexpr, MEASURES: tl.constexpr, WITH_VARIANCE: tl.constexpr, WITH_VOTES: tl.constexpr,
     IS_PROBS: tl.constexpr, V: tl.constexpr, R: tl.constexpr, G: tl.constexpr,
 ):  # fmt: skip
     """Scores R items at a time: those of its number, and every n_programs * R items further on."""
@@ -367,7 +368,7 @@ def draws_kernel(
             p, squares, votes, entropy, is_valid = class_sums(
                 p_item, p_state, m_n, start, entropy, is_valid,
                 S, stride_s, stride_c, per_temperature, tolerance,
-                C, WITH_SPREAD, WITH_VOTES, IS_PROBS, V, R, G,
+                C, WITH_VARIANCE, WITH_VOTES, IS_PROBS, V, R, G,
             )  # fmt: skip
             # One largest value is left out of the sums, as for a draw.
             m = p / n_draws
@@ -379,7 +380,7 @@ def draws_kernel(
             second = tl.maximum(tl.maximum(second, loser), class_max(m))
             tail += class_sum(m) + loser
             others += class_sum(surprise(m)) + surprise(loser)
-            if WITH_SPREAD:
+            if WITH_VARIANCE:
                 spread += class_sum(squares)
             if WITH_VOTES:
                 most_votes = tl.maximum(most_votes, class_max(votes))

@@ -60,7 +60,7 @@ def test_every_regime_and_dtype(n_draws, n_classes, dtype):
 @pytest.mark.parametrize("dtype", KERNEL_DTYPES)
 @pytest.mark.parametrize(("n_draws", "n_classes"), WIDE)
 def test_every_regime_and_dtype_of_many_values(n_draws, n_classes, dtype):
-    x = draws_in_regimes(n_draws, n_classes, dtype)
+    x = draws_in_regimes(n_draws, n_classes, dtype)[:: 3 if n_classes >= 1000 else 1]
     assert_draws(scored(x), draws_oracle(x))
 
 
@@ -95,7 +95,8 @@ def test_a_temperature_divides_the_logits(n_classes, temperature):
 @pytest.mark.parametrize(("n_draws", "n_classes"), [*NARROW, *WIDE])
 def test_probabilities(kind, n_draws, n_classes):
     for dtype in KERNEL_DTYPES:
-        x = torch.log_softmax(draws_in_regimes(n_draws, n_classes, torch.float64), 2)
+        x = draws_in_regimes(n_draws, n_classes, torch.float64)[:: 7 if n_classes >= 1000 else 1]
+        x = torch.log_softmax(x, 2)
         x = (x.exp() if kind == "probs" else x).to(dtype)
         x = x[(x > -math.inf).any(2).all(1)]
         assert_draws(scored(x, kind=kind), draws_oracle(x, kind))
