@@ -7,30 +7,28 @@
 /* The rounding errors of both entropies stay below this. A smaller difference is no disagreement. */
 #define LEAST_BALD 1e-12
 
-enum { HELD = 4096 }; /* the most values of an item if each lane holds one item */
+enum { HELD = 2048 }; /* the most values of an item if each lane holds one item */
 
 #define LN_2 0x1.62e42fefa39efp-1
 
-/* e^d for -700 <= d <= 0: relative error 4e-14, exactly 1 at 0; NaN for NaN. */
-INLINE vd exp_double(vd d) {
-    const vd n = nearest_double(d * set_double(1 / LN_2));
-    /* ln 2 in two parts. The product of n and the first part is exact. */
-    const vd r = (d - n * set_double(0x1.62e42ffp-1)) + n * set_double(0x1.718432a1b0e26p-35);
-    /* (e^r - 1) / r for |r| <= ln 2 / 2, by a Chebyshev interpolation. */
-    vd q = r * set_double(0x1.72c72ca338df0p-19) + set_double(0x1.a15a600528a0fp-16);
-    q = q * r + set_double(0x1.a019ada3609f3p-13);
-    q = q * r + set_double(0x1.6c164de86dafdp-10);
-    q = q * r + set_double(0x1.1111111c478ebp-7);
-    q = q * r + set_double(0x1.555555742d965p-5);
-    q = q * r + set_double(0x1.5555555553b78p-3);
-    q = q * r + set_double(0x1.fffffffff71b2p-2);
-    q = q * r + set_double(1);
-    return scale_double(q * r + set_double(1), n);
+/* 2^t for -1000 <= t <= 0: relative error 4e-14, exactly 1 at 0; NaN for NaN. */
+INLINE vd exp2_double(vd t) {
+    const vd n = nearest_double(t), f = t - n, square = f * f;
+    /* (2^f - 1) / f for |f| <= 1/2, by a Chebyshev interpolation. The even and the odd powers are
+     * two chains that run side by side. */
+    vd even = square * set_double(0x1.b63880a30e9ffp-24) + set_double(0x1.ffcb9515a8016p-17);
+    vd odd = square * set_double(0x1.63d136366db24p-20) + set_double(0x1.4308ac85aa947p-13);
+    even = even * square + set_double(0x1.5d87fe86fe88ep-10);
+    odd = odd * square + set_double(0x1.3b2ab7181b755p-7);
+    even = even * square + set_double(0x1.c6b08d7047e52p-5);
+    odd = odd * square + set_double(0x1.ebfbdff823cedp-3);
+    even = even * square + set_double(LN_2);
+    return scale_double((odd * f + even) * f + set_double(1), n);
 }
 
-/* x / T below the largest x, at least -700. NaN stays. */
-INLINE vd below(vd x, vd top, double per_temperature) {
-    return larger_double(set_double(-700), (x - top) * set_double(per_temperature));
+/* log2 of e^(x / T) over e^(top / T), at least -1000. NaN stays. `scale` is log2 e / T. */
+INLINE vd below(vd x, vd top, double scale) {
+    return larger_double(set_double(-1000), (x - top) * set_double(scale));
 }
 
 /* ln u for normal u > 0: absolute error 2^-48, and relative near 1. */
@@ -138,16 +136,12 @@ INLINE struct wanted wanted_of(const struct draws_job *job) {
 
 /* --- each lane holds one item */
 
-/* Memory of one thread. */
+/* Memory of one thread. Of W items, the lower and the upper half alternate. */
 struct room {
-    float *x; /* [values of an item, W] */
-    vd *p;    /* [values of an item] */
-    vd *votes, *tops, *rests; /* [draws] */
-};
-
-/* The largest p of a draw, and 1 - p of it, with all its digits. */
-struct peak {
-    vd top, rest;
+    float *x;    /* [values of an item, W] */
+    vd *weights; /* [values of an item, 2]: the probabilities times the sum of the draw's weights */
+    vd *inverses, *tops, *rests; /* [draws, 2]: 1 / sum, the largest weight, 1 - p of it */
+    vd *votes;                   /* [draws] */
 };
 
 /* Transposes the values of W items: value i of all of them goes to columns + i * W. */
@@ -178,46 +172,84 @@ INLINE void turn_items(const struct draws_job *job, int64_t first, int n, int dt
     }
 }
 
-/* Writes the distribution p of a draw; returns the entropy. Neighbouring values x are W apart. */
-INLINE vd softmax_of(const struct draws_job *job, const float *x, int is_probs, int with_entropy,
-                     vd *p, struct peak *peak) {
+/* The sum of the draws' entropies. Of logits, it is the logarithm of the product of all sums of
+ * weights, less the weighted means of the exponents: one logarithm serves many draws. */
+struct entropies {
+    vd product; /* less 1 */
+    vd moments; /* of the exponents to base 2 */
+    vd sum;
+};
+
+enum { FACTORS = 48 }; /* a sum is at most HELD = 2^11, and a double at most 2^1024 */
+
+INLINE void take_logarithm(struct entropies *e) {
+    e->sum += log1p_double(e->product) - e->moments * set_double(LN_2);
+    e->product = e->moments = set_double(0);
+}
+
+/* Adds a draw of logits of W items. Neighbouring values x are W apart. */
+INLINE void add_logits(const struct draws_job *job, int64_t s, const struct room *room,
+                       struct entropies *entropies) {
     const int64_t n_classes = job->n_classes;
-    if (is_probs) {
-        struct spread s = nothing();
-        vd sum = set_double(0);
-        for (int64_t c = 0; c < n_classes; c++)
-            sum += p[c] = load_double(x + c * W) * set_double(1 / (double)PROBS_SCALE);
-        const vd off = larger_double(sum - set_double(1), set_double(1) - sum);
-        const vd inverse = where_less_double(set_double(job->tolerance), off, set_double(NAN),
-                                             set_double(1) / sum);
-        for (int64_t c = 0; c < n_classes; c++) {
-            p[c] *= inverse;
-            spread_out(p[c], with_entropy, &s);
-        }
-        *peak = (struct peak){s.top, s.tail};
-        return with_entropy ? whole_entropy(&s) + (inverse - inverse) : inverse - inverse;
-    }
-    vd top = load_double(x);
+    const float *x = room->x + s * n_classes * W;
+    const double scale = job->per_temperature / LN_2;
+    vf most = load(x);
     for (int64_t c = 1; c < n_classes; c++)
-        top = larger_double(load_double(x + c * W), top);
-    vd sum = set_double(0), moment = set_double(0), tail = set_double(0);
-    for (int64_t c = 0; c < n_classes; c++) {
-        const vd d = below(load_double(x + c * W), top, job->per_temperature), e = exp_double(d);
-        p[c] = e;
-        sum += e;
-        moment += d * e;
+        most = larger(load(x + c * W), most);
+    const vd tops[2] = {lower(most), upper(most)};
+    const vd zero = set_double(0), one = set_double(1);
+    vd sums[2] = {zero, zero}, tails[2] = {zero, zero}, moments[2] = {zero, zero};
+    vd *weights = room->weights + 2 * s * n_classes;
+    for (int64_t c = 0; c < n_classes; c++)
+        for (int half = 0; half < 2; half++) {
+            const vd t = below(load_double(x + c * W + half * D), tops[half], scale);
+            const vd e = weights[2 * c + half] = exp2_double(t);
+            sums[half] += e;
+            tails[half] += where_less_double(e, one, e, zero);
+            moments[half] += t * e;
+        }
+    for (int half = 0; half < 2; half++) {
+        const vd inverse = one / sums[half];
+        /* The weights that are 1 are counted: all but one of them belong to the tail. */
+        const vd tail = tails[half] + (nearest_double(sums[half] - tails[half]) - one);
+        room->inverses[2 * s + half] = inverse;
+        room->tops[2 * s + half] = one;
+        room->rests[2 * s + half] = tail * inverse;
+        struct entropies *e = entropies + half;
+        e->product += tail + tail * e->product;
+        e->moments += moments[half] * inverse;
+        if (s % FACTORS == FACTORS - 1)
+            take_logarithm(e);
     }
-    const vd inverse = set_double(1) / sum;
-    for (int64_t c = 0; c < n_classes; c++) {
-        tail += where_less_double(p[c], set_double(1), p[c], set_double(0));
-        p[c] *= inverse;
+}
+
+/* The same of probabilities. */
+INLINE void add_probs(const struct draws_job *job, int64_t s, const struct room *room,
+                      int with_entropy, struct entropies *entropies) {
+    const int64_t n_classes = job->n_classes;
+    const vd one = set_double(1);
+    for (int half = 0; half < 2; half++) {
+        const float *x = room->x + s * n_classes * W + half * D;
+        vd *weights = room->weights + 2 * s * n_classes + half, sum = set_double(0), top = sum;
+        for (int64_t c = 0; c < n_classes; c++) {
+            const vd p = load_double(x + c * W) * set_double(1 / (double)PROBS_SCALE);
+            weights[2 * c] = p;
+            top = larger_double(p, top);
+            sum += p;
+        }
+        const vd off = larger_double(sum - one, one - sum);
+        const vd inverse =
+            where_less_double(set_double(job->tolerance), off, set_double(NAN), one / sum);
+        struct spread spread = nothing();
+        for (int64_t c = 0; c < n_classes; c++)
+            spread_out(weights[2 * c] * inverse, with_entropy, &spread);
+        room->inverses[2 * s + half] = inverse;
+        room->tops[2 * s + half] = top;
+        room->rests[2 * s + half] = spread.tail;
+        entropies[half].sum += inverse - inverse; /* NaN if the draw is invalid */
+        if (with_entropy)
+            entropies[half].sum += whole_entropy(&spread);
     }
-    /* The values that are 1 are counted: all but one of them belong to the tail. */
-    tail += nearest_double(sum - tail) - set_double(1);
-    *peak = (struct peak){inverse, tail * inverse};
-    if (!with_entropy)
-        return sum - sum;
-    return log1p_double(tail) - moment * inverse;
 }
 
 INLINE void count_votes(const struct draws_job *job, const float *x, vd *votes,
@@ -246,18 +278,20 @@ INLINE void count_votes(const struct draws_job *job, const float *x, vd *votes,
     a->vote_entropy = larger_double(a->vote_entropy, zero); /* -1 ln 1 is -0 */
 }
 
-/* The variance of the probabilities of one class. `tops` and `rests` are the peaks of the draws.
+/* The variance of the probabilities of one class.
  *
  * It follows from differences from the first draw: equal draws give exactly 0. Where that draw has
  * its peak, p may be so near 1 that p - 1 keeps the digits and p does not. */
-INLINE vd variance_of(const struct room *room, int64_t c, int64_t n_classes, int64_t n_draws) {
-    const vd first = room->p[c], top = room->tops[0];
-    const vd origin = where_less_double(first, top, first, -room->rests[0]);
+INLINE vd variance_of(const struct room *room, int64_t c, int64_t n_classes, int64_t n_draws,
+                      int half) {
+    const vd *weights = room->weights + 2 * c + half, *inverses = room->inverses + half;
+    const vd *tops = room->tops + half, *rests = room->rests + half;
+    const vd one = set_double(1), first = weights[0], top = tops[0];
+    const vd origin = where_less_double(first, top, first * inverses[0], -rests[0]);
     vd sum = set_double(0), squares = set_double(0);
     for (int64_t s = 1; s < n_draws; s++) {
-        const vd p = room->p[s * n_classes + c];
-        const vd below_one =
-            where_less_double(p, room->tops[s], p - set_double(1), -room->rests[s]);
+        const vd weight = weights[2 * s * n_classes], p = weight * inverses[2 * s];
+        const vd below_one = where_less_double(weight, tops[2 * s], p - one, -rests[2 * s]);
         const vd off = where_less_double(first, top, p, below_one) - origin;
         sum += off;
         squares += off * off;
@@ -266,43 +300,53 @@ INLINE vd variance_of(const struct room *room, int64_t c, int64_t n_classes, int
     return squares * per_draw - mean * mean;
 }
 
-/* Scores at most D items, whose values are in x, W apart. */
-INLINE void score_half(const struct draws_job *job, int64_t first, int n, int is_probs,
-                       struct wanted wanted, const float *x, const struct room *room) {
+/* Scores the n items of one half. */
+INLINE void score_half(const struct draws_job *job, int64_t first, int n, struct wanted wanted,
+                       vd entropies, int half, const struct room *room) {
     const int64_t n_classes = job->n_classes, n_draws = job->n_draws;
     const vd per_draw = set_double(1.0 / n_draws);
-    struct agreement a = {
-        .expected_entropy = set_double(0), .variance = set_double(0), .mean = nothing()};
-    for (int64_t s = 0; s < n_draws; s++) {
-        struct peak peak;
-        a.expected_entropy += softmax_of(job, x + s * n_classes * W, is_probs, wanted.entropies,
-                                         room->p + s * n_classes, &peak);
-        room->tops[s] = peak.top;
-        room->rests[s] = peak.rest;
-    }
-    a.expected_entropy *= per_draw;
+    struct agreement a = {.expected_entropy = entropies * per_draw,
+                          .variance = set_double(0),
+                          .mean = nothing()};
     for (int64_t c = 0; c < n_classes; c++) {
         vd mean = set_double(0);
         for (int64_t s = 0; s < n_draws; s++)
-            mean += room->p[s * n_classes + c];
-        mean *= per_draw;
-        spread_out(mean, wanted.entropies, &a.mean);
+            mean += room->weights[2 * (s * n_classes + c) + half] * room->inverses[2 * s + half];
+        spread_out(mean * per_draw, wanted.entropies, &a.mean);
         if (wanted.variance)
-            a.variance += variance_of(room, c, n_classes, n_draws);
+            a.variance += variance_of(room, c, n_classes, n_draws, half);
     }
     a.variance *= set_double(1.0 / n_classes);
     if (wanted.votes)
-        count_votes(job, x, room->votes, &a);
+        count_votes(job, room->x + half * D, room->votes, &a);
     store_scores(job, first, n, &a);
 }
+
+enum { MOST_AHEAD = 4096 };
 
 /* Scores at most W items. */
 INLINE void score_lanes(const struct draws_job *job, int64_t first, int n, int dtype, int is_probs,
                         struct wanted wanted, const struct room *room) {
-    turn_items(job, first, n, dtype, is_probs, (char *)room->p, room->x); /* p is free until now */
-    for (int half = 0; half < W && half < n; half += D)
-        score_half(job, first + half, n - half < D ? n - half : D, is_probs, wanted, room->x + half,
-                   room);
+    /* The weights are free until now. */
+    turn_items(job, first, n, dtype, is_probs, (char *)room->weights, room->x);
+    struct entropies entropies[2] = {{set_double(0), set_double(0), set_double(0)},
+                                     {set_double(0), set_double(0), set_double(0)}};
+    const int64_t share = W * job->row_stride / job->n_draws;
+    for (int64_t s = 0; s < job->n_draws; s++) {
+        /* The next items come from memory meanwhile. */
+        const char *next = job->data + (first + W) * job->row_stride + s * share;
+        for (int64_t i = 0; i < share && i < MOST_AHEAD; i += 64)
+            __builtin_prefetch(next + i);
+        if (is_probs)
+            add_probs(job, s, room, wanted.entropies, entropies);
+        else
+            add_logits(job, s, room, entropies);
+    }
+    for (int half = 0; half < 2 && half * D < n; half++) {
+        take_logarithm(entropies + half);
+        score_half(job, first + half * D, n - half * D < D ? n - half * D : D, wanted,
+                   entropies[half].sum, half, room);
+    }
 }
 
 /* --- each lane holds one class of one item */
@@ -346,7 +390,7 @@ INLINE float largest_of(const struct draws_job *job, const char *row, int dtype,
     return top;
 }
 
-/* As `softmax_of`, of one item. */
+/* Writes the distribution p of a draw of one item; returns its entropy. */
 INLINE double wide_softmax(const struct draws_job *job, const char *row, int dtype, int is_probs,
                            int with_entropy, double *vote, double *rest, vd *p) {
     const int64_t n_classes = job->n_classes, n_vectors = padded(n_classes) / D;
@@ -358,11 +402,11 @@ INLINE double wide_softmax(const struct draws_job *job, const char *row, int dty
         const vf x = values_of(row, job->class_stride, c, n_classes, dtype, is_probs);
         const vd halves[2] = {lower(x), upper(x)};
         for (int half = 0; half < 2; half++) {
-            const vd d = below(halves[half], top, job->per_temperature);
             vd e = halves[half] * set_double(per_scale);
             if (!is_probs) {
-                e = exp_double(d);
-                moment += d * e;
+                const vd t = below(halves[half], top, job->per_temperature / LN_2);
+                e = exp2_double(t);
+                moment += t * e;
             }
             p[c / D + half] = e;
             sum += e;
@@ -383,7 +427,7 @@ INLINE double wide_softmax(const struct draws_job *job, const char *row, int dty
     others += ties * most;
     *rest = others * inverse;
     if (!is_probs)
-        return log1p(others) - sum_of_lanes(moment) * inverse;
+        return log1p(others) - sum_of_lanes(moment) * inverse * LN_2;
     const double share = most * inverse;
     return sum_of_lanes(losses) - ties * share * log(share) - share * log1p(-others * inverse);
 }
@@ -502,16 +546,19 @@ int DRAWS(const void *given) {
     const int64_t held = padded(values) + W, vectors = padded(job->n_classes) / D;
     const int is_held = values <= HELD;
     const struct wanted wanted = wanted_of(job);
-    /* Before the distributions, p has packed values of the items. */
-    const int64_t n_vectors = is_held ? 2 * held + 3 * job->n_draws : 4 * vectors + job->n_draws;
+    /* Before the weights, their place has packed values of the items. */
+    const int64_t n_vectors = is_held ? 2 * held + 7 * job->n_draws : 4 * vectors + job->n_draws;
     const int64_t n_floats = is_held ? W * held : 0;
     char *memory = NULL;
     if (posix_memalign((void **)&memory, 64, n_vectors * sizeof(vd) + n_floats * sizeof(float)))
         return -1;
-    vd *p = (vd *)memory;
-    vd *votes = p + 2 * held;
-    const struct room room = {is_held ? (float *)(p + n_vectors) : NULL, p, votes,
-                              votes + job->n_draws, votes + 2 * job->n_draws};
+    vd *p = (vd *)memory, *inverses = p + 2 * held, *votes = inverses + 6 * job->n_draws;
+    const struct room room = {is_held ? (float *)(p + n_vectors) : NULL,
+                              p,
+                              inverses,
+                              inverses + 2 * job->n_draws,
+                              inverses + 4 * job->n_draws,
+                              votes};
     const struct wide_room wide_room = {p, p + vectors, p + 2 * vectors, p + 3 * vectors,
                                         (double *)(p + 4 * vectors)};
     int64_t first, n, done = 0;
