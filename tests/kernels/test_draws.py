@@ -233,7 +233,7 @@ def test_every_layout_has_the_same_bits(n_classes):
             assert torch.equal(values, want[score]), (name, score)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     shape=st.sampled_from([(3, 2), (20, 10), (2, 33), (2, 300)]),
     start=st.integers(0, 20),
