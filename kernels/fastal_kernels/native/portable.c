@@ -2,5 +2,8 @@
 #define INLINE static inline __attribute__((always_inline))
 #define VARIANT fastal_portable
 #define RANKS fastal_portable_ranks
+#define HEAD fastal_portable_head
+#define HEAD_UNITS fastal_portable_head_units
+#define MULTIPLY_ADD multiply_add
 #include "vectors_portable.h"
 #include "variant.h"

@@ -31,6 +31,7 @@ typedef uint32_t words __attribute__((vector_size(4 * W))); /* unsigned: overflo
 #include "wide.h"
 #include "finish.h"
 #include "ranks.h"
+#include "head.h"
 
 INLINE void fill(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
                  int with_moment, struct tile *t) {
