@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fastal.ops import backend_reasons
     from fastal.ops.formulas import Scores
     from fastal.picks.picks import Picks
+    from fastal.scoring.head import Head
     from fastal.selection.selector import Selector
     from fastal.selection.stratified import StratifiedSelector
     from fastal.sources import open_pool
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fastal.uncertainty import score, select
 
 __all__ = [
+    "Head",
     "InvalidRows",
     "Picks",
     "Scores",
@@ -39,6 +41,7 @@ import_on_first_use(
         "fastal.ops": ["backend_reasons"],
         "fastal.ops.formulas": ["Scores"],
         "fastal.picks.picks": ["Picks"],
+        "fastal.scoring.head": ["Head"],
         "fastal.selection.selector": ["Selector"],
         "fastal.selection.stratified": ["StratifiedSelector"],
         "fastal.sources": ["open_pool"],

@@ -12,6 +12,7 @@ from fastal.ops.backend_choice import (
     instruction_set,
 )
 from fastal.ops.embeddings import mean_ranks, nearest, similarities
+from fastal.ops.head import head_scores
 from fastal.ops.predictions import (
     candidates,
     scores_above_threshold,
@@ -26,6 +27,7 @@ __all__ = [
     "candidates",
     "choose",
     "device_for",
+    "head_scores",
     "instruction_set",
     "mean_ranks",
     "nearest",

@@ -6,16 +6,19 @@ Names of tensors end in their shapes: `products_nK` is [n, K]. Letters:
     C    classes                 D    columns of embeddings or activations
     K    centroids, centres or clusters
     V    values of a column's table
+    H    columns of hidden states
 """
 
 from fastal.ops.reference.cluster_sums import unit_sums
 from fastal.ops.reference.cosine import nearest, recompute_in_float64, similarities, unit_rows
 from fastal.ops.reference.euclidean import euclidean
+from fastal.ops.reference.head import logits_blocks
 from fastal.ops.reference.ranks import mean_ranks
 from fastal.ops.reference.uncertainty import uncertainty
 
 __all__ = [
     "euclidean",
+    "logits_blocks",
     "mean_ranks",
     "nearest",
     "recompute_in_float64",

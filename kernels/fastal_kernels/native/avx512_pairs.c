@@ -15,8 +15,7 @@
 #define ALIGNED _Alignas(64)
 #define HEAD fastal_avx512_pairs
 #define HEAD_UNITS fastal_avx512_pairs_units
-#define MULTIPLY_ADD(weight, row, sum)                                                             \
-    _mm512_dpbf16_ps(sum, (__m512bh)(weight), (__m512bh)(row))
+#define MULTIPLY_ADD(weight, row, sum) _mm512_dpbf16_ps(sum, (__m512bh)(weight), (__m512bh)(row))
 #include "vectors_avx512.h"
 INLINE int64_t size_of(int dtype) { return dtype == FLOAT32 ? 4 : 2; }
 #include "head.h"

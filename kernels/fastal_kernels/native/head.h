@@ -1,49 +1,61 @@
 /* Logits of hidden states: a product of two matrices, of which one row is a lane.
  *
- * A unit of work is the product of GROUP classes with up to MOST_PANELS panels of rows. The sum of a
- * logit has one order, whatever the rows beside it: sums of SPAN terms (of SPAN pairs), which are
+ * A unit of work is the product of GROUP classes with up to MOST_PANELS panels of rows. The sum of
+ * a logit has one order, whatever the rows beside it: sums of SPAN terms (of SPAN pairs), which are
  * added up one after the other. */
 
 enum {
-    GROUP = W == 16 ? 12 : W == 8 ? 6 : 4, /* classes whose sums, of 2 W rows, fit the registers */
-    SPAN = 256,                            /* of the inner axis: its weights stay in the L1 cache */
-    MOST_PANELS = 8,                       /* panels that share the weights of a span */
-    HEAD_A_WHILE = 1 << 28,                /* products after which Python may check for signals */
+    GROUP = W == 16 ? 12
+    : W == 8        ? 6
+                    : 4,    /* classes whose sums, of 2 W rows, fit the registers */
+    SPAN = 256,             /* of the inner axis: its weights stay in the L1 cache */
+    MOST_PANELS = 8,        /* panels that share the weights of a span */
+    HEAD_A_WHILE = 1 << 28, /* products after which Python may check for signals */
 };
 
 struct head_sums {
     float of[MOST_PANELS][PANEL / (2 * W)][GROUP][2][W];
 };
 
-/* Copies n weights of a class as words: floats, or pairs as they are. */
+/* W contiguous values as words: floats, or pairs as they are. */
+INLINE vf get_words(const char *p, int dtype) {
+    return dtype == FLOAT16    ? widen_float16((const uint16_t *)p)
+           : dtype == BFLOAT16 ? widen_bfloat16((const uint16_t *)p)
+                               : load((const float *)p);
+}
+
+/* The first n < W of W contiguous values as words, zeros after them. */
+INLINE vf get_last_words(const char *p, int dtype, int64_t n) {
+    ALIGNED char room[W * sizeof(float)] = {0};
+    memcpy(room, p, n * size_of(dtype));
+    return get_words(room, dtype);
+}
+
+/* Copies the words of n weights of a class to a span, with zeros up to whole vectors. */
 INLINE void get_weights(const char *from, int dtype, int64_t n, float *to) {
     int64_t i = 0;
-    if (dtype == FLOAT32) {
-        memcpy(to, from, n * sizeof *to);
-        return;
-    }
-    const uint16_t *halves = (const uint16_t *)from;
     for (; i + W <= n; i += W)
-        store(to + i, dtype == FLOAT16 ? widen_float16(halves + i) : widen_bfloat16(halves + i));
-    if (i < n) {
-        uint16_t rest[W] = {0};
-        ALIGNED float wide[W];
-        memcpy(rest, halves + i, (n - i) * sizeof *rest);
-        store(wide, dtype == FLOAT16 ? widen_float16(rest) : widen_bfloat16(rest));
-        memcpy(to + i, wide, (n - i) * sizeof *to);
-    }
+        store(to + i, get_words(from + i * size_of(dtype), dtype));
+    if (i < n)
+        store(to + i, get_last_words(from + i * size_of(dtype), dtype, n - i));
+}
+
+/* Asks for weights that are needed soon: n of a class. */
+INLINE void prefetch(const char *from, int dtype, int64_t n) {
+    for (int64_t byte = 0; byte < n * size_of(dtype); byte += 64)
+        __builtin_prefetch(from + byte, 0, 2);
 }
 
 /* Adds the products of a span, for GROUP classes and 2 W rows of a panel. */
-INLINE void add_span(const float (*weights)[SPAN], const uint32_t *panel, int64_t n, int is_first,
+INLINE void add_span(const float (*weights)[SPAN], const float *panel, int64_t n, int is_first,
                      float (*sums)[2][W]) {
     vf a[GROUP], b[GROUP];
 #pragma GCC unroll 12
     for (int c = 0; c < GROUP; c++)
         a[c] = b[c] = set(0);
     for (int64_t i = 0; i < n; i++) {
-        const vf x = load((const float *)(panel + i * PANEL));
-        const vf y = load((const float *)(panel + i * PANEL + W));
+        const vf x = load(panel + i * PANEL);
+        const vf y = load(panel + i * PANEL + W);
 #pragma GCC unroll 12
         for (int c = 0; c < GROUP; c++) {
             const vf weight = set(weights[c][i]);
@@ -99,21 +111,28 @@ INLINE void multiply(const struct head_job *job, int64_t unit, int dtype) {
     const int64_t first_row = unit % bunches * MOST_PANELS * PANEL;
     const int64_t classes_left = job->n_classes - first_class;
     const int n_classes = classes_left < GROUP ? classes_left : GROUP;
+    const char *of_group = job->weight + first_class * job->class_stride;
+    const int64_t rows_left = job->n_rows - first_row;
+    const int used_panels =
+        rows_left < MOST_PANELS * PANEL ? (rows_left + PANEL - 1) / PANEL : MOST_PANELS;
     for (int64_t start = 0; start < job->n_inner; start += SPAN) {
         const int64_t left = job->n_inner - start, n = left < SPAN ? left : SPAN;
         for (int c = 0; c < GROUP; c++) {
-            const int64_t of = first_class + (c < n_classes ? c : 0); /* computed and not used */
-            get_weights(job->weight + of * job->class_stride + start * size, dtype, n, weights[c]);
+            const int64_t of = c < n_classes ? c : 0; /* computed and not used */
+            get_weights(of_group + of * job->class_stride + start * size, dtype, n, weights[c]);
         }
-        for (int p = 0; p < MOST_PANELS; p++) {
+        const int64_t after = left - n < SPAN ? left - n : SPAN;
+        for (int p = 0; p < used_panels; p++) {
             const int64_t row = first_row + p * PANEL;
-            const uint32_t *panel = job->panels + row * job->n_inner + start * PANEL;
+            const float *panel = job->panels + row * job->n_inner + start * PANEL;
+            for (int c = p; c < n_classes; c += used_panels)
+                prefetch(of_group + c * job->class_stride + (start + n) * size, dtype, after);
             for (int i = 0; i < PANEL / (2 * W) && row + i * 2 * W < job->n_rows; i++)
-                add_span((const float(*)[SPAN])weights, panel + i * 2 * W, n, start == 0,
+                add_span((const float (*)[SPAN])weights, panel + i * 2 * W, n, start == 0,
                          sums.of[p][i]);
         }
     }
-    for (int p = 0; p < MOST_PANELS; p++)
+    for (int p = 0; p < used_panels; p++)
         for (int i = 0; i < PANEL / W; i++) {
             const int64_t row = first_row + p * PANEL + i * W;
             if (row < job->n_rows)

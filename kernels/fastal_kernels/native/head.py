@@ -1,17 +1,21 @@
-"""Logits of hidden states on CPUs, a block of rows at a time."""
+"""Logits of hidden states on CPUs, a block of rows at a time.
 
-from collections.abc import Iterator
+The rows of a block are first written to panels, in which a row is a lane. Then threads claim
+classes. kernels/README.md derives the sizes.
+"""
+
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from fastal_kernels.native import DTYPES, _native, variant
+import fastal_kernels.native._native as _native
+from fastal_kernels.native import _COUNTS, _LEAST_SHARE, DTYPES, variant
 from fastal_kernels.native.threads import in_threads
 
 _PANEL = 32  # rows of a panel, as in job.h
-# Bytes of the logits of a block, and of its rows. Both buffers are reused for all blocks.
-_LOGITS_BYTES, _ROWS_BYTES = 1 << 25, 1 << 23
-_COUNTS = 5  # as in job.h
+# Bytes of the logits of a block, and of its panels. Both buffers are reused for all blocks.
+_LOGITS_BYTES, _PANELS_BYTES = 1 << 25, 1 << 23
 
 
 def logits_blocks(
@@ -19,11 +23,11 @@ def logits_blocks(
 ) -> Iterator[tuple[int, Tensor]]:
     """The logits of rows, block by block: (hidden @ weight.T + bias) / temperature.
 
-    Products are summed in float32. A row's logits have the same bits in any block.
+    Products are summed in float32. The bits of a row's logits do not depend on its block.
 
     Args:
         hidden: [N, H]; float16, bfloat16 or float32; any strides; on the host.
-        weight: [C, H] of the same dtypes on the host, contiguous along H.
+        weight: [C, H] of the same dtypes on the host, contiguous.
         bias: [C] float32 on the host, contiguous; None: 0.
         temperature: what logits are divided by, above 0.
 
@@ -32,38 +36,47 @@ def logits_blocks(
     """
     n_rows, n_columns = hidden.shape
     n_classes = len(weight)
-    # Pairs of bfloat16 are multiplied as they are, without rounding.
-    in_pairs = (
-        hidden.dtype == weight.dtype == torch.bfloat16
-        and n_columns % 2 == 0
-        and _native.multiplies_pairs(variant())
-    )
-    n_inner = n_columns // 2 if in_pairs else n_columns
-    most = min(_LOGITS_BYTES // (4 * n_classes), _ROWS_BYTES // (4 * n_inner))
-    n_block = min(n_rows, max(1, most // _PANEL * _PANEL or most))
-    n_panels = -(-n_block // _PANEL)
-    word = torch.int32 if in_pairs else torch.float32
-    panels = torch.zeros(n_panels, n_inner, _PANEL, dtype=word, device="cpu")
-    logits = torch.empty(n_block, n_classes, dtype=torch.float32, device="cpu")
     if bias is None:
         bias = torch.zeros(n_classes, dtype=torch.float32, device="cpu")
-    if in_pairs:
-        hidden = hidden.contiguous().view(torch.int32)
+    in_pairs = _in_pairs(hidden, weight)
+    n_inner = n_columns // 2 if in_pairs else n_columns
+    most = min(_LOGITS_BYTES // (4 * n_classes), _PANELS_BYTES // (4 * n_inner))
+    n_block = min(n_rows, max(1, most // _PANEL * _PANEL or most))
+    panels = torch.empty(-(-n_block // _PANEL), n_inner, _PANEL, dtype=torch.float32, device="cpu")
+    logits = torch.empty(n_block, n_classes, dtype=torch.float32, device="cpu")
     for start in range(0, n_rows, n_block or 1):
         rows = hidden[start : start + n_block]
-        _put(rows, panels)
-        _multiply(panels, weight, bias, temperature, logits[: len(rows)], in_pairs)
-        yield start, logits[: len(rows)]
+        _put(rows if rows.stride(1) == 1 else rows.contiguous(), panels, in_pairs)
+        block = logits[: len(rows)]
+        _multiply(panels, weight, bias, temperature, block, in_pairs)
+        yield start, block
 
 
-def _put(rows: Tensor, panels: Tensor) -> None:
-    """Writes rows [n, n_inner] to panels [n_panels, n_inner, _PANEL]. Places after them stay."""
-    whole = len(rows) // _PANEL
-    turned = panels.transpose(1, 2)
-    turned[:whole].copy_(rows[: whole * _PANEL].unflatten(0, (whole, _PANEL)))
-    if whole < len(panels):
-        rest = rows[whole * _PANEL :]
-        turned[whole, : len(rest)].copy_(rest)
+def _in_pairs(hidden: Tensor, weight: Tensor) -> bool:
+    """Whether to multiply pairs of bfloat16, which needs no conversion and is not rounded."""
+    is_bfloat16 = hidden.dtype == weight.dtype == torch.bfloat16
+    return is_bfloat16 and weight.shape[1] % 2 == 0 and _native.multiplies_pairs(variant())
+
+
+def _put(rows: Tensor, panels: Tensor, in_pairs: bool) -> None:
+    """Writes rows [n, H] to panels [n_panels, n_inner, _PANEL], with zeros after the last row."""
+    n_panels = -(-len(rows) // _PANEL)
+    n_threads = min(torch.get_num_threads(), n_panels, 1 + rows.numel() // _LEAST_SHARE)
+    _run(
+        _native.panels,
+        (
+            variant(),
+            rows.data_ptr(),
+            _word(rows, in_pairs),
+            rows.stride(0) * rows.element_size(),
+            len(rows),
+            panels.shape[1],
+            panels.data_ptr(),
+        ),
+        (rows, panels),
+        n_threads,
+        n_panels,
+    )
 
 
 def _multiply(
@@ -71,13 +84,12 @@ def _multiply(
 ) -> None:
     """Writes the logits of a block."""
     n_rows, n_classes = logits.shape
-    progress = torch.zeros(_COUNTS, dtype=torch.int64, device="cpu")
     arguments = (
         variant(),
         in_pairs,
         panels.data_ptr(),
         weight.data_ptr(),
-        DTYPES.index(torch.float32 if in_pairs else weight.dtype),
+        _word(weight, in_pairs),
         weight.stride(0) * weight.element_size(),
         bias.data_ptr(),
         temperature,
@@ -85,12 +97,29 @@ def _multiply(
         n_classes,
         panels.shape[1],
         logits.data_ptr(),
-        progress.data_ptr(),
     )
+    n_units = _native.head_units(*arguments)
+    n_threads = min(torch.get_num_threads(), n_units, 1 + weight.numel() * n_rows // _LEAST_SHARE)
+    _run(_native.head, arguments, (panels, weight, bias, logits), n_threads, n_units)
+
+
+def _word(x: Tensor, in_pairs: bool) -> int:
+    """The number of a dtype in job.h; a pair counts as a float."""
+    return DTYPES.index(torch.float32 if in_pairs else x.dtype)
+
+
+def _run(
+    job: Callable[..., object],
+    arguments: tuple[object, ...],
+    memory: tuple[Tensor, ...],
+    n_threads: int,
+    n_units: int,
+) -> None:
+    """Runs a job in threads, which keep alive the memory that it uses."""
+    progress = torch.zeros(_COUNTS, dtype=torch.int64, device="cpu")
 
     def work() -> object:
-        _ = panels, weight, bias, logits  # keeps the memory alive, in every thread
-        return _native.head(*arguments)
+        _ = memory
+        return job(*arguments, progress.data_ptr())
 
-    n_units = _native.head_units(*arguments)
-    in_threads(work, min(torch.get_num_threads(), n_units), progress, n_units)
+    in_threads(work, n_threads, progress, n_units)

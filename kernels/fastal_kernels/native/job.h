@@ -67,15 +67,25 @@ enum { PANEL = 32 }; /* rows of a panel, on every machine */
 struct head_job {
     /* [n_panels, n_inner, PANEL] words of 32 bits, zeros after the last row: floats; or pairs of
      * bfloat16, if the weight is multiplied in pairs. */
-    const uint32_t *panels;
-    const char *weight; /* [n_classes, n_inner], or pairs; contiguous along n_inner */
-    enum dtype dtype;   /* of the weight, not FLOAT64; FLOAT32 for pairs, which are words too */
-    int64_t class_stride;     /* in bytes */
-    const float *bias;        /* [n_classes] */
-    float temperature;        /* what logits are divided by */
+    const float *panels;
+    const char *weight;   /* [n_classes, n_inner], or pairs; contiguous along n_inner */
+    enum dtype dtype;     /* of the weight, not FLOAT64; FLOAT32 for pairs, which are words too */
+    int64_t class_stride; /* in bytes */
+    const float *bias;    /* [n_classes] */
+    float temperature;    /* what logits are divided by */
     int64_t n_rows, n_classes, n_inner;
     float *logits;             /* [n_rows, n_classes] */
     struct progress *progress; /* in units of work; `head_units` returns their number */
+};
+
+/* Panels of hidden states, for a job of a head. */
+struct panels_job {
+    const char *data;   /* [n_rows, n_inner], or pairs; contiguous along n_inner */
+    enum dtype dtype;   /* as for the weight of the head */
+    int64_t row_stride; /* in bytes */
+    int64_t n_rows, n_inner;
+    float *panels;
+    struct progress *progress; /* in panels */
 };
 
 /* Works on a job of its kind for a while, on rows that no other thread has claimed. Returns whether

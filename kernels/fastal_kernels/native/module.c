@@ -24,12 +24,13 @@
 work fastal_avx512, fastal_avx2, fastal_portable;
 work fastal_avx512_ranks, fastal_avx2_ranks, fastal_portable_ranks;
 
+work fastal_avx512_panels, fastal_avx2_panels, fastal_portable_panels;
 work fastal_avx512_head, fastal_avx2_head, fastal_portable_head, fastal_avx512_pairs;
 head_units fastal_avx512_head_units, fastal_avx2_head_units, fastal_portable_head_units;
 
 struct variant {
     const char *name;
-    work *scores, *ranks, *head;
+    work *scores, *ranks, *panels, *head;
     head_units *units;
     int runs; /* on this machine */
 };
@@ -39,10 +40,13 @@ static int has_pairs; /* whether this machine multiplies pairs of bfloat16 */
 /* The best first. */
 static struct variant variants[] = {
 #if defined(__x86_64__)
-    {"avx512", fastal_avx512, fastal_avx512_ranks, fastal_avx512_head, fastal_avx512_head_units, 0},
-    {"avx2", fastal_avx2, fastal_avx2_ranks, fastal_avx2_head, fastal_avx2_head_units, 0},
+    {"avx512", fastal_avx512, fastal_avx512_ranks, fastal_avx512_panels, fastal_avx512_head,
+     fastal_avx512_head_units, 0},
+    {"avx2", fastal_avx2, fastal_avx2_ranks, fastal_avx2_panels, fastal_avx2_head,
+     fastal_avx2_head_units, 0},
 #endif
-    {"portable", fastal_portable, fastal_portable_ranks, fastal_portable_head, fastal_portable_head_units, 1},
+    {"portable", fastal_portable, fastal_portable_ranks, fastal_portable_panels,
+     fastal_portable_head, fastal_portable_head_units, 1},
 };
 
 enum { N_VARIANTS = sizeof variants / sizeof *variants };
@@ -56,8 +60,8 @@ static void detect_instruction_sets(void) {
     variants[0].runs = variants[1].runs && __builtin_cpu_supports("avx512f") &&
                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                        __builtin_cpu_supports("avx512vl");
-    has_pairs = HAS_PAIRS && variants[0].runs && __get_cpuid_count(7, 1, &a, &b, &c, &d) &&
-                (a & 1 << 5);
+    has_pairs =
+        HAS_PAIRS && variants[0].runs && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1 << 5);
 #endif
 }
 
@@ -155,17 +159,37 @@ static PyObject *multiplies_pairs(PyObject *self, PyObject *arguments) {
     return PyBool_FromLong(has_pairs && strcmp(name, "avx512") == 0);
 }
 
+static PyObject *panels(PyObject *self, PyObject *arguments) {
+    (void)self;
+    struct panels_job job;
+    const char *name;
+    unsigned long long data, panels, progress;
+    int dtype;
+    long long row_stride, n_rows, n_inner;
+    if (!PyArg_ParseTuple(arguments, "sKiLLLKK", &name, &data, &dtype, &row_stride, &n_rows,
+                          &n_inner, &panels, &progress))
+        return NULL;
+    job.data = (const char *)(uintptr_t)data;
+    job.dtype = (enum dtype)dtype;
+    job.row_stride = row_stride;
+    job.n_rows = n_rows, job.n_inner = n_inner;
+    job.panels = (float *)(uintptr_t)panels;
+    job.progress = (struct progress *)(uintptr_t)progress;
+    const struct variant *variant = named(name);
+    return variant == NULL ? NULL : without_the_lock(variant->panels, &job);
+}
+
 static int read_head_job(PyObject *arguments, struct head_job *job, const struct variant **variant,
                          int *in_pairs) {
     const char *name;
-    unsigned long long panels, weight, bias, logits, progress;
+    unsigned long long panels, weight, bias, logits, progress = 0;
     int dtype;
     long long class_stride, n_rows, n_classes, n_inner;
-    if (!PyArg_ParseTuple(arguments, "spKKiLKfLLLKK", &name, in_pairs, &panels, &weight, &dtype,
+    if (!PyArg_ParseTuple(arguments, "spKKiLKfLLLK|K", &name, in_pairs, &panels, &weight, &dtype,
                           &class_stride, &bias, &job->temperature, &n_rows, &n_classes, &n_inner,
                           &logits, &progress))
         return 0;
-    job->panels = (const uint32_t *)(uintptr_t)panels;
+    job->panels = (const float *)(uintptr_t)panels;
     job->weight = (const char *)(uintptr_t)weight;
     job->dtype = (enum dtype)dtype;
     job->class_stride = class_stride;
@@ -251,8 +275,10 @@ static PyMethodDef methods[] = {
     {"rank", rank, METH_VARARGS, "The same for a job of mean ranks."},
     {"multiplies_pairs", multiplies_pairs, METH_VARARGS,
      "Whether a variant multiplies pairs of bfloat16 on this machine."},
+    {"panels", panels, METH_VARARGS, "The same for a job of panels."},
     {"head", head, METH_VARARGS, "The same for a job of a linear head, in units of work."},
-    {"head_units", units_of_head, METH_VARARGS, "The number of units of the same job."},
+    {"head_units", units_of_head, METH_VARARGS,
+     "The number of units of such a job, whose arguments have no progress."},
     {"use_large_pages", use_large_pages, METH_VARARGS,
      "Asks for large pages for (address, bytes) of memory not yet written to. They save most of "
      "the time of the first writes."},

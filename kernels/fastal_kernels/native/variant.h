@@ -32,6 +32,7 @@ typedef uint32_t words __attribute__((vector_size(4 * W))); /* unsigned: overflo
 #include "finish.h"
 #include "ranks.h"
 #include "head.h"
+#include "panels.h"
 
 INLINE void fill(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
                  int with_moment, struct tile *t) {
