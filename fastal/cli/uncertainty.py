@@ -82,6 +82,12 @@ _KIND = pool_option(
 @TIES_OPTION
 @ROWS
 @_KIND
+@pool_option(
+    "--head",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with the weight and the bias of a model's last layer (.safetensors, .npz, .pt). The "
+    "pool then holds hidden states, of which the layer makes the logits.",
+)
 @POOL
 @SCORING
 @PICKS_OUT
@@ -110,6 +116,8 @@ def select(
     is_random = options["by"] == "random" or options["ties"] == "random"
     check_used("seed", noise or is_random, "--noise, --by random or --ties random")
     check_used("beta", noise, "--noise")
+    if options["head"] and options["kind"] != "logits":
+        raise click.UsageError("--head makes logits of the pool: --kind cannot be given.")
     with loading():
         from fastal.commands.uncertainty import select_to_file
     run_over(select_to_file, pool, {**options, "groups": groups}, group_column)

@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 
 from fastal.base.reducer import Reducer
 from fastal.commands.command import CommandOptions, CommandRun
+from fastal.commands.head_file import read_head
 from fastal.output.score_files import (
     CsvSink,
     NpySink,
@@ -60,6 +61,7 @@ def select_to_file(
     ties: str = "first",
     label_config: str | None = None,
     class_names: str | None = None,
+    head: Path | None = None,
 ) -> Picks:
     """Selects from files and writes the picks: rank, row, score, id, group, carried columns.
 
@@ -80,8 +82,11 @@ def select_to_file(
         label_config: for tasks: the labelling configuration; the tasks then have the predicted
             classes as predictions. See `Picks.save`.
         class_names: the names of the classes, separated by commas; or a file with a name per line.
+        head: a file with the head of a model, if the rows are hidden states; see `read_head`.
     """
     annotation = None
+    if head is not None and label_config is not None:
+        raise ValueError("label_config: wanted rows of predictions, got hidden states and head")
     if label_config is not None:
         annotation = _annotation(
             label_config, class_names, pool, out, has_groups=per_group is not None
@@ -89,11 +94,14 @@ def select_to_file(
     elif class_names is not None:
         raise ValueError("class_names: wanted label_config, too")
     predicted = groups == "predicted"
+    measure = by if head is None else read_head(head, by)
     selector = selector_for(
-        k, by, scoring, kind=kind, per_group=per_group, predicted=predicted, noise=noise, seed=seed,
-        beta=beta, ties=ties,
+        k, measure, scoring, kind=kind, per_group=per_group, predicted=predicted, noise=noise,
+        seed=seed, beta=beta, ties=ties,
     )  # fmt: skip
     target = Target(out, PICKS_SUFFIXES, pool)
+    if out is not None and head is not None and is_among(Path(os.path.realpath(out)), [head]):
+        raise ValueError(f"out: {out} is the file of head")
     if groups is None or predicted:
         return picks_to_file("select", selector, pool, target, options, annotation)
     if out is not None and is_among(Path(os.path.realpath(out)), [Path(groups)]):

@@ -65,6 +65,7 @@ class Head(Measure):
     kind = "hidden"
     invalid = "has NaN or an infinite value, or logits with NaN, +inf or no finite value"
     offers = ("triton", "native", "torch")
+    of_classes = False
 
     def __init__(
         self,

@@ -42,6 +42,7 @@ class Measure(ABC):
         rows_alike: whether all chunks have rows of one shape.
         blank: the scores of rows that hold nothing; None: such rows have no score of their own.
         fused: selects by it in one kernel; None: no kernel does.
+        of_classes: whether the columns of a row may be classes, one of which is predicted.
         ties_matter: whether a message counts rows that tie at the last place.
     """
 
@@ -54,6 +55,7 @@ class Measure(ABC):
     rows_alike: bool = True
     blank: Blank | None = None
     fused: FusedSelection | None = None
+    of_classes: bool = True
     ties_matter: bool = True
 
     @abstractmethod

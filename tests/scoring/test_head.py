@@ -310,6 +310,11 @@ def test_a_checkpoint_of_another_head_is_refused():
             fastal.Selector(2, head).load_state_dict(state)
 
 
+def test_hidden_states_have_no_predicted_class():
+    with pytest.raises(ValueError, match="groups: 'predicted' wanted rows of predictions, got row"):
+        fastal.select(torch.eye(3), 1, fastal.Head(torch.eye(3)), groups="predicted", per_group=1)
+
+
 # --- invalid rows
 
 
