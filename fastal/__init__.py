@@ -9,16 +9,19 @@ if TYPE_CHECKING:
     from fastal import diversity
     from fastal.base.errors import InvalidRows
     from fastal.ops import backend_reasons
-    from fastal.ops.formulas import Scores
+    from fastal.ops.formulas import DrawsScores, Scores
     from fastal.picks.picks import Picks
     from fastal.scoring.head import Head
     from fastal.selection.selector import Selector
     from fastal.selection.stratified import StratifiedSelector
     from fastal.sources import open_pool
+    from fastal.sources.draws import draws
+    from fastal.sources.items import items
     from fastal.sources.predictions import predictions
     from fastal.uncertainty import score, select
 
 __all__ = [
+    "DrawsScores",
     "Head",
     "InvalidRows",
     "Picks",
@@ -28,6 +31,8 @@ __all__ = [
     "__version__",
     "backend_reasons",
     "diversity",
+    "draws",
+    "items",
     "open_pool",
     "predictions",
     "score",
@@ -39,12 +44,14 @@ import_on_first_use(
     {
         "fastal.base.errors": ["InvalidRows"],
         "fastal.ops": ["backend_reasons"],
-        "fastal.ops.formulas": ["Scores"],
+        "fastal.ops.formulas": ["DrawsScores", "Scores"],
         "fastal.picks.picks": ["Picks"],
         "fastal.scoring.head": ["Head"],
         "fastal.selection.selector": ["Selector"],
         "fastal.selection.stratified": ["StratifiedSelector"],
         "fastal.sources": ["open_pool"],
+        "fastal.sources.draws": ["draws"],
+        "fastal.sources.items": ["items"],
         "fastal.sources.predictions": ["predictions"],
         "fastal.uncertainty": ["score", "select"],
     },

@@ -1,20 +1,27 @@
 """Uncertainty sampling: scores of a matrix, and the most uncertain rows of any pool."""
 
 import logging
+from dataclasses import replace
 from typing import Any, TypedDict
 
+from fastal.base.argument_values import LABEL_KINDS
 from fastal.base.arrays import converter_for, is_traced, traceable
-from fastal.ops.formulas import UNCERTAINTY_SCORES, Scores
+from fastal.base.items import Items
+from fastal.ops.formulas import UNCERTAINTY_SCORES, DrawsScores, Scores
 from fastal.picks.picks import Picks
 from fastal.pipeline.run_on_pool import pick_from_pool
 from fastal.pipeline.run_options import RunOptions
 from fastal.scoring import compiled
-from fastal.scoring.by_name import UncertaintyScore
-from fastal.scoring.measure_for import By
+from fastal.scoring.by_draws import DrawsScore
+from fastal.scoring.by_items import ItemScore
+from fastal.scoring.measure import Measure
+from fastal.scoring.measure_for import By, uncertainty_of
+from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.scorer import Scorer
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.selector_for import selector_for
 from fastal.sources import PathLike
+from fastal.sources.draws import Draws
 
 _log = logging.getLogger("fastal")
 
@@ -39,8 +46,16 @@ class SelectOptions(TypedDict, total=False):
 
 
 def score(
-    logits: Any, *, kind: str = "logits", on_invalid: str = "raise", backend: str = "auto"
-) -> Scores:
+    logits: Any,
+    *,
+    kind: str = "logits",
+    temperature: float = 1.0,
+    class_axis: int = -1,
+    draws_axis: int | None = None,
+    aggregate: str | None = None,
+    on_invalid: str = "raise",
+    backend: str = "auto",
+) -> Scores | DrawsScores:
     """All four uncertainty scores of every row, from one read of the matrix.
 
     Let p = softmax(logits, 1), p1 >= p2 the two largest probabilities of a row, and n the number of
@@ -50,10 +65,22 @@ def score(
 
     Args:
         logits: [N, C] array with C >= 2; float16, bfloat16, float32 or float64; any strides, any
-            device; torch, NumPy or another DLPack producer. −inf excludes a class.
-        kind: what the matrix holds: "logits", "probs" or "log_probs". It is never guessed. Rows of
+            device; torch, NumPy or another DLPack producer. −inf excludes a class. An item may
+            have several rows or draws: an array [N, ...], or `fastal.items`.
+        kind: what the array holds: "logits", "probs" or "log_probs"; or, for labels that are
+            independent, "multilabel_logits" or "multilabel_probs". It is never guessed. Rows of
             probabilities are divided by their sum. Log-probabilities are scored as logits: their
-            softmax is the distribution itself.
+            softmax is the distribution itself. Each label is a problem of two classes, with the
+            logits x and 0, or the probabilities p and 1 − p.
+        temperature: logits are divided by it; see `fastal.fit_temperature`.
+        class_axis: the axis of the classes, of arrays with several rows an item: 1 for images
+            [N, C, H, W], which are read in place.
+        draws_axis: the axis of the draws, of arrays [N, S, C] in any order: the passes of a network
+            with dropout, or the members of an ensemble.
+        aggregate: how the scores of an item's rows, such as tokens, pixels or labels, become one:
+            "mean", "max", "sum", "least"; or "top10" for the mean of the 10 highest (any number).
+            Rows that are masked, padding (all values are -100) or invalid do not count. None: each
+            row keeps its score.
         on_invalid: "raise", or "skip" to give invalid rows NaN and log their count. A row is
             invalid if it has NaN, +inf or no finite value. A row of probabilities is also invalid
             if a value is below -1e-3 or the sum differs from 1 by more than 1e-3, or by more than
@@ -62,8 +89,11 @@ def score(
 
     Returns:
         Scores of four [N] float32 arrays of the kind of `logits`, each in [0, 1], 1 = most
-        uncertain. Within `torch.compile` (also with fullgraph=True) and `torch.jit.trace`, the
-        call is one operator.
+        uncertain; a sum has no upper bound. If rows keep their scores, the arrays have the shape
+        of the rows, [N, H, W] for images, with NaN for rows that do not count; an item is invalid
+        if none of its rows counts. With `draws_axis`, DrawsScores. Within `torch.compile` (also
+        with fullgraph=True) and `torch.jit.trace`, a call with the defaults of all but `kind` is
+        one operator.
 
     Raises:
         InvalidRows: with on_invalid="raise"; it names the first invalid rows and their count.
@@ -76,14 +106,37 @@ def score(
         >>> scores = fastal.score(np.array([[0.0, 0.0, 9.0], [1.0, 1.0, 0.0]]))
         >>> scores.margin.round(3)
         array([0., 1.], dtype=float32)
+        >>> tokens = np.array([[[0.0, 9.0], [1.0, 1.0]], [[0.0, 9.0], [-100.0, -100.0]]])
+        >>> fastal.score(tokens, aggregate="mean").ratio.round(3)  # of two sentences
+        array([0.5, 0. ], dtype=float32)
     """
+    output = ModelOutput(kind, temperature, class_axis, draws_axis, aggregate)
     if is_traced():
+        if not output.is_plain:
+            raise ValueError("score: in a traced call, wanted the defaults of all but kind")
         return Scores(*compiled.score(traceable(logits, kind), kind, on_invalid, backend).unbind())
-    scorer = Scorer(UncertaintyScore(UNCERTAINTY_SCORES, kind), ScoringOptions(on_invalid, backend))
-    scores = scorer.score(logits)
+    measure = _measure_of(logits, output)
+    scorer = Scorer(measure, ScoringOptions(on_invalid, backend))
+    if isinstance(measure, ItemScore) and aggregate is None:
+        of_items = ItemScore(UNCERTAINTY_SCORES[:1], replace(output, aggregate="max"))
+        scores = scorer.score(logits, measure.scores, lambda rows: of_items.scores(rows)[0][0])
+    else:
+        scores = scorer.score(logits)
     if scorer.invalid:
-        _log.warning("%d of %d rows are invalid: NaN", scorer.invalid, len(scores[0]))
-    return Scores(*map(converter_for(logits), scores))
+        _log.warning("%d of %d rows are invalid: NaN", scorer.invalid, scorer.next_row)
+    given = logits.values if isinstance(logits, Items) else logits
+    names = DrawsScores if isinstance(measure, DrawsScore) else Scores
+    return names(*map(converter_for(given), scores))
+
+
+def _measure_of(logits: Any, output: ModelOutput) -> Measure:
+    """The measure of all scores of an array."""
+    if output.draws_axis is not None:
+        return DrawsScore(DrawsScores._fields, output)
+    has_rows = isinstance(logits, Items) or len(getattr(logits, "shape", ())) > 2
+    if has_rows or output.kind in LABEL_KINDS or output.aggregate is not None:
+        return ItemScore(UNCERTAINTY_SCORES, output)
+    return uncertainty_of(UNCERTAINTY_SCORES, output)
 
 
 def select(
@@ -92,6 +145,10 @@ def select(
     by: By = "margin",
     *,
     kind: str = "logits",
+    temperature: float = 1.0,
+    class_axis: int = -1,
+    draws_axis: int | None = None,
+    aggregate: str | None = None,
     on_invalid: str = "raise",
     backend: str = "auto",
     groups: Any = None,
@@ -113,14 +170,25 @@ def select(
         pool: [N, C] array in memory; a file, a folder, a glob or a list of these (rows are numbered
             across files in path order); an iterable of [n, C] arrays, such as `predictions`; or a
             pool that `open_pool` returned, which also names the columns of scores, ids and groups.
+            Items may have several rows or draws: arrays [N, ...], `fastal.items`, `fastal.draws`.
+            An item is then what is picked, counted, grouped and excluded.
         k: how many rows to pick, at least 1. If k >= N, every valid row is picked. Required unless
             `per_group` is given.
-        by: "least_confidence", "margin", "ratio" or "entropy" (see `score`); a measure of
-            `fastal.diversity`; or a callable from a chunk, given as a torch tensor, to [n] scores
-            (larger = more worth labelling), which are rounded to float32 and ranked as such.
-            "random" picks random rows, for a baseline. A row's score is then a multiple of 2^-24 in
-            [0, 1), by its number and the seed. The values are not read, and no row is invalid.
+        by: "least_confidence", "margin", "ratio" or "entropy" (see `score`), with `draws_axis` of
+            the mean of the draws; for draws also "bald", "mean_entropy", "expected_entropy",
+            "variation_ratio", "vote_entropy", "kl_to_mean" or "variance" (see `DrawsScores`); a
+            measure, such as those of `fastal.diversity`; or a callable from a chunk, given as a
+            torch tensor, to [n] scores (larger = more worth labelling), which are rounded to
+            float32 and ranked as such. "score" ranks a pool [N] of scores of your own in the same
+            way. "random" picks random rows, for a baseline. A row's score is then a multiple of
+            2^-24 in [0, 1), by its number and the seed. The values are not read, and no row is
+            invalid.
         kind: as in `score`.
+        temperature: as in `score`.
+        class_axis: as in `score`.
+        draws_axis: as in `score`; for the scores of draws alone, the default is 1. Axis 0 counts
+            the rows. If it counts the draws, give fastal.draws(x, axis=0).
+        aggregate: as in `score`; required for items of several rows and for labels.
         on_invalid: "raise" at the first chunk with an invalid row, or "skip" to leave such rows
             out and count them in the picks' `invalid`.
         backend: as in `score`.
@@ -182,8 +250,11 @@ def select(
         raise ValueError(
             "groups: wanted per_group as well, the number of rows to pick of each group"
         )
+    if isinstance(pool, Draws) and draws_axis is None and by in UNCERTAINTY_SCORES:
+        draws_axis = 1
+    output = ModelOutput(kind, temperature, class_axis, draws_axis, aggregate)
     selector = selector_for(
-        k, by, ScoringOptions(on_invalid, backend), kind=kind, per_group=per_group,
+        k, by, output, ScoringOptions(on_invalid, backend), per_group=per_group,
         predicted=is_predicted, noise=noise, seed=seed, beta=beta, ties=ties,
     )  # fmt: skip
     options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress)

@@ -1,8 +1,23 @@
 """The names that arguments take their values from. Light: the command line lists them."""
 
 UNCERTAINTY_SCORES = ("least_confidence", "margin", "ratio", "entropy")
-SELECTION_SCORES = (*UNCERTAINTY_SCORES, "random")
-KINDS = ("logits", "probs", "log_probs")
+# Of items of several draws: the scores of their disagreement, and those of the mean of the draws.
+DRAWS_SCORES = (
+    "bald",
+    "mean_entropy",
+    "expected_entropy",
+    "variation_ratio",
+    "vote_entropy",
+    "kl_to_mean",
+    "variance",
+    *UNCERTAINTY_SCORES,
+)
+DISAGREEMENT_SCORES = DRAWS_SCORES[: -len(UNCERTAINTY_SCORES)]
+SELECTION_SCORES = (*UNCERTAINTY_SCORES, *DISAGREEMENT_SCORES, "score", "random")
+CLASS_KINDS = ("logits", "probs", "log_probs")  # one distribution over the classes
+LABEL_KINDS = ("multilabel_logits", "multilabel_probs")  # labels that are independent
+KINDS = (*CLASS_KINDS, *LABEL_KINDS)
+AGGREGATES = ("mean", "max", "sum", "least")  # or "top" and a number
 NOISES = ("power", "softmax", "softrank")
 TIES = ("first", "random")
 BACKENDS = ("auto", "triton", "native", "torch")

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from fastal.base.items import Items
+
 
 def is_array(x: object) -> bool:
     """Whether `x` is an array: it has DLPack's `__dlpack__` or NumPy's `__array__`."""
@@ -95,7 +97,12 @@ def _check_memory(x: Tensor, name: str) -> None:
 
 
 def memory_of(x: Any, name: str) -> Tensor:
-    """The memory of an array of any dtype, as a tensor. The tensor is empty if `x` is no array."""
+    """The memory of an array of any dtype, as a tensor. The tensor is empty if `x` is no array.
+
+    Of items, it is the memory of their values.
+    """
+    if isinstance(x, Items):
+        return memory_of(x.values, name)
     if not is_array(x):
         return torch.empty(0, dtype=torch.uint8, device="cpu")
     if not isinstance(x, np.ndarray):

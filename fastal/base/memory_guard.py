@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from fastal.base.arrays import is_array, memory_of
+from fastal.base.items import Items
 
 
 def guarded(x: Tensor) -> AbstractContextManager[Any]:
@@ -35,10 +36,12 @@ class Guards:
 
 @contextmanager
 def guarded_arrays(*values: Any) -> Iterator[Guards]:
-    """Guards over those of the values that are arrays."""
+    """Guards over those of the values that are arrays or items."""
     with ExitStack() as stack:
         guards = []
-        for x in filter(is_array, values):
+        for x in values:
+            if not (is_array(x) or isinstance(x, Items)):
+                continue
             with suppress(TypeError):  # reading the array raises it too, with the argument's name
                 guards.append(stack.enter_context(guarded(memory_of(x, "chunk"))))
         yield Guards(guards)

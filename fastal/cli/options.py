@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import click
 from click.core import ParameterSource
@@ -275,14 +275,20 @@ def run_over(
         raise click.UsageError("Wanted one of --column and --columns, got both.")
     with loading():
         from fastal.commands.command import CommandOptions
+        from fastal.scoring.model_output import ModelOutput
         from fastal.scoring.scoring_options import ScoringOptions
         from fastal.sources import open_pool
         from fastal.sources.files import Files, in_column_order_of
+        from fastal.sources.items import items
 
     reporter = Reporter(quiet=options.pop("quiet"), as_json=options.pop("log_json"))
     chunk_mb = options.pop("chunk_mb")
     if "on_invalid" in options:
         options["scoring"] = ScoringOptions(options.pop("on_invalid"), options.pop("backend"))
+    if "class_axis" in options:
+        names = ("kind", "temperature", "class_axis", "draws_axis", "aggregate")
+        options["output"] = ModelOutput(**{name: options.pop(name) for name in names})
+    of_items = {name: options.pop(name, None) for name in ("lengths", "offsets", "mask")}
     options["options"] = CommandOptions(
         None if chunk_mb is None else chunk_mb << 20,
         options.pop("checkpoint"),
@@ -299,9 +305,12 @@ def run_over(
             group_column=group_column,
             carry=None if carry is None else [name.strip() for name in carry.split(",")],
             **read,
+            ragged=options.pop("ragged", False),
             **{name: options.pop(name) for name in ("id_column", "on_bad_file")},
         )
         assert isinstance(source, Files)
+        if any(of_items.values()):
+            source = cast("Files", items(source, **of_items))  # it has the members of files
         others = {}
         for name, paths in other_pools.items():
             if paths:

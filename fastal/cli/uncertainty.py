@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from fastal.base.argument_values import (
+    DISAGREEMENT_SCORES,
     KINDS,
     NOISES,
     SELECTION_SCORES,
@@ -26,14 +27,65 @@ from fastal.cli.options import (
     loading,
     reports_bad_input,
     run_over,
+    with_options,
 )
 
-_KIND = pool_option(
-    "--kind",
-    type=click.Choice(KINDS),
-    default="logits",
-    show_default=True,
-    help="What the pool holds: logits, probabilities or log-probabilities.",
+_OUTPUT = with_options(
+    pool_option(
+        "--kind",
+        type=click.Choice(KINDS),
+        default="logits",
+        show_default=True,
+        help="What the pool holds: logits, probabilities or log-probabilities of the classes; or, "
+        "for labels that are independent, logits or probabilities of each.",
+    ),
+    pool_option(
+        "--aggregate",
+        metavar="HOW",
+        help="For items of several rows, such as tokens, pixels or labels: how their scores become "
+        "one. mean, max, sum, least, or top10 for the mean of the 10 highest.",
+    ),
+    pool_option(
+        "--ragged",
+        is_flag=True,
+        help="Each row of Parquet or Arrow files is an item of several rows: a list of lists.",
+    ),
+    pool_option(
+        "--lengths",
+        type=click.Path(exists=True),
+        help="For items whose rows lie one after the other: .npy file with each item's number of "
+        "rows.",
+    ),
+    pool_option(
+        "--offsets",
+        type=click.Path(exists=True),
+        help="Instead of --lengths: .npy file with each item's first row, and at the end the "
+        "number of rows.",
+    ),
+    pool_option(
+        "--mask",
+        type=click.Path(exists=True),
+        help="With --lengths or --offsets: .npy file of bools, true for rows that count.",
+    ),
+    pool_option(
+        "--class-axis",
+        type=int,
+        default=-1,
+        help="Axis of the classes, counting the rows as axis 0: 1 for images of planes. Default: "
+        "the last.",
+    ),
+    pool_option(
+        "--draws-axis",
+        type=int,
+        help="Axis of the draws, counting the rows as axis 0: the passes of a network with "
+        "dropout, or the members of an ensemble.",
+    ),
+    pool_option(
+        "--temperature",
+        type=float,
+        default=1.0,
+        help="Number that logits are divided by. `fastal fit-temperature` finds it. Default: 1.",
+    ),
 )
 
 
@@ -50,7 +102,8 @@ _KIND = pool_option(
     type=click.Choice(SELECTION_SCORES),
     default="margin",
     show_default=True,
-    help="Score to pick by. random picks random rows, for a baseline.",
+    help="Score to pick by. Those from bald to variance are of several draws. score ranks your "
+    "own scores. random picks random rows, for a baseline.",
 )
 @GROUPS
 @selection_option(
@@ -81,13 +134,13 @@ _KIND = pool_option(
 )
 @TIES_OPTION
 @ROWS
-@_KIND
 @pool_option(
     "--head",
     type=click.Path(path_type=Path, dir_okay=False),
     help="File with the weight and the bias of a model's last layer (.safetensors, .npz, .pt). The "
     "pool then holds hidden states, of which the layer makes the logits.",
 )
+@_OUTPUT
 @POOL
 @SCORING
 @PICKS_OUT
@@ -126,12 +179,13 @@ def select(
 @click.command(cls=Command, examples=("fastal score logits.npy --by entropy --out scores.npy",))
 @selection_option(
     "--by",
-    type=click.Choice(UNCERTAINTY_SCORES),
+    type=click.Choice((*UNCERTAINTY_SCORES, *DISAGREEMENT_SCORES)),
     multiple=True,
     default=UNCERTAINTY_SCORES,
-    help="Score to write. Repeat the option for several scores. Default: all four.",
+    help="Score to write. Repeat the option for several scores. Default: the first four. The "
+    "others are of several draws.",
 )
-@_KIND
+@_OUTPUT
 @POOL
 @SCORING
 @output_option(

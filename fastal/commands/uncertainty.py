@@ -26,7 +26,8 @@ from fastal.pipeline.given_groups import with_groups
 from fastal.pipeline.predicted import predicted_classes
 from fastal.pipeline.progress import is_terminal
 from fastal.pipeline.run_on_pool import with_ids
-from fastal.scoring.by_name import UncertaintyScore
+from fastal.scoring.measure_for import uncertainty_of
+from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.pick_warnings import warn_of
 from fastal.selection.selector_for import selector_for
@@ -42,6 +43,7 @@ class Annotation(NamedTuple):
 
 _DEFAULTS = CommandOptions()
 _SCORING = ScoringOptions()
+_OUTPUT = ModelOutput()
 
 
 def select_to_file(
@@ -52,7 +54,7 @@ def select_to_file(
     out: Path | None,
     options: CommandOptions = _DEFAULTS,
     scoring: ScoringOptions = _SCORING,
-    kind: str = "logits",
+    output: ModelOutput = _OUTPUT,
     per_group: int | None = None,
     groups: str | None = None,
     noise: str | None = None,
@@ -72,7 +74,7 @@ def select_to_file(
         out: a .csv, .jsonl, .parquet or .json file (see `write_picks`), None for CSV on stdout.
         options: how the command is run.
         scoring: how the measure is applied.
-        kind: as for `fastal.select`.
+        output: what the files hold.
         per_group: with k, the most rows of a group; without k, so many of each group.
         groups: "predicted" for the predicted classes; or a file of labels; None: the pool's own.
         noise: as for `fastal.select`.
@@ -96,8 +98,8 @@ def select_to_file(
     predicted = groups == "predicted"
     measure = by if head is None else read_head(head, by)
     selector = selector_for(
-        k, measure, scoring, kind=kind, per_group=per_group, predicted=predicted, noise=noise,
-        seed=seed, beta=beta, ties=ties,
+        k, measure, output, scoring, per_group=per_group, predicted=predicted, noise=noise, seed=seed,
+        beta=beta, ties=ties,
     )  # fmt: skip
     target = Target(out, PICKS_SUFFIXES, pool)
     if out is not None and head is not None and is_among(Path(os.path.realpath(out)), [head]):
@@ -192,7 +194,7 @@ def score_to_file(
     out: Path | None,
     options: CommandOptions = _DEFAULTS,
     scoring: ScoringOptions = _SCORING,
-    kind: str = "logits",
+    output: ModelOutput = _OUTPUT,
 ) -> Written:
     """Scores every row of files and writes the scores.
 
@@ -203,10 +205,10 @@ def score_to_file(
             score), or None for CSV on stdout.
         options: how the command is run.
         scoring: how the scores are computed.
-        kind: as for `fastal.score`.
+        output: what the files hold.
     """
     check_resumable(out, options)
-    measure = UncertaintyScore(tuple(by), kind)
+    measure = uncertainty_of(tuple(by), output)
     is_npy = out is not None and out.suffix == ".npy"
     target = Target(out, (".npy", ".csv"), pool)
     sink = (NpySink if is_npy else CsvSink)(pool.n_rows, table_dtype(by))

@@ -11,8 +11,10 @@ from fastal.ops.backend_choice import (
     device_for,
     instruction_set,
 )
+from fastal.ops.draws import draws
 from fastal.ops.embeddings import mean_ranks, nearest, similarities
 from fastal.ops.head import head_scores
+from fastal.ops.items import item_scores
 from fastal.ops.predictions import (
     candidates,
     scores_above_threshold,
@@ -27,8 +29,10 @@ __all__ = [
     "candidates",
     "choose",
     "device_for",
+    "draws",
     "head_scores",
     "instruction_set",
+    "item_scores",
     "mean_ranks",
     "nearest",
     "scores_above_threshold",

@@ -51,6 +51,48 @@ class Scores(NamedTuple):
     entropy: Any
 
 
+class DrawsScores(NamedTuple):
+    """The scores of N items of S draws each: each [N] float32, where larger is more uncertain.
+
+    p_s is the distribution of draw s, m is the mean of all of them. v are the shares of the classes
+    that the draws vote for; a draw votes for its largest value, the first of equals.
+
+    * bald: the mean over s of Σ p_s ln(p_s / m) = mean_entropy − expected_entropy, in nats
+    * mean_entropy: −Σ m ln m, in nats
+    * expected_entropy: the mean over s of −Σ p_s ln p_s, in nats
+    * variation_ratio: 1 − the largest of v
+    * vote_entropy: −Σ v ln v, in nats
+    * kl_to_mean: the mean divergence of a draw from m, in nats, which equals bald
+    * variance: the mean over the classes of the population variance of p_s
+    * least_confidence, margin, ratio, entropy: of m, each in [0, 1]; see `fastal.score`
+
+    The arrays are of the library of the input. All scores of an invalid item are NaN: one with a
+    draw that is invalid.
+
+    Sources: Houlsby et al., Bayesian Active Learning (2011); Munro, section 3.5; Dagan and
+    Engelson, Committee-Based Sampling (1995); McCallum and Nigam, Employing EM (1998).
+
+    Example:
+        >>> import fastal, numpy as np
+        >>> p = np.array([[[0.9, 0.1], [0.1, 0.9]], [[0.5, 0.5], [0.5, 0.5]]])
+        >>> scores = fastal.score(p, kind="probs", draws_axis=1)
+        >>> scores.bald.round(4), scores.margin
+        (array([0.3681, 0.    ], dtype=float32), array([1., 1.], dtype=float32))
+    """
+
+    bald: Any
+    mean_entropy: Any
+    expected_entropy: Any
+    variation_ratio: Any
+    vote_entropy: Any
+    kl_to_mean: Any
+    variance: Any
+    least_confidence: Any
+    margin: Any
+    ratio: Any
+    entropy: Any
+
+
 def least_confidence(s: Statistics) -> Tensor:
     """Least confidence: n (1 − p1) / (n − 1)."""
     return s.tail / (1 + s.tail) * (s.n_classes / (s.n_classes - 1))

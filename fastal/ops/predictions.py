@@ -12,15 +12,22 @@ from fastal.ops.transfer import staged
 
 
 def uncertainty(
-    logits: Tensor, measures: Sequence[str], kind: str = "logits", *, backend: str
+    logits: Tensor,
+    measures: Sequence[str],
+    kind: str = "logits",
+    temperature: float = 1.0,
+    *,
+    backend: str,
 ) -> list[Tensor]:
     """`fastal.ops.reference.uncertainty`, computed by `backend`, a name that `choose` returned."""
     if backend == "torch":
-        return reference.uncertainty(logits, measures, kind)
+        return reference.uncertainty(logits, measures, kind, temperature)
     if backend == "native":
         from fastal_kernels import native
 
-        return native.uncertainty(logits, measures, kind)
+        return native.uncertainty(logits, measures, kind, temperature)
+    if temperature != 1:
+        raise ValueError("temperature: the Triton kernels have none")
     from fastal_kernels.uncertainty import uncertainty
 
     device = device_for(logits)
@@ -31,14 +38,14 @@ def uncertainty(
 
 
 def scores_and_invalid(
-    logits: Tensor, measures: Sequence[str], kind: str, *, backend: str
+    logits: Tensor, measures: Sequence[str], kind: str, temperature: float = 1.0, *, backend: str
 ) -> tuple[list[Tensor], int]:
     """The result of `uncertainty` for at least one measure, and the number of invalid rows."""
     if backend == "native":
         from fastal_kernels import native
 
-        return native.scores_and_invalid(logits, measures, kind)
-    scores = uncertainty(logits, measures, kind, backend=backend)
+        return native.scores_and_invalid(logits, measures, kind, temperature)
+    scores = uncertainty(logits, measures, kind, temperature, backend=backend)
     return scores, int(scores[0].isnan().sum())
 
 
@@ -65,9 +72,14 @@ def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Any) -
 
 
 def scores_above_threshold(
-    logits: Tensor, measure: str, kind: str, first_row: int, threshold: tuple[float, int] | None
+    logits: Tensor,
+    measure: str,
+    kind: str,
+    first_row: int,
+    threshold: tuple[float, int] | None,
+    temperature: float = 1.0,
 ) -> tuple[Tensor, Tensor, int, int]:
     """`fastal_kernels.native.scores_above_threshold`: the rows whose scores beat a threshold."""
     from fastal_kernels import native
 
-    return native.scores_above_threshold(logits, measure, kind, first_row, threshold)
+    return native.scores_above_threshold(logits, measure, kind, first_row, threshold, temperature)

@@ -42,7 +42,7 @@ class RandomScore(Measure):
 
     def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The scores [n] float32; the number of invalid rows is 0."""
-        n = len(rows.x)
+        n = len(rows.numbers)
         scores = np.empty(n, np.float32)
         for first in range(0, n, _BLOCK):
             drawn = uniform(self._seed, rows.numbers.part(first, first + _BLOCK))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fastal import ops
 from fastal.base.blank_rows import Blank
+from fastal.base.items import Items
 from fastal.scoring.rows import Rows
 
 
@@ -61,6 +62,13 @@ class Measure(ABC):
     @abstractmethod
     def check(self, x: Tensor) -> None:
         """ValueError or TypeError unless rows x [n, ...] can be scored."""
+
+    def check_items(self, x: Tensor, items: Items) -> None:  # noqa: ARG002
+        """ValueError or TypeError unless items of several rows, with values x, can be scored."""
+        raise TypeError(
+            f"{self.kind}: got items of several rows; wanted aggregate as well, such as "
+            "aggregate='mean', and by one of the four uncertainty scores"
+        )
 
     @abstractmethod
     def scores(self, rows: Rows) -> tuple[list[Tensor], int]:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fastal.base.items import Items
 from fastal.base.row_filter import RowFilter
 from fastal.base.row_numbers import RowNumbers
 
@@ -18,11 +19,12 @@ class Rows:
     """Rows of a pool that a measure accepted.
 
     Attributes:
-        x: the rows as a tensor [n, ...].
+        x: the rows as a tensor [n, ...]; of items, their values.
         numbers: their row numbers.
         backend: what computes the scores: a name that `Measure.choose` returned.
         given: the rows as the caller gave them.
         row_filter: which rows may be picked; None: all.
+        items: the items of several rows, of which each is a row of the pool; None: rows are rows.
     """
 
     x: Tensor
@@ -30,6 +32,7 @@ class Rows:
     backend: str
     given: Any
     row_filter: RowFilter | None = None
+    items: Items | None = None
 
     @property
     def start(self) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 from fastal.base.arrays import as_tensor, converter_for
 from fastal.base.checks import check_same
 from fastal.base.errors import NAMED_ROWS, InvalidRows
+from fastal.base.items import Items
 from fastal.base.memory_guard import guarded_arrays
 from fastal.base.reducer import RowStart
 from fastal.base.row_filter import RowFilter
@@ -62,14 +63,20 @@ class Scorer:
                 those of the last chunk.
         """
         measure = self.measure
-        x = as_tensor(chunk, measure.kind)
+        items = chunk if isinstance(chunk, Items) else None
+        given = chunk if items is None else items.values
+        x = as_tensor(given, measure.kind)
         if x.ndim == 0:
             raise ValueError(f"{measure.kind}: wanted rows, got a single number")
-        numbers = row_numbers(self.next_row if start is None else start, len(x))
+        n = len(x) if items is None else len(items)
+        numbers = row_numbers(self.next_row if start is None else start, n)
         self._check_row_shape(x, numbers.start)
-        measure.check(x)
+        if items is None:
+            measure.check(x)
+        else:
+            measure.check_items(x, items)
         backend = measure.choose(x, self.options.backend)
-        return Rows(x, numbers, backend, chunk, row_filter)
+        return Rows(x, numbers, backend, given, row_filter, items)
 
     def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The scores of the rows by each name of the measure, and how many rows are invalid.
@@ -81,7 +88,7 @@ class Scorer:
         """
         scores, n_invalid = self.measure.scores(rows)
         for column in scores:
-            if column.shape != rows.x.shape[:1] or column.dtype != torch.float32:
+            if column.shape != (len(rows.numbers),) or column.dtype != torch.float32:
                 raise ValueError(
                     f"by: {type(self.measure).__name__} returned {column.dtype} "
                     f"{tuple(column.shape)} for a chunk of shape {tuple(rows.x.shape)}; wanted one "
@@ -91,13 +98,17 @@ class Scorer:
             n_invalid = int(rows.invalid(scores[0]).count_nonzero())
         return [rows.without_left_out(column.detach()) for column in scores], n_invalid
 
-    def score(self, x: Any, op: Op | None = None) -> list[Tensor]:
+    def score(
+        self, x: Any, op: Op | None = None, named: Callable[[Rows], Tensor] | None = None
+    ) -> list[Tensor]:
         """The scores of an array in memory, counted.
 
         Args:
             x: an array [n, ...].
             op: returns tensors and the number of invalid rows, which have NaN in the first tensor;
                 None: the measure's scores.
+            named: returns [n], NaN for invalid rows, if they have to be named; None: the first of
+                the tensors does.
 
         Raises:
             InvalidRows, TypeError, ValueError: as `prepare` and `record`.
@@ -111,7 +122,8 @@ class Scorer:
                 guards.check()
                 raise
             guards.check()
-            self.record(rows, n_invalid, lambda: found[0] if found[0].ndim == 1 else found[0][:, 0])
+            of_rows = named or (lambda _: found[0] if found[0].ndim == 1 else found[0][:, 0])
+            self.record(rows, n_invalid, lambda: of_rows(rows))
         return found
 
     def record(self, rows: Rows, n_invalid: int, scores: Callable[[], Tensor]) -> None:
@@ -128,7 +140,7 @@ class Scorer:
         if n_invalid and self.options.on_invalid == "raise":
             raise self._invalid_rows(rows, n_invalid, rows.invalid(scores()))
         is_first = rows.start == 0 or not rows.numbers.are_consecutive
-        if not self._has_examined and is_first and len(rows.x):
+        if not self._has_examined and is_first and len(rows.numbers):
             self._has_examined = True
             suspicion = self.measure.suspect(rows.x, n_invalid)
             if suspicion:
@@ -143,12 +155,14 @@ class Scorer:
     def _invalid_rows(self, rows: Rows, n_invalid: int, is_invalid: Tensor) -> InvalidRows:
         invalid = is_invalid.nonzero()[:, 0]
         found = ""
-        if 2 * len(invalid) > len(rows.x):  # most of the chunk: it may be of another kind
+        if (
+            2 * len(invalid) > len(rows.x) and rows.items is None
+        ):  # most of the chunk: it may be of another kind
             some = invalid[:_DESCRIBED_ROWS].to(rows.x.device)
             found = self.measure.describe_invalid(rows.x[some])
         named = rows.numbers.at(invalid[:NAMED_ROWS].cpu().numpy()).tolist()
         span = rows.numbers.start, rows.numbers.stop
-        n_read = len(rows.x) if rows.kept is None else int(rows.kept.sum())
+        n_read = len(rows.numbers) if rows.kept is None else int(rows.kept.sum())
         return InvalidRows(named, n_invalid, span, self.measure.invalid, looks=found, n_rows=n_read)
 
     def _check_row_shape(self, x: Tensor, start: int) -> None:

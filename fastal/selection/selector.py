@@ -10,6 +10,7 @@ from fastal.base.reducer import Pending, RowStart
 from fastal.base.row_filter import row_filter_of
 from fastal.picks.picks import Picks
 from fastal.scoring.measure_for import By, measure_for
+from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
@@ -29,10 +30,14 @@ class Selector(ScoringReducer[Picks]):
 
     Args:
         k: how many rows to pick, at least 1.
-        by: "least_confidence", "margin", "ratio" or "entropy"; "random", see `fastal.select`; a
-            measure of `fastal.diversity`; or a callable from a chunk, given as a torch tensor, to
-            [n] scores (larger = more worth labelling, NaN = invalid), which are rounded to float32.
-        kind: what the chunks hold: "logits", "probs" or "log_probs". It is never guessed.
+        by: a name of `fastal.select`, such as "margin"; a measure of `fastal.diversity`; or a
+            callable from a chunk, given as a torch tensor, to [n] scores (larger = more worth
+            labelling, NaN = invalid), which are rounded to float32.
+        kind: what the chunks hold, see `fastal.select`. It is never guessed.
+        temperature: see `fastal.select`.
+        class_axis: see `fastal.select`.
+        draws_axis: see `fastal.select`.
+        aggregate: see `fastal.select`.
         on_invalid: "raise" stops at the first chunk with an invalid row and leaves the state as it
             was before the chunk. "skip" leaves such rows out and counts them. `fastal.score` says
             which rows are invalid.
@@ -75,6 +80,10 @@ class Selector(ScoringReducer[Picks]):
         by: By = "margin",
         *,
         kind: str = "logits",
+        temperature: float = 1.0,
+        class_axis: int = -1,
+        draws_axis: int | None = None,
+        aggregate: str | None = None,
         on_invalid: str = "raise",
         backend: str = "auto",
         noise: str | None = None,
@@ -85,7 +94,8 @@ class Selector(ScoringReducer[Picks]):
         ties: str = "first",
     ) -> None:
         check_noise(noise, by)
-        super().__init__(measure_for(by, kind, seed), ScoringOptions(on_invalid, backend))
+        output = ModelOutput(kind, temperature, class_axis, draws_axis, aggregate)
+        super().__init__(measure_for(by, output, seed), ScoringOptions(on_invalid, backend))
         self._k = checked_count("k", k)
         self._noise = Noise(noise, seed, beta)
         self.order = TieOrder(ties, seed)

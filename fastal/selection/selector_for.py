@@ -1,17 +1,22 @@
 """The selection that the arguments of `fastal.select` ask for."""
 
+from dataclasses import asdict
+
 from fastal.scoring.measure_for import By
+from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.selector import Selector
 from fastal.selection.stratified import StratifiedSelector
+
+_PLAIN, _OPTIONS = ModelOutput(), ScoringOptions()
 
 
 def selector_for(
     k: int | None,
     by: By,
-    options: ScoringOptions,
+    output: ModelOutput = _PLAIN,
+    options: ScoringOptions = _OPTIONS,
     *,
-    kind: str = "logits",
     per_group: int | None = None,
     predicted: bool = False,
     noise: str | None = None,
@@ -20,13 +25,8 @@ def selector_for(
     ties: str = "first",
 ) -> Selector | StratifiedSelector:
     """A selector with quotas if `per_group` is given, else one without; see `fastal.select`."""
-    on_invalid, backend = options.on_invalid, options.backend
+    scoring = {**asdict(output), **asdict(options)}
+    random = {"noise": noise, "seed": seed, "beta": beta, "ties": ties}
     if per_group is None:
-        return Selector(
-            k, by, kind=kind, on_invalid=on_invalid, backend=backend, noise=noise, seed=seed,  # type: ignore[arg-type]
-            beta=beta, ties=ties,
-        )  # fmt: skip
-    return StratifiedSelector(
-        per_group, by, k=k, predicted=predicted, kind=kind, on_invalid=on_invalid, backend=backend,
-        noise=noise, seed=seed, beta=beta, ties=ties,
-    )  # fmt: skip
+        return Selector(k, by, **scoring, **random)  # type: ignore[arg-type]
+    return StratifiedSelector(per_group, by, k=k, predicted=predicted, **scoring, **random)  # type: ignore[arg-type]

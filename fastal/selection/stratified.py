@@ -14,6 +14,7 @@ from fastal.base.row_filter import row_filter_of
 from fastal.base.row_numbers import RowNumbers
 from fastal.picks.picks import Picks
 from fastal.scoring.measure_for import By, measure_for
+from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
@@ -42,6 +43,10 @@ class StratifiedSelector(ScoringReducer[Picks]):
         predicted: whether the group of a row is its predicted class: the position of the largest
             value, the first of equals. Every class is then a group, even without rows.
         kind: as for `fastal.Selector`.
+        temperature: as for `fastal.Selector`.
+        class_axis: as for `fastal.Selector`.
+        draws_axis: as for `fastal.Selector`.
+        aggregate: as for `fastal.Selector`.
         on_invalid: as for `fastal.Selector`.
         backend: as for `fastal.Selector`.
         noise: as for `fastal.Selector`; quotas then pick the rows with the largest keys. "softrank"
@@ -74,6 +79,10 @@ class StratifiedSelector(ScoringReducer[Picks]):
         k: int | None = None,
         predicted: bool = False,
         kind: str = "logits",
+        temperature: float = 1.0,
+        class_axis: int = -1,
+        draws_axis: int | None = None,
+        aggregate: str | None = None,
         on_invalid: str = "raise",
         backend: str = "auto",
         noise: str | None = None,
@@ -84,7 +93,8 @@ class StratifiedSelector(ScoringReducer[Picks]):
         ties: str = "first",
     ) -> None:
         check_noise(noise, by)
-        super().__init__(measure_for(by, kind, seed), ScoringOptions(on_invalid, backend))
+        output = ModelOutput(kind, temperature, class_axis, draws_axis, aggregate)
+        super().__init__(measure_for(by, output, seed), ScoringOptions(on_invalid, backend))
         self._per_group = checked_count("per_group", per_group)
         self._k = None if k is None else checked_count("k", k)
         self._predicted = bool(predicted)
@@ -145,10 +155,10 @@ class StratifiedSelector(ScoringReducer[Picks]):
         if not self._predicted:
             if groups is None:
                 raise ValueError("groups: wanted a label for each row, got None")
-            return as_groups(groups, len(rows.x), "groups")
+            return as_groups(groups, len(rows.numbers), "groups")
         if groups is not None:
             raise ValueError("groups: with predicted=True they are the classes; wanted None")
-        if rows.x.ndim != 2 or rows.x.shape[1] == 0:
+        if rows.items is not None or rows.x.ndim != 2 or rows.x.shape[1] == 0:
             shape = tuple(rows.x.shape)
             raise ValueError(f"groups: predicted=True wanted rows of classes, got shape {shape}")
         return Groups(rows.x.argmax(1).cpu().numpy(), range(rows.x.shape[1]))

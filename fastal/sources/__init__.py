@@ -7,6 +7,7 @@ from typing import Any
 from fastal.base.argument_values import BYTES_DTYPES, PICKS_COLUMNS, TASK_COLUMNS
 from fastal.base.arrays import is_array
 from fastal.base.errors import prefixing_errors
+from fastal.base.items import Items
 from fastal.sources.array import ArraySource
 from fastal.sources.beside import check_beside
 from fastal.sources.expand import PathLike
@@ -25,6 +26,7 @@ def open_pool(
     id_column: str | None = None,
     group_column: str | None = None,
     dtype: str | None = None,
+    ragged: bool = False,
     on_bad_file: str = "raise",
     ids: Any = None,
     carry: Sequence[str] | Mapping[str, Any] | None = None,
@@ -38,7 +40,8 @@ def open_pool(
     Args:
         pool: one of
 
-            - an array in memory [rows, ...]: torch, NumPy or any DLPack producer;
+            - an array in memory [rows, ...]: torch, NumPy or any DLPack producer; or items of
+              several rows that `fastal.items` made;
             - a file: .npy, .npz, .safetensors, .pt, .parquet, .arrow, .feather, .h5, .hdf5 or
               .zarr; or the URL of one, if fsspec knows its protocol;
             - a folder of files, which is searched with its subfolders; a glob such as
@@ -64,6 +67,9 @@ def open_pool(
             folders, as in country=de/part-0.parquet.
         dtype: "float16", "bfloat16", "float32" or "float64": the numbers in a column of plain bytes
             (fixed-size binary in Arrow).
+        ragged: for Parquet and Arrow: each row is an item of several rows, a list of lists with a
+            length of its own, such as the tokens of a sentence. A list that is missing has no rows.
+            See `aggregate` of `fastal.select`.
         on_bad_file: "raise", or "skip" to leave out bad files. A file is bad if it cannot be read,
             is cut short, or has another row shape or other column names than most of the files. The
             pool's `skipped` lists them.
@@ -108,6 +114,7 @@ def open_pool(
         group_column,
         dtype,
         _checked_names(carry),
+        bool(ragged),
     )
     if dtype not in (None, *BYTES_DTYPES):
         raise ValueError(f"dtype: wanted float16, bfloat16, float32 or float64, got {dtype!r}")
@@ -140,7 +147,8 @@ def _opened(
                 raise TypeError(f"pool: wanted paths only, got {type(path).__name__} among them")
         _check_for_files(ids, carry)
         return Files(pool, columns, on_bad_file)
-    if not is_array(pool) or isinstance(pool, Source):
+    is_in_memory = is_array(pool) or isinstance(pool, Items)
+    if not is_in_memory or isinstance(pool, Source):
         _check_for_neither(ids, carry)
     elif carry is not None and not isinstance(carry, Mapping):
         raise TypeError(
@@ -149,11 +157,12 @@ def _opened(
         )
     if columns._replace(carried=()) != Columns() or on_bad_file != "raise":
         raise ValueError(
-            "pool: column, id_column, group_column, dtype and on_bad_file are for pools of files"
+            "pool: column, id_column, group_column, dtype, ragged and on_bad_file are for pools of "
+            "files"
         )
     if isinstance(pool, Source):
         return pool
-    if is_array(pool):
+    if is_in_memory:
         return ArraySource(pool, ids, carry or {})  # type: ignore[arg-type]
     if isinstance(pool, (Mapping, Set)):
         raise TypeError(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastal.base.arrays import as_sliceable, as_tensor
+from fastal.base.items import Items
 from fastal.sources import labels
 from fastal.sources.source import Chunk, SourceWithoutFiles
 
@@ -20,7 +21,7 @@ class ArraySource(SourceWithoutFiles):
     Chunks are slices of the same kind.
 
     Args:
-        array: the rows.
+        array: the rows, or `Items`.
         ids: an id for each row; None if there are none.
         carry: the columns that the picks carry, by name, with a value for each row.
 
@@ -36,19 +37,21 @@ class ArraySource(SourceWithoutFiles):
     def __init__(
         self, array: Any, ids: Any = None, carry: Mapping[str, Any] = MappingProxyType({})
     ) -> None:
-        array = as_sliceable(array, "pool")
+        given = array.values if isinstance(array, Items) else as_sliceable(array, "pool")
         # To know the dtype, an empty slice is enough: some arrays would have to be copied whole.
-        is_sliceable = not isinstance(array, Tensor) and len(array.shape)
-        tensor = as_tensor(array[:0, ...] if is_sliceable else array, "pool")
+        is_sliceable = not isinstance(given, Tensor) and len(given.shape)
+        tensor = as_tensor(given[:0, ...] if is_sliceable else given, "pool")
         if tensor.ndim == 0:
             raise ValueError("pool: wanted [rows, ...], got a single number")
-        if 0 in array.shape[1:]:
-            raise ValueError(f"pool: rows of shape {tuple(array.shape[1:])} hold no values")
+        if 0 in given.shape[1:]:
+            raise ValueError(f"pool: rows of shape {tuple(given.shape[1:])} hold no values")
         super().__init__()
         self.on_gpu = tensor.is_cuda
-        self._array = array
-        self.n_rows: int = array.shape[0]
-        self.row_bytes = math.prod(array.shape[1:]) * tensor.itemsize
+        self._array = array if isinstance(array, Items) else given
+        self.n_rows: int = self._array.shape[0]
+        self.row_bytes = math.prod(given.shape[1:]) * tensor.itemsize
+        if isinstance(array, Items):  # the mean
+            self.row_bytes = max(1, array.nbytes // max(1, self.n_rows))
         n = self.n_rows
         self._ids = None if ids is None else labels.of_memory("ids", ids, n, labels.IDS)
         if self._ids is not None:

@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 
 from fastal.base.arrays import as_tensor
 from fastal.base.groups import Groups
+from fastal.base.items import Items
 from fastal.sources import labels
 from fastal.sources.arrow_schema import Layout, Shape, is_list, is_tensor
 from fastal.sources.reader import as_numpy
 
+_HINT = "; if each row is an item of several rows, give ragged=True"
+
 
 def matrix_of(batch: Any, layout: Layout) -> Any:
-    """The predictions [n, ...] of a record batch; missing values are NaN."""
+    """The predictions [n, ...] of a record batch, or items; missing values are NaN."""
     from pyarrow import types
 
     columns = [_stored(_column(batch, name)) for name in layout.matrix or []]
@@ -24,10 +27,15 @@ def matrix_of(batch: Any, layout: Layout) -> Any:
         by_class = np.stack([_numbers(column) for column in columns])
         return torch.from_numpy(by_class).T.contiguous().numpy()  # torch, unlike NumPy, uses tiles
     shape = (0,) if layout.row_shape is None else layout.row_shape
+    if layout.is_ragged and (not columns or types.is_null(columns[0].type)):
+        empty = torch.empty((0, *shape), dtype=layout.dtype, device="cpu")
+        return Items(as_numpy(empty), np.zeros(len(batch) + 1, np.int64))
     if not columns or types.is_null(columns[0].type):
         return as_numpy(
             torch.full((len(batch), *shape), torch.nan, dtype=layout.dtype, device="cpu")
         )
+    if layout.is_ragged:
+        return _items_from_lists(columns[0], shape, layout)
     if types.is_fixed_size_binary(columns[0].type):
         return _from_bytes(columns[0], layout)
     if not is_tensor(layout.kind):
@@ -56,7 +64,8 @@ def first_shape(batches: Iterable[Any], layout: Layout) -> Shape | None:
     """The shape of the first list that is not missing; None if all are."""
     name = (layout.matrix or [""])[0]
     shapes = (_shape_in(_stored(_column(batch, name)), layout) for batch in batches)
-    return next((shape for shape in shapes if shape is not None), None)
+    found = next((shape for shape in shapes if shape is not None), None)
+    return found[1:] if found is not None and layout.is_ragged else found
 
 
 def taken(name: str, rows: NDArray[np.int64], batches: Iterable[tuple[int, Any]]) -> NDArray[Any]:
@@ -126,6 +135,22 @@ def _shape_in(column: Any, layout: Layout) -> Shape | None:
     return None
 
 
+def _items_from_lists(column: Any, shape: Shape, layout: Layout) -> Items:
+    """The items of a column of lists of lists. Missing items have no rows; missing rows are NaN."""
+    bounds, is_present = _bounds(column, layout), _is_present(column)
+    lengths = np.where(is_present, np.diff(bounds), 0)
+    offsets = np.concatenate([np.zeros(1, np.int64), lengths.cumsum()])
+    starts = bounds[:-1][lengths > 0]
+    if not len(starts) or starts[-1] + lengths[lengths > 0][-1] - starts[0] == offsets[-1]:
+        inner = column.values.slice(int(starts[0]) if len(starts) else 0, int(offsets[-1]))
+        return Items(_from_lists(inner, shape, layout), offsets)
+    parts = [  # missing items have rows of their own in between
+        _from_lists(column.values.slice(int(start), int(length)), shape, layout)
+        for start, length in zip(starts, lengths[lengths > 0], strict=True)
+    ]
+    return Items(np.concatenate(parts), offsets)
+
+
 def _from_lists(column: Any, shape: Shape, layout: Layout) -> NDArray[Any]:
     """The rows [n, *shape] of a column of lists, nested or not; missing ones are NaN."""
     from pyarrow import types
@@ -151,7 +176,7 @@ def _from_lists(column: Any, shape: Shape, layout: Layout) -> NDArray[Any]:
     if (lengths != width).any():
         raise ValueError(
             f"{layout.file}: lists of {width} and of {lengths[lengths != width][0]} values in "
-            f"{layout.names[0]!r}"
+            f"{layout.names[0]!r}{_HINT if inner else ''}"
         )
     if not len(starts) or starts[-1] - starts[0] == (len(starts) - 1) * width:
         rows = rows_from(int(starts[0]) if len(starts) else 0, len(starts))

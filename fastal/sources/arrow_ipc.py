@@ -48,6 +48,8 @@ class ArrowFile:
                 self.row_shape = first_shape(matrices, layout)
                 check_intact()
         self.row_bytes = layout.bytes_of(self.row_shape)
+        if layout.is_ragged and self.n_rows:
+            self.row_bytes = max(1, int(file.stamp()[0]) // self.n_rows)
 
     def chunks(self, rows: int, start: int) -> Iterator[tuple[int, Any, Any]]:
         """See `Reader.chunks`."""

@@ -54,7 +54,9 @@ class Layout:
         names: the names of all columns that are read chunk by chunk.
         kind: the type of the columns of predictions.
         is_wide: whether there is one column per class.
+        is_ragged: whether rows are lists of lists with lengths of their own.
         row_shape: the shape of a row; None if the type does not fix it: the first list then does.
+            If ragged, the shape of the inner lists.
         dtype: the torch dtype of values in plain bytes, and of rows that are all missing.
         item_bytes: bytes per value.
         kinds: the kind of label in each column of labels; see `labels`.
@@ -90,7 +92,12 @@ class Layout:
         self.is_wide = len(fields) > 1 or self._is_number(self.kind)
         for field in fields:
             self._check_type(field)
+        self.is_ragged = columns.ragged
+        if self.is_ragged:
+            self._check_ragged()
         shape_of_type = (len(fields),) if self.is_wide else self._shape_of_type()
+        if self.is_ragged:
+            shape_of_type = None if shape_of_type is None else shape_of_type[1:]
         self.row_shape = row_shape if shape_of_type is None else shape_of_type
         self.item_bytes = self._item_bytes()
 
@@ -160,6 +167,16 @@ class Layout:
             f"got {got} in {field.name!r}{remedy}"
         )
 
+    def _check_ragged(self) -> None:
+        """TypeError unless the one column holds lists of lists, or nulls."""
+        kind = storage_type(self.kind)
+        if self._pa.types.is_null(kind) or (is_list(kind) and is_list(kind.value_type)):
+            return
+        raise TypeError(
+            f"{self.file}: ragged: wanted lists of lists, [rows of the item, classes], got "
+            f"{self.kind} in {self.names[0]!r}"
+        )
+
     def _shape_of_type(self) -> Shape | None:
         """The shape of a row, if the type of the one column fixes it."""
         kind = self.kind
@@ -176,6 +193,12 @@ class Layout:
         shape: Shape = ()
         while self._pa.types.is_fixed_size_list(kind):
             shape, kind = (*shape, kind.list_size), kind.value_type
+        if self.is_ragged and is_list(kind) and not shape:  # the outer list; the inner may be fixed
+            inner: Shape = ()
+            kind = kind.value_type
+            while self._pa.types.is_fixed_size_list(kind):
+                inner, kind = (*inner, kind.list_size), kind.value_type
+            shape = (0, *inner) if inner else ()
         return None if is_list(kind) or self._pa.types.is_null(kind) else shape
 
     def _item_bytes(self) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fastal.base.arrays import as_tensor, converter_for, memory_of
 from fastal.base.groups import as_groups
+from fastal.base.items import Items
 from fastal.base.memory_guard import guarded
 from fastal.sources.source import Chunk, Source, SourceOver
 
@@ -87,6 +88,8 @@ class ChosenRows(SourceOver):
 
 def _taken(x: Any, places: NDArray[np.int64]) -> Any:
     """The rows of an array at these places, as an array of the same kind."""
+    if isinstance(x, Items):
+        return x.taken(places)
     if isinstance(x, np.ndarray):
         return x[places]
     tensor: Tensor = as_tensor(x, "pool")

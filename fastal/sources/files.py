@@ -16,7 +16,7 @@ from fastal.sources import labels
 from fastal.sources.agreement import names_differ, with_same_names, with_same_shape
 from fastal.sources.bad_files import BadFiles
 from fastal.sources.expand import PathLike, expand
-from fastal.sources.formats import READERS, reader_for
+from fastal.sources.formats import READERS, check_ragged, reader_for
 from fastal.sources.location import ZARR, Location
 from fastal.sources.prefetch import prefetched
 from fastal.sources.reader import ChecksumError, Columns, Reader, naming_file_in_errors
@@ -249,6 +249,8 @@ class Files:
             with naming_file_in_errors(file):
                 file.check()
                 open_reader = reader_for(file)
+                if self.columns.ragged:
+                    check_ragged(file)
                 stamp = file.stamp()  # before it is opened: later changes are noticed
                 columns = columns or self.columns
                 if self._groups_in_path(file) is not None:

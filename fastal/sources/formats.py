@@ -37,3 +37,12 @@ def reader_for(file: Location) -> Callable[[Location, Columns], Reader]:
         of_url = f", or a glob: {file}/**/*.parquet" if file.is_remote else ""
         raise ValueError(f"{file}: wanted a file of {', '.join(READERS)}{of_url}")
     return READERS[file.suffix]
+
+
+def check_ragged(file: Location) -> None:
+    """ValueError unless the file's format has lists of lists."""
+    if READERS[file.suffix] not in (ParquetFile, ArrowFile):
+        raise ValueError(
+            f"{file}: ragged: wanted Parquet or Arrow; for other formats, give fastal.items the "
+            "rows of all items one after the other, and lengths"
+        )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fastal.base.arrays import as_sliceable, is_array
+from fastal.base.items import Items
 from fastal.sources.order import check_order
 from fastal.sources.source import Chunk, SourceWithoutFiles
 
@@ -36,7 +37,9 @@ class IterableSource(SourceWithoutFiles):
         first = 0
         for number, given in enumerate(self._chunks):
             name = f"pool: chunk {number}"
-            chunk = as_sliceable(logits_of(given, name), name)
+            chunk = given
+            if not isinstance(given, Items):
+                chunk = as_sliceable(logits_of(given, name), name)
             if not len(chunk.shape):
                 raise ValueError(f"{name} is a single number, wanted [rows, ...]")
             yield Chunk(first, chunk)

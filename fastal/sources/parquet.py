@@ -42,6 +42,11 @@ class ParquetFile:
             if self.row_shape is None and self.names:  # the first list determines it
                 self.row_shape = _first_shape(parquet, self.names[0], layout)
             self.row_bytes = layout.bytes_of(self.row_shape)
+            if layout.is_ragged and self.names and self.n_rows:
+                n_values = sum(
+                    _leaf(parquet, self.names[0], i).num_values for i in range(len(counts))
+                )
+                self.row_bytes = max(1, n_values * layout.item_bytes // self.n_rows)
 
     def chunks(self, rows: int, start: int) -> Iterator[tuple[int, Any, Any]]:
         """See `Reader.chunks`."""
@@ -96,13 +101,18 @@ class ParquetFile:
 
 def _first_shape(parquet: Any, name: str, layout: Layout) -> Shape | None:
     """The shape of the first list of a column. Batches are small: one row may be enough."""
-    paths = [parquet.schema.column(i).path for i in range(len(parquet.schema))]
-    leaf = next(i for i, path in enumerate(paths) if f"{path}.".startswith(f"{name}."))
     for i in range(parquet.metadata.num_row_groups):
         group = parquet.metadata.row_group(i)
-        n_bytes = max(1, group.column(leaf).num_values * layout.item_bytes)
+        n_bytes = max(1, _leaf(parquet, name, i).num_values * layout.item_bytes)
         rows = max(1, min(_SHAPE_ROWS, group.num_rows * _BATCH_BYTES // n_bytes))
         batches = parquet.iter_batches(rows, row_groups=[i], columns=[name])
         if (shape := first_shape(batches, layout)) is not None:
             return shape
     return None
+
+
+def _leaf(parquet: Any, name: str, i: int) -> Any:
+    """What the footer says of the values of a column in row group i."""
+    paths = [parquet.schema.column(i).path for i in range(len(parquet.schema))]
+    leaf = next(i for i, path in enumerate(paths) if f"{path}.".startswith(f"{name}."))
+    return parquet.metadata.row_group(i).column(leaf)

@@ -2,24 +2,28 @@
 
 import inspect
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.dropout import _DropoutNd
 
+from fastal.base.arrays import as_tensor
+from fastal.base.checks import checked_count
 from fastal.sources.iterable import logits_of
 from fastal.sources.order import check_order
 
 _log = logging.getLogger("fastal")
 
 
-def predictions(model: Any, loader: Iterable[Any]) -> Iterator[Any]:
+def predictions(model: Any, loader: Iterable[Any], *, draws: int | None = None) -> Iterator[Any]:
     """The predictions of a model for each batch of a loader: a pool for `fastal.select`.
 
     The model runs in evaluation mode, without gradients, on the device where its parameters are.
-    Between batches, it is back in the mode that it was in.
+    Between batches, it is back in the mode that it was in. With `draws`, its dropout layers are in
+    training mode, so that each pass drops others (Monte Carlo dropout).
 
     Args:
         model: a `torch.nn.Module` or any callable.
@@ -35,13 +39,17 @@ def predictions(model: Any, loader: Iterable[Any]) -> Iterator[Any]:
             Row numbers count the items of a `torch.utils.data.DataLoader`. It must therefore not
             shuffle or leave out items. Other iterables, and samplers that you wrote, cannot be
             checked for this.
+        draws: how many passes to make for each batch, at least 1; None: one, without dropout. The
+            random numbers are those of torch: `torch.manual_seed` fixes them.
 
     Yields:
-        Arrays [n, C]: the model's output, if that is an array; its `logits`, attribute or key, if
-        it has them; of another tuple, such as (logits, embedding), the first item.
+        Arrays [n, C], or [n, draws, C]: the model's output, if that is an array; its `logits`,
+        attribute or key, if it has them; of another tuple, such as (logits, embedding), the first
+        item.
 
     Raises:
-        ValueError: the loader shuffles or leaves out items. This is raised before the first batch.
+        ValueError: the loader shuffles or leaves out items, or the model has no dropout layer to
+            draw with. This is raised before the first batch.
         TypeError: the model cannot be called with such a batch, or its output has no predictions.
 
     Example:
@@ -50,18 +58,42 @@ def predictions(model: Any, loader: Iterable[Any]) -> Iterator[Any]:
         >>> loader = torch.tensor([[2.0, 0.0], [0.5, 0.4], [0.0, 3.0]]).split(2)
         >>> fastal.select(fastal.predictions(model, loader), k=1).rows
         tensor([1])
+        >>> model = torch.nn.Dropout(0.5)
+        >>> next(fastal.predictions(model, loader, draws=20)).shape
+        torch.Size([2, 20, 2])
     """
     check_order(loader, "loader")
-    return _predictions(model, loader)
+    if draws is not None:
+        checked_count("draws", draws)
+        if not _dropout_layers(model):
+            raise ValueError(
+                "draws: the model has no dropout layer with p > 0, so all draws would be equal; "
+                "for an ensemble, give fastal.draws a list with the predictions of each model"
+            )
+    return _predictions(model, loader, draws)
 
 
-def _predictions(model: Any, loader: Iterable[Any]) -> Iterator[Any]:
+def _predictions(model: Any, loader: Iterable[Any], draws: int | None) -> Iterator[Any]:
+    dropping = [] if draws is None else _dropout_layers(model)
     for number, batch in enumerate(loader):
         if not number:
             _warn_of_unused_items(model, batch)
-        with torch.inference_mode(), _evaluating(model):
-            found = _called(model, batch)
-        yield logits_of(found, "model: what it returned")
+        found = []
+        with torch.inference_mode(), _evaluating(model, dropping):
+            for _ in range(draws or 1):
+                output = logits_of(_called(model, batch), "model: what it returned")
+                found.append(output)
+        yield (
+            found[0]
+            if draws is None
+            else torch.stack([as_tensor(x, "model: what it returned") for x in found], 1)
+        )
+
+
+def _dropout_layers(model: Any) -> list[torch.nn.Module]:
+    """The layers of a model that drop values at random when they train."""
+    layers = model.modules() if isinstance(model, torch.nn.Module) else ()
+    return [layer for layer in layers if isinstance(layer, _DropoutNd) and layer.p > 0]
 
 
 def _called(model: Any, batch: Any) -> Any:
@@ -109,15 +141,16 @@ def _warn_of_unused_items(model: Any, batch: Any) -> None:
 
 
 @contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """Has the model in evaluation mode for the block."""
-    training = (
-        [m for m in model.modules() if m.training] if isinstance(model, torch.nn.Module) else []
-    )
-    for module in training:
+def _evaluating(model: Any, dropping: Sequence[torch.nn.Module] = ()) -> Iterator[None]:
+    """Has the model in evaluation mode for the block, and some of its layers in training mode."""
+    modules = list(model.modules()) if isinstance(model, torch.nn.Module) else []
+    before = [(module, module.training) for module in modules]
+    for module in modules:
         module.training = False
+    for module in dropping:
+        module.training = True
     try:
         yield
     finally:
-        for module in training:
-            module.training = True
+        for module, was_training in before:
+            module.training = was_training

@@ -24,6 +24,7 @@ class Columns(NamedTuple):
         groups: the column of groups.
         dtype: the dtype of the numbers in a column of plain bytes.
         carried: the columns that the picks carry.
+        ragged: whether rows are lists of lists with lengths of their own, as `Items`.
     """
 
     matrix: tuple[str, ...] = ()
@@ -31,6 +32,7 @@ class Columns(NamedTuple):
     groups: str | None = None
     dtype: str | None = None
     carried: tuple[str, ...] = ()
+    ragged: bool = False
 
     @property
     def label_columns(self) -> list[str]:
@@ -58,9 +60,10 @@ class Reader(Protocol):
         names: the array or the columns that are read, in the order of the file. Empty if the format
             has no names. None if the file does not determine which columns to read.
         n_rows: the number of rows.
-        row_shape: the shape of a row. None if all rows are missing, so that the file does not
-            determine the shape; the pool then sets it before the rows are read.
-        row_bytes: bytes per row; 0 if `row_shape` is None.
+        row_shape: the shape of a row; of ragged items, of their rows. None if all rows are missing,
+            so that the file does not determine the shape; the pool then sets it before the rows
+            are read.
+        row_bytes: bytes per row, of ragged items the mean; 0 if `row_shape` is None.
         in_place: see `Source.in_place`.
         kinds: the kind of label in each column of labels; see `labels`.
     """

@@ -11,6 +11,17 @@ UNCERTAINTY_SCORES = (
     "ratio",
     "entropy",
 )
+# Of items of several draws, in the order in which every kernel numbers them.
+DRAWS_SCORES = (
+    "bald",
+    "mean_entropy",
+    "expected_entropy",
+    "variation_ratio",
+    "vote_entropy",
+    "kl_to_mean",
+    "variance",
+    *UNCERTAINTY_SCORES,
+)
 # A probability from here to 0 counts as 0: rounding may leave it where the true value is 0.
 LEAST_PROB = -1e-3
 

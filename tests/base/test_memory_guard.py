@@ -28,7 +28,7 @@ from fastal_kernels.native import _native
 
 PAGE = mmap.PAGESIZE
 torch.set_num_threads(2)
-native._LEAST_SHARE = 1
+native.LEAST_SHARE = 1
 libc = ctypes.CDLL(None)
 
 def mapped(n_rows=4000, n_classes=100, path="pool.npy"):

@@ -109,7 +109,7 @@ def test_bits_depend_on_the_row_alone(variant, dtype, kind):
 
 @pytest.mark.parametrize("n_classes", [3, 100, 3000])
 def test_bits_do_not_depend_on_threads(variant, monkeypatch, n_classes):
-    monkeypatch.setattr(native, "_LEAST_SHARE", 1)
+    monkeypatch.setattr(native, "LEAST_SHARE", 1)
     x = matrix(300, n_classes)
     want = as_bits(native.uncertainty(x, UNCERTAINTY_SCORES))
     for n_threads in (1, 2, 3, 7):

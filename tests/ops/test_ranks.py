@@ -229,7 +229,7 @@ def test_bits_do_not_depend_on_blocks(monkeypatch):
 @pytest.mark.parametrize("variant", native.variants())
 def test_native_bits_do_not_depend_on_threads(variant, monkeypatch):
     monkeypatch.setenv(native.VARIABLE, variant)
-    monkeypatch.setattr(native, "_LEAST_SHARE", 1)
+    monkeypatch.setattr(native, "LEAST_SHARE", 1)
     x, table = case(5000, 40, 100)
     want = as_bits(native.mean_ranks(x, table))
     for n_threads in (1, 2, 3, 7):

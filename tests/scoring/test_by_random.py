@@ -192,7 +192,7 @@ def test_bad_arguments(options):
         ({"seed": 1.0}, TypeError, "seed: wanted an integer, got 1.0"),
         ({"noise": "power"}, ValueError, "noise: wanted None with by='random', got 'power'"),
         ({"kind": "prob"}, ValueError, "kind: wanted one of"),
-        ({"by": "randm"}, ValueError, "by: wanted one of .*, entropy, random, a callable"),
+        ({"by": "randm"}, ValueError, "by: wanted one of .*, score, random, a callable"),
     ):
         with pytest.raises(error, match=words):
             fastal.select(x, 3, **{"by": "random", **options, **more})

@@ -7,20 +7,27 @@ Names of tensors end in their shapes: `products_nK` is [n, K]. Letters:
     K    centroids, centres or clusters
     V    values of a column's table
     H    columns of hidden states
+    S    draws of an item
 """
 
 from fastal.ops.reference.cluster_sums import unit_sums
 from fastal.ops.reference.cosine import nearest, recompute_in_float64, similarities, unit_rows
+from fastal.ops.reference.draws import draws
 from fastal.ops.reference.euclidean import euclidean
 from fastal.ops.reference.head import logits_blocks
+from fastal.ops.reference.items import aggregated, label_scores, padding
 from fastal.ops.reference.ranks import mean_ranks
 from fastal.ops.reference.uncertainty import uncertainty
 
 __all__ = [
+    "aggregated",
+    "draws",
     "euclidean",
+    "label_scores",
     "logits_blocks",
     "mean_ranks",
     "nearest",
+    "padding",
     "recompute_in_float64",
     "similarities",
     "uncertainty",

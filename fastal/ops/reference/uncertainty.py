@@ -19,7 +19,7 @@ _BLOCK_BYTES, _MOST_BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 19, 1 << 24, 1 << 27
 # Blocks of fewer classes are transposed, so that torch vectorises across rows.
 _TRANSPOSE_BELOW = 32
 # A probability from here to 0 counts as 0: rounding may leave it where the true value is 0.
-_LEAST_PROB = -1e-3
+LEAST_PROB = -1e-3
 # On CPUs, torch sums in another order the columns after the last multiple of 32 or 64, and a single
 # row. Blocks are padded to these sizes, so that no row's score depends on the end of its block.
 _TRANSPOSED_MULTIPLE, _FEWEST_ROWS = 128, 2
@@ -32,7 +32,9 @@ for _dtype in (torch.float32, torch.float64):
     torch.ones(1, dtype=_dtype, device="cpu").exp().log().log1p()
 
 
-def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -> list[Tensor]:
+def uncertainty(
+    logits: Tensor, measures: Sequence[str], kind: str = "logits", temperature: float = 1.0
+) -> list[Tensor]:
     """Uncertainty scores of each row, in the order of `measures`.
 
     Args:
@@ -40,6 +42,7 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
         measures: names from `fastal.ops.formulas.UNCERTAINTY_SCORES`.
         kind: what the matrix holds: "logits", "probs" or "log_probs". Log-probabilities are scored
             as logits: their softmax is the distribution itself.
+        temperature: logits are divided by it; 1 for "probs".
 
     Returns:
         A list of [N] float32 tensors in [0, 1]. Larger is more uncertain. Every score of an invalid
@@ -53,14 +56,17 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
         block_bytes = min(_BLOCK_BYTES * torch.get_num_threads(), _MOST_BLOCK_BYTES)
     else:
         block_bytes = _GPU_BLOCK_BYTES
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    # A division by the temperature rounds the distances from the maximum once more: float32 would
+    # lose a digit of the smallest scores.
+    in_double = logits.dtype == torch.float64 or temperature != 1
+    dtype = torch.float64 if in_double else torch.float32
     block_rows = min(_padded(block_bytes // (n_classes * dtype.itemsize), n_classes), n_rows)
     buffers = torch.zeros(
         2, _padded(block_rows, n_classes) * n_classes, dtype=dtype, device=logits.device
     )
     for start in range(0, n_rows, block_rows or 1):
         block = logits[start : start + block_rows]
-        statistics = _statistics(block, buffers, kind, "entropy" in measures)
+        statistics = _statistics(block, buffers, kind, "entropy" in measures, temperature)
         if dtype == torch.float32:
             _recompute_small_tails(block, statistics, kind)
         for out, measure in zip(scores, measures, strict=True):
@@ -87,7 +93,9 @@ def _padded(n_rows: int, n_classes: int) -> int:
     return max(n_rows, _FEWEST_ROWS)
 
 
-def _statistics(block: Tensor, buffers: Tensor, kind: str, with_moment: bool) -> Statistics:
+def _statistics(
+    block: Tensor, buffers: Tensor, kind: str, with_moment: bool, temperature: float
+) -> Statistics:
     """The statistics of a block [n, C], computed in two buffers that no result aliases."""
     n_rows, n_classes = block.shape
     dtype = block.dtype
@@ -109,12 +117,12 @@ def _statistics(block: Tensor, buffers: Tensor, kind: str, with_moment: bool) ->
     # If the maximum of a row is NaN or infinite, all its values become NaN: inf − inf.
     floor = -800.0 if d.dtype == torch.float64 else -128.0
     if kind == "probs":
-        negative = block.amin(dim) < _LEAST_PROB
+        negative = block.amin(dim) < LEAST_PROB
         torch.div(block, maximum, out=e).clamp_(min=0)
         if with_moment:
             torch.log(e, out=d).clamp_(min=floor)
     else:
-        torch.sub(block, maximum, out=d).clamp_(min=floor)
+        torch.sub(block, maximum, out=d).div_(temperature).clamp_(min=floor)
         torch.exp(d, out=e)
     d, e = padded_d, padded_e
     moment = d.mul_(e).sum(dim) if with_moment else None

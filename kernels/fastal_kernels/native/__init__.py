@@ -32,8 +32,8 @@ else:
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # in the order of job.h
 VARIABLE = "FASTAL_NATIVE"  # environment variable: the instruction set to use instead of the best
-_COUNTS = 5  # next row, done, invalid, found, tied: as in job.h
-_LEAST_SHARE = 1 << 16  # elements that are worth one more thread
+COUNTS = 5  # next row, done, invalid, found, tied: as in job.h
+LEAST_SHARE = 1 << 16  # elements that are worth one more thread
 _LARGE_PAGE = 1 << 21
 
 Threshold = tuple[float, int]  # a score and a row number
@@ -61,41 +61,49 @@ def variant() -> str:
     return found
 
 
-def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -> list[Tensor]:
+def uncertainty(
+    logits: Tensor, measures: Sequence[str], kind: str = "logits", temperature: float = 1.0
+) -> list[Tensor]:
     """Uncertainty scores of each row, in the order of `measures`.
 
     Args:
         logits: [N, C] with C >= 2; float16, bfloat16, float32 or float64; any strides; on the host.
         measures: names from `UNCERTAINTY_SCORES`.
         kind: what the matrix holds: "logits", "probs" or "log_probs".
+        temperature: logits are divided by it; 1 for "probs".
 
     Returns:
         A list of [N] float32 tensors in [0, 1]. Larger is more uncertain. NaN for invalid rows.
     """
-    return scores_and_invalid(logits, measures, kind)[0]
+    return scores_and_invalid(logits, measures, kind, temperature)[0]
 
 
 def scores_and_invalid(
-    logits: Tensor, measures: Sequence[str], kind: str
+    logits: Tensor, measures: Sequence[str], kind: str, temperature: float = 1.0
 ) -> tuple[list[Tensor], int]:
     """The scores as `uncertainty` returns them, and the number of invalid rows."""
     asked = asked_for(measures)
     scores = torch.empty(len(asked), len(logits), dtype=torch.float32, device="cpu")
     if scores.nbytes >= _LARGE_PAGE:
         _native.use_large_pages(scores.data_ptr(), scores.nbytes)
-    n_invalid, *_ = _work(logits, kind, scores=dict(zip(asked, scores, strict=True)))
+    n_invalid, *_ = _work(logits, kind, temperature, scores=dict(zip(asked, scores, strict=True)))
     return [scores[asked.index(measure)] for measure in measures], n_invalid
 
 
 def scores_above_threshold(
-    logits: Tensor, measure: str, kind: str, first_row: int, threshold: Threshold | None
+    logits: Tensor,
+    measure: str,
+    kind: str,
+    first_row: int,
+    threshold: Threshold | None,
+    temperature: float = 1.0,
 ) -> tuple[Tensor, Tensor, int, int]:
     """The rows whose scores beat a threshold. Without a threshold, all valid rows.
 
     A row beats the threshold if its score is larger, or if it is equal and the row comes earlier.
 
     Args:
-        logits, measure, kind: as for `uncertainty`.
+        logits, measure, kind, temperature: as for `uncertainty`.
         first_row: the number of the first row.
         threshold: a score and a row number, or None.
 
@@ -107,7 +115,13 @@ def scores_above_threshold(
     rows = torch.empty(len(logits), dtype=torch.int64, device="cpu")
     score, row = (-math.inf, 0) if threshold is None else threshold
     n_invalid, n_found, n_tied = _work(
-        logits, kind, by=measure, threshold=(score, row - first_row), rows=rows, found=found
+        logits,
+        kind,
+        temperature,
+        by=measure,
+        threshold=(score, row - first_row),
+        rows=rows,
+        found=found,
     )
     return found[:n_found], rows[:n_found] + first_row, n_invalid, n_tied
 
@@ -126,8 +140,8 @@ def mean_ranks(x: Tensor, table: Tensor) -> Tensor:
     n_rows, n_columns = x.shape
     means = torch.empty(n_rows, dtype=torch.float32, device="cpu")
     table = table.contiguous()
-    n_threads = min(torch.get_num_threads(), 1 + x.numel() // _LEAST_SHARE)
-    progress = torch.zeros(_COUNTS, dtype=torch.int64, device="cpu")
+    n_threads = min(torch.get_num_threads(), 1 + x.numel() // LEAST_SHARE)
+    progress = torch.zeros(COUNTS, dtype=torch.int64, device="cpu")
     arguments = (
         variant(),
         x.data_ptr(),
@@ -196,6 +210,7 @@ def guarded(x: Tensor) -> Guard:
 def _work(
     logits: Tensor,
     kind: str,
+    temperature: float,
     *,
     scores: dict[str, Tensor] | None = None,
     by: str | None = None,
@@ -205,8 +220,8 @@ def _work(
 ) -> tuple[int, int, int]:
     """Runs a job (see job.h). Returns how many rows are invalid, were found, and only tie."""
     n_rows, n_classes = logits.shape
-    n_threads = min(torch.get_num_threads(), 1 + logits.numel() // _LEAST_SHARE)
-    progress = torch.zeros(_COUNTS, dtype=torch.int64, device="cpu")
+    n_threads = min(torch.get_num_threads(), 1 + logits.numel() // LEAST_SHARE)
+    progress = torch.zeros(COUNTS, dtype=torch.int64, device="cpu")
     arguments = (
         variant(),
         logits.data_ptr(),
@@ -216,13 +231,14 @@ def _work(
         *(stride * logits.element_size() for stride in logits.stride()),
         kind == "probs",
         probs_tolerance(logits.dtype, n_classes),
-        tuple(_address((scores or {}).get(measure)) for measure in UNCERTAINTY_SCORES),
+        1 / temperature,
+        tuple(address_of((scores or {}).get(measure)) for measure in UNCERTAINTY_SCORES),
         -1 if by is None else UNCERTAINTY_SCORES.index(by),
         *threshold,
-        _address(rows),
-        _address(found),
+        address_of(rows),
+        address_of(found),
         n_threads,
-        _address(progress),
+        address_of(progress),
     )
 
     def work() -> object:
@@ -235,5 +251,11 @@ def _work(
     return n_invalid, n_found, n_tied
 
 
-def _address(x: Tensor | None) -> int:
+def call(job: str, arguments: tuple[object, ...]) -> object:
+    """Works on a job of this name in the C module, for a while; see job.h."""
+    return getattr(_native, job)(*arguments)
+
+
+def address_of(x: Tensor | None) -> int:
+    """The address of a tensor's memory; 0 for None."""
     return 0 if x is None else x.data_ptr()

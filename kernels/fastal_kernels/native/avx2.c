@@ -14,6 +14,8 @@
 #define HEAD fastal_avx2_head
 #define HEAD_UNITS fastal_avx2_head_units
 #define MULTIPLY_ADD multiply_add
+#define ITEMS fastal_avx2_items
+#define DRAWS fastal_avx2_draws
 #include "vectors_avx2.h"
 #include "variant.h"
 #if defined(__clang__)

@@ -15,6 +15,8 @@
 #define HEAD fastal_avx512_head
 #define HEAD_UNITS fastal_avx512_head_units
 #define MULTIPLY_ADD multiply_add
+#define ITEMS fastal_avx512_items
+#define DRAWS fastal_avx512_draws
 #include "vectors_avx512.h"
 #include "variant.h"
 #if defined(__clang__)

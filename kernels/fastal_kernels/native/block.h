@@ -35,8 +35,8 @@ INLINE void meet_block(const char *p, int64_t n, int dtype, int is_probs, vf *to
 }
 
 /* The sums of all terms, including the maximum's. Each lane has four short sums. */
-INLINE void add_block(const char *p, int64_t n, vf ref, int dtype, int is_probs, int with_moment,
-                      vf *rest, vf *moment) {
+INLINE void add_block(const char *p, int64_t n, vf ref, struct exponent by, int dtype, int is_probs,
+                      int with_moment, vf *rest, vf *moment) {
     vf r[4], m[4];
     for (int j = 0; j < 4; j++)
         r[j] = m[j] = set(0);
@@ -45,11 +45,11 @@ INLINE void add_block(const char *p, int64_t n, vf ref, int dtype, int is_probs,
         for (int j = 0; j < 4; j += 2) {
             vf a, b;
             get_pair(p + (i + j * W) * size_of(dtype), dtype, is_probs, &a, &b);
-            add_terms(a, ref, is_probs, with_moment, &r[j], &m[j]);
-            add_terms(b, ref, is_probs, with_moment, &r[j + 1], &m[j + 1]);
+            add_terms(a, ref, by, is_probs, with_moment, &r[j], &m[j]);
+            add_terms(b, ref, by, is_probs, with_moment, &r[j + 1], &m[j + 1]);
         }
     for (; i < n; i += W)
-        add_terms(get_of(p, i, n, dtype, is_probs), ref, is_probs, with_moment, &r[0], &m[0]);
+        add_terms(get_of(p, i, n, dtype, is_probs), ref, by, is_probs, with_moment, &r[0], &m[0]);
     *rest = (r[0] + r[1]) + (r[2] + r[3]);
     *moment = (m[0] + m[1]) + (m[2] + m[3]);
 }

@@ -56,18 +56,19 @@ INLINE void select_rows(const struct job *job, int64_t first, int n_rows, const 
     memcpy(job->found + place, found, n * sizeof *found);
 }
 
+/* The lanes of the rows of a tile, of those from lane i on. */
+INLINE unsigned lanes_of(int n_rows, int i) {
+    return n_rows - i < W ? (1u << (n_rows - i)) - 1 : (1ull << W) - 1;
+}
+
 static void finish(const struct job *job, int64_t first, int n_rows, const struct tile *t) {
     int asked[N_MEASURES];
     for (int measure = 0; measure < N_MEASURES; measure++)
         asked[measure] = job->scores[measure] != NULL || job->by == measure;
     ALIGNED float scores[N_MEASURES][TILE];
     int n_valid = 0;
-    for (int i = 0; i < n_rows; i += W) {
-        unsigned valid = score(job, asked, t, i, scores);
-        if (n_rows - i < W)
-            valid &= (1u << (n_rows - i)) - 1;
-        n_valid += __builtin_popcount(valid);
-    }
+    for (int i = 0; i < n_rows; i += W)
+        n_valid += __builtin_popcount(score(job, asked, t, i, scores) & lanes_of(n_rows, i));
     if (n_valid < n_rows)
         __atomic_fetch_add(&job->progress->n_invalid, n_rows - n_valid, __ATOMIC_RELAXED);
     if (job->by >= 0)

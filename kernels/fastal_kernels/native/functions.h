@@ -12,10 +12,10 @@ INLINE vf exp2_of_fraction(vf f) {
     return multiply_add(p, f, set(1));
 }
 
-/* e^d for FARTHEST <= d <= 0; NaN for NaN. */
+/* 2^y for FARTHEST log2 e <= y <= 0; NaN for NaN. */
 #define FARTHEST -87.0f
-INLINE vf exponential(vf d) {
-    vf y = d * set(LOG2_E), n = nearest_integer(y);
+INLINE vf exp2_of(vf y) {
+    vf n = nearest_integer(y);
     return scale(exp2_of_fraction(y - n), n);
 }
 

@@ -27,11 +27,14 @@ struct progress {
 struct job {
     const char *data;
     enum dtype dtype;
-    int is_probs; /* probabilities, rather than logits or log-probabilities */
+    int is_probs;   /* probabilities, rather than logits or log-probabilities */
+    int are_labels; /* a row is one label: x against 0, or p against 1 - p */
+    int are_planes; /* the values of one class of all rows of an item lie side by side */
     int64_t n_rows, n_classes;
     int64_t row_stride, class_stride; /* in bytes */
     float tolerance;                  /* how far from 1 the sum of probabilities may be */
     float per_log;                    /* 1 / ln n_classes */
+    double per_temperature;           /* logits are multiplied by it */
 
     /* Outputs of the scores asked for, [n_rows] each; NULL for the others. */
     float *scores[N_MEASURES];
@@ -45,6 +48,50 @@ struct job {
     int64_t *rows;
     float *found;
 
+    int n_threads;
+    struct progress *progress;
+};
+
+/* How the scores of an item's rows become its score. ROWS: they do not, each row keeps its own. */
+enum aggregate { ROWS_APART, MEAN, SUM, MOST, LEAST, HIGHEST };
+
+/* Scores of items, each of several rows. */
+struct items_job {
+    /* The rows. `data` is the first of the first item. The outputs are [n_items], or [n_rows] if
+     * rows are scored apart. There is no selection. */
+    struct job rows;
+    int64_t n_items;
+    int64_t length;         /* rows of each item, if `offsets` is NULL */
+    int64_t item_stride;    /* in bytes, if `offsets` is NULL */
+    const int64_t *offsets; /* [n_items + 1]: the first row of each item; or NULL */
+    const uint8_t *mask;    /* [n_rows]: 0 for rows that do not count; or NULL */
+    enum aggregate aggregate;
+    int64_t n_highest; /* how many of the highest scores HIGHEST takes the mean of */
+    int64_t longest;   /* the most rows of an item */
+};
+
+enum draws_measure {
+    MEAN_ENTROPY,
+    EXPECTED_ENTROPY,
+    BALD,
+    VARIATION_RATIO,
+    VOTE_ENTROPY,
+    VARIANCE,
+    MEAN_LEAST_CONFIDENCE,
+    MEAN_MARGIN,
+    MEAN_RATIO,
+    N_DRAWS_MEASURES
+};
+
+/* Scores of items of several draws each. */
+struct draws_job {
+    const char *data;
+    enum dtype dtype; /* not FLOAT64 */
+    int is_probs;
+    int64_t n_rows, n_draws, n_classes;
+    int64_t row_stride, draw_stride, class_stride; /* in bytes */
+    double tolerance, per_temperature;
+    float *scores[N_DRAWS_MEASURES]; /* [n_rows] each; NULL if not asked for */
     int n_threads;
     struct progress *progress;
 };
@@ -89,7 +136,7 @@ struct panels_job {
 };
 
 /* Works on a job of its kind for a while, on rows that no other thread has claimed. Returns whether
- * there were any. */
+ * there were any, or -1 if there is no memory. */
 typedef int work(const void *job);
 
 typedef int64_t head_units(const struct head_job *job);

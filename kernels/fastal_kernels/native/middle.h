@@ -5,6 +5,7 @@
 INLINE void middle(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
                    int with_moment, struct tile *t) {
     const int64_t n_classes = job->n_classes, size = size_of(dtype);
+    const struct exponent by = exponent_at(job);
     ALIGNED float packed[W * MIDDLE], refs[W];
     for (int i = 0; i < n_rows; i += W) {
         const int n = n_rows - i < W ? n_rows - i : W;
@@ -33,10 +34,10 @@ INLINE void middle(const struct job *job, int64_t first, int n_rows, int dtype, 
             second = larger(second, other[lane]);
         }
 
-        store(refs, refer(top, second, is_probs, t, i));
+        store(refs, refer(top, second, job->per_temperature, is_probs, t, i));
         for (int row = 0; row < n; row++)
-            add_block(rows + row * stride, n_classes, set(refs[row]), dtype, is_probs, with_moment,
-                      &one[row], &other[row]);
+            add_block(rows + row * stride, n_classes, set(refs[row]), by, dtype, is_probs,
+                      with_moment, &one[row], &other[row]);
         transpose(one);
         transpose(other);
         vf rest = one[0], moment = other[0];
@@ -45,6 +46,6 @@ INLINE void middle(const struct job *job, int64_t first, int n_rows, int dtype, 
             moment += other[lane];
         }
         store(t->rest + i, rest - set(1));
-        store(t->moment + i, moment);
+        store(t->moment + i, moment * set(job->per_temperature));
     }
 }

@@ -23,6 +23,8 @@
 
 work fastal_avx512, fastal_avx2, fastal_portable;
 work fastal_avx512_ranks, fastal_avx2_ranks, fastal_portable_ranks;
+work fastal_avx512_items, fastal_avx2_items, fastal_portable_items;
+work fastal_avx512_draws, fastal_avx2_draws, fastal_portable_draws;
 
 work fastal_avx512_panels, fastal_avx2_panels, fastal_portable_panels;
 work fastal_avx512_head, fastal_avx2_head, fastal_portable_head, fastal_avx512_pairs;
@@ -30,7 +32,7 @@ head_units fastal_avx512_head_units, fastal_avx2_head_units, fastal_portable_hea
 
 struct variant {
     const char *name;
-    work *scores, *ranks, *panels, *head;
+    work *scores, *ranks, *items, *draws, *panels, *head;
     head_units *units;
     int runs; /* on this machine */
 };
@@ -40,12 +42,12 @@ static int has_pairs; /* whether this machine multiplies pairs of bfloat16 */
 /* The best first. */
 static struct variant variants[] = {
 #if defined(__x86_64__)
-    {"avx512", fastal_avx512, fastal_avx512_ranks, fastal_avx512_panels, fastal_avx512_head,
-     fastal_avx512_head_units, 0},
-    {"avx2", fastal_avx2, fastal_avx2_ranks, fastal_avx2_panels, fastal_avx2_head,
-     fastal_avx2_head_units, 0},
+    {"avx512", fastal_avx512, fastal_avx512_ranks, fastal_avx512_items, fastal_avx512_draws, fastal_avx512_panels,
+     fastal_avx512_head, fastal_avx512_head_units, 0},
+    {"avx2", fastal_avx2, fastal_avx2_ranks, fastal_avx2_items, fastal_avx2_draws, fastal_avx2_panels,
+     fastal_avx2_head, fastal_avx2_head_units, 0},
 #endif
-    {"portable", fastal_portable, fastal_portable_ranks, fastal_portable_panels,
+    {"portable", fastal_portable, fastal_portable_ranks, fastal_portable_items, fastal_portable_draws, fastal_portable_panels,
      fastal_portable_head, fastal_portable_head_units, 1},
 };
 
@@ -97,7 +99,7 @@ static PyObject *without_the_lock(work *work, const void *job) {
     found_rows = work(job);
     fesetenv(&environment);
     Py_END_ALLOW_THREADS
-    return PyBool_FromLong(found_rows);
+    return found_rows < 0 ? PyErr_NoMemory() : PyBool_FromLong(found_rows);
 }
 
 static PyObject *work_on(PyObject *self, PyObject *arguments) {
@@ -107,10 +109,11 @@ static PyObject *work_on(PyObject *self, PyObject *arguments) {
     unsigned long long data, scores[N_MEASURES], rows, found, progress;
     int dtype;
     long long n_rows, n_classes, row_stride, class_stride, threshold_row;
-    if (!PyArg_ParseTuple(arguments, "sKiLLLLpf(KKKK)ifLKKiK", &name, &data, &dtype, &n_rows,
+    if (!PyArg_ParseTuple(arguments, "sKiLLLLpfd(KKKK)ifLKKiK", &name, &data, &dtype, &n_rows,
                           &n_classes, &row_stride, &class_stride, &job.is_probs, &job.tolerance,
-                          &scores[0], &scores[1], &scores[2], &scores[3], &job.by, &job.threshold,
-                          &threshold_row, &rows, &found, &job.n_threads, &progress))
+                          &job.per_temperature, &scores[0], &scores[1], &scores[2], &scores[3],
+                          &job.by, &job.threshold, &threshold_row, &rows, &found, &job.n_threads,
+                          &progress))
         return NULL;
     job.data = (const char *)(uintptr_t)data;
     job.dtype = (enum dtype)dtype;
@@ -119,6 +122,7 @@ static PyObject *work_on(PyObject *self, PyObject *arguments) {
     for (int i = 0; i < N_MEASURES; i++)
         job.scores[i] = (float *)(uintptr_t)scores[i];
     job.per_log = 1 / log((double)n_classes);
+    job.are_labels = job.are_planes = 0;
     job.threshold_row = threshold_row;
     job.rows = (int64_t *)(uintptr_t)rows;
     job.found = (float *)(uintptr_t)found;
@@ -126,6 +130,65 @@ static PyObject *work_on(PyObject *self, PyObject *arguments) {
 
     const struct variant *variant = named(name);
     return variant == NULL ? NULL : without_the_lock(variant->scores, &job);
+}
+
+static PyObject *score_items(PyObject *self, PyObject *arguments) {
+    (void)self;
+    struct items_job job;
+    struct job *rows = &job.rows;
+    const char *name;
+    unsigned long long data, scores[N_MEASURES], offsets, mask, progress;
+    int dtype, aggregate;
+    long long n_rows, n_classes, row_stride, class_stride, n_items, length, item_stride, n_highest;
+    long long longest;
+    if (!PyArg_ParseTuple(arguments, "sKiLLLLppfd(KKKK)LLLKKiLLiK", &name, &data, &dtype, &n_rows,
+                          &n_classes, &row_stride, &class_stride, &rows->is_probs,
+                          &rows->are_labels, &rows->tolerance, &rows->per_temperature, &scores[0],
+                          &scores[1], &scores[2], &scores[3], &n_items, &length, &item_stride,
+                          &offsets, &mask, &aggregate, &n_highest, &longest, &rows->n_threads,
+                          &progress))
+        return NULL;
+    rows->data = (const char *)(uintptr_t)data;
+    rows->dtype = (enum dtype)dtype;
+    rows->n_rows = n_rows, rows->n_classes = n_classes;
+    rows->row_stride = row_stride, rows->class_stride = class_stride;
+    rows->are_planes = 1;
+    for (int i = 0; i < N_MEASURES; i++)
+        rows->scores[i] = (float *)(uintptr_t)scores[i];
+    rows->per_log = 1 / log((double)n_classes);
+    rows->by = -1;
+    rows->progress = (struct progress *)(uintptr_t)progress;
+    job.n_items = n_items, job.length = length, job.item_stride = item_stride;
+    job.offsets = (const int64_t *)(uintptr_t)offsets;
+    job.mask = (const uint8_t *)(uintptr_t)mask;
+    job.aggregate = (enum aggregate)aggregate;
+    job.n_highest = n_highest, job.longest = longest;
+    const struct variant *variant = named(name);
+    return variant == NULL ? NULL : without_the_lock(variant->items, &job);
+}
+
+static PyObject *score_draws(PyObject *self, PyObject *arguments) {
+    (void)self;
+    struct draws_job job;
+    const char *name;
+    unsigned long long data, scores[N_DRAWS_MEASURES], progress;
+    int dtype;
+    long long n_rows, n_draws, n_classes, row_stride, draw_stride, class_stride;
+    if (!PyArg_ParseTuple(arguments, "sKiLLLLLLpdd(KKKKKKKKK)iK", &name, &data, &dtype, &n_rows,
+                          &n_draws, &n_classes, &row_stride, &draw_stride, &class_stride,
+                          &job.is_probs, &job.tolerance, &job.per_temperature, &scores[0],
+                          &scores[1], &scores[2], &scores[3], &scores[4], &scores[5], &scores[6],
+                          &scores[7], &scores[8], &job.n_threads, &progress))
+        return NULL;
+    job.data = (const char *)(uintptr_t)data;
+    job.dtype = (enum dtype)dtype;
+    job.n_rows = n_rows, job.n_draws = n_draws, job.n_classes = n_classes;
+    job.row_stride = row_stride, job.draw_stride = draw_stride, job.class_stride = class_stride;
+    for (int i = 0; i < N_DRAWS_MEASURES; i++)
+        job.scores[i] = (float *)(uintptr_t)scores[i];
+    job.progress = (struct progress *)(uintptr_t)progress;
+    const struct variant *variant = named(name);
+    return variant == NULL ? NULL : without_the_lock(variant->draws, &job);
 }
 
 static PyObject *rank(PyObject *self, PyObject *arguments) {
@@ -272,6 +335,8 @@ static PyMethodDef methods[] = {
     {"work", work_on, METH_VARARGS,
      "Scores rows that no other thread has claimed, for a while. Returns False if there were none. "
      "job.h describes the arguments."},
+    {"items", score_items, METH_VARARGS, "The same for a job of items of several rows."},
+    {"draws", score_draws, METH_VARARGS, "The same for a job of draws."},
     {"rank", rank, METH_VARARGS, "The same for a job of mean ranks."},
     {"multiplies_pairs", multiplies_pairs, METH_VARARGS,
      "Whether a variant multiplies pairs of bfloat16 on this machine."},

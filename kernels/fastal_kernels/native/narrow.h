@@ -33,13 +33,14 @@ INLINE void narrow(const struct job *job, int64_t first, int n_rows, int dtype, 
     const int64_t n_classes = job->n_classes, whole = padded(n_classes);
     const int ready = dtype == FLOAT64 ? READY : dtype;
     const int64_t size = size_of(dtype), pitch = whole * size_of(ready);
+    const struct exponent by = exponent_at(job);
     ALIGNED float packed[W * NARROW], columns[W * NARROW];
     for (int i = 0; i < n_rows; i += W) {
         const char *rows = job->data + (first + i) * job->row_stride;
         int64_t stride = job->row_stride;
         /* Bytes from here to the end of the matrix: no more may be read. */
         const int64_t left = (job->n_rows - 1 - first - i) * stride + n_classes * size;
-        if (dtype == FLOAT64 || job->class_stride != size || n_rows - i < W ||
+        if (dtype == FLOAT64 || job->class_stride != size ||
             (W - 1) * stride + whole * size > left) {
             for (int row = 0; row < W && row < n_rows - i; row++) {
                 struct strip from = {rows + row * stride, job->class_stride, n_classes};
@@ -54,10 +55,10 @@ INLINE void narrow(const struct job *job, int64_t first, int n_rows, int dtype, 
         vf top = set(-INFINITY), second = top, rest = set(-1), moment = set(0);
         for (int64_t c = 0; c < n_classes; c++)
             meet(load(columns + c * W), &top, &second);
-        vf ref = refer(top, second, is_probs, t, i);
+        vf ref = refer(top, second, job->per_temperature, is_probs, t, i);
         for (int64_t c = 0; c < n_classes; c++)
-            add_terms(load(columns + c * W), ref, is_probs, with_moment, &rest, &moment);
+            add_terms(load(columns + c * W), ref, by, is_probs, with_moment, &rest, &moment);
         store(t->rest + i, rest); /* the sum began at -1: it leaves out the maximum's term */
-        store(t->moment + i, moment);
+        store(t->moment + i, moment * set(job->per_temperature));
     }
 }

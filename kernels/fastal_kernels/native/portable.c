@@ -6,5 +6,7 @@
 #define HEAD fastal_portable_head
 #define HEAD_UNITS fastal_portable_head_units
 #define MULTIPLY_ADD multiply_add
+#define ITEMS fastal_portable_items
+#define DRAWS fastal_portable_draws
 #include "vectors_portable.h"
 #include "variant.h"

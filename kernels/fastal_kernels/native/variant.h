@@ -3,6 +3,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "job.h"
@@ -21,6 +22,7 @@ enum {
 
 typedef int32_t ints __attribute__((vector_size(4 * W)));
 typedef uint32_t words __attribute__((vector_size(4 * W))); /* unsigned: overflow is defined */
+typedef uint64_t long_words __attribute__((vector_size(8 * D)));
 
 #include "functions.h"
 #include "rows.h"
@@ -29,6 +31,8 @@ typedef uint32_t words __attribute__((vector_size(4 * W))); /* unsigned: overflo
 #include "narrow.h"
 #include "middle.h"
 #include "wide.h"
+#include "columns.h"
+#include "labels.h"
 #include "finish.h"
 #include "ranks.h"
 #include "head.h"
@@ -36,7 +40,11 @@ typedef uint32_t words __attribute__((vector_size(4 * W))); /* unsigned: overflo
 
 INLINE void fill(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
                  int with_moment, struct tile *t) {
-    if (job->n_classes <= NARROW)
+    if (job->are_labels)
+        labels(job, first, n_rows, dtype, is_probs, t);
+    else if (lie_along_lanes(job, dtype))
+        columns(job, first, n_rows, dtype, is_probs, with_moment, t);
+    else if (job->n_classes <= NARROW)
         narrow(job, first, n_rows, dtype, is_probs, with_moment, t);
     else if (job->n_classes <= MIDDLE && dtype != FLOAT64)
         middle(job, first, n_rows, dtype, is_probs, with_moment, t);
@@ -65,19 +73,20 @@ static void sums(const struct job *job, int64_t first, int n_rows, struct tile *
     }
 }
 
-/* Claims rows that no other thread has claimed. Returns their number, 0 if none are left, and sets
- * `first`. The shares become smaller, so that all threads end together. Each is as large as
- * possible, because a fresh page that two threads write to first is cleared twice. */
-static int64_t claim(const struct job *job, int64_t row_bytes, int64_t *first) {
+/* Claims rows that no other thread has claimed, a multiple of `tile`. Returns their number, 0 if
+ * none are left, and sets `first`. The shares become smaller, so that all threads end together.
+ * Each is as large as possible, because a fresh page that two threads write to first is cleared
+ * twice. */
+static int64_t claim(struct progress *progress, int64_t n_rows, int64_t row_bytes, int n_threads,
+                     int tile, int64_t *first) {
     const int64_t least = LEAST_CLAIM / row_bytes + 1, most = MOST_CLAIM / row_bytes + 1;
-    int64_t *next = &job->progress->next_row, n;
+    int64_t *next = &progress->next_row, n;
     *first = __atomic_load_n(next, __ATOMIC_RELAXED);
     do {
-        const int64_t left = job->n_rows - *first;
-        n = left / (4 * job->n_threads);
+        const int64_t left = n_rows - *first;
+        n = left / (4 * n_threads);
         n = n < least ? least : n > most ? most : n;
-        if (job->n_classes <= MIDDLE)
-            n = (n + TILE - 1) / TILE * TILE;
+        n = (n + tile - 1) / tile * tile;
         n = n < left ? n : left;
     } while (n > 0 && !__atomic_compare_exchange_n(next, first, *first + n, 1, __ATOMIC_RELAXED,
                                                    __ATOMIC_RELAXED));
@@ -87,11 +96,12 @@ static int64_t claim(const struct job *job, int64_t row_bytes, int64_t *first) {
 int VARIANT(const void *given) {
     const struct job *job = given;
     const int64_t row_bytes = job->n_classes * size_of(job->dtype);
+    const int tile = job->n_classes <= MIDDLE ? TILE : 1;
     int64_t first, n, done = 0;
-    while (done < A_WHILE && (n = claim(job, row_bytes, &first)) > 0) {
+    while (done < A_WHILE &&
+           (n = claim(job->progress, job->n_rows, row_bytes, job->n_threads, tile, &first)) > 0) {
         for (int64_t end = first + n; first < end; first += TILE) {
             ALIGNED struct tile t;
-            memset(&t, 0, sizeof t); /* lanes without a row are computed as well */
             const int n_rows = end - first < TILE ? end - first : TILE;
             sums(job, first, n_rows, &t);
             finish(job, first, n_rows, &t);
@@ -101,3 +111,6 @@ int VARIANT(const void *given) {
     }
     return done > 0;
 }
+
+#include "items.h"
+#include "draws.h"

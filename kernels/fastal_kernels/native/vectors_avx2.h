@@ -78,3 +78,33 @@ INLINE void unzip(vf *a, vf *b) {
     *a = _mm256_shuffle_ps(low, high, 0x88);
     *b = _mm256_shuffle_ps(low, high, 0xdd);
 }
+
+/* Vectors of doubles, of half as many lanes. */
+enum { D = 4 };
+typedef __m256d vd;
+
+INLINE vd load_double(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+INLINE vd set_double(double a) { return _mm256_set1_pd(a); }
+/* Both return b if a or b is NaN. */
+INLINE vd larger_double(vd a, vd b) { return _mm256_max_pd(a, b); }
+INLINE vd smaller_double(vd a, vd b) { return _mm256_min_pd(a, b); }
+/* a if x < y, else b; lane by lane. */
+INLINE vd where_less_double(vd x, vd y, vd a, vd b) {
+    return _mm256_blendv_pd(b, a, _mm256_cmp_pd(x, y, _CMP_LT_OQ));
+}
+INLINE vd nearest_double(vd a) {
+    return _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+/* p 2^n for whole n >= -1022; NaN if p is. */
+INLINE vd scale_double(vd p, vd n) {
+    __m256i exponent =
+        _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(n)), _mm256_set1_epi64x(1023));
+    return p * _mm256_castsi256_pd(_mm256_slli_epi64(exponent, 52));
+}
+
+/* The lower and the upper half of a vector as doubles, and back. */
+INLINE vd lower(vf a) { return _mm256_cvtps_pd(_mm256_castps256_ps128(a)); }
+INLINE vd upper(vf a) { return _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)); }
+INLINE vf narrowed(vd low, vd high) {
+    return _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low));
+}

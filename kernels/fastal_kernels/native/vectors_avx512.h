@@ -81,3 +81,30 @@ INLINE vf partners(vf a, int step) {
 INLINE vf last(vf a, int n, float others) {
     return _mm512_mask_blend_ps(0xffffu << (W - n), set(others), a);
 }
+
+/* Vectors of doubles, of half as many lanes. */
+enum { D = 8 };
+typedef __m512d vd;
+
+INLINE vd load_double(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+INLINE vd set_double(double a) { return _mm512_set1_pd(a); }
+/* Both return b if a or b is NaN. */
+INLINE vd larger_double(vd a, vd b) { return _mm512_max_pd(a, b); }
+INLINE vd smaller_double(vd a, vd b) { return _mm512_min_pd(a, b); }
+/* a if x < y, else b; lane by lane. */
+INLINE vd where_less_double(vd x, vd y, vd a, vd b) {
+    return _mm512_mask_blend_pd(_mm512_cmp_pd_mask(x, y, _CMP_LT_OQ), b, a);
+}
+INLINE vd nearest_double(vd a) {
+    return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+/* p 2^n for whole n; NaN if p is. */
+INLINE vd scale_double(vd p, vd n) { return _mm512_scalef_pd(p, n); }
+
+/* The lower and the upper half of a vector as doubles, and back. */
+INLINE vd lower(vf a) { return _mm512_cvtps_pd(_mm512_castps512_ps256(a)); }
+INLINE vd upper(vf a) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)); }
+INLINE vf narrowed(vd low, vd high) {
+    __m512 a = _mm512_castps256_ps512(_mm512_cvtpd_ps(low));
+    return _mm512_insertf32x8(a, _mm512_cvtpd_ps(high), 1);
+}

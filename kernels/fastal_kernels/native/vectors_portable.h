@@ -71,3 +71,29 @@ INLINE void unzip(vf *a, vf *b) {
     *b = (vf){(*a)[1], (*a)[3], (*b)[1], (*b)[3]};
     *a = firsts;
 }
+
+/* Vectors of doubles, of half as many lanes. */
+enum { D = 2 };
+typedef double vd __attribute__((vector_size(8 * D)));
+typedef int64_t vl __attribute__((vector_size(8 * D)));
+
+INLINE vd load_double(const float *p) { return (vd){p[0], p[1]}; }
+INLINE vd set_double(double a) { return (vd){a, a}; }
+INLINE vd choose_double(vl mask, vd a, vd b) { return (vd)((mask & (vl)a) | (~mask & (vl)b)); }
+/* Both return b if a or b is NaN. */
+INLINE vd larger_double(vd a, vd b) { return choose_double(a > b, a, b); }
+INLINE vd smaller_double(vd a, vd b) { return choose_double(a < b, a, b); }
+/* a if x < y, else b; lane by lane. */
+INLINE vd where_less_double(vd x, vd y, vd a, vd b) { return choose_double(x < y, a, b); }
+/* For |a| < 2^51. */
+INLINE vd nearest_double(vd a) { return (a + set_double(0x1.8p52)) - set_double(0x1.8p52); }
+/* p 2^n for whole n >= -1022; NaN if p is. */
+INLINE vd scale_double(vd p, vd n) {
+    vl exponent = {(int64_t)n[0], (int64_t)n[1]};
+    return p * (vd)((exponent + 1023) << 52);
+}
+
+/* The lower and the upper half of a vector as doubles, and back. */
+INLINE vd lower(vf a) { return (vd){a[0], a[1]}; }
+INLINE vd upper(vf a) { return (vd){a[2], a[3]}; }
+INLINE vf narrowed(vd low, vd high) { return (vf){low[0], low[1], high[0], high[1]}; }

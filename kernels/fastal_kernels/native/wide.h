@@ -43,17 +43,22 @@ INLINE float total(vf a) {
     return a[0];
 }
 
-/* b - a. At least -1e4, where e^(b - a) is 0. NaN becomes -1e4 too; the sum `rest` keeps it. */
-INLINE double distance(double a, double b) { return b - a > -1e4 ? b - a : -1e4; }
+/* (b - a) / T. At least -1e4, where its exponential is 0. NaN becomes -1e4 too; the sum `rest`
+ * keeps it. */
+INLINE double distance(double a, double b, double per_temperature) {
+    double d = (b - a) * per_temperature;
+    return d > -1e4 ? d : -1e4;
+}
 
 /* Moves the sums to a higher reference. The previous maximum was left out, and becomes a term. */
-INLINE void refer_to(double ref, double ref_before, double top_before, struct state *s) {
+INLINE void refer_to(double ref, double ref_before, double top_before, double per_temperature,
+                     struct state *s) {
     if (ref != ref_before) {
-        double d = distance(ref, ref_before), shrink = exp(d);
+        double d = distance(ref, ref_before, per_temperature), shrink = exp(d);
         s->moment = shrink * (s->moment + d * s->rest);
         s->rest *= shrink;
     }
-    double d = distance(ref, top_before < ref ? top_before : ref), term = exp(d);
+    double d = distance(ref, top_before < ref ? top_before : ref, per_temperature), term = exp(d);
     s->moment += d * term;
     s->rest += term;
 }
@@ -63,6 +68,7 @@ INLINE struct state sums_of_row(const struct job *job, const char *row, int dtyp
     const int in_doubles = dtype == FLOAT64 && !is_probs, ready = dtype == FLOAT64 ? READY : dtype;
     const int is_half = dtype < FLOAT32; /* 16-bit values are widened once for both reads */
     const int64_t stride = job->class_stride, size = size_of(dtype);
+    const struct exponent by = exponent_at(job);
     ALIGNED float room[W + BLOCK];
     ALIGNED float floats[BLOCK];
     char *packed = (char *)(room + W);
@@ -83,7 +89,7 @@ INLINE struct state sums_of_row(const struct job *job, const char *row, int dtyp
         const double lowest = in_doubles || is_probs ? -DBL_MAX : -FLT_MAX;
         ref = s.largest.second > lowest ? s.largest.second : lowest;
         if (c > 0)
-            refer_to(ref, ref_before, top_before, &s);
+            refer_to(ref, ref_before, top_before, job->per_temperature, &s);
 
         if (in_doubles)
             pack(block, dtype, is_probs, ref, packed);
@@ -93,12 +99,12 @@ INLINE struct state sums_of_row(const struct job *job, const char *row, int dtyp
                      : in_doubles ? 0
                                   : ref);
         if (is_half)
-            add_block((const char *)floats, padded(n), to, READY, is_probs, with_moment, &rest,
+            add_block((const char *)floats, padded(n), to, by, READY, is_probs, with_moment, &rest,
                       &moment);
         else
-            add_block(p, n, to, ready, is_probs, with_moment, &rest, &moment);
+            add_block(p, n, to, by, ready, is_probs, with_moment, &rest, &moment);
         s.rest += (double)total(rest) - (s.largest.top > -INFINITY); /* without the maximum */
-        s.moment += total(moment);
+        s.moment += total(moment) * job->per_temperature;
     }
     return s;
 }
@@ -107,10 +113,11 @@ INLINE struct state sums_of_row(const struct job *job, const char *row, int dtyp
 INLINE void wide(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
                  int with_moment, struct tile *t) {
     ALIGNED float error[TILE] = {0};
+    memset(t, 0, sizeof *t); /* lanes without a row are finished as well */
     for (int i = 0; i < n_rows; i++) {
         const char *row = job->data + (first + i) * job->row_stride;
         struct state s = sums_of_row(job, row, dtype, is_probs, with_moment);
-        double gap = distance(s.largest.top, s.largest.second);
+        double gap = distance(s.largest.top, s.largest.second, job->per_temperature);
         t->rest[i] = s.rest;
         t->moment[i] = s.moment;
         t->gap[i] = gap;

@@ -1,0 +1,75 @@
+"""The scores of items of several rows, computed by the chosen backend."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from fastal.ops import reference
+from fastal.ops.predictions import uncertainty
+
+_BLOCK_BYTES = 32 << 20  # of rows that are copied so that the classes of a row lie side by side
+
+
+def item_scores(
+    x: Tensor,
+    measures: Sequence[str],
+    kind: str,
+    *,
+    aggregate: str | int,
+    temperature: float,
+    offsets: Tensor | None,
+    mask: Tensor | None,
+    backend: str,
+) -> tuple[list[Tensor], int]:
+    """`fastal_kernels.native.items.item_scores`, computed by `backend`."""
+    if backend == "native":
+        from fastal_kernels.native.items import item_scores
+
+        return item_scores(
+            x, measures, kind, aggregate=aggregate, temperature=temperature, offsets=offsets,
+            mask=mask,
+        )  # fmt: skip
+    rows = _row_scores(x, list(measures), kind, temperature, offsets is not None, backend)
+    if mask is not None:
+        rows = [scores.masked_fill(~mask.reshape(-1), torch.nan) for scores in rows]
+    if offsets is None:
+        offsets = torch.arange(len(x) + 1, dtype=torch.int64, device=x.device) * x.shape[1]
+    counts = reference.aggregated(rows[0], offsets, "max")
+    n_invalid = int(counts.isnan().sum())
+    if not aggregate:
+        return rows, n_invalid
+    return [reference.aggregated(scores, offsets, aggregate) for scores in rows], n_invalid
+
+
+def _row_scores(
+    x: Tensor, measures: list[str], kind: str, temperature: float, are_rows: bool, backend: str
+) -> list[Tensor]:
+    """The scores of all rows, [rows] each, NaN for rows that are invalid or padding."""
+    if kind.startswith("multilabel"):
+        return [
+            scores.reshape(-1) for scores in reference.label_scores(x, measures, kind, temperature)
+        ]
+    pieces = []
+    for block in [x] if are_rows else _blocks(x, backend):
+        scores = uncertainty(block, measures, kind, temperature, backend=backend)
+        if kind != "probs":
+            is_padding = reference.padding(block)
+            scores = [column.masked_fill(is_padding, torch.nan) for column in scores]
+        pieces.append(scores)
+    if not pieces:
+        return [x.new_empty(0, dtype=torch.float32) for _ in measures]
+    return [torch.cat(columns) for columns in zip(*pieces, strict=True)]
+
+
+def _blocks(x: Tensor, backend: str) -> Iterator[Tensor]:
+    """The rows of items [n, T, C] as matrices, in order: views where possible."""
+    n, length, n_classes = x.shape
+    if x.stride(0) == length * x.stride(1) or n <= 1:
+        yield x.reshape(-1, n_classes)
+        return
+    item_bytes = max(1, length * n_classes * x.element_size())
+    # The Triton kernels take any strides, the rows of one item at a time.
+    step = 1 if backend == "triton" else max(1, _BLOCK_BYTES // item_bytes)
+    for first in range(0, n, step):
+        yield x[first : first + step].reshape(-1, n_classes)

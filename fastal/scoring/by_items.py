@@ -1,0 +1,149 @@
+"""Uncertainty scores of items of several rows, and of labels that are independent, as a measure."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastal import ops
+from fastal.base.argument_values import LABEL_KINDS
+from fastal.base.checks import check_choice, check_dtype
+from fastal.base.items import Items
+from fastal.ops.formulas import UNCERTAINTY_SCORES
+from fastal.scoring.measure import Measure
+from fastal.scoring.model_output import ModelOutput
+from fastal.scoring.rows import Rows
+
+_INVALID = "is an item of which no row counts: all are masked, padding (-100), or invalid"
+_NO_LABEL = "has no label that counts: all are masked, NaN or +inf, or no probabilities"
+
+
+class ItemScore(Measure):
+    """One or several of the four uncertainty scores of items, from one read of their rows.
+
+    A row of an item has one distribution over the classes: a token, a pixel, a box. Of labels that
+    are independent, each label is a row.
+
+    Args:
+        names: of the scores, see `fastal.score`.
+        output: what the rows are, and how their scores become one. Without `aggregate`, the scores
+            are those of the rows.
+    """
+
+    offers = ("triton", "native", "torch")
+    rows_alike = False
+
+    def __init__(self, names: tuple[str, ...], output: ModelOutput) -> None:
+        for name in names:
+            check_choice("by", name, UNCERTAINTY_SCORES)
+        self.names = names
+        self.kind = output.kind
+        self._output = output
+        self._are_labels = output.kind in LABEL_KINDS
+        self.invalid = _NO_LABEL if self._are_labels else _INVALID
+        self._n_classes: int | None = None
+
+    def check(self, x: Tensor) -> None:
+        """ValueError or TypeError unless x is [n, ...] of items with equally many rows."""
+        if self._are_labels:
+            self._check_labels(x, 2)
+            return
+        if x.ndim < 3:
+            raise ValueError(
+                f"{self.kind}: wanted [items, rows, classes], got shape {tuple(x.shape)}. A list "
+                "of arrays is a pool in chunks; for a list with one array [rows, classes] for each "
+                "item, give fastal.items(list)"
+            )
+        self._check_classes(x)
+        if self._output.class_axis % x.ndim == 0:
+            raise ValueError(
+                f"class_axis: axis {self._output.class_axis} of {tuple(x.shape)} counts the items"
+            )
+
+    def check_items(self, x: Tensor, items: Items) -> None:
+        """ValueError or TypeError unless the values x are of such items."""
+        if items.offsets is None:
+            self.check(x)
+        elif self._are_labels:
+            self._check_labels(x, 1)
+            if x.ndim > 1:
+                raise ValueError(
+                    f"{self.kind}: wanted values [labels of all items], got shape {tuple(x.shape)}"
+                )
+        elif x.ndim != 2:
+            raise ValueError(
+                f"{self.kind}: wanted values [rows of all items, classes], got shape "
+                f"{tuple(x.shape)}"
+            )
+        else:
+            self._check_classes(x)
+
+    def _check_labels(self, x: Tensor, least: int) -> None:
+        check_dtype(x, self.kind)
+        if x.ndim < least or 0 in x.shape[1:]:
+            raise ValueError(f"{self.kind}: wanted [rows, labels], got shape {tuple(x.shape)}")
+
+    def _check_classes(self, x: Tensor) -> None:
+        check_dtype(x, self.kind)
+        axis, shape = self._output.class_axis, tuple(x.shape)
+        if not -x.ndim <= axis < x.ndim:
+            raise ValueError(f"class_axis: no axis {axis} in items of shape {shape}")
+        if shape[axis] < 2:
+            raise ValueError(f"{self.kind}: wanted at least 2 classes, got shape {shape}")
+        if self._n_classes not in (None, shape[axis]):
+            raise ValueError(
+                f"{self.kind}: items of {shape[axis]} classes, those before of {self._n_classes}"
+            )
+
+    def choose(self, x: Tensor, backend: str) -> str:
+        """The backend; the Triton kernels have no labels and no temperature."""
+        has_triton = not self._are_labels and self._output.temperature == 1
+        return ops.choose(backend, x, self.offers if has_triton else self.offers[1:])
+
+    def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
+        """The scores in the order of the names, [n]; without `aggregate` those of the rows."""
+        output, items = self._output, rows.items
+        x, shape = self._in_rows(rows.x, items)
+        self._n_classes = None if self._are_labels else x.shape[-1]
+        offsets = mask = None
+        if items is not None and items.offsets is not None:
+            offsets = torch.from_numpy(items.offsets).to(x.device)
+        if items is not None and items.mask is not None:
+            mask = torch.from_numpy(items.mask).to(x.device)
+            if mask.shape != shape:
+                raise ValueError(
+                    f"mask: wanted a bool for each row, {tuple(shape)}, got {tuple(mask.shape)}"
+                )
+            mask = mask.contiguous()
+        found, n_invalid = ops.item_scores(
+            x, self.names, output.kind, aggregate=output.aggregation if output.aggregate else "",
+            temperature=output.temperature, offsets=offsets, mask=mask, backend=rows.backend,
+        )  # fmt: skip
+        if not output.aggregate:
+            found = [column.reshape(shape) for column in found]
+        return found, n_invalid
+
+    def _in_rows(self, x: Tensor, items: Items | None) -> tuple[Tensor, torch.Size]:
+        """The rows as [n, T, C], or with offsets as [rows, C]; and the shape of the rows.
+
+        For labels, C is missing. The result is a view if the axes of the rows are evenly spaced.
+        """
+        n_before = 1 if items is None or items.offsets is None else 0
+        if self._are_labels:
+            return x.flatten(n_before), x.shape
+        x = x.movedim(self._output.class_axis, -1)
+        return x.flatten(n_before, -2), x.shape[:-1]
+
+    def identity(self) -> Any:
+        """Its name, how the scores of rows become one, and the temperature."""
+        return {
+            "name": list(self.names),
+            "aggregate": self._output.aggregate,
+            "class_axis": self._output.class_axis,
+            "temperature": self._output.temperature,
+        }
+
+    @property
+    def strategy(self) -> str:
+        """Its name, or several."""
+        return ", ".join(self.names)

@@ -1,0 +1,162 @@
+"""Draws as a pool: the members of an ensemble side by side, or an array with the draws first."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fastal.base.arrays import as_sliceable, as_tensor, converter_for, is_array, memory_of
+from fastal.base.memory_guard import guarded
+from fastal.sources.array import ArraySource
+from fastal.sources.source import Chunk, Source, SourceOver
+
+
+def draws(pools: Any, *, axis: int = 1) -> Source:
+    """Several draws for each row as one pool: an ensemble, a committee, passes with dropout.
+
+    Args:
+        pools: a list of pools [N, C], one for each draw, of the same rows in the same order: arrays
+            in memory or whatever `fastal.open_pool` takes. Or one array with an axis of draws.
+        axis: the axis of the draws, of one array: 0 for [S, N, C], 1 for [N, S, C], 2 for
+            [N, C, S]. The array is read in place.
+
+    Returns:
+        A pool of rows [S, C]. Ids and carried columns are those of the first pool.
+
+    Raises:
+        ValueError, TypeError: the pools differ in their number of rows, their classes or their
+            ids, or one of them cannot be read; the message names it.
+
+    Example:
+        >>> import fastal, numpy as np
+        >>> first, second = np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([[0.9, 0.1], [0.1, 0.9]])
+        >>> fastal.select(fastal.draws([first, second]), k=1, by="bald", kind="probs").rows
+        array([1])
+    """
+    if isinstance(pools, (list, tuple)) and not is_array(pools):
+        if axis != 1:
+            raise ValueError("axis: it is for one array; a list has one pool for each draw")
+        return SideBySide(pools)
+    if not is_array(pools):
+        raise TypeError(
+            "pools: wanted a list with one pool for each draw, or one array, got "
+            f"{type(pools).__name__}"
+        )
+    x = as_sliceable(pools, "pools")
+    if len(x.shape) != 3:
+        raise ValueError(f"pools: wanted an array of rows, draws and classes, got {x.shape}")
+    if isinstance(axis, bool) or not isinstance(axis, int) or not -3 <= axis < 3:
+        raise ValueError(f"axis: no axis {axis!r} in an array of shape {tuple(x.shape)}")
+    if isinstance(x, np.ndarray):
+        return ArrayOfDraws(np.moveaxis(x, axis, 1))
+    return ArrayOfDraws(converter_for(x)(as_tensor(x, "pools").movedim(axis, 1)))
+
+
+class Draws:
+    """A pool whose rows are draws [S, C]."""
+
+
+class ArrayOfDraws(Draws, ArraySource):
+    """An array [N, S, C] in memory."""
+
+
+class SideBySide(Draws, SourceOver):
+    """Pools of the same rows, one for each draw. Their chunks are copied into one.
+
+    Args:
+        pools: the pools.
+
+    Raises:
+        ValueError: there is none, or they have different numbers of rows.
+    """
+
+    in_place = False
+
+    def __init__(self, pools: Sequence[Any]) -> None:
+        from fastal.sources import open_pool
+
+        if not pools:
+            raise ValueError("pools: an empty list")
+        self._pools = [open_pool(pool) for pool in pools]
+        super().__init__(self._pools[0])
+        for number, pool in enumerate(self._pools):
+            if pool.n_rows is None:
+                raise ValueError(
+                    f"pools: wanted pools whose number of rows is known beforehand, got pool "
+                    f"{number}, an iterable of chunks"
+                )
+            if pool.n_rows != self._pools[0].n_rows:
+                raise ValueError(
+                    f"pools: pool 0 has {self._pools[0].n_rows} rows, pool {number} {pool.n_rows}"
+                )
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of all pools."""
+        return sum(pool.row_bytes or 0 for pool in self._pools)
+
+    def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
+        """Yields rows [n, S, C]; see `Source.chunks`."""
+        reading = [pool.chunks(rows, start) for pool in self._pools]
+        now: list[Chunk | None] = [next(chunks, None) for chunks in reading]
+        row = start
+        while True:
+            found = [chunk for chunk in now if chunk is not None]
+            if len(found) < len(now):
+                if found and sum(chunk.x.shape[0] for chunk in found):
+                    raise ValueError(f"pools: not all of them have rows from {row} on")
+                return
+            for number, chunk in enumerate(found):
+                if not chunk.start <= row <= chunk.start + chunk.x.shape[0]:
+                    raise ValueError(f"pools: pool {number} has no row {row}")
+            stop = min(chunk.start + chunk.x.shape[0] for chunk in found)
+            groups = None if found[0].groups is None else found[0].groups
+            if groups is not None and (row, stop) != (
+                found[0].start, found[0].start + found[0].x.shape[0],
+            ):  # fmt: skip
+                groups = groups[row - found[0].start : stop - found[0].start]
+            yield Chunk(row, self._stacked(found, row, stop), groups)
+            row = stop
+            for number, chunk in enumerate(found):
+                if chunk.start + chunk.x.shape[0] == stop:
+                    now[number] = next(reading[number], None)
+
+    def _stacked(self, chunks: list[Chunk], first: int, stop: int) -> Any:
+        parts = []
+        for number, (pool, chunk) in enumerate(zip(self._pools, chunks, strict=True)):
+            x = chunk.x[first - chunk.start : stop - chunk.start, ...]
+            with guarded(memory_of(chunk.x, "pool")) as guard:
+                parts.append(as_tensor(x, f"pools: pool {number}").clone())
+            if not pool.check(chunk.start, lost=guard.broken):
+                raise ValueError(f"pools: pool {number} has lost the rows from {first} on")
+            if parts[-1].shape != parts[0].shape or parts[-1].dtype != parts[0].dtype:
+                raise ValueError(
+                    f"pools: pool 0 has rows {tuple(parts[0].shape[1:])} of {parts[0].dtype}, pool "
+                    f"{number} {tuple(parts[-1].shape[1:])} of {parts[-1].dtype}"
+                )
+        stacked = torch.stack([part.to(parts[0].device) for part in parts], 1)
+        return converter_for(chunks[0].x)(stacked) if stacked.dtype != torch.bfloat16 else stacked
+
+    def check(self, start: int, *, lost: bool) -> bool:  # noqa: ARG002
+        """True: every part was checked when it was copied."""
+        return True
+
+    def fingerprint(self) -> list[Any] | None:
+        """Those of all pools; None if one has none."""
+        found = [pool.fingerprint() for pool in self._pools]
+        return None if any(one is None for one in found) else found
+
+    def ids(self, rows: NDArray[np.int64]) -> Any:
+        """The ids of these rows; ValueError if the pools' ids differ."""
+        found = [ids for pool in self._pools if (ids := pool.ids(rows)) is not None]
+        for number, ids in enumerate(found):
+            differ = np.flatnonzero(np.asarray(ids) != np.asarray(found[0]))
+            if len(differ):
+                place = int(differ[0])
+                raise ValueError(
+                    f"pools: row {rows[place]} has id {found[0][place]!r} in the first pool that "
+                    f"has ids, and {ids[place]!r} in number {number}"
+                )
+        return found[0] if found else None
