@@ -169,8 +169,6 @@ def select(
     is_random = options["by"] == "random" or options["ties"] == "random"
     check_used("seed", noise or is_random, "--noise, --by random or --ties random")
     check_used("beta", noise, "--noise")
-    if options["head"] and options["kind"] != "logits":
-        raise click.UsageError("--head makes logits of the pool: --kind cannot be given.")
     with loading():
         from fastal.commands.uncertainty import select_to_file
     run_over(select_to_file, pool, {**options, "groups": groups}, group_column)

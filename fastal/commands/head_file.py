@@ -10,7 +10,7 @@ from fastal.sources.array_file import ArrayFile
 from fastal.sources.files import Files
 
 
-def read_head(path: Path, by: str) -> Head:
+def read_head(path: Path, by: str, temperature: float) -> Head:
     """The head whose weight is the only matrix of a file.
 
     The bias is the array whose name has "bias" where the name of the weight has "weight", such as
@@ -19,6 +19,7 @@ def read_head(path: Path, by: str) -> Head:
     Args:
         path: a file of arrays: .safetensors, .npz, .pt, or .npy of the weight alone.
         by: the score.
+        temperature: what logits are divided by.
 
     Raises:
         ValueError, TypeError, OSError: the file cannot be read, or holds no head.
@@ -32,4 +33,4 @@ def read_head(path: Path, by: str) -> Head:
             if of_bias != name and isinstance(file, ArrayFile) and file.holds(of_bias):
                 bias = rows_of(open_pool(path, column=of_bias), "bias")
         weight = rows_of(opened, "weight")
-        return Head(weight, bias, by=by)
+        return Head(weight, bias, by=by, temperature=temperature)

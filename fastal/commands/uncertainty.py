@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -26,7 +27,7 @@ from fastal.pipeline.given_groups import with_groups
 from fastal.pipeline.predicted import predicted_classes
 from fastal.pipeline.progress import is_terminal
 from fastal.pipeline.run_on_pool import with_ids
-from fastal.scoring.measure_for import uncertainty_of
+from fastal.scoring.measure_for import By, uncertainty_of
 from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.pick_warnings import warn_of
@@ -96,10 +97,13 @@ def select_to_file(
     elif class_names is not None:
         raise ValueError("class_names: wanted label_config, too")
     predicted = groups == "predicted"
-    measure = by if head is None else read_head(head, by)
+    measure: By = by
+    if head is not None:
+        measure = read_head(head, by, output.temperature)
+        output = replace(output, temperature=1)
     selector = selector_for(
-        k, measure, output, scoring, per_group=per_group, predicted=predicted, noise=noise, seed=seed,
-        beta=beta, ties=ties,
+        k, measure, output, scoring, per_group=per_group, predicted=predicted, noise=noise,
+        seed=seed, beta=beta, ties=ties,
     )  # fmt: skip
     target = Target(out, PICKS_SUFFIXES, pool)
     if out is not None and head is not None and is_among(Path(os.path.realpath(out)), [head]):

@@ -7,8 +7,11 @@ from torch import Tensor
 
 from fastal.ops import reference
 from fastal.ops.backend_choice import device_for
+from fastal.ops.items import of_rows, row_blocks
 from fastal.ops.predictions import scores_and_invalid
 from fastal.ops.transfer import staged
+
+_PADDING_ROWS = 4096  # that are compared at once
 
 
 def head_scores(
@@ -50,3 +53,46 @@ def head_scores(
                 column[first + start : first + start + len(logits)] = of_block
             n_invalid += invalid
     return list(scores), n_invalid
+
+
+def head_item_scores(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    temperature: float,
+    measures: Sequence[str],
+    *,
+    aggregate: str | int,
+    offsets: Tensor | None,
+    mask: Tensor | None,
+    backend: str,
+) -> tuple[list[Tensor], int]:
+    """The scores of items of several hidden states.
+
+    Args:
+        x: [n, T, H], or with offsets [rows, H]; see `head_scores`. A row of which all values are
+            -100 is padding.
+        weight: see `head_scores`.
+        bias: see `head_scores`.
+        temperature: see `head_scores`.
+        measures: see `head_scores`.
+        aggregate: how the scores of an item's rows become one, see `reference.aggregated`.
+        offsets: see `of_rows`.
+        mask: see `of_rows`.
+        backend: see `head_scores`.
+
+    Returns:
+        For each measure, the scores [n] float32, NaN for items of which no row counts; and the
+        number of these items.
+    """
+    pieces = []
+    for block in row_blocks(x, backend) if offsets is None else [x]:
+        scores, _ = head_scores(block, weight, bias, temperature, measures, backend=backend)
+        for first in range(0, len(block), _PADDING_ROWS):
+            part = slice(first, first + _PADDING_ROWS)
+            is_padding = reference.padding(block[part]).to(scores[0].device)
+            for column in scores:
+                column[part].masked_fill_(is_padding, torch.nan)
+        pieces.append(scores)
+    rows = [torch.cat(columns) for columns in zip(*pieces, strict=True)]
+    return of_rows(rows, x, aggregate=aggregate, offsets=offsets, mask=mask)

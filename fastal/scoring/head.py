@@ -5,6 +5,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -13,10 +14,13 @@ from torch import Tensor
 
 from fastal import ops
 from fastal.base.arrays import as_tensor, converter_for
-from fastal.base.checks import check_choice, check_matrix, checked_number
+from fastal.base.checks import check_choice, check_matrix
 from fastal.base.errors import WrongWidth
+from fastal.base.items import Items
 from fastal.ops.formulas import UNCERTAINTY_SCORES, Scores
+from fastal.scoring.by_items import INVALID_ITEM
 from fastal.scoring.measure import Measure
+from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.rows import Rows
 from fastal.scoring.scorer import Scorer
 from fastal.scoring.scoring_options import ScoringOptions
@@ -33,9 +37,10 @@ class Head(Measure):
     a block of rows at a time and scored at once, so that the logits of all rows are never in
     memory: 32 MiB of logits on a CPU, 256 MiB on a GPU. `fastal.score` defines the scores.
     `fastal.select` and `fastal.Selector` take the measure as `by`; `score` returns all four scores.
+    Items of several hidden states, such as the tokens of a sentence, take `aggregate` as well.
 
     A row is invalid if it has NaN or an infinite value, or if its logits have NaN, +inf or no
-    finite value.
+    finite value. Such rows of items do not count.
 
     Args:
         weight: [C, H] array of C >= 2 classes, finite, such as `linear.weight`; float16, bfloat16
@@ -44,7 +49,7 @@ class Head(Measure):
         bias: [C] array of the same dtypes, such as `linear.bias`; −inf excludes a class. None: 0.
         by: "least_confidence", "margin", "ratio" or "entropy"; or several of these, for reducers
             that take several scores from one read.
-        temperature: what logits are divided by, finite and above 0.
+        temperature: what logits are divided by, from 1e-6 to 1e6.
 
     Raises:
         ValueError, TypeError: a bad argument; the message names it, what came and what was wanted.
@@ -82,39 +87,91 @@ class Head(Measure):
             raise ValueError("by: wanted at least one score, got none")
         self._weight = _checked_weight(weight)
         self._bias = None if bias is None else _checked_bias(bias, len(self._weight))
-        self._temperature = checked_number("temperature", temperature)
-        if not 0 < self._temperature < math.inf:
-            raise ValueError(f"temperature: wanted a finite number above 0, got {temperature}")
+        self._temperature = ModelOutput(temperature=temperature).temperature
+        self._aggregate: str | int = ""
         self._placed = self._weight, self._bias
 
+    def for_output(self, output: ModelOutput) -> "Head":
+        """The head for items, if `aggregate` is given; see `Measure.for_output`."""
+        if output.temperature != 1:
+            raise ValueError("temperature: give it to Head, fastal.Head(weight, temperature=...)")
+        if output.kind != "logits":
+            raise ValueError(
+                f"kind: got {output.kind!r}, and Head makes logits of hidden states; wanted the "
+                "default"
+            )
+        replace(output, aggregate=None).check_unused("Head")
+        return self if output.aggregate is None else self._aggregating(output.aggregation)
+
+    def _aggregating(self, aggregate: str | int) -> "Head":
+        of_items = copy.copy(self)
+        of_items._aggregate = aggregate
+        of_items.invalid = INVALID_ITEM
+        of_items.rows_alike = False
+        return of_items
+
     def check(self, x: Tensor) -> None:
-        """ValueError or TypeError unless x is [n, H], of a dtype that the head takes."""
+        """ValueError or TypeError unless x is [n, H], of items [n, ..., H], of a fitting dtype."""
+        if not self._aggregate:
+            check_matrix(x, self.kind, self.columns)
+        elif x.ndim < 3:
+            raise ValueError(
+                f"{self.kind}: wanted [items, rows, columns], got shape {tuple(x.shape)}"
+            )
+        self._check_values(x)
+
+    def check_items(self, x: Tensor, items: Items) -> None:
+        """ValueError or TypeError unless the values x are hidden states of items."""
+        if not self._aggregate:
+            raise ValueError(
+                f"{self.kind}: got items of several rows; wanted aggregate as well, such as "
+                "aggregate='mean'"
+            )
+        if items.offsets is None:
+            self.check(x)
+            return
         check_matrix(x, self.kind, self.columns)
+        self._check_values(x)
+
+    def _check_values(self, x: Tensor) -> None:
         _check_dtype(x, self.kind)
-        if x.shape[1] != self._weight.shape[1]:
-            raise WrongWidth("weight", self._weight.shape[1], x.shape[1], "hidden states")
+        if x.shape[-1] != self._weight.shape[1]:
+            raise WrongWidth("weight", self._weight.shape[1], x.shape[-1], "hidden states")
 
     def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The scores in the order of the names, each in [0, 1], 1 = most uncertain."""
-        weight, bias = self._on(
-            ops.device_for(rows.x) if rows.backend == "triton" else rows.x.device
-        )
-        return ops.head_scores(
-            rows.x, weight, bias, self._temperature, self.names, backend=rows.backend
-        )
+        x, backend = rows.x, rows.backend
+        weight, bias = self._on(ops.device_for(x) if backend == "triton" else x.device)
+        head = weight, bias, self._temperature, self.names
+        if not self._aggregate:
+            return ops.head_scores(x, *head, backend=backend)
+        offsets, mask = rows.of_items(x.shape[:-1])
+        return ops.head_item_scores(
+            x if offsets is not None else x.flatten(1, -2), *head, aggregate=self._aggregate,
+            offsets=offsets, mask=mask, backend=backend,
+        )  # fmt: skip
 
-    def score(self, hidden: Any, *, on_invalid: str = "raise", backend: str = "auto") -> Scores:
+    def score(
+        self,
+        hidden: Any,
+        *,
+        aggregate: str | None = None,
+        on_invalid: str = "raise",
+        backend: str = "auto",
+    ) -> Scores:
         """All four uncertainty scores of every row, from one product.
 
         Args:
             hidden: [N, H] array; float16, bfloat16 or float32; any strides, any device; torch,
-                NumPy or another DLPack producer.
+                NumPy or another DLPack producer. With `aggregate`, items: an array [N, ..., H], or
+                `fastal.items`.
+            aggregate: how the scores of an item's rows become one, see `fastal.score`.
             on_invalid: "raise", or "skip" to give invalid rows NaN and log their count.
             backend: "auto", "triton", "native" or "torch"; see `fastal.backend_reasons`.
 
         Returns:
             Scores of four [N] float32 arrays of the kind of `hidden`, each in [0, 1], 1 = most
-            uncertain.
+            uncertain; a sum has no upper bound.
 
         Raises:
             InvalidRows: with on_invalid="raise"; it names the first invalid rows and their count.
@@ -126,21 +183,23 @@ class Head(Measure):
             >>> head.score(np.array([[2, 0], [1, 1]], np.float32)).entropy.round(3)
             array([0.84, 1.  ], dtype=float32)
         """
-        of_all = copy.copy(self)
+        of_all = copy.copy(self.for_output(ModelOutput(aggregate=aggregate)))
         of_all.names = UNCERTAINTY_SCORES
         scorer = Scorer(of_all, ScoringOptions(on_invalid, backend))
         scores = scorer.score(hidden)
         if scorer.invalid:
             _log.warning("%d of %d rows are invalid: NaN", scorer.invalid, len(scores[0]))
-        return Scores(*map(converter_for(hidden), scores))
+        given = hidden.values if isinstance(hidden, Items) else hidden
+        return Scores(*map(converter_for(given), scores))
 
     def identity(self) -> dict[str, Any]:
-        """The names of the scores, the shape, the temperature and a digest of weight and bias."""
+        """The names of the scores, what makes one of several, the head's shape and digest."""
         return {
             "head": list(self._weight.shape),
             "digest": self._digest,
             "temperature": self._temperature,
             "scores": list(self.names),
+            "aggregate": self._aggregate,
         }
 
     @property

@@ -8,6 +8,7 @@ from torch import Tensor
 from fastal import ops
 from fastal.base.blank_rows import Blank
 from fastal.base.items import Items
+from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.rows import Rows
 
 
@@ -69,6 +70,15 @@ class Measure(ABC):
             f"{self.kind}: got items of several rows; wanted aggregate as well, such as "
             "aggregate='mean', and by one of the four uncertainty scores"
         )
+
+    def for_output(self, output: ModelOutput) -> "Measure":
+        """The measure for what the arguments of a selection say of the rows.
+
+        Raises:
+            ValueError: the measure has no use of one of these arguments.
+        """
+        output.check_unused("a measure")
+        return self
 
     @abstractmethod
     def scores(self, rows: Rows) -> tuple[list[Tensor], int]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import fastal_kernels.native._native as _native
-from fastal_kernels.native import _COUNTS, _LEAST_SHARE, DTYPES, variant
+from fastal_kernels.native import COUNTS, LEAST_SHARE, DTYPES, variant
 from fastal_kernels.native.threads import in_threads
 
 _PANEL = 32  # rows of a panel, as in job.h
@@ -61,7 +61,7 @@ def _in_pairs(hidden: Tensor, weight: Tensor) -> bool:
 def _put(rows: Tensor, panels: Tensor, in_pairs: bool) -> None:
     """Writes rows [n, H] to panels [n_panels, n_inner, _PANEL], with zeros after the last row."""
     n_panels = -(-len(rows) // _PANEL)
-    n_threads = min(torch.get_num_threads(), n_panels, 1 + rows.numel() // _LEAST_SHARE)
+    n_threads = min(torch.get_num_threads(), n_panels, 1 + rows.numel() // LEAST_SHARE)
     _run(
         _native.panels,
         (
@@ -99,7 +99,7 @@ def _multiply(
         logits.data_ptr(),
     )
     n_units = _native.head_units(*arguments)
-    n_threads = min(torch.get_num_threads(), n_units, 1 + weight.numel() * n_rows // _LEAST_SHARE)
+    n_threads = min(torch.get_num_threads(), n_units, 1 + weight.numel() * n_rows // LEAST_SHARE)
     _run(_native.head, arguments, (panels, weight, bias, logits), n_threads, n_units)
 
 
@@ -116,7 +116,7 @@ def _run(
     n_units: int,
 ) -> None:
     """Runs a job in threads, which keep alive the memory that it uses."""
-    progress = torch.zeros(_COUNTS, dtype=torch.int64, device="cpu")
+    progress = torch.zeros(COUNTS, dtype=torch.int64, device="cpu")
 
     def work() -> object:
         _ = memory

@@ -25,7 +25,6 @@ work fastal_avx512, fastal_avx2, fastal_portable;
 work fastal_avx512_ranks, fastal_avx2_ranks, fastal_portable_ranks;
 work fastal_avx512_items, fastal_avx2_items, fastal_portable_items;
 work fastal_avx512_draws, fastal_avx2_draws, fastal_portable_draws;
-
 work fastal_avx512_panels, fastal_avx2_panels, fastal_portable_panels;
 work fastal_avx512_head, fastal_avx2_head, fastal_portable_head, fastal_avx512_pairs;
 head_units fastal_avx512_head_units, fastal_avx2_head_units, fastal_portable_head_units;
@@ -42,13 +41,13 @@ static int has_pairs; /* whether this machine multiplies pairs of bfloat16 */
 /* The best first. */
 static struct variant variants[] = {
 #if defined(__x86_64__)
-    {"avx512", fastal_avx512, fastal_avx512_ranks, fastal_avx512_items, fastal_avx512_draws, fastal_avx512_panels,
-     fastal_avx512_head, fastal_avx512_head_units, 0},
-    {"avx2", fastal_avx2, fastal_avx2_ranks, fastal_avx2_items, fastal_avx2_draws, fastal_avx2_panels,
-     fastal_avx2_head, fastal_avx2_head_units, 0},
+    {"avx512", fastal_avx512, fastal_avx512_ranks, fastal_avx512_items, fastal_avx512_draws,
+     fastal_avx512_panels, fastal_avx512_head, fastal_avx512_head_units, 0},
+    {"avx2", fastal_avx2, fastal_avx2_ranks, fastal_avx2_items, fastal_avx2_draws,
+     fastal_avx2_panels, fastal_avx2_head, fastal_avx2_head_units, 0},
 #endif
-    {"portable", fastal_portable, fastal_portable_ranks, fastal_portable_items, fastal_portable_draws, fastal_portable_panels,
-     fastal_portable_head, fastal_portable_head_units, 1},
+    {"portable", fastal_portable, fastal_portable_ranks, fastal_portable_items, fastal_portable_draws,
+     fastal_portable_panels, fastal_portable_head, fastal_portable_head_units, 1},
 };
 
 enum { N_VARIANTS = sizeof variants / sizeof *variants };
