@@ -35,7 +35,7 @@ class Head(Measure):
 
     Logits are (hidden @ weight.T + bias) / temperature, with sums in float32. They are computed for
     a block of rows at a time and scored at once, so that the logits of all rows are never in
-    memory: 32 MiB of logits on a CPU, 256 MiB on a GPU. `fastal.score` defines the scores.
+    memory: at most 34 MiB of logits on a CPU, 256 MiB on a GPU. `fastal.score` defines the scores.
     `fastal.select` and `fastal.Selector` take the measure as `by`; `score` returns all four scores.
     Items of several hidden states, such as the tokens of a sentence, take `aggregate` as well.
 
@@ -80,6 +80,8 @@ class Head(Measure):
         by: str | Sequence[str] = "margin",
         temperature: float = 1.0,
     ) -> None:
+        if not isinstance(by, (str, Sequence)):
+            raise TypeError(f"by: wanted a name or a sequence of names, got {by!r}")
         self.names = (by,) if isinstance(by, str) else tuple(by)
         for name in self.names:
             check_choice("by", name, UNCERTAINTY_SCORES)

@@ -513,23 +513,52 @@ def test_hidden_states_are_selected_through_the_head_in_a_file(tmp_path, name):
     assert [int(line["row"]) for line in rows_of(done.stdout)] == picks.rows.tolist()
 
 
+def test_a_head_takes_the_temperature_and_items(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    hidden, weight = (rng.standard_normal((n, 8)).astype(np.float32) for n in (60, 5))
+    lengths = np.array([10, 30, 5, 15])
+    np.save("hidden.npy", hidden)
+    np.save("lengths.npy", lengths)
+    np.save("head.npy", weight)
+    head = fastal.Head(weight, temperature=3)
+    options = ["--head", "head.npy", "--temperature", 3, "--k", 2]
+    done = run("select", "hidden.npy", *options)
+    assert done.exit_code == 0, done.stderr
+    picks = fastal.select(hidden, 2, head)
+    assert [int(line["row"]) for line in rows_of(done.stdout)] == picks.rows.tolist()
+    done = run("select", "hidden.npy", *options, "--lengths", "lengths.npy", "--aggregate", "max")
+    assert done.exit_code == 0, done.stderr
+    picks = fastal.select(fastal.items(hidden, lengths=lengths), 2, head, aggregate="max")
+    assert [int(line["row"]) for line in rows_of(done.stdout)] == picks.rows.tolist()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--by", "random"], "--by: wanted one of least_confidence, margin, ratio, entropy"),
-        (["--kind", "probs"], "--head makes logits of the pool: --kind cannot be given"),
+        (["--kind", "probs"], "--kind: got 'probs', and Head makes logits of hidden states"),
+        (["--by", "bald"], "--by: wanted one of least_confidence, margin, ratio, entropy"),
         (
             ["--groups", "predicted", "--per-group", 1],
             "wanted rows of predictions, got rows of hid",
         ),
-        (["--out", "head.npz"], "is the file of --head"),
     ],
 )
 def test_what_cannot_go_with_a_head_is_named(tmp_path, pool, options, message, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.savez("head.npz", weight=np.ones((3, 7), np.float32))
-    before = Path("head.npz").read_bytes()
     done = run("select", pool, "--head", "head.npz", "--k", 2, *options)
     assert done.exit_code == 2
     assert message in " ".join(done.stderr.split())
-    assert Path("head.npz").read_bytes() == before
+
+
+def test_picks_do_not_overwrite_the_head(tmp_path, pool, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = pa.array([[1.0] * 7] * 3, pa.list_(pa.float32(), 7))
+    pq.write_table(pa.table({"weight": rows}), "head.parquet")
+    before = Path("head.parquet").read_bytes()
+    done = run("select", pool, "--head", "head.parquet", "--k", 2, "--out", "head.parquet")
+    assert done.exit_code == 2
+    assert "--out: head.parquet is the file of --head" in " ".join(done.stderr.split())
+    assert Path("head.parquet").read_bytes() == before

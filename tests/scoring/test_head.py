@@ -315,6 +315,108 @@ def test_hidden_states_have_no_predicted_class():
         fastal.select(torch.eye(3), 1, fastal.Head(torch.eye(3)), groups="predicted", per_group=1)
 
 
+# --- items
+
+LENGTHS = (3, 1, 14, 2)
+
+
+def item_case(dtype=torch.float32):
+    hidden, weight, bias = exact_case(sum(LENGTHS), 38, 9, dtype)
+    return hidden, weight, bias, definitions(logits_of(hidden, weight, bias))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("aggregate", ["mean", "max", "sum", "least", "top2"])
+def test_the_scores_of_hidden_states_become_those_of_their_items(backend, aggregate, dtype):
+    hidden, weight, bias, of_rows = item_case(dtype)
+    of_items = {
+        "mean": np.mean, "max": np.max, "sum": np.sum, "least": np.min,
+        "top2": lambda x: np.sort(x)[-2:].mean(),
+    }[aggregate]  # fmt: skip
+    name, device = backend
+    items = fastal.items(list(hidden.to(device).split(LENGTHS)))
+    got = fastal.Head(weight, bias).score(items, aggregate=aggregate, backend=name)
+    edges = np.cumsum((0, *LENGTHS))
+    for scores, rows in zip(got, of_rows, strict=True):
+        want = [float(of_items(rows[a:b])) for a, b in pairwise(edges)]
+        np.testing.assert_allclose(scores.cpu(), want, rtol=1.1e-5)  # rows 1e-5, and roundings
+
+
+def test_the_score_of_a_mean_hidden_state_would_be_noticed():
+    hidden, weight, bias, _ = item_case()
+    head = fastal.Head(weight, bias)
+    got = head.score(fastal.items(list(hidden.split(LENGTHS))), aggregate="mean")
+    of_means = head.score(torch.stack([x.mean(0) for x in hidden.split(LENGTHS)]))
+    error = (got.entropy - of_means.entropy).abs() / got.entropy
+    assert (error > 1.1e-5).sum() == 3  # all but the item of one row
+
+
+def test_rows_that_are_masked_padding_or_invalid_do_not_count(backend):
+    hidden, weight, bias = exact_case(12, 8, 5, torch.float32)
+    name, device = backend
+    head = fastal.Head(weight, bias)
+    items = hidden.view(3, 4, 8).clone()
+    items[0, 2:], items[1, 2:] = -100.0, torch.nan
+    mask = np.ones((3, 4), bool)
+    mask[2, 2:] = False
+    got = head.score(fastal.items(items.to(device), mask=mask), aggregate="mean", backend=name)
+    want = head.score(items[:, :2].contiguous().to(device), aggregate="mean", backend=name)
+    for scores, of_others in zip(got, want, strict=True):
+        assert torch.equal(scores, of_others)
+    items[1] = -100.0
+    with pytest.raises(fastal.InvalidRows, match="row 1 is an item of which no row counts"):
+        head.score(items.to(device), aggregate="mean", backend=name)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 20), max_size=5))
+def test_picks_of_items_do_not_depend_on_chunks(cuts):
+    hidden, weight, bias = real_case(20 * 3, 24, 11, torch.bfloat16)
+    items = hidden.view(20, 3, 24)
+    head = fastal.Head(weight, bias, by="entropy")
+    whole = fastal.select(items, 6, head, aggregate="mean")
+    selector = fastal.Selector(6, head, aggregate="mean")
+    for a, b in pairwise([0, *sorted(cuts), 20]):
+        selector.update(items[a:b], a)
+    found = selector.result()
+    assert torch.equal(found.rows, whole.rows)
+    assert torch.equal(found.scores, whole.scores)
+
+
+def test_a_state_of_another_aggregate_is_refused():
+    head = fastal.Head(torch.eye(3))
+    state = fastal.Selector(2, head, aggregate="mean").state_dict()
+    fastal.Selector(2, head, aggregate="mean").load_state_dict(state)
+    for aggregate in (None, "max"):
+        with pytest.raises(ValueError, match="the state has by="):
+            fastal.Selector(2, head, aggregate=aggregate).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": 2}, "temperature: give it to Head"),
+        ({"kind": "probs"}, "kind: got 'probs', and Head makes logits of hidden states"),
+        ({"class_axis": 1}, "class_axis: Head has no use of it"),
+        ({"draws_axis": 1}, "draws_axis: Head has no use of it"),
+        ({"aggregate": "median"}, "aggregate: wanted one of mean, .*got 'median'"),
+        ({"aggregate": "mean"}, r"hidden: wanted \[items, rows, columns\], got shape \(3, 3\)"),
+    ],
+)
+def test_what_cannot_be_said_of_hidden_states_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        fastal.select(torch.eye(3), 1, fastal.Head(torch.eye(3)), **options)
+
+
+def test_items_of_hidden_states_want_an_aggregate_and_the_columns_of_the_weight():
+    head = fastal.Head(torch.eye(3))
+    with pytest.raises(ValueError, match="hidden: got items of several rows; wanted aggregate"):
+        fastal.select(fastal.items([torch.eye(3)]), 1, head)
+    for items in (fastal.items([torch.ones(2, 4)]), torch.ones(1, 2, 4)):
+        with pytest.raises(ValueError, match="weight: wanted 4 columns, as the hidden states"):
+            fastal.select(items, 1, head, aggregate="mean")
+
+
 # --- invalid rows
 
 
@@ -386,9 +488,10 @@ def test_a_bad_weight_or_bias_is_named(arguments, error, message):
     ("options", "error", "message"),
     [
         ({"by": "random"}, ValueError, "by: wanted one of least_confidence, .*got 'random'"),
+        ({"by": None}, TypeError, "by: wanted a name or a sequence of names, got None"),
         ({"by": ()}, ValueError, "by: wanted at least one score, got none"),
-        ({"temperature": 0}, ValueError, "temperature: wanted a finite number above 0, got 0"),
-        ({"temperature": np.inf}, ValueError, "temperature: wanted a finite number above 0"),
+        ({"temperature": 0}, ValueError, "temperature: wanted 1e-06 to .*, got 0"),
+        ({"temperature": np.inf}, ValueError, "temperature: wanted 1e-06 to .*, got inf"),
         ({"temperature": "1"}, TypeError, "temperature: wanted a number, got '1'"),
     ],
 )

@@ -90,8 +90,8 @@ INLINE void put_logits(const struct head_job *job, int64_t first_row, int64_t fi
     ALIGNED float rows[W][W];
     for (int i = 0; i < W; i++)
         store(rows[i], turned[i]);
-    float *to = job->logits + first_row * job->n_classes + first_class;
-    for (int64_t i = 0; i < n_rows; i++, to += job->n_classes)
+    float *to = job->logits + first_row * job->logits_stride + first_class;
+    for (int64_t i = 0; i < n_rows; i++, to += job->logits_stride)
         if (n_classes == GROUP)
             memcpy(to, rows[i], GROUP * sizeof *to);
         else

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 import fastal_kernels.native._native as _native
-from fastal_kernels.native import COUNTS, LEAST_SHARE, DTYPES, variant
+from fastal_kernels.native import COUNTS, DTYPES, LEAST_SHARE, variant
 from fastal_kernels.native.threads import in_threads
 
 _PANEL = 32  # rows of a panel, as in job.h
 # Bytes of the logits of a block, and of its panels. Both buffers are reused for all blocks.
-_LOGITS_BYTES, _PANELS_BYTES = 1 << 25, 1 << 23
+_LOGITS_BYTES, _PANELS_BYTES = 34 << 20, 8 << 20  # 64 rows of 131,072 classes fit
+_LINE = 16  # floats of a cache line
 
 
 def logits_blocks(
@@ -40,16 +41,26 @@ def logits_blocks(
         bias = torch.zeros(n_classes, dtype=torch.float32, device="cpu")
     in_pairs = _in_pairs(hidden, weight)
     n_inner = n_columns // 2 if in_pairs else n_columns
-    most = min(_LOGITS_BYTES // (4 * n_classes), _PANELS_BYTES // (4 * n_inner))
+    stride = _stride(n_classes)
+    most = min(_LOGITS_BYTES // (4 * stride), _PANELS_BYTES // (4 * n_inner))
     n_block = min(n_rows, max(1, most // _PANEL * _PANEL or most))
     panels = torch.empty(-(-n_block // _PANEL), n_inner, _PANEL, dtype=torch.float32, device="cpu")
-    logits = torch.empty(n_block, n_classes, dtype=torch.float32, device="cpu")
+    logits = torch.empty(n_block, stride, dtype=torch.float32, device="cpu")[:, :n_classes]
     for start in range(0, n_rows, n_block or 1):
         rows = hidden[start : start + n_block]
         _put(rows if rows.stride(1) == 1 else rows.contiguous(), panels, in_pairs)
         block = logits[: len(rows)]
         _multiply(panels, weight, bias, temperature, block, in_pairs)
         yield start, block
+
+
+def _stride(n_classes: int) -> int:
+    """How many floats a row of logits takes: of long rows, an odd number of cache lines.
+
+    A class of many rows is written at once. Rows that are a power of two apart would share a few
+    sets of the cache, from which each write would push out the others.
+    """
+    return n_classes if n_classes < 1024 else (-(-n_classes // _LINE) | 1) * _LINE
 
 
 def _in_pairs(hidden: Tensor, weight: Tensor) -> bool:
@@ -97,6 +108,7 @@ def _multiply(
         n_classes,
         panels.shape[1],
         logits.data_ptr(),
+        logits.stride(0),
     )
     n_units = _native.head_units(*arguments)
     n_threads = min(torch.get_num_threads(), n_units, 1 + weight.numel() * n_rows // LEAST_SHARE)

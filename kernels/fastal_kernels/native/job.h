@@ -122,6 +122,7 @@ struct head_job {
     float temperature;    /* what logits are divided by */
     int64_t n_rows, n_classes, n_inner;
     float *logits;             /* [n_rows, n_classes] */
+    int64_t logits_stride;     /* of a row, in floats */
     struct progress *progress; /* in units of work; `head_units` returns their number */
 };
 

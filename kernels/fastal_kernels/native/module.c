@@ -246,10 +246,10 @@ static int read_head_job(PyObject *arguments, struct head_job *job, const struct
     const char *name;
     unsigned long long panels, weight, bias, logits, progress = 0;
     int dtype;
-    long long class_stride, n_rows, n_classes, n_inner;
-    if (!PyArg_ParseTuple(arguments, "spKKiLKfLLLK|K", &name, in_pairs, &panels, &weight, &dtype,
+    long long class_stride, n_rows, n_classes, n_inner, logits_stride;
+    if (!PyArg_ParseTuple(arguments, "spKKiLKfLLLKL|K", &name, in_pairs, &panels, &weight, &dtype,
                           &class_stride, &bias, &job->temperature, &n_rows, &n_classes, &n_inner,
-                          &logits, &progress))
+                          &logits, &logits_stride, &progress))
         return 0;
     job->panels = (const float *)(uintptr_t)panels;
     job->weight = (const char *)(uintptr_t)weight;
@@ -258,6 +258,7 @@ static int read_head_job(PyObject *arguments, struct head_job *job, const struct
     job->bias = (const float *)(uintptr_t)bias;
     job->n_rows = n_rows, job->n_classes = n_classes, job->n_inner = n_inner;
     job->logits = (float *)(uintptr_t)logits;
+    job->logits_stride = logits_stride;
     job->progress = (struct progress *)(uintptr_t)progress;
     return (*variant = named(name)) != NULL;
 }
