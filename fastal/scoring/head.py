@@ -64,7 +64,7 @@ class Head(Measure):
         >>> fastal.select(hidden, k=2, by=head).rows
         array([1, 2])
         >>> head.score(hidden).margin.round(3)
-        array([0.053, 1.   , 0.319], dtype=float32)
+        array([0.053, 1.   , 0.32 ], dtype=float32)
     """
 
     kind = "hidden"
