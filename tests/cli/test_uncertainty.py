@@ -560,5 +560,5 @@ def test_picks_do_not_overwrite_the_head(tmp_path, pool, monkeypatch):
     before = Path("head.parquet").read_bytes()
     done = run("select", pool, "--head", "head.parquet", "--k", 2, "--out", "head.parquet")
     assert done.exit_code == 2
-    assert "--out: head.parquet is the file of --head" in " ".join(done.stderr.split())
+    assert "--out: head.parquet is the file of head" in " ".join(done.stderr.split())
     assert Path("head.parquet").read_bytes() == before
