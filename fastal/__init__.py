@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastal.ops import backend_reasons
     from fastal.ops.formulas import DrawsScores, Scores
     from fastal.picks.picks import Picks
+    from fastal.scoring.head import Head
     from fastal.selection.selector import Selector
     from fastal.selection.stratified import StratifiedSelector
     from fastal.sources import open_pool
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DrawsScores",
+    "Head",
     "InvalidRows",
     "LabelQuality",
     "Picks",
@@ -56,6 +58,7 @@ import_on_first_use(
         "fastal.ops": ["backend_reasons"],
         "fastal.ops.formulas": ["DrawsScores", "Scores"],
         "fastal.picks.picks": ["Picks"],
+        "fastal.scoring.head": ["Head"],
         "fastal.selection.selector": ["Selector"],
         "fastal.selection.stratified": ["StratifiedSelector"],
         "fastal.sources": ["open_pool"],

@@ -136,6 +136,12 @@ _OUTPUT = with_options(
 )
 @TIES_OPTION
 @ROWS
+@pool_option(
+    "--head",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with the weight and the bias of a model's last layer (.safetensors, .npz, .pt). The "
+    "pool then holds hidden states, of which the layer makes the logits.",
+)
 @_OUTPUT
 @POOL
 @SCORING

@@ -31,10 +31,33 @@ def item_scores(
             mask=mask,
         )  # fmt: skip
     rows = _row_scores(x, list(measures), kind, temperature, offsets is not None, backend)
+    return of_rows(rows, x, aggregate=aggregate, offsets=offsets, mask=mask)
+
+
+def of_rows(
+    rows: list[Tensor],
+    x: Tensor,
+    *,
+    aggregate: str | int,
+    offsets: Tensor | None,
+    mask: Tensor | None,
+) -> tuple[list[Tensor], int]:
+    """The scores of items by those of their rows, and how many items are invalid.
+
+    Args:
+        rows: for each score, [rows] float32, NaN for rows that do not count.
+        x: the items; without offsets, [n, T, ...].
+        aggregate: see `reference.aggregated`; "" for the scores of the rows as they are.
+        offsets: [n + 1] int64: the first row of each item; None: each has T rows.
+        mask: bool, which rows count, in their order; None: all.
+    """
+    device = rows[0].device
     if mask is not None:
-        rows = [scores.masked_fill(~mask.reshape(-1), torch.nan) for scores in rows]
+        left_out = ~mask.reshape(-1).to(device)
+        rows = [scores.masked_fill(left_out, torch.nan) for scores in rows]
     if offsets is None:
-        offsets = torch.arange(len(x) + 1, dtype=torch.int64, device=x.device) * x.shape[1]
+        offsets = torch.arange(len(x) + 1, dtype=torch.int64, device=device) * x.shape[1]
+    offsets = offsets.to(device)
     counts = reference.aggregated(rows[0], offsets, "max")
     n_invalid = int(counts.isnan().sum())
     if not aggregate:
@@ -51,7 +74,7 @@ def _row_scores(
             scores.reshape(-1) for scores in reference.label_scores(x, measures, kind, temperature)
         ]
     pieces = []
-    for block in [x] if are_rows else _blocks(x, backend):
+    for block in [x] if are_rows else row_blocks(x, backend):
         scores = uncertainty(block, measures, kind, temperature, backend=backend)
         if kind != "probs":
             is_padding = reference.padding(block)
@@ -62,7 +85,7 @@ def _row_scores(
     return [torch.cat(columns) for columns in zip(*pieces, strict=True)]
 
 
-def _blocks(x: Tensor, backend: str) -> Iterator[Tensor]:
+def row_blocks(x: Tensor, backend: str) -> Iterator[Tensor]:
     """The rows of items [n, T, C] as matrices, in order: views where possible."""
     n, length, n_classes = x.shape
     if x.stride(0) == length * x.stride(1) or n <= 1:

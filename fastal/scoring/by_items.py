@@ -14,7 +14,7 @@ from fastal.scoring.measure import Measure
 from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.rows import Rows
 
-_INVALID = "is an item of which no row counts: all are masked, padding (-100), or invalid"
+INVALID_ITEM = "is an item of which no row counts: all are masked, padding (-100), or invalid"
 _NO_LABEL = "has no label that counts: all are masked, NaN or +inf, or no probabilities"
 
 
@@ -40,7 +40,7 @@ class ItemScore(Measure):
         self.kind = output.kind
         self._output = output
         self._are_labels = output.kind in LABEL_KINDS
-        self.invalid = _NO_LABEL if self._are_labels else _INVALID
+        self.invalid = _NO_LABEL if self._are_labels else INVALID_ITEM
         self._n_classes: int | None = None
 
     def check(self, x: Tensor) -> None:
@@ -105,16 +105,7 @@ class ItemScore(Measure):
         output, items = self._output, rows.items
         x, shape = self._in_rows(rows.x, items)
         self._n_classes = None if self._are_labels else x.shape[-1]
-        offsets = mask = None
-        if items is not None and items.offsets is not None:
-            offsets = torch.from_numpy(items.offsets).to(x.device)
-        if items is not None and items.mask is not None:
-            mask = torch.from_numpy(items.mask).to(x.device)
-            if mask.shape != shape:
-                raise ValueError(
-                    f"mask: wanted a bool for each row, {tuple(shape)}, got {tuple(mask.shape)}"
-                )
-            mask = mask.contiguous()
+        offsets, mask = rows.of_items(shape)
         found, n_invalid = ops.item_scores(
             x, self.names, output.kind, aggregate=output.aggregation if output.aggregate else "",
             temperature=output.temperature, offsets=offsets, mask=mask, backend=rows.backend,
