@@ -35,46 +35,36 @@ from fastal_kernels.registers import (
     widen,
 )
 
-LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
-
-# Rows with a maximum beyond ±USUAL are scored apart (`wide.extreme_statistics`). In all other rows,
-# a loser at LEAST_REFERENCE or at LEAST contributes exactly 0. Losers are clamped there, because
-# −inf times 0 would be NaN in the sums. The names with HALF are for float16.
-USUAL: tl.constexpr = tl.constexpr(2.0**19)
-USUAL_HALF: tl.constexpr = tl.constexpr(2.0**15)
-LEAST_REFERENCE: tl.constexpr = tl.constexpr(-(2.0**20))
-LEAST: tl.constexpr = tl.constexpr(-(2.0**24))
-LEAST_HALF: tl.constexpr = tl.constexpr(-65504.0)
+# The reference of no losers: the least one, at any temperature.
+NO_REFERENCE: tl.constexpr = tl.constexpr(-(2.0**20) * 1.4426950408889634)
 # Adding and then subtracting it rounds a float32 below 2^22 to a whole number.
 ROUNDER: tl.constexpr = tl.constexpr(1.5 * 2.0**23)
 
 
 @triton.jit
-def least(DTYPE: tl.constexpr, IS_PROBS: tl.constexpr):
+def least(at, IS_PROBS: tl.constexpr):
     """The value that losers are clamped to."""
     if IS_PROBS:
         return 0.0
-    elif DTYPE == tl.float16:
-        return LEAST_HALF
     else:
-        return LEAST
+        return at.least
 
 
 @triton.jit
-def meet(a, x, IS_PROBS: tl.constexpr):
+def meet(a, x, at, IS_PROBS: tl.constexpr):
     """Winners and losers of the values x against the winners `a` so far."""
     loser = vector_min(a, x)
     if not IS_PROBS:
-        loser = vector_max(loser, tl.full(x.shape, least(x.dtype, False), x.dtype))
+        loser = vector_max(loser, tl.full(x.shape, at.least, x.dtype))
     return sticky_max(a, x), loser
 
 
 @triton.jit
-def meet_in_turn(a, xs, IS_PROBS: tl.constexpr):
+def meet_in_turn(a, xs, at, IS_PROBS: tl.constexpr):
     """The winners of `a` and of all vectors xs, and a tuple of the losers."""
     losers = ()
     for i in tl.static_range(len(xs)):
-        a, loser = meet(a, xs[i], IS_PROBS)
+        a, loser = meet(a, xs[i], at, IS_PROBS)
         losers += (loser,)
     return a, losers
 
@@ -98,9 +88,9 @@ def smallest_of(losers):
 
 
 @triton.jit
-def reference(r):
+def reference(r, at):
     """The reference of the sums over losers whose largest is r."""
-    return tl.fma(tl.maximum(r, LEAST_REFERENCE), LOG2_E, ROUNDER) - ROUNDER
+    return tl.fma(tl.maximum(r, at.least_reference), at.log2_e, ROUNDER) - ROUNDER
 
 
 @triton.jit
@@ -115,14 +105,14 @@ def rebase(m, s, t, m_new, WITH_T: tl.constexpr):
 
 @triton.jit
 def sums_of(
-    losers, m, V: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
+    losers, m, at, V: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
     PTX: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
     """The sums s and t [R, G] of a tuple of losers [R, W], relative to the lanes' m [R, G]."""
     R: tl.constexpr = losers[0].shape[0]
     W: tl.constexpr = losers[0].shape[1]
     minus_m = tl.reshape(tl.broadcast_to(-m[:, :, None], [R, W // V, V]), [R, W])
-    log2_e = tl.full([R, W], LOG2_E, tl.float32)
+    log2_e = tl.full([R, W], at.log2_e, tl.float32)
     s = tl.zeros([R, W], tl.float32)
     t = tl.zeros([R, W], tl.float32)
     for i in tl.static_range(len(losers)):
@@ -156,50 +146,50 @@ def log2_of_prob(p, PTX: tl.constexpr):
 
 
 @triton.jit
-def no_losers(a, V: tl.constexpr, IS_PROBS: tl.constexpr):
+def no_losers(a, at, V: tl.constexpr, IS_PROBS: tl.constexpr):
     """The state (r, m, s, t) of lanes before their first loser; `a` holds their winners [R, W]."""
     R: tl.constexpr = a.shape[0]
     G: tl.constexpr = a.shape[1] // V
     nothing = tl.zeros([R, G], tl.float32)
-    r = tl.full(a.shape, least(a.dtype, IS_PROBS), a.dtype)
-    m = nothing if IS_PROBS else nothing + LEAST_REFERENCE * LOG2_E
+    r = tl.full(a.shape, least(at, IS_PROBS), a.dtype)
+    m = nothing if IS_PROBS else nothing + NO_REFERENCE
     return r, m, nothing, nothing
 
 
 @triton.jit
 def push(
-    a, r, m, s, t, xs, V: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
+    a, r, m, s, t, xs, at, V: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
     PTX: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
     """Adds a batch of vectors xs [R, W] to the state; a and r are [R, W], the others [R, G]."""
-    a, losers = meet_in_turn(a, xs, IS_PROBS)
+    a, losers = meet_in_turn(a, xs, at, IS_PROBS)
     r = vector_max(r, largest_of(losers))
     if IS_PROBS:
         m = tl.minimum(m, lane_min(smallest_of(losers), V))
     else:
-        m_new = reference(lane_max(r, V))
+        m_new = reference(lane_max(r, V), at)
         s, t = rebase(m, s, t, m_new, WITH_T)
         m = m_new
-    ds, dt = sums_of(losers, m, V, WITH_T, IS_PROBS, PTX, PAIRS)
+    ds, dt = sums_of(losers, m, at, V, WITH_T, IS_PROBS, PTX, PAIRS)
     return a, r, m, s + ds, t + dt
 
 
 @triton.jit
-def fold(a, V: tl.constexpr, IS_PROBS: tl.constexpr):
+def fold(a, at, V: tl.constexpr, IS_PROBS: tl.constexpr):
     """Each lane's winner [R, G], and its other values as losers: tuples of V / 2, V / 4 ... 1."""
     low, high = halves(a, V)
     if V == 2:
-        a, loser = meet(low.to(tl.float32), high.to(tl.float32), IS_PROBS)
+        a, loser = meet(low.to(tl.float32), high.to(tl.float32), at, IS_PROBS)
         return a, ((loser,),)
     else:
-        a, loser = meet(low, high, IS_PROBS)
-        a, losers = fold(a, V // 2, IS_PROBS)
+        a, loser = meet(low, high, at, IS_PROBS)
+        a, losers = fold(a, at, V // 2, IS_PROBS)
         return a, ((loser,),) + losers
 
 
 @triton.jit
 def row_of_lanes(
-    a, r, m, s, t, pending, LOOPED: tl.constexpr, V: tl.constexpr, WITH_T: tl.constexpr,
+    a, r, m, s, t, pending, at, LOOPED: tl.constexpr, V: tl.constexpr, WITH_T: tl.constexpr,
     IS_PROBS: tl.constexpr, PTX: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
     """The state [R] of each row, from the states of its lanes.
@@ -208,11 +198,12 @@ def row_of_lanes(
         a: winners [R, W].
         r, m, s, t: the state of the loop so far; unread unless LOOPED.
         pending: a tuple of losers [R, W] that are in no sum yet.
+        at: `AtTemperature`.
     """
     G: tl.constexpr = a.shape[1] // V
     # Losers by the values that a lane holds of them: V, V / 2, ... 1.
     if V > 1:
-        a, losers = fold(a, V, IS_PROBS)
+        a, losers = fold(a, at, V, IS_PROBS)
         losers = (pending,) + losers
     else:
         losers = (pending,)
@@ -221,7 +212,7 @@ def row_of_lanes(
     # The lowest lane that holds the maximum owns it. The winner of every other lane is a loser.
     o_lane = tl.broadcast_to(tl.arange(0, G)[None, :], a.shape)
     owner = tl.min(tl.where(a == maximum[:, None], o_lane, G), axis=1)
-    nothing: tl.constexpr = least(tl.float32, IS_PROBS)
+    nothing = least(at, IS_PROBS)
     loser = a if IS_PROBS else tl.maximum(a, nothing)
     loser = tl.where(o_lane == owner[:, None], nothing, loser)
 
@@ -236,10 +227,10 @@ def row_of_lanes(
             if IS_PROBS:
                 smallest = tl.minimum(smallest, lane_min(smallest_of(losers[i]), V >> i))
     second = tl.max(second, axis=1)
-    row_m = tl.min(smallest, axis=1) if IS_PROBS else reference(second)
+    row_m = tl.min(smallest, axis=1) if IS_PROBS else reference(second, at)
     base = tl.broadcast_to(row_m[:, None], a.shape)
 
-    sum_s, sum_t = sums_of((loser,), base, 1, WITH_T, IS_PROBS, PTX, False)
+    sum_s, sum_t = sums_of((loser,), base, at, 1, WITH_T, IS_PROBS, PTX, False)
     if LOOPED:
         if not IS_PROBS:
             s, t = rebase(m, s, t, base, WITH_T)
@@ -247,7 +238,9 @@ def row_of_lanes(
         sum_t += t
     for i in tl.static_range(len(losers)):
         if len(losers[i]) > 0:
-            ds, dt = sums_of(losers[i], base, V >> i, WITH_T, IS_PROBS, PTX, PAIRS and V >> i > 1)
+            ds, dt = sums_of(
+                losers[i], base, at, V >> i, WITH_T, IS_PROBS, PTX, PAIRS and V >> i > 1
+            )  # fmt: skip
             sum_s += ds
             sum_t += dt
     return maximum, second, row_m, tl.sum(sum_s, axis=1), tl.sum(sum_t, axis=1)

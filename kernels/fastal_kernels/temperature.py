@@ -1,0 +1,60 @@
+"""A temperature of the logits: the constants that it changes in the kernels.
+
+A temperature T divides all differences of logits. The kernels leave logits as they are, and compute
+their differences in units of logits. T is in the factors and limits of the exponentials, which the
+kernels have anyway. So it costs nothing, and rounds no difference once more.
+"""
+
+import math
+from functools import cache
+from typing import NamedTuple
+
+import torch
+
+# Limits at T = 1. Rows with a maximum beyond ±_USUAL are scored apart: see `wide.py`. In all other
+# rows, a loser at _LEAST_REFERENCE or at _LEAST contributes exactly 0. Losers are clamped there,
+# because −inf times 0 would be NaN in the sums. The names with HALF are for float16.
+_USUAL, _USUAL_HALF = 2.0**19, 2.0**15
+_LEAST_REFERENCE = -(2.0**20)
+_LEAST, _LEAST_HALF = -(2.0**24), -65504.0
+# Below this, e^d is exactly 0 in float32.
+_FLOOR = -128.0
+
+
+class AtTemperature(NamedTuple):
+    """Constants of the kernels at a temperature T. Limits are in units of logits."""
+
+    log2_e: float  # log2 e / T
+    ln_2: float  # T log 2
+    # The same in two parts. The first has 9 bits: products with whole numbers to 2^15 are exact.
+    ln_2_high: float
+    ln_2_low: float
+    floor: float  # for differences: e^(d / T) is 0 below
+    per_temperature: float  # 2^-64 / T
+    least: float  # for losers
+    least_reference: float
+    usual: float  # for the maximum of a row; below 0 if no row is usual
+
+
+@cache
+def at_temperature(temperature: float, dtype: torch.dtype) -> AtTemperature:
+    """The constants for logits of that dtype. Temperatures may be 1e-6 to 1e6."""
+    ln_2 = temperature * math.log(2)
+    mantissa, exponent = math.frexp(ln_2)
+    ln_2_high = math.ldexp(round(mantissa * 512), exponent - 9)
+    least, usual = _LEAST * temperature, _USUAL * temperature
+    if dtype == torch.float16:
+        # A value at the clamp must contribute 0 there too. float16 has no room for it at large T.
+        usual = min(usual, _USUAL_HALF, -_LEAST_HALF + _FLOOR * temperature)
+        least = max(least, _LEAST_HALF)
+    return AtTemperature(
+        log2_e=1 / ln_2,
+        ln_2=ln_2,
+        ln_2_high=ln_2_high,
+        ln_2_low=ln_2 - ln_2_high,
+        floor=_FLOOR * temperature,
+        per_temperature=2.0**-64 / temperature,
+        least=least,
+        least_reference=_LEAST_REFERENCE * temperature,
+        usual=usual,
+    )
