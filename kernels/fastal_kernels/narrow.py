@@ -12,6 +12,8 @@ from fastal_kernels.rows import TWO_TO_MINUS_64, exp_of_difference, statistics
 from fastal_kernels.scores import score_of, store_scores
 from fastal_kernels.topk import append
 
+LOWEST: tl.constexpr = tl.constexpr(-3.4028234663852886e38)  # the lowest float32
+
 
 @triton.jit
 def columns(x, V: tl.constexpr):
@@ -68,9 +70,9 @@ def row_statistics(
             return runner_up, runner_up, gap * e * at.per_temperature
         else:
             s, t = tl.zeros_like(a), tl.zeros_like(a)
+            finite = tl.maximum(second, LOWEST)  # -inf - (-inf) would be NaN
             for c in tl.static_range(C - 1):
-                d = losers[c] - second
-                d = tl.where(d > at.floor, d, at.floor)  # so does NaN, from -inf - (-inf)
+                d = tl.maximum(losers[c] - finite, at.floor)
                 term = tl.exp2(d * at.log2_e)
                 s += term
                 if WITH_T:

@@ -41,8 +41,7 @@ def exp_of_difference(x, y, at, CARRY: tl.constexpr):
     d costs it up to 5.2e-6 at d = -87 T.
     """
     difference = x - y
-    # If a class is ruled out, -inf - (-inf) is NaN, and becomes the floor too.
-    d = tl.where(difference > at.floor, difference, at.floor)
+    d = tl.maximum(difference, at.floor)
     # e^(d / T) = 2^k e^(f / T). k + 64 is added to the exponent's bits.
     rounded = tl.fma(d, at.log2_e, ROUNDER + 64.0)
     k = rounded - (ROUNDER + 64.0)

@@ -6,7 +6,6 @@ kernels have anyway. So it costs nothing, and rounds no difference once more.
 """
 
 import math
-from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -24,19 +23,18 @@ _FLOOR = -128.0
 class AtTemperature(NamedTuple):
     """Constants of the kernels at a temperature T. Limits are in units of logits."""
 
+    per_temperature: float  # 2^-64 / T
     log2_e: float  # log2 e / T
-    ln_2: float  # T log 2
-    # The same in two parts. The first has 9 bits: products with whole numbers to 2^15 are exact.
+    floor: float  # for differences: e^(d / T) is 0 below
+    # T log 2 in two parts. The first has 9 bits: products with whole numbers to 2^15 are exact.
     ln_2_high: float
     ln_2_low: float
-    floor: float  # for differences: e^(d / T) is 0 below
-    per_temperature: float  # 2^-64 / T
+    ln_2: float  # T log 2
     least: float  # for losers
     least_reference: float
     usual: float  # for the maximum of a row; below 0 if no row is usual
 
 
-@cache
 def at_temperature(temperature: float, dtype: torch.dtype) -> AtTemperature:
     """The constants for logits of that dtype. Temperatures may be 1e-6 to 1e6."""
     ln_2 = temperature * math.log(2)

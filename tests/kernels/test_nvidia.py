@@ -23,9 +23,9 @@ def scored(request, monkeypatch):
 
     imitate(monkeypatch, request.param)
 
-    def scored(x, kind="logits", pairs=False):
+    def scored(x, kind="logits", pairs=False, temperature=1.0):
         monkeypatch.setattr(kernels, "isa_of", lambda device: Isa(ptx=True, pairs=pairs))
-        return kernels.uncertainty(x, kernels.UNCERTAINTY_SCORES, kind)
+        return kernels.uncertainty(x, kernels.UNCERTAINTY_SCORES, kind, temperature)
 
     return scored
 
@@ -58,6 +58,21 @@ def test_gaps(scored, n_classes, dtype):
     x[:, 0] = gaps
     x[:, 1] -= torch.rand(len(gaps), generator=torch.Generator().manual_seed(0))
     assert_scores(scored(x.to(dtype)), definitions_to_any_digit(x.to(dtype)))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("temperature", [0.01, 1.7, 30])
+@pytest.mark.parametrize("dtype", KERNEL_DTYPES)
+@pytest.mark.parametrize("n_classes", [2, 10, 40, 1000])
+def test_a_temperature(scored, n_classes, dtype, temperature):
+    gaps = temperature * torch.arange(1.0, 86.0, 9)
+    confident = torch.zeros(len(gaps), n_classes)
+    confident[:, 0] = gaps
+    confident[:, 1] -= torch.rand(len(gaps), generator=torch.Generator().manual_seed(0))
+    x = torch.cat([regimes(n_classes, dtype), confident.to(dtype)])
+    truth = definitions_to_any_digit(x, temperature)
+    for pairs in (False, True)[: 1 + (n_classes > 32)]:
+        assert_scores(scored(x, pairs=pairs, temperature=temperature), truth)
 
 
 @pytest.mark.full
