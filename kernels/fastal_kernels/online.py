@@ -11,6 +11,7 @@ A state is five float32 values of a lane, of a part of a row, or of a row:
          probabilities: the smallest loser
     s    logits: Σ 2^(x log2 e − m) over the losers x; probabilities: Σ p
     t    logits: Σ (x log2 e − m) 2^(x log2 e − m); probabilities: 2^64 Σ p log2 p
+Of logits at a temperature T, log2 e is log2 e / T here: see `temperature.py`.
 References are whole numbers: a state changes its reference by an exact power of two. References are
 near the largest loser: s is at least about 1, and its terms have small exponents. Float32 holds
 such terms well, however far above them the row's maximum is.

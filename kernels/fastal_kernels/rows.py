@@ -34,7 +34,7 @@ def statistics(a, r, m, s, t, tolerance, at, IS_PROBS: tl.constexpr):
 
 @triton.jit
 def exp_of_difference(x, y, at, CARRY: tl.constexpr):
-    """D = x - y, but at least the floor, and 2^64 e^((x - y) / T), for x <= y.
+    """D = x - y, but at least the floor, and 2^64 e^((x - y) / T), for x <= y, not both infinite.
 
     The exponential is scaled, because fast instructions of NVIDIA treat subnormal numbers as 0.
     With CARRY, it is within a few units in the last place at any d. Without CARRY, the rounding of
@@ -45,7 +45,7 @@ def exp_of_difference(x, y, at, CARRY: tl.constexpr):
     # e^(d / T) = 2^k e^(f / T). k + 64 is added to the exponent's bits.
     rounded = tl.fma(d, at.log2_e, ROUNDER + 64.0)
     k = rounded - (ROUNDER + 64.0)
-    f = tl.fma(k, -at.ln_2_low, tl.fma(k, -at.ln_2_high, d))
+    f = tl.fma(k, at.minus_ln_2_low, tl.fma(k, at.minus_ln_2_high, d))
     if CARRY:
         z = difference - x
         lost = (x - (difference - z)) - (y + z)  # the rounding error of x - y (Knuth's two-sum)

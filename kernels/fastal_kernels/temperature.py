@@ -26,9 +26,9 @@ class AtTemperature(NamedTuple):
     per_temperature: float  # 2^-64 / T
     log2_e: float  # log2 e / T
     floor: float  # for differences: e^(d / T) is 0 below
-    # T log 2 in two parts. The first has 9 bits: products with whole numbers to 2^15 are exact.
-    ln_2_high: float
-    ln_2_low: float
+    # -T log 2 in two parts. The first has 9 bits: products with whole numbers to 2^15 are exact.
+    minus_ln_2_high: float
+    minus_ln_2_low: float
     ln_2: float  # T log 2
     least: float  # for losers
     least_reference: float
@@ -48,8 +48,8 @@ def at_temperature(temperature: float, dtype: torch.dtype) -> AtTemperature:
     return AtTemperature(
         log2_e=1 / ln_2,
         ln_2=ln_2,
-        ln_2_high=ln_2_high,
-        ln_2_low=ln_2 - ln_2_high,
+        minus_ln_2_high=-ln_2_high,
+        minus_ln_2_low=ln_2_high - ln_2,
         floor=_FLOOR * temperature,
         per_temperature=2.0**-64 / temperature,
         least=least,

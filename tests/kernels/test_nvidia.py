@@ -61,9 +61,9 @@ def test_gaps(scored, n_classes, dtype):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("temperature", [0.01, 1.7, 30])
+@pytest.mark.parametrize("temperature", [0.01, 1.7])
 @pytest.mark.parametrize("dtype", KERNEL_DTYPES)
-@pytest.mark.parametrize("n_classes", [2, 10, 40, 1000])
+@pytest.mark.parametrize("n_classes", [2, 10, 40, 300])
 def test_a_temperature(scored, n_classes, dtype, temperature):
     gaps = temperature * torch.arange(1.0, 86.0, 9)
     confident = torch.zeros(len(gaps), n_classes)

@@ -20,7 +20,7 @@ def scored(x, temperature, kind="logits"):
 
 
 def confident(n_classes, temperature):
-    """Rows whose maximum is 1 to 86 above all else after the division by T."""
+    """Rows whose maximum is 1 to 86 T above all else."""
     gaps = torch.arange(1.0, 86.0, 3, dtype=torch.float64)
     x = torch.zeros(len(gaps), n_classes, dtype=torch.float64)
     x[:, 0] = gaps
@@ -31,7 +31,7 @@ def confident(n_classes, temperature):
 @pytest.mark.full
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("dtype", KERNEL_DTYPES)
-@pytest.mark.parametrize("n_classes", [2, 3, 10, 33, 257, 1001])
+@pytest.mark.parametrize("n_classes", [2, 3, 10, 33, 257])
 def test_every_regime(n_classes, dtype, temperature):
     x = regimes(n_classes, dtype)
     assert_scores(scored(x, temperature), definitions_to_any_digit(x, temperature))
@@ -41,8 +41,8 @@ def test_every_regime(n_classes, dtype, temperature):
 @pytest.mark.parametrize("n_classes", [2, 10, 40])
 def test_gaps(n_classes, temperature):
     for dtype in KERNEL_DTYPES:
-        x = confident(n_classes, temperature).to(dtype)
-        x = x[x.isfinite().all(1)]
+        largest = torch.finfo(dtype).max
+        x = confident(n_classes, temperature).clamp(-largest, largest).to(dtype)
         assert_scores(scored(x, temperature), definitions_to_any_digit(x, temperature))
 
 
@@ -68,6 +68,7 @@ def test_the_limits_of_the_sums(n_classes, dtype, temperature):
 @pytest.mark.parametrize("dtype", KERNEL_DTYPES)
 def test_parts_of_a_row(dtype):
     x = 3 * torch.randn(2, 140_001, generator=torch.Generator().manual_seed(0))
+    x = (64 * x).round() / 64  # few values for the definition
     x[1, ::3] = -math.inf
     x = x.to(dtype)
     assert_scores(scored(x, 0.5), definitions_to_any_digit(x, 0.5))
@@ -78,7 +79,7 @@ def test_selections_are_by_the_same_scores(n_classes):
     x = 3 * torch.randn(300, n_classes, generator=torch.Generator().manual_seed(0))
     options = {"temperature": 4.0, "backend": "triton"}
     picks = fastal.select(x.to(DEVICE), 20, "margin", **options)
-    margin = fastal.score(x.to(DEVICE), "margin", **options)
+    margin = fastal.score(x.to(DEVICE), **options).margin
     assert picks.rows.tolist() == margin.argsort(descending=True, stable=True)[:20].tolist()
     assert torch.equal(picks.scores, margin[picks.rows])
 
@@ -101,7 +102,7 @@ def test_a_division_before_the_difference_is_caught(n_classes):
         assert_scores(scored(x * (1 / 1.7), 1.0), truth)
 
 
-@pytest.mark.parametrize("name", ["log2_e", "ln_2", "ln_2_low", "floor", "per_temperature"])
+@pytest.mark.parametrize("name", ["log2_e", "ln_2", "minus_ln_2_low", "floor", "per_temperature"])
 @pytest.mark.parametrize("n_classes", [10, 40])
 def test_a_constant_of_another_temperature_is_caught(monkeypatch, n_classes, name):
     x = confident(n_classes, 1.7).float()
