@@ -36,6 +36,10 @@ from fastal_kernels.registers import (
     widen,
 )
 
+# At any temperature, a loser at LEAST contributes exactly 0 in usual rows. Losers are
+# clamped there, because −inf times 0 would be NaN in the sums.
+LEAST: tl.constexpr = tl.constexpr(-(2.0**60))
+LEAST_HALF: tl.constexpr = tl.constexpr(-65504.0)  # of float16
 # The reference of no losers: the least one, at any temperature.
 NO_REFERENCE: tl.constexpr = tl.constexpr(-(2.0**20) * 1.4426950408889634)
 # Adding and then subtracting it rounds a float32 below 2^22 to a whole number.
@@ -43,29 +47,31 @@ ROUNDER: tl.constexpr = tl.constexpr(1.5 * 2.0**23)
 
 
 @triton.jit
-def least(at, IS_PROBS: tl.constexpr):
+def least(DTYPE: tl.constexpr, IS_PROBS: tl.constexpr):
     """The value that losers are clamped to."""
     if IS_PROBS:
         return 0.0
+    elif DTYPE == tl.float16:
+        return LEAST_HALF
     else:
-        return at.least
+        return LEAST
 
 
 @triton.jit
-def meet(a, x, at, IS_PROBS: tl.constexpr):
+def meet(a, x, IS_PROBS: tl.constexpr):
     """Winners and losers of the values x against the winners `a` so far."""
     loser = vector_min(a, x)
     if not IS_PROBS:
-        loser = vector_max(loser, tl.full(x.shape, at.least, x.dtype))
+        loser = vector_max(loser, tl.full(x.shape, least(x.dtype, False), x.dtype))
     return sticky_max(a, x), loser
 
 
 @triton.jit
-def meet_in_turn(a, xs, at, IS_PROBS: tl.constexpr):
+def meet_in_turn(a, xs, IS_PROBS: tl.constexpr):
     """The winners of `a` and of all vectors xs, and a tuple of the losers."""
     losers = ()
     for i in tl.static_range(len(xs)):
-        a, loser = meet(a, xs[i], at, IS_PROBS)
+        a, loser = meet(a, xs[i], IS_PROBS)
         losers += (loser,)
     return a, losers
 
@@ -147,12 +153,12 @@ def log2_of_prob(p, PTX: tl.constexpr):
 
 
 @triton.jit
-def no_losers(a, at, V: tl.constexpr, IS_PROBS: tl.constexpr):
+def no_losers(a, V: tl.constexpr, IS_PROBS: tl.constexpr):
     """The state (r, m, s, t) of lanes before their first loser; `a` holds their winners [R, W]."""
     R: tl.constexpr = a.shape[0]
     G: tl.constexpr = a.shape[1] // V
     nothing = tl.zeros([R, G], tl.float32)
-    r = tl.full(a.shape, least(at, IS_PROBS), a.dtype)
+    r = tl.full(a.shape, least(a.dtype, IS_PROBS), a.dtype)
     m = nothing if IS_PROBS else nothing + NO_REFERENCE
     return r, m, nothing, nothing
 
@@ -163,7 +169,7 @@ def push(
     PTX: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
     """Adds a batch of vectors xs [R, W] to the state; a and r are [R, W], the others [R, G]."""
-    a, losers = meet_in_turn(a, xs, at, IS_PROBS)
+    a, losers = meet_in_turn(a, xs, IS_PROBS)
     r = vector_max(r, largest_of(losers))
     if IS_PROBS:
         m = tl.minimum(m, lane_min(smallest_of(losers), V))
@@ -176,15 +182,15 @@ def push(
 
 
 @triton.jit
-def fold(a, at, V: tl.constexpr, IS_PROBS: tl.constexpr):
+def fold(a, V: tl.constexpr, IS_PROBS: tl.constexpr):
     """Each lane's winner [R, G], and its other values as losers: tuples of V / 2, V / 4 ... 1."""
     low, high = halves(a, V)
     if V == 2:
-        a, loser = meet(low.to(tl.float32), high.to(tl.float32), at, IS_PROBS)
+        a, loser = meet(low.to(tl.float32), high.to(tl.float32), IS_PROBS)
         return a, ((loser,),)
     else:
-        a, loser = meet(low, high, at, IS_PROBS)
-        a, losers = fold(a, at, V // 2, IS_PROBS)
+        a, loser = meet(low, high, IS_PROBS)
+        a, losers = fold(a, V // 2, IS_PROBS)
         return a, ((loser,),) + losers
 
 
@@ -204,7 +210,7 @@ def row_of_lanes(
     G: tl.constexpr = a.shape[1] // V
     # Losers by the values that a lane holds of them: V, V / 2, ... 1.
     if V > 1:
-        a, losers = fold(a, at, V, IS_PROBS)
+        a, losers = fold(a, V, IS_PROBS)
         losers = (pending,) + losers
     else:
         losers = (pending,)
@@ -213,7 +219,7 @@ def row_of_lanes(
     # The lowest lane that holds the maximum owns it. The winner of every other lane is a loser.
     o_lane = tl.broadcast_to(tl.arange(0, G)[None, :], a.shape)
     owner = tl.min(tl.where(a == maximum[:, None], o_lane, G), axis=1)
-    nothing = least(at, IS_PROBS)
+    nothing: tl.constexpr = least(tl.float32, IS_PROBS)
     loser = a if IS_PROBS else tl.maximum(a, nothing)
     loser = tl.where(o_lane == owner[:, None], nothing, loser)
 

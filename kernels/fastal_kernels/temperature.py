@@ -11,11 +11,10 @@ from typing import NamedTuple
 import torch
 
 # Limits at T = 1. Rows with a maximum beyond ±_USUAL are scored apart: see `wide.py`. In all other
-# rows, a loser at _LEAST_REFERENCE or at _LEAST contributes exactly 0. Losers are clamped there,
-# because −inf times 0 would be NaN in the sums. The names with HALF are for float16.
+# rows, a loser at _LEAST_REFERENCE contributes exactly 0. float16 has no room below _LEAST_HALF.
 _USUAL, _USUAL_HALF = 2.0**19, 2.0**15
 _LEAST_REFERENCE = -(2.0**20)
-_LEAST, _LEAST_HALF = -(2.0**24), -65504.0
+_LEAST_HALF = -65504.0
 # Below this, e^d is exactly 0 in float32.
 _FLOOR = -128.0
 
@@ -30,7 +29,6 @@ class AtTemperature(NamedTuple):
     minus_ln_2_high: float
     minus_ln_2_low: float
     ln_2: float  # T log 2
-    least: float  # for losers
     least_reference: float
     usual: float  # for the maximum of a row; below 0 if no row is usual
 
@@ -40,11 +38,10 @@ def at_temperature(temperature: float, dtype: torch.dtype) -> AtTemperature:
     ln_2 = temperature * math.log(2)
     mantissa, exponent = math.frexp(ln_2)
     ln_2_high = math.ldexp(round(mantissa * 512), exponent - 9)
-    least, usual = _LEAST * temperature, _USUAL * temperature
+    usual = _USUAL * temperature
     if dtype == torch.float16:
-        # A value at the clamp must contribute 0 there too. float16 has no room for it at large T.
+        # Losers are clamped at _LEAST_HALF, which must contribute 0 in usual rows.
         usual = min(usual, _USUAL_HALF, -_LEAST_HALF + _FLOOR * temperature)
-        least = max(least, _LEAST_HALF)
     return AtTemperature(
         log2_e=1 / ln_2,
         ln_2=ln_2,
@@ -52,7 +49,6 @@ def at_temperature(temperature: float, dtype: torch.dtype) -> AtTemperature:
         minus_ln_2_low=ln_2_high - ln_2,
         floor=_FLOOR * temperature,
         per_temperature=2.0**-64 / temperature,
-        least=least,
         least_reference=_LEAST_REFERENCE * temperature,
         usual=usual,
     )

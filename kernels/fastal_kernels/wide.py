@@ -61,7 +61,7 @@ def row_state(
     N_TILES: tl.constexpr = (C + (V - 1 if IN_WINDOW else 0) + W - 1) // W
     N_FULL: tl.constexpr = C // W  # tiles that lie within the row
     a = load_tile(p_row, head, 0, C, V, W, STRIDE_C, IN_WINDOW, IS_PROBS, PTX)
-    r, m, s, t = no_losers(a, at, V, IS_PROBS)
+    r, m, s, t = no_losers(a, V, IS_PROBS)
     LOOPED: tl.constexpr = N_TILES > UNROLL + 1
     DONE: tl.constexpr = 1 + (((N_FULL - 1) // UNROLL) * UNROLL if LOOPED else 0)
     if LOOPED:
@@ -75,7 +75,7 @@ def row_state(
     xs = ()
     for tile in tl.static_range(DONE, N_TILES):
         xs += (load_tile(p_row, head, tile, C, V, W, STRIDE_C, IN_WINDOW, IS_PROBS, PTX),)
-    a, pending = meet_in_turn(a, xs, at, IS_PROBS)
+    a, pending = meet_in_turn(a, xs, IS_PROBS)
     return row_of_lanes(
         a, r, m, s, t, pending, at, LOOPED, V, WITH_T, IS_PROBS, PTX, PAIRS
     )  # fmt: skip
@@ -212,7 +212,7 @@ def merge_kernel(
     """Scores one row from the states of its parts. PARTS is a power of two, at least n_states."""
     o_n = tl.program_id(0).to(tl.int64) + tl.arange(0, 1)
     o_p = tl.arange(0, PARTS)[None, :]
-    nothing = least(at, IS_PROBS)
+    nothing: tl.constexpr = least(tl.float32, IS_PROBS)
     p = p_states + (o_n[:, None] * n_states + o_p) * 5
     is_part = o_p < n_states
     a = tl.load(p, mask=is_part, other=0.0 if IS_PROBS else float("-inf"))
