@@ -109,7 +109,7 @@ def extreme_statistics(p_row, a, at, C: tl.constexpr, W: tl.constexpr, STRIDE_C:
     _, runner_up = exp_of_difference(second, a, at, True)
     runner_up = tl.where(ties > 0, 1.0, runner_up * TWO_TO_MINUS_64)
     tail = tail * TWO_TO_MINUS_64 + ties
-    return tail.to(tl.float32), runner_up, (moment * at.per_temperature).to(tl.float32)
+    return tail.to(tl.float32), runner_up, moment.to(tl.float32) * at.per_temperature
 
 
 @triton.jit
