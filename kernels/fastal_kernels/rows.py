@@ -14,7 +14,10 @@ TWO_TO_MINUS_64: tl.constexpr = tl.constexpr(2.0**-64)
 
 @triton.jit
 def statistics(a, r, m, s, t, tolerance, at, IS_PROBS: tl.constexpr):
-    """Tail, runner-up and moment (see `scores.py`) of rows with that state; NaN if invalid."""
+    """Tail, runner-up and moment (see `scores.py`) of rows with that state; NaN if invalid.
+
+    The moment of logits lacks the factor `at.per_temperature`.
+    """
     if IS_PROBS:
         is_valid = (tl.abs(a + s - 1.0) <= tolerance) & (m >= LEAST)
         r = tl.maximum(r, 0.0)
@@ -26,7 +29,7 @@ def statistics(a, r, m, s, t, tolerance, at, IS_PROBS: tl.constexpr):
         d, e = exp_of_difference(r, a, at, True)
         off = tl.fma(r, at.log2_e, -m)
         e_off = e * tl.exp2(-off)
-        t = tl.fma(d, s, tl.fma(-off, s, t) * at.ln_2) * e_off * at.per_temperature
+        t = tl.fma(d, s, tl.fma(-off, s, t) * at.ln_2) * e_off
         s = s * e_off * TWO_TO_MINUS_64
         r = e * TWO_TO_MINUS_64
     return tl.where(is_valid, s, float("nan")), tl.where(is_valid, r, float("nan")), t

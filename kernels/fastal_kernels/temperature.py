@@ -20,14 +20,17 @@ _FLOOR = -128.0
 
 
 class AtTemperature(NamedTuple):
-    """Constants of the kernels at a temperature T. Limits are in units of logits."""
+    """Constants of the kernels at a temperature T. Limits are in units of logits.
 
-    per_temperature: float  # 2^-64 / T
+    In this order, the compiler loads them in pairs, and spills no register.
+    """
+
     log2_e: float  # log2 e / T
     floor: float  # for differences: e^(d / T) is 0 below
     # -T log 2 in two parts. The first has 9 bits: products with whole numbers to 2^15 are exact.
     minus_ln_2_high: float
     minus_ln_2_low: float
+    per_temperature: float  # 2^-64 / T
     ln_2: float  # T log 2
     least_reference: float
     usual: float  # for the maximum of a row; below 0 if no row is usual

@@ -89,7 +89,7 @@ def is_extreme(a, at):
 
 @triton.jit
 def extreme_statistics(p_row, a, at, C: tl.constexpr, W: tl.constexpr, STRIDE_C: tl.constexpr):
-    """Tail, runner-up and moment of rows with a huge maximum a [R], from a second read of them."""
+    """The `statistics` of rows with a huge maximum a [R], from a second read of them."""
     R: tl.constexpr = p_row.shape[0]
     o_c = tl.arange(0, W)[None, :]
     ties = tl.zeros([R], tl.int32) - 1
@@ -109,7 +109,7 @@ def extreme_statistics(p_row, a, at, C: tl.constexpr, W: tl.constexpr, STRIDE_C:
     _, runner_up = exp_of_difference(second, a, at, True)
     runner_up = tl.where(ties > 0, 1.0, runner_up * TWO_TO_MINUS_64)
     tail = tail * TWO_TO_MINUS_64 + ties
-    return tail.to(tl.float32), runner_up, moment.to(tl.float32) * at.per_temperature
+    return tail.to(tl.float32), runner_up, moment.to(tl.float32)
 
 
 @triton.jit
@@ -190,6 +190,7 @@ def wide_kernel(
                     tail = tl.where(here, row_tail[:, None], tail)
                     runner_up = tl.where(here, row_runner_up[:, None], runner_up)
                     moment = tl.where(here, row_moment[:, None], moment)
+            moment *= at.per_temperature
         store_scores(
             tail, runner_up, moment, 0, o_n, m_n, p_scores, stride_m, per_class, per_log,
             MEASURES, C, PTX,
@@ -227,6 +228,7 @@ def merge_kernel(
         if tl.max(extreme.to(tl.int32)) != 0:
             p_row, _ = first_tile(p_x, offset, o_n, C, PITCH, STRIDE_C, 1, False, 1, 1024)
             tail, runner_up, moment = extreme_statistics(p_row, a, at, C, 1024, STRIDE_C)
+        moment *= at.per_temperature
     store_scores(
         tail, runner_up, moment, 0, o_n, o_n < N, p_scores, stride_m, per_class, per_log,
         MEASURES, C, PTX,
