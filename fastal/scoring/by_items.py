@@ -96,9 +96,8 @@ class ItemScore(Measure):
             )
 
     def choose(self, x: Tensor, backend: str) -> str:
-        """The backend; the Triton kernels have no labels and no temperature."""
-        has_triton = not self._are_labels and self._output.temperature == 1
-        return ops.choose(backend, x, self.offers if has_triton else self.offers[1:])
+        """The backend; the Triton kernels have no labels."""
+        return ops.choose(backend, x, self.offers[1:] if self._are_labels else self.offers)
 
     def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The scores in the order of the names, [n]; without `aggregate` those of the rows."""

@@ -64,10 +64,6 @@ class UncertaintyScore(Measure):
                 raise ValueError(f"{error}. {_SEVERAL_ROWS}") from None
             raise
 
-    def choose(self, x: Tensor, backend: str) -> str:
-        """The backend; the Triton kernels have no temperature."""
-        return ops.choose(backend, x, self.offers if self._temperature == 1 else self.offers[1:])
-
     def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The scores in the order of the names, each in [0, 1], 1 = most uncertain."""
         return ops.scores_and_invalid(
@@ -118,7 +114,7 @@ class _Fused:
         self._temperature = temperature
 
     def into(self, x: Tensor, start: int, candidates: Any) -> int:
-        return ops.select(x, self._name, self._kind, start, candidates)
+        return ops.select(x, self._name, self._kind, start, candidates, self._temperature)
 
     def above(
         self, x: Tensor, start: int, threshold: tuple[float, int] | None
