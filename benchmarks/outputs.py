@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -50,12 +51,13 @@ def bald(rounds: int, n_rows: int = 1_000_000, n_draws: int = 20, n_classes: int
     x = 3 * torch.randn(n_rows, 1, n_classes, generator=generator)
     x = x + torch.randn(n_rows, n_draws, n_classes, generator=generator)
     probs = torch.softmax(x, 2).numpy()
+    apart = [draw.contiguous() for draw in x.unbind(1)]
     n_bytes = x.numel() * x.element_size()
     works = {
         "read": x.sum,
         "bald": partial(fastal.select, x, K, "bald"),
         "all eleven scores": partial(fastal.score, x, draws_axis=1),
-        "of 20 arrays": partial(fastal.select, fastal.draws(list(x.unbind(1))), K, "bald"),
+        "of an array for each draw": partial(fastal.select, fastal.draws(apart), K, "bald"),
     }
     table(
         f"{K} by BALD of {n_rows} x {n_draws} draws x {n_classes} float32", works, n_bytes, rounds
@@ -123,8 +125,7 @@ def tokens(rounds: int, n_items: int = 20_000, n_classes: int = 9) -> None:
         select = partial(fastal.select, k=K, aggregate="max")
 
         def a_sentence_at_a_time() -> list[float]:
-            pairs = zip(offsets, offsets[1:], strict=False)
-            return [fastal.score(x[first:end]).margin.max() for first, end in pairs]
+            return [fastal.score(x[first:end]).margin.max() for first, end in pairwise(offsets)]
 
         works = {
             "read": torch.from_numpy(x).sum,
