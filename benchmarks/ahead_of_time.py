@@ -12,6 +12,7 @@ from triton.compiler import ASTSource
 
 from fastal_kernels.launch import Isa, Matrix
 from fastal_kernels.measures import UNCERTAINTY_SCORES
+from fastal_kernels.temperature import AtTemperature
 from fastal_kernels.uncertainty import variants
 
 TARGETS = {
@@ -69,6 +70,7 @@ def _compile(kernel, constants, dtype, is_split, gpu):
     fixed |= {} if constants["BY"] >= 0 else {"p_keys": None, "p_selection": None}
     types = _POINTERS | {"p_x": f"*{dtype}", "first_state": "i32", "n_states": "i32"}
     types |= dict.fromkeys(("per_class", "per_log", "tolerance"), "fp32")
+    types["at"] = AtTemperature(*["fp32"] * len(AtTemperature._fields))
     return compile_for(gpu, kernel, fixed, types, {"num_warps": constants["num_warps"]})
 
 

@@ -17,13 +17,13 @@ from dataclasses import asdict
 from functools import partial
 from types import ModuleType
 
-from benchmarks import cosine_cases, ranks_cases, sass
+from benchmarks import cosine_cases, draws_cases, ranks_cases, sass
 from benchmarks.ahead_of_time import TARGETS, Case, compiled
 from benchmarks.roofline import CARDS, Work, predicted_bound
 
 _THREADS = 128  # threads of a program for narrow rows
 # Sections of other ops. Each has CASES and `report`, and TITLE, HEADER and `line` of its table.
-SECTIONS = [cosine_cases, ranks_cases]
+SECTIONS = [cosine_cases, ranks_cases, draws_cases]
 CARDS_OF = {"sm_80": ("A100",), "sm_90": ("H100", "H200"), "sm_100": ("B200",), "gfx942": ()}
 # By path through the launch table: one row and several rows a thread, loads of 4 to 16 bytes; 4, 8,
 # 32, 128 and 256 lanes a row, loads of 16 bytes and of 8, windows for rows that begin anywhere.

@@ -8,9 +8,14 @@ from fastal.version import __version__
 if TYPE_CHECKING:
     from fastal import diversity
     from fastal.base.errors import InvalidRows
+    from fastal.labelled.confident_learning import LabelQuality
+    from fastal.labelled.label_quality import label_quality
+    from fastal.labelled.temperature import fit_temperature
+    from fastal.labelled.temperature_fit import TemperatureFit
     from fastal.ops import backend_reasons
     from fastal.ops.formulas import DrawsScores, Scores
     from fastal.picks.picks import Picks
+    from fastal.scoring.head import Head
     from fastal.selection.selector import Selector
     from fastal.selection.stratified import StratifiedSelector
     from fastal.sources import open_pool
@@ -21,16 +26,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DrawsScores",
+    "Head",
     "InvalidRows",
+    "LabelQuality",
     "Picks",
     "Scores",
     "Selector",
     "StratifiedSelector",
+    "TemperatureFit",
     "__version__",
     "backend_reasons",
     "diversity",
     "draws",
+    "fit_temperature",
     "items",
+    "label_quality",
     "open_pool",
     "predictions",
     "score",
@@ -41,9 +51,14 @@ import_on_first_use(
     __name__,
     {
         "fastal.base.errors": ["InvalidRows"],
+        "fastal.labelled.temperature": ["fit_temperature"],
+        "fastal.labelled.temperature_fit": ["TemperatureFit"],
+        "fastal.labelled.confident_learning": ["LabelQuality"],
+        "fastal.labelled.label_quality": ["label_quality"],
         "fastal.ops": ["backend_reasons"],
         "fastal.ops.formulas": ["DrawsScores", "Scores"],
         "fastal.picks.picks": ["Picks"],
+        "fastal.scoring.head": ["Head"],
         "fastal.selection.selector": ["Selector"],
         "fastal.selection.stratified": ["StratifiedSelector"],
         "fastal.sources": ["open_pool"],

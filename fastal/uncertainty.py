@@ -179,12 +179,12 @@ def select(
         by: "least_confidence", "margin", "ratio" or "entropy" (see `score`), with `draws_axis` of
             the mean of the draws; for draws also "bald", "mean_entropy", "expected_entropy",
             "variation_ratio", "vote_entropy", "kl_to_mean" or "variance" (see `DrawsScores`); a
-            measure, such as those of `fastal.diversity`; or a callable from a chunk, given as a
-            torch tensor, to [n] scores (larger = more worth labelling), which are rounded to
-            float32 and ranked as such. "score" ranks a pool [N] of scores of your own in the same
-            way. "random" picks random rows, for a baseline. A row's score is then a multiple of
-            2^-24 in [0, 1), by its number and the seed. The values are not read, and no row is
-            invalid.
+            measure, such as `fastal.Head` or those of `fastal.diversity`; or a callable from a
+            chunk, given as a torch tensor, to [n] scores (larger = more worth labelling), which are
+            rounded to float32 and ranked as such. "score" ranks a pool [N] of scores of your own in
+            the same way. "random" picks random rows, for a baseline. A row's score is then a
+            multiple of 2^-24 in [0, 1), by its number and the seed. The values are not read, and no
+            row is invalid.
         kind: as in `score`.
         temperature: as in `score`.
         class_axis: as in `score`.

@@ -29,9 +29,9 @@ if HAS_TRITON and not ON_GPU:
 
 # Modules whose tests all need Triton.
 collect_ignore = [] if HAS_TRITON else [
-    "benchmarks/test_gpu_check.py", "kernels/test_cosine_kernel.py",
+    "benchmarks/test_gpu_check.py", "kernels/test_cosine_kernel.py", "kernels/test_draws.py",
     "kernels/test_kernel_report.py", "kernels/test_kernels.py", "kernels/test_nvidia.py",
-    "selection/test_fused_topk.py",
+    "kernels/test_temperature.py", "selection/test_fused_topk.py",
 ]  # fmt: skip
 
 

@@ -317,7 +317,7 @@ def test_python_beside_a_clone_named_fastal_finds_fastal(tmp_path, clone, kind):
         found = python(print_places, cwd)
         first = clone if cwd == clone else place  # as for any package: first the current folder
         assert found == [
-            f"{first / 'fastal' / '__init__.py'} {kernels / 'fastal_kernels'}", "InvalidRows"
+            f"{first / 'fastal' / '__init__.py'} {kernels / 'fastal_kernels'}", "DrawsScores"
         ]  # fmt: skip
     # Other names of the clone are no packages, and another checkout comes before.
     no_leak = "from importlib.util import find_spec\nprint(*map(find_spec, ['kernels', 'setup']))"

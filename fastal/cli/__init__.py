@@ -11,6 +11,7 @@ import click
 
 from fastal.cli.diversity import assign, cluster, core_set, outliers, represent
 from fastal.cli.help import HELP_NAMES, Group
+from fastal.cli.labelled import fit_temperature, label_quality
 from fastal.cli.other_commands import convert, demo, info
 from fastal.cli.uncertainty import score, select
 from fastal.version import __version__
@@ -39,6 +40,8 @@ for _command in (
     outliers,
     represent,
     core_set,
+    fit_temperature,
+    label_quality,
     convert,
     info,
     demo,

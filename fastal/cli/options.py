@@ -128,6 +128,12 @@ POOL = with_options(
         "shape or other columns: raise, or skip it, report it and exit with status 3.",
     ),
 )
+TEMPERATURE = pool_option(
+    "--temperature",
+    type=float,
+    default=1.0,
+    help="Number that logits are divided by. `fastal fit-temperature` finds it. Default: 1.",
+)
 K = selection_option(
     "--k", type=int, help="Number of rows to pick. Required unless --per-group is given."
 )
@@ -143,16 +149,17 @@ GROUPS = with_options(
         help="Array or column of groups, or the key in folder names such as country=de.",
     ),
 )
+ON_INVALID = pool_option(
+    "--on-invalid",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    show_default=True,
+    help="What to do with an invalid row: raise, or skip it and report how many were skipped. "
+    "A row of predictions is invalid if it has NaN, +inf or no finite value. A row of "
+    "embeddings is invalid if it has any value that is not finite.",
+)
 SCORING = with_options(
-    pool_option(
-        "--on-invalid",
-        type=click.Choice(["raise", "skip"]),
-        default="raise",
-        show_default=True,
-        help="What to do with an invalid row: raise, or skip it and report how many were skipped. "
-        "A row of predictions is invalid if it has NaN, +inf or no finite value. A row of "
-        "embeddings is invalid if it has any value that is not finite.",
-    ),
+    ON_INVALID,
     running_option(
         "--backend",
         type=click.Choice(BACKENDS),

@@ -20,6 +20,7 @@ from fastal.cli.options import (
     ROWS,
     RUNNING,
     SCORING,
+    TEMPERATURE,
     TIES_OPTION,
     K,
     check_quotas,
@@ -86,12 +87,7 @@ _OUTPUT = with_options(
         help="Each POOL is one draw of the same rows: the predictions of one member of an "
         "ensemble.",
     ),
-    pool_option(
-        "--temperature",
-        type=float,
-        default=1.0,
-        help="Number that logits are divided by. `fastal fit-temperature` finds it. Default: 1.",
-    ),
+    TEMPERATURE,
 )
 
 
@@ -140,6 +136,12 @@ _OUTPUT = with_options(
 )
 @TIES_OPTION
 @ROWS
+@pool_option(
+    "--head",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with the weight and the bias of a model's last layer (.safetensors, .npz, .pt). The "
+    "pool then holds hidden states, of which the layer makes the logits.",
+)
 @_OUTPUT
 @POOL
 @SCORING

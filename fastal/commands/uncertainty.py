@@ -3,12 +3,14 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
 from fastal.base.argument_values import DISAGREEMENT_SCORES
 from fastal.base.reducer import Reducer
 from fastal.commands.command import CommandOptions, CommandRun
+from fastal.commands.head_file import read_head
 from fastal.output.score_files import (
     CsvSink,
     NpySink,
@@ -26,7 +28,7 @@ from fastal.pipeline.given_groups import with_groups
 from fastal.pipeline.predicted import predicted_classes
 from fastal.pipeline.progress import is_terminal
 from fastal.pipeline.run_on_pool import with_ids
-from fastal.scoring.measure_for import uncertainty_of
+from fastal.scoring.measure_for import By, uncertainty_of
 from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.pick_warnings import warn_of
@@ -63,6 +65,7 @@ def select_to_file(
     ties: str = "first",
     label_config: str | None = None,
     class_names: str | None = None,
+    head: Path | None = None,
 ) -> Picks:
     """Selects from files and writes the picks: rank, row, score, id, group, carried columns.
 
@@ -83,8 +86,11 @@ def select_to_file(
         label_config: for tasks: the labelling configuration; the tasks then have the predicted
             classes as predictions. See `Picks.save`.
         class_names: the names of the classes, separated by commas; or a file with a name per line.
+        head: a file with the head of a model, if the rows are hidden states; see `read_head`.
     """
     annotation = None
+    if head is not None and label_config is not None:
+        raise ValueError("label_config: wanted rows of predictions, got hidden states and head")
     if label_config is not None:
         if not output.is_distribution or by in DISAGREEMENT_SCORES:
             raise ValueError(
@@ -97,11 +103,17 @@ def select_to_file(
     elif class_names is not None:
         raise ValueError("class_names: wanted label_config, too")
     predicted = groups == "predicted"
+    measure: By = by
+    if head is not None:
+        measure = read_head(head, by, output.temperature)
+        output = replace(output, temperature=1)
     selector = selector_for(
-        k, by, output, scoring, per_group=per_group, predicted=predicted, noise=noise, seed=seed,
-        beta=beta, ties=ties,
+        k, measure, output, scoring, per_group=per_group, predicted=predicted, noise=noise,
+        seed=seed, beta=beta, ties=ties,
     )  # fmt: skip
     target = Target(out, PICKS_SUFFIXES, pool)
+    if out is not None and head is not None and is_among(Path(os.path.realpath(out)), [head]):
+        raise ValueError(f"out: {out} is the file of head")
     if groups is None or predicted:
         return picks_to_file("select", selector, pool, target, options, annotation)
     if out is not None and is_among(Path(os.path.realpath(out)), [Path(groups)]):

@@ -14,9 +14,9 @@ from fastal.base.errors import prefixing_errors
 from fastal.base.reducer import Pending, RowStart
 from fastal.base.row_filter import row_filter_of
 from fastal.base.row_numbers import RowNumbers
+from fastal.base.row_values import RowValues
 from fastal.diversity.centroids import checked_rows, copied, rows_of
 from fastal.diversity.distance import Distance
-from fastal.diversity.row_values import RowValues
 from fastal.picks.picks import Picks
 from fastal.pipeline.run_on_pool import pick_from_pool
 from fastal.pipeline.run_options import RunOptions

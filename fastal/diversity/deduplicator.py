@@ -11,9 +11,9 @@ from torch import Tensor
 from fastal.base.checks import checked_count, checked_number
 from fastal.base.reducer import Pending, RowStart
 from fastal.base.row_filter import row_filter_of
+from fastal.base.row_values import RowValues
 from fastal.diversity.centroids import CentroidDistance
 from fastal.diversity.near_duplicates import near_duplicates
-from fastal.diversity.row_values import RowValues
 from fastal.ops.reference import unit_rows
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions

@@ -13,6 +13,7 @@ from fastal.ops.backend_choice import (
 )
 from fastal.ops.draws import draws
 from fastal.ops.embeddings import mean_ranks, nearest, similarities
+from fastal.ops.head import head_item_scores, head_scores
 from fastal.ops.items import item_scores
 from fastal.ops.predictions import (
     candidates,
@@ -29,6 +30,8 @@ __all__ = [
     "choose",
     "device_for",
     "draws",
+    "head_item_scores",
+    "head_scores",
     "instruction_set",
     "item_scores",
     "mean_ranks",

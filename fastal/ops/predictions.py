@@ -26,14 +26,14 @@ def uncertainty(
         from fastal_kernels import native
 
         return native.uncertainty(logits, measures, kind, temperature)
-    if temperature != 1:
-        raise ValueError("temperature: the Triton kernels have none")
     from fastal_kernels.uncertainty import uncertainty
 
     device = device_for(logits)
     if device == logits.device:
-        return uncertainty(logits, measures, kind)
-    pieces = [uncertainty(piece, measures, kind) for _, piece in staged(logits, device)]
+        return uncertainty(logits, measures, kind, temperature)
+    pieces = [
+        uncertainty(piece, measures, kind, temperature) for _, piece in staged(logits, device)
+    ]
     return [torch.cat(scores) for scores in zip(*pieces, strict=True)]
 
 
@@ -58,15 +58,22 @@ def candidates(
     return Candidates(k, device, segment, threshold)
 
 
-def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Any) -> int:
+def select(
+    logits: Tensor,
+    measure: str,
+    kind: str,
+    first_row: int,
+    into: Any,
+    temperature: float = 1.0,
+) -> int:
     """`fastal_kernels.uncertainty.select`: scores and selects; returns the invalid rows' number."""
     from fastal_kernels.uncertainty import select
 
     device = device_for(logits)
     if device == logits.device:
-        return select(logits, measure, kind, first_row, into)
+        return select(logits, measure, kind, first_row, into, temperature)
     return sum(
-        select(piece, measure, kind, first_row + start, into)
+        select(piece, measure, kind, first_row + start, into, temperature)
         for start, piece in staged(logits, device)
     )
 

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastal.base.errors import prefixing_errors
 from fastal.sources import Source
 from fastal.sources.beside import check_in_order
 from fastal.sources.files import Files
 from fastal.sources.grouped import Grouped
-from fastal.sources.label_files import read_labels
+from fastal.sources.label_files import LabelTable, read_labels
 from fastal.sources.matching import ids_of, places
 
 
@@ -50,10 +51,10 @@ def with_groups(pool: Source, groups: Any, *, are_wanted: bool) -> Source:
     return Grouped(pool, groups)
 
 
-def check_has_groups(pool: Source) -> None:
+def check_has_groups(pool: Source, name: str = "groups") -> None:
     """ValueError if the files of a pool name no groups; other pools may have groups in chunks."""
     if isinstance(pool, Files) and pool.columns.groups is None:
-        raise ValueError("groups: wanted a label for each row")
+        raise ValueError(f"{name}: wanted a label for each row")
 
 
 def _clustered(pool: Source, clusters: Clusters) -> Source:
@@ -79,15 +80,30 @@ def _clustered(pool: Source, clusters: Clusters) -> Source:
 
 
 def _labelled(pool: Source, path: Path) -> Source:
-    """The pool with the labels of a file: by id if both have ids, else by row."""
-    table = read_labels(path)
+    """The pool with the labels of a file."""
+    return Grouped(pool, labels_of_rows(pool, read_labels(path), path, "groups"), f"groups: {path}")
+
+
+def labels_of_rows(pool: Source, table: LabelTable, path: Path, name: str) -> NDArray[Any]:
+    """The labels of a file in the order of a pool's rows: by id if both have ids, else by row.
+
+    Args:
+        pool: the pool.
+        table: what the file holds.
+        path: the file, for errors.
+        name: the argument that named the file, for errors.
+
+    Raises:
+        ValueError: there is not one label for each row of the pool.
+    """
     ids = None if table.ids is None else ids_of(pool)
     if ids is not None and table.ids is not None:
-        return Grouped(pool, table.labels[places(ids, table.ids, f"{path}")], f"groups: {path}")
-    check_in_order(pool, "groups")
+        found: NDArray[Any] = table.labels[places(ids, table.ids, f"{path}")]
+        return found
+    check_in_order(pool, name)
     labels, n_rows = table.labels, pool.n_rows
     if n_rows not in (None, len(labels)):
         raise ValueError(f"{path}: wanted {n_rows:,} rows, as the pool has, got {len(labels):,}")
     if table.rows is not None:
         labels = labels[places(np.arange(len(labels)), table.rows, f"{path}", "row number")]
-    return Grouped(pool, labels, f"groups: {path}")
+    return labels

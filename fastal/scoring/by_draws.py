@@ -20,7 +20,7 @@ class DrawsScore(Measure):
         output: what the draws are, and their axes.
     """
 
-    offers = ("native", "torch")
+    offers = ("triton", "native", "torch")
 
     def __init__(self, names: tuple[str, ...], output: ModelOutput) -> None:
         for name in names:
@@ -67,7 +67,7 @@ class DrawsScore(Measure):
         return found
 
     def choose(self, x: Tensor, backend: str) -> str:
-        """The backend; the native one has no float64."""
+        """The backend; only torch scores float64."""
         is_double = str(x.dtype) == "torch.float64"
         return ops.choose(backend, x, ("torch",) if is_double else self.offers)
 

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from fastal import ops
 from fastal.base.argument_values import LABEL_KINDS
-from fastal.base.arrays import as_tensor
 from fastal.base.checks import check_choice, check_dtype
 from fastal.base.items import Items
 from fastal.ops.formulas import UNCERTAINTY_SCORES
@@ -16,7 +15,7 @@ from fastal.scoring.measure import Measure
 from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.rows import Rows
 
-_INVALID = "is an item of which no row counts: all are masked, padding (-100), or invalid"
+INVALID_ITEM = "is an item of which no row counts: all are masked, padding (-100), or invalid"
 _OF_LIST = (
     ". A list of arrays is a pool in chunks; for a list with one array {} for each item, give "
     "fastal.items(list)"
@@ -50,7 +49,7 @@ class ItemScore(Measure):
         self.kind = output.kind
         self._output = output
         self._are_labels = output.kind in LABEL_KINDS
-        self.invalid = _NO_LABEL if self._are_labels else _INVALID
+        self.invalid = _NO_LABEL if self._are_labels else INVALID_ITEM
 
     def check(self, x: Tensor) -> None:
         """ValueError or TypeError unless x is [n, ...] of items with equally many rows."""
@@ -115,24 +114,14 @@ class ItemScore(Measure):
             )
 
     def choose(self, x: Tensor, backend: str) -> str:
-        """The backend; the Triton kernels have no labels and no temperature."""
-        has_triton = not self._are_labels and self._output.temperature == 1
-        return ops.choose(backend, x, self.offers if has_triton else self.offers[1:])
+        """The backend; the Triton kernels have no labels."""
+        return ops.choose(backend, x, self.offers[1:] if self._are_labels else self.offers)
 
     def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The scores in the order of the names, [n]; without `aggregate` those of the rows."""
         output, items = self._output, rows.items
         x, shape = self._in_rows(rows.x, items)
-        offsets = mask = None
-        if items is not None and items.offsets is not None:
-            offsets = as_tensor(items.offsets, "offsets").to(x.device)
-        if items is not None and items.mask is not None:
-            mask = as_tensor(items.mask, "mask").to(x.device)
-            if mask.shape != shape:
-                raise ValueError(
-                    f"mask: wanted a bool for each row, {tuple(shape)}, got {tuple(mask.shape)}"
-                )
-            mask = mask.contiguous()
+        offsets, mask = rows.of_items(shape)
         found, n_invalid = ops.item_scores(
             x, self.names, output.kind, aggregate=output.aggregation if output.aggregate else "",
             temperature=output.temperature, offsets=offsets, mask=mask, backend=rows.backend,

@@ -39,7 +39,7 @@ class UncertaintyScore(Measure):
         temperature: logits are divided by it; 1 for "probs".
     """
 
-    offers = ("triton", "native", "torch")
+    offers: tuple[str, ...] = ("triton", "native", "torch")
     columns = "classes"
     blank = _EQUAL_VALUES
 
@@ -63,10 +63,6 @@ class UncertaintyScore(Measure):
             if x.ndim > 2:
                 raise ValueError(f"{error}. {_SEVERAL_ROWS}") from None
             raise
-
-    def choose(self, x: Tensor, backend: str) -> str:
-        """The backend; the Triton kernels have no temperature."""
-        return ops.choose(backend, x, self.offers if self._temperature == 1 else self.offers[1:])
 
     def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The scores in the order of the names, each in [0, 1], 1 = most uncertain."""
@@ -110,7 +106,7 @@ class _Fused:
         self._temperature = temperature
 
     def into(self, x: Tensor, start: int, candidates: Any) -> int:
-        return ops.select(x, self._name, self._kind, start, candidates)
+        return ops.select(x, self._name, self._kind, start, candidates, self._temperature)
 
     def above(
         self, x: Tensor, start: int, threshold: tuple[float, int] | None

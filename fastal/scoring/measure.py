@@ -8,6 +8,7 @@ from torch import Tensor
 from fastal import ops
 from fastal.base.blank_rows import Blank
 from fastal.base.items import Items
+from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.rows import Rows
 
 
@@ -43,6 +44,7 @@ class Measure(ABC):
         rows_alike: whether all chunks have rows of one shape.
         blank: the scores of rows that hold nothing; None: such rows have no score of their own.
         fused: selects by it in one kernel; None: no kernel does.
+        of_classes: whether the columns of a row may be classes, one of which is predicted.
         ties_matter: whether a message counts rows that tie at the last place.
     """
 
@@ -55,6 +57,7 @@ class Measure(ABC):
     rows_alike: bool = True
     blank: Blank | None = None
     fused: FusedSelection | None = None
+    of_classes: bool = True
     ties_matter: bool = True
 
     @abstractmethod
@@ -71,6 +74,15 @@ class Measure(ABC):
     def shape_of_rows(self, x: Tensor) -> tuple[int, ...] | None:
         """What all chunks x [n, ...] have in common: the shape of a row; None: nothing."""
         return tuple(x.shape[1:]) if self.rows_alike else None
+
+    def for_output(self, output: ModelOutput) -> "Measure":
+        """The measure for what the arguments of a selection say of the rows.
+
+        Raises:
+            ValueError: the measure has no use of one of these arguments.
+        """
+        output.check_unused("a measure")
+        return self
 
     @abstractmethod
     def scores(self, rows: Rows) -> tuple[list[Tensor], int]:

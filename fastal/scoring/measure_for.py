@@ -4,7 +4,6 @@ from fastal.base.argument_values import (
     DISAGREEMENT_SCORES,
     LABEL_KINDS,
     SELECTION_SCORES,
-    UNCERTAINTY_SCORES,
 )
 from fastal.base.checks import check_choice
 from fastal.scoring.by_callable import ByCallable, CallableScore
@@ -25,8 +24,8 @@ def measure_for(by: By, output: ModelOutput = _PLAIN, seed: int = 0) -> Measure:
 
     Args:
         by: see `fastal.select`.
-        output: what the pool holds. A measure knows this itself; of the rest, names take all of
-            it, and callables the kind.
+        output: what the pool holds. Names take all of it, callables the kind, and a measure what
+            its `for_output` says.
         seed: of by="random".
 
     Raises:
@@ -34,16 +33,15 @@ def measure_for(by: By, output: ModelOutput = _PLAIN, seed: int = 0) -> Measure:
             has no use.
     """
     if isinstance(by, Measure):
-        _check_plain(output, "a measure")
         if len(by.names) != 1:
             raise ValueError(f"by: wanted a measure of one score, got {', '.join(by.names)}")
-        return by
+        return by.for_output(output)
     if callable(by):
-        _check_plain(output, "a callable")
+        output.check_unused("a callable")
         return CallableScore(by, output.kind)
     check_choice("by", by, SELECTION_SCORES, ", a callable or a Measure")
     if by in ("random", "score"):
-        _check_plain(output, f"by={by!r}")
+        output.check_unused(f"by={by!r}")
         return RandomScore(seed) if by == "random" else OwnScore()
     return uncertainty_of((by,), output)
 
@@ -62,16 +60,3 @@ def uncertainty_of(names: tuple[str, ...], output: ModelOutput) -> Measure:
             "scores of the labels or rows of an item become one"
         )
     return UncertaintyScore(names, output.kind, output.temperature)
-
-
-def _check_plain(output: ModelOutput, what: str) -> None:
-    """ValueError unless a score that is computed by other means has a plain output."""
-    for name, value, default in (
-        ("temperature", output.temperature, 1),
-        ("class_axis", output.class_axis, -1),
-        ("draws_axis", output.draws_axis, None),
-        ("aggregate", output.aggregate, None),
-    ):
-        if value != default:
-            names = ", ".join(UNCERTAINTY_SCORES)
-            raise ValueError(f"{name}: {what} has no use of it; it is for by={names} and draws")

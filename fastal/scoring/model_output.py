@@ -3,10 +3,17 @@
 import re
 from dataclasses import dataclass
 
-from fastal.base.argument_values import AGGREGATES, CLASS_KINDS, KINDS, LABEL_KINDS
+from fastal.base.argument_values import (
+    AGGREGATES,
+    CLASS_KINDS,
+    KINDS,
+    LABEL_KINDS,
+    UNCERTAINTY_SCORES,
+)
 from fastal.base.checks import MAX_ROW, check_choice, checked_number
 
 _LEAST, _MOST = 1e-6, 1e6  # temperatures
+_DEFAULTS = {"temperature": 1, "class_axis": -1, "draws_axis": None, "aggregate": None}
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,13 @@ class ModelOutput:
     def is_plain(self) -> bool:
         """Whether it is a distribution a row, without a temperature."""
         return self.is_distribution and self.temperature == 1
+
+    def check_unused(self, what: str) -> None:
+        """ValueError unless all but the kind is the default, which `what` has no use of."""
+        for name, default in _DEFAULTS.items():
+            if getattr(self, name) != default:
+                names = ", ".join(UNCERTAINTY_SCORES)
+                raise ValueError(f"{name}: {what} has no use of it; it is for by={names} and draws")
 
 
 def _check_axis(name: str, axis: object) -> None:

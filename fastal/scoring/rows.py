@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fastal.base.arrays import as_tensor
 from fastal.base.items import Items
 from fastal.base.row_filter import RowFilter
 from fastal.base.row_numbers import RowNumbers
@@ -57,6 +58,28 @@ class Rows:
         """Which rows are invalid, [n] bool: their scores [n] are NaN, and they are not left out."""
         is_nan = scores.isnan()
         return is_nan if self.left_out is None else is_nan & ~self.left_out.to(is_nan.device)
+
+    def of_items(self, shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
+        """The offsets and the mask of the items, on the rows' device; see `Items`.
+
+        Args:
+            shape: of the rows of the items, without their values.
+
+        Raises:
+            ValueError: the mask has another shape.
+        """
+        items, device = self.items, self.x.device
+        if items is None:
+            return None, None
+        offsets = None if items.offsets is None else as_tensor(items.offsets, "offsets").to(device)
+        if items.mask is None:
+            return offsets, None
+        mask = as_tensor(items.mask, "mask").to(device)
+        if mask.shape != shape:
+            raise ValueError(
+                f"mask: wanted a bool for each row, {tuple(shape)}, got {tuple(mask.shape)}"
+            )
+        return offsets, mask.contiguous()
 
     def part(self, first: int, stop: int) -> "Rows":
         """The rows from place `first` to place `stop` - 1."""

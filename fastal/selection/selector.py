@@ -30,9 +30,9 @@ class Selector(ScoringReducer[Picks]):
 
     Args:
         k: how many rows to pick, at least 1.
-        by: a name of `fastal.select`, such as "margin"; a measure of `fastal.diversity`; or a
-            callable from a chunk, given as a torch tensor, to [n] scores (larger = more worth
-            labelling, NaN = invalid), which are rounded to float32.
+        by: a name of `fastal.select`, such as "margin"; a measure, such as `fastal.Head` or
+            those of `fastal.diversity`; or a callable from a chunk, given as a torch tensor, to [n]
+            scores (larger = more worth labelling, NaN = invalid), which are rounded to float32.
         kind: what the chunks hold, see `fastal.select`. It is never guessed.
         temperature: see `fastal.select`.
         class_axis: see `fastal.select`.

@@ -101,6 +101,11 @@ class StratifiedSelector(ScoringReducer[Picks]):
         self._per_group = checked_count("per_group", per_group)
         self._k = None if k is None else checked_count("k", k)
         self._predicted = bool(predicted)
+        if self._predicted and not self._scorer.measure.of_classes:
+            raise ValueError(
+                "groups: 'predicted' wanted rows of predictions, got rows of "
+                f"{self._scorer.measure.kind}"
+            )
         self.takes_groups = not self._predicted
         self._noise = Noise(noise, seed, beta)
         if noise == "softrank":

@@ -133,6 +133,11 @@ class ArrayFile(ABC):
                 return
             start = stop
 
+    def holds(self, name: str) -> bool:
+        """Whether the file has an array of this name."""
+        with naming_file_in_errors(self.file), self._arrays() as arrays:
+            return name in arrays
+
     def take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         """See `Reader.take`."""
         with naming_file_in_errors(self.file), self._arrays() as arrays:

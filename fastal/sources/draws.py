@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fastal.base.arrays import as_sliceable, as_tensor, converter_for, is_array, memory_of
 from fastal.base.memory_guard import guarded
@@ -153,20 +154,26 @@ class SideBySide(Draws, SourceOver):
                     now[number] = next(reading[number], None)
 
     def _stacked(self, chunks: list[Chunk], first: int, stop: int) -> Any:
-        parts = []
+        """The rows [n, S, C], a view of [S, n, C]: each draw is copied as a whole."""
+        stacked: Tensor | None = None
         for number, (pool, chunk) in enumerate(zip(self._pools, chunks, strict=True)):
-            x = chunk.x[first - chunk.start : stop - chunk.start, ...]
             with guarded(memory_of(chunk.x, "pool")) as guard:
-                parts.append(as_tensor(x, f"pools: pool {number}").clone())
+                part = as_tensor(
+                    chunk.x[first - chunk.start : stop - chunk.start, ...], f"pools: pool {number}"
+                )
+                if stacked is None:
+                    stacked = part.new_empty((len(chunks), *part.shape))
+                if part.shape != stacked.shape[1:] or part.dtype != stacked.dtype:
+                    raise ValueError(
+                        f"pools: pool 0 has rows {tuple(stacked.shape[2:])} of {stacked.dtype}, "
+                        f"pool {number} {tuple(part.shape[1:])} of {part.dtype}"
+                    )
+                stacked[number] = part
             if not pool.check(chunk.start, lost=guard.broken):
                 raise ValueError(f"pools: pool {number} has lost the rows from {first} on")
-            if parts[-1].shape != parts[0].shape or parts[-1].dtype != parts[0].dtype:
-                raise ValueError(
-                    f"pools: pool 0 has rows {tuple(parts[0].shape[1:])} of {parts[0].dtype}, pool "
-                    f"{number} {tuple(parts[-1].shape[1:])} of {parts[-1].dtype}"
-                )
-        stacked = torch.stack([part.to(parts[0].device) for part in parts], 1)
-        return converter_for(chunks[0].x)(stacked) if stacked.dtype != torch.bfloat16 else stacked
+        assert stacked is not None  # there is a pool
+        rows = stacked.movedim(0, 1)
+        return rows if rows.dtype == torch.bfloat16 else converter_for(chunks[0].x)(rows)
 
     def check(self, start: int, *, lost: bool) -> bool:  # noqa: ARG002
         """True: every part was checked when it was copied."""

@@ -31,6 +31,7 @@ class Grouped(SourceOver):
             guards.check(name)
         super().__init__(source)
         self._name = name
+        self._was_read = False
 
     def fingerprint(self) -> list[Any] | None:
         """See `Source.fingerprint`; it includes a digest of the groups."""
@@ -51,6 +52,9 @@ class Grouped(SourceOver):
                 break
             codes = self._groups.codes[chunk.start : end]
             yield chunk._replace(groups=self._groups._replace(codes=codes))
+        if self._was_read and end == start:  # of a generator: the pipeline says so
+            return
+        self._was_read = True
         if self._source.n_rows is None and end != n_labels:
             more = " or more" if end > n_labels else ""
             raise ValueError(f"{self._name}: {n_labels} labels for {end}{more} rows")

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from fastal.sources import labels
 
-_LABEL_COLUMNS = ("cluster", "group")  # the first of these that a file has
+# The columns of labels, of which the first that a file has is read.
+GROUP_COLUMNS = ("cluster", "group")
+CLASS_COLUMNS = ("label", *GROUP_COLUMNS)
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)").fullmatch
 _Table = dict[str, NDArray[Any]]
 
@@ -20,7 +22,7 @@ class LabelTable(NamedTuple):
     """The columns of a file of labels.
 
     Attributes:
-        labels: [n] integers, bools or text.
+        labels: [n] integers, bools or text; objects with None where a Parquet file has nulls.
         ids: [n] the ids of the rows; None if the file has none.
         rows: [n] int64, the numbers of the rows; None if the file has none.
     """
@@ -30,13 +32,14 @@ class LabelTable(NamedTuple):
     rows: NDArray[Any] | None = None
 
 
-def read_labels(path: Path) -> LabelTable:
+def read_labels(path: Path, columns: Sequence[str] = GROUP_COLUMNS) -> LabelTable:
     """Reads a file of labels.
 
     Args:
-        path: a .parquet or .csv file with a column `cluster`, else `group`, and perhaps `id` and
-            `row`; or a .npy file with such fields, or with one label for each row. In a .csv file,
-            labels are integers if all of them are written as integers, and ids are text.
+        path: a .parquet or .csv file with one of the columns, and perhaps `id` and `row`; or a .npy
+            file with such fields, or with one label for each row. In a .csv file, labels are
+            integers if all of them are written as integers, and ids are text.
+        columns: the names that the column of labels may have; the first that the file has is read.
 
     Raises:
         ValueError, TypeError: the file is no such file; the message names it.
@@ -45,21 +48,20 @@ def read_labels(path: Path) -> LabelTable:
     """
     if path.suffix not in _READERS:
         *most, last = _READERS
-        wanted = f"{', '.join(most)} or {last}"
-        raise ValueError(f"wanted 'predicted' or a {wanted} file of labels, got {str(path)!r}")
+        other = "'predicted' or " if columns == GROUP_COLUMNS else ""
+        wanted = f"{other}a {', '.join(most)} or {last} file of labels"
+        raise ValueError(f"wanted {wanted}, got {str(path)!r}")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        table = _READERS[path.suffix](path)
-        name = next((name for name in _LABEL_COLUMNS if name in table), None)
+        table = _READERS[path.suffix](path, columns)
+        name = next((name for name in columns if name in table), None)
         if name is None:
             held = ", ".join(table) or "none"
-            raise ValueError(f"wanted a column 'cluster' or 'group'; its columns are {held}")
-        found, ids, rows = (
-            None if column is None else labels.of_array(f"{path}", column)
-            for column in (table[name], table.get("id"), table.get("row"))
-        )
-        labels.kind_of_array(repr(name), table[name].dtype, labels.GROUPS)
+            wanted = " or ".join(map(repr, columns))
+            raise ValueError(f"wanted a column {wanted}; its columns are {held}")
+        found, ids, rows = table[name], table.get("id"), table.get("row")
+        labels.kind_of_array(repr(name), found.dtype, labels.GROUPS)
         if ids is not None:
             labels.kind_of_array("'id'", ids.dtype, labels.IDS)
         if rows is not None and rows.dtype.kind not in "iu":
@@ -71,18 +73,17 @@ def read_labels(path: Path) -> LabelTable:
         raise (TypeError if isinstance(error, TypeError) else ValueError)(
             f"{path}: no file of labels: {reason}"
         ) from error
-    assert found is not None
     return LabelTable(found, ids, rows)
 
 
-def _read_npy(path: Path) -> _Table:
+def _read_npy(path: Path, columns: Sequence[str]) -> _Table:
     array = np.load(path, allow_pickle=False)
     if array.dtype.names:
-        return {name: array[name] for name in array.dtype.names}
-    return {_LABEL_COLUMNS[0]: array}
+        return {name: labels.of_array(f"{path}", array[name]) for name in array.dtype.names}
+    return {columns[0]: labels.of_array(f"{path}", array)}
 
 
-def _read_csv(path: Path) -> _Table:
+def _read_csv(path: Path, _: Sequence[str]) -> _Table:
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file)
         names = next(lines, [])
@@ -100,14 +101,14 @@ def _of_text(name: str, values: tuple[str, ...]) -> NDArray[Any]:
     return np.array(values, object)
 
 
-def _read_parquet(path: Path) -> _Table:
+def _read_parquet(path: Path, columns: Sequence[str]) -> _Table:
     try:
         from pyarrow import parquet
     except ImportError:
         raise ModuleNotFoundError(
             f"{path}: Parquet needs pyarrow: pip install 'fastal[arrow]'", name="pyarrow"
         ) from None
-    names = [n for n in parquet.read_schema(path).names if n in (*_LABEL_COLUMNS, "id", "row")]
+    names = [n for n in parquet.read_schema(path).names if n in (*columns, "id", "row")]
     table = parquet.read_table(path, columns=names)
     for name in names:
         labels.kind_of_arrow(
@@ -116,7 +117,7 @@ def _read_parquet(path: Path) -> _Table:
     return {name: labels.of_arrow(table.column(name)) for name in names}
 
 
-_READERS: dict[str, Callable[[Path], _Table]] = {
+_READERS: dict[str, Callable[[Path, Sequence[str]], _Table]] = {
     ".parquet": _read_parquet,
     ".csv": _read_csv,
     ".npy": _read_npy,

@@ -18,6 +18,7 @@ _FEWEST_HELD = 10  # the fewest that pay for the work per thread
 _SECTOR_BYTES = 32  # the least that caches fetch
 _MOST_BEYOND = 1 / 8  # the largest share of a row's columns that may be read beyond its end
 _SEARCHES = 1024  # searches of a program at a time
+_MOST_DRAWN, _MOST_LANES_DRAWN = 4, 256  # classes of a lane, lanes of an item of several draws
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,31 @@ def ranked(x: Matrix) -> Ranked:
     sizes = [sector >> i for i in range(sector.bit_length()) if sector >> i <= x.n_classes]
     columns = next(n for n in sizes if -x.n_classes % n <= x.n_classes * _MOST_BEYOND)
     return Ranked(ROWS=_SEARCHES // columns, COLUMNS=columns, threads=128)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A program scores R items of several draws at a time: G lanes an item, V classes a lane."""
+
+    V: int
+    R: int
+    G: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of a program: R items of G lanes."""
+        return self.R * self.G
+
+
+def drawn(n_classes: int) -> Drawn:
+    """The configuration for items of several draws.
+
+    A lane shares the work per draw among its classes. The float64 sums of four classes take about
+    40 registers. Eight would leave too few programs to hide the latency of float64.
+    """
+    held = min(_MOST_DRAWN, _power_of_two_from(n_classes))
+    lanes = min(_MOST_LANES_DRAWN, _power_of_two_from(n_classes) // held)
+    return Drawn(V=held, R=max(1, 128 // lanes), G=lanes)
 
 
 def configuration(x: Matrix) -> Narrow | Wide:

@@ -26,15 +26,17 @@ DRAWS_SCORES = (
 LEAST_PROB = -1e-3
 
 
-def asked_for(measures: Sequence[str]) -> tuple[str, ...]:
-    """The measures asked for, each once, in the order of `UNCERTAINTY_SCORES`.
+def asked_for(
+    measures: Sequence[str], known: tuple[str, ...] = UNCERTAINTY_SCORES
+) -> tuple[str, ...]:
+    """The measures asked for, each once, in the order of the known ones.
 
     Raises:
         KeyError: an unknown measure.
     """
-    if not set(measures) <= set(UNCERTAINTY_SCORES):
-        raise KeyError(f"measures: wanted some of {UNCERTAINTY_SCORES}, got {measures}")
-    return tuple(measure for measure in UNCERTAINTY_SCORES if measure in measures)
+    if not set(measures) <= set(known):
+        raise KeyError(f"measures: wanted some of {known}, got {measures}")
+    return tuple(measure for measure in known if measure in measures)
 
 
 def probs_tolerance(dtype: torch.dtype, n_classes: int) -> float:

@@ -6,11 +6,13 @@ Letters: N rows, C classes; P runs of consecutive rows, PER rows each; V values 
 import triton
 import triton.language as tl
 
-from fastal_kernels.online import LOG2_E, log2_of_prob
+from fastal_kernels.online import log2_of_prob
 from fastal_kernels.registers import halves, sticky_max, widen
-from fastal_kernels.rows import FLOOR, TWO_TO_MINUS_64, exp_of_difference, statistics
+from fastal_kernels.rows import TWO_TO_MINUS_64, exp_of_difference, statistics
 from fastal_kernels.scores import score_of, store_scores
 from fastal_kernels.topk import append
+
+LOWEST: tl.constexpr = tl.constexpr(-3.4028234663852886e38)  # the lowest float32
 
 
 @triton.jit
@@ -39,7 +41,7 @@ def matrix(xs):
 
 @triton.jit
 def row_statistics(
-    xs, FIRST: tl.constexpr, C: tl.constexpr, tolerance, WITH_T: tl.constexpr,
+    xs, FIRST: tl.constexpr, C: tl.constexpr, tolerance, at, WITH_T: tl.constexpr,
     IS_PROBS: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
     """Tail, runner-up and moment [P] (see `scores.py`) of the rows xs[FIRST : FIRST + C]."""
@@ -59,24 +61,24 @@ def row_statistics(
             s += p
             if WITH_T:
                 t = tl.fma(p, log2_of_prob(p, PTX), t)
-        return statistics(a, second, smallest, s, t, tolerance, True)
+        return statistics(a, second, smallest, s, t, tolerance, at, True)
     else:
         is_valid = tl.abs(a) < float("inf")
-        gap, e = exp_of_difference(second, a, False)
+        gap, e = exp_of_difference(second, a, at, False)
         runner_up = tl.where(is_valid, e * TWO_TO_MINUS_64, float("nan"))
         if C == 2:  # a common case: the only loser is the runner-up
-            return runner_up, runner_up, gap * e * TWO_TO_MINUS_64
+            return runner_up, runner_up, gap * e * at.per_temperature
         else:
             s, t = tl.zeros_like(a), tl.zeros_like(a)
+            finite = tl.maximum(second, LOWEST)  # -inf - (-inf) would be NaN
             for c in tl.static_range(C - 1):
-                d = losers[c] - second
-                d = tl.where(d > FLOOR, d, FLOOR)  # so does NaN, from -inf - (-inf)
-                term = tl.exp2(d * LOG2_E)
+                d = tl.maximum(losers[c] - finite, at.floor)
+                term = tl.exp2(d * at.log2_e)
                 s += term
                 if WITH_T:
                     t = tl.fma(d, term, t)
             tail = tl.where(is_valid, s * e * TWO_TO_MINUS_64, float("nan"))
-            return tail, runner_up, tl.fma(gap, s, t) * e * TWO_TO_MINUS_64
+            return tail, runner_up, tl.fma(gap, s, t) * e * at.per_temperature
 
 
 @triton.jit(do_not_specialize=("offset", "stride_m", "first_row", "N"))
@@ -86,6 +88,7 @@ def narrow_kernel(
     # Outputs: see `store_scores` and `append`.
     p_scores, stride_m: tl.int64, p_keys, p_selection, first_row: tl.int64,
     N: tl.int64, per_class, per_log, tolerance,
+    at,  # `AtTemperature`
     C: tl.constexpr, PITCH: tl.constexpr, STRIDE_C: tl.constexpr, P: tl.constexpr,
     PER: tl.constexpr, V: tl.constexpr, MEASURES: tl.constexpr, BY: tl.constexpr,
     WITH_T: tl.constexpr, IS_PROBS: tl.constexpr, PTX: tl.constexpr,
@@ -109,7 +112,9 @@ def narrow_kernel(
     selected = ()
     for i in tl.static_range(PER):
         o_n = o_p * PER + i
-        tail, runner_up, moment = row_statistics(xs, i * C, C, tolerance, WITH_T, IS_PROBS, PTX)
+        tail, runner_up, moment = row_statistics(
+            xs, i * C, C, tolerance, at, WITH_T, IS_PROBS, PTX
+        )  # fmt: skip
         store_scores(
             tail, runner_up, moment, first, o_n, o_n < left, p_scores, stride_m, per_class,
             per_log, MEASURES, C, PTX,

@@ -11,6 +11,7 @@ A state is five float32 values of a lane, of a part of a row, or of a row:
          probabilities: the smallest loser
     s    logits: Σ 2^(x log2 e − m) over the losers x; probabilities: Σ p
     t    logits: Σ (x log2 e − m) 2^(x log2 e − m); probabilities: 2^64 Σ p log2 p
+Of logits at a temperature T, log2 e is log2 e / T here: see `temperature.py`.
 References are whole numbers: a state changes its reference by an exact power of two. References are
 near the largest loser: s is at least about 1, and its terms have small exponents. Float32 holds
 such terms well, however far above them the row's maximum is.
@@ -35,16 +36,12 @@ from fastal_kernels.registers import (
     widen,
 )
 
-LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
-
-# Rows with a maximum beyond ±USUAL are scored apart (`wide.extreme_statistics`). In all other rows,
-# a loser at LEAST_REFERENCE or at LEAST contributes exactly 0. Losers are clamped there, because
-# −inf times 0 would be NaN in the sums. The names with HALF are for float16.
-USUAL: tl.constexpr = tl.constexpr(2.0**19)
-USUAL_HALF: tl.constexpr = tl.constexpr(2.0**15)
-LEAST_REFERENCE: tl.constexpr = tl.constexpr(-(2.0**20))
-LEAST: tl.constexpr = tl.constexpr(-(2.0**24))
-LEAST_HALF: tl.constexpr = tl.constexpr(-65504.0)
+# At any temperature, a loser at LEAST contributes exactly 0 in usual rows. Losers are
+# clamped there, because −inf times 0 would be NaN in the sums.
+LEAST: tl.constexpr = tl.constexpr(-(2.0**60))
+LEAST_HALF: tl.constexpr = tl.constexpr(-65504.0)  # of float16
+# The reference of no losers: the least one, at any temperature.
+NO_REFERENCE: tl.constexpr = tl.constexpr(-(2.0**20) * 1.4426950408889634)
 # Adding and then subtracting it rounds a float32 below 2^22 to a whole number.
 ROUNDER: tl.constexpr = tl.constexpr(1.5 * 2.0**23)
 
@@ -98,9 +95,9 @@ def smallest_of(losers):
 
 
 @triton.jit
-def reference(r):
+def reference(r, at):
     """The reference of the sums over losers whose largest is r."""
-    return tl.fma(tl.maximum(r, LEAST_REFERENCE), LOG2_E, ROUNDER) - ROUNDER
+    return tl.fma(tl.maximum(r, at.least_reference), at.log2_e, ROUNDER) - ROUNDER
 
 
 @triton.jit
@@ -115,14 +112,14 @@ def rebase(m, s, t, m_new, WITH_T: tl.constexpr):
 
 @triton.jit
 def sums_of(
-    losers, m, V: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
+    losers, m, at, V: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
     PTX: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
     """The sums s and t [R, G] of a tuple of losers [R, W], relative to the lanes' m [R, G]."""
     R: tl.constexpr = losers[0].shape[0]
     W: tl.constexpr = losers[0].shape[1]
     minus_m = tl.reshape(tl.broadcast_to(-m[:, :, None], [R, W // V, V]), [R, W])
-    log2_e = tl.full([R, W], LOG2_E, tl.float32)
+    log2_e = tl.full([R, W], at.log2_e, tl.float32)
     s = tl.zeros([R, W], tl.float32)
     t = tl.zeros([R, W], tl.float32)
     for i in tl.static_range(len(losers)):
@@ -162,13 +159,13 @@ def no_losers(a, V: tl.constexpr, IS_PROBS: tl.constexpr):
     G: tl.constexpr = a.shape[1] // V
     nothing = tl.zeros([R, G], tl.float32)
     r = tl.full(a.shape, least(a.dtype, IS_PROBS), a.dtype)
-    m = nothing if IS_PROBS else nothing + LEAST_REFERENCE * LOG2_E
+    m = nothing if IS_PROBS else nothing + NO_REFERENCE
     return r, m, nothing, nothing
 
 
 @triton.jit
 def push(
-    a, r, m, s, t, xs, V: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
+    a, r, m, s, t, xs, at, V: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
     PTX: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
     """Adds a batch of vectors xs [R, W] to the state; a and r are [R, W], the others [R, G]."""
@@ -177,10 +174,10 @@ def push(
     if IS_PROBS:
         m = tl.minimum(m, lane_min(smallest_of(losers), V))
     else:
-        m_new = reference(lane_max(r, V))
+        m_new = reference(lane_max(r, V), at)
         s, t = rebase(m, s, t, m_new, WITH_T)
         m = m_new
-    ds, dt = sums_of(losers, m, V, WITH_T, IS_PROBS, PTX, PAIRS)
+    ds, dt = sums_of(losers, m, at, V, WITH_T, IS_PROBS, PTX, PAIRS)
     return a, r, m, s + ds, t + dt
 
 
@@ -199,7 +196,7 @@ def fold(a, V: tl.constexpr, IS_PROBS: tl.constexpr):
 
 @triton.jit
 def row_of_lanes(
-    a, r, m, s, t, pending, LOOPED: tl.constexpr, V: tl.constexpr, WITH_T: tl.constexpr,
+    a, r, m, s, t, pending, at, LOOPED: tl.constexpr, V: tl.constexpr, WITH_T: tl.constexpr,
     IS_PROBS: tl.constexpr, PTX: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
     """The state [R] of each row, from the states of its lanes.
@@ -208,6 +205,7 @@ def row_of_lanes(
         a: winners [R, W].
         r, m, s, t: the state of the loop so far; unread unless LOOPED.
         pending: a tuple of losers [R, W] that are in no sum yet.
+        at: `AtTemperature`.
     """
     G: tl.constexpr = a.shape[1] // V
     # Losers by the values that a lane holds of them: V, V / 2, ... 1.
@@ -236,10 +234,10 @@ def row_of_lanes(
             if IS_PROBS:
                 smallest = tl.minimum(smallest, lane_min(smallest_of(losers[i]), V >> i))
     second = tl.max(second, axis=1)
-    row_m = tl.min(smallest, axis=1) if IS_PROBS else reference(second)
+    row_m = tl.min(smallest, axis=1) if IS_PROBS else reference(second, at)
     base = tl.broadcast_to(row_m[:, None], a.shape)
 
-    sum_s, sum_t = sums_of((loser,), base, 1, WITH_T, IS_PROBS, PTX, False)
+    sum_s, sum_t = sums_of((loser,), base, at, 1, WITH_T, IS_PROBS, PTX, False)
     if LOOPED:
         if not IS_PROBS:
             s, t = rebase(m, s, t, base, WITH_T)
@@ -247,7 +245,9 @@ def row_of_lanes(
         sum_t += t
     for i in tl.static_range(len(losers)):
         if len(losers[i]) > 0:
-            ds, dt = sums_of(losers[i], base, V >> i, WITH_T, IS_PROBS, PTX, PAIRS and V >> i > 1)
+            ds, dt = sums_of(
+                losers[i], base, at, V >> i, WITH_T, IS_PROBS, PTX, PAIRS and V >> i > 1
+            )  # fmt: skip
             sum_s += ds
             sum_t += dt
     return maximum, second, row_m, tl.sum(sum_s, axis=1), tl.sum(sum_t, axis=1)

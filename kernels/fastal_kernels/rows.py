@@ -4,22 +4,20 @@ import triton
 import triton.language as tl
 
 from fastal_kernels.measures import LEAST_PROB
-from fastal_kernels.online import LEAST_REFERENCE, LOG2_E, ROUNDER
+from fastal_kernels.online import ROUNDER
 from fastal_kernels.registers import log2
 
 LEAST: tl.constexpr = tl.constexpr(LEAST_PROB)
 LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
-# log 2 in two parts. The first has so few bits that its products with k below are exact.
-LN_2_HIGH: tl.constexpr = tl.constexpr(355 / 512)
-LN_2_LOW: tl.constexpr = tl.constexpr(0.6931471805599453 - 355 / 512)
-# Below this, e^d is exactly 0 in float32.
-FLOOR: tl.constexpr = tl.constexpr(-128.0)
 TWO_TO_MINUS_64: tl.constexpr = tl.constexpr(2.0**-64)
 
 
 @triton.jit
-def statistics(a, r, m, s, t, tolerance, IS_PROBS: tl.constexpr):
-    """Tail, runner-up and moment (see `scores.py`) of rows with that state; NaN if invalid."""
+def statistics(a, r, m, s, t, tolerance, at, IS_PROBS: tl.constexpr):
+    """Tail, runner-up and moment (see `scores.py`) of rows with that state; NaN if invalid.
+
+    The moment of logits lacks the factor `at.per_temperature`.
+    """
     if IS_PROBS:
         is_valid = (tl.abs(a + s - 1.0) <= tolerance) & (m >= LEAST)
         r = tl.maximum(r, 0.0)
@@ -27,36 +25,35 @@ def statistics(a, r, m, s, t, tolerance, IS_PROBS: tl.constexpr):
         s, r, t = s / a, r / a, (t * (LN_2 * TWO_TO_MINUS_64) - tl.log(a) * s) / a
     else:
         is_valid = tl.abs(a) < float("inf")
-        r = tl.maximum(r, LEAST_REFERENCE)
-        d, e = exp_of_difference(r, a, True)
-        off = tl.fma(r, LOG2_E, -m)
+        r = tl.maximum(r, at.least_reference)
+        d, e = exp_of_difference(r, a, at, True)
+        off = tl.fma(r, at.log2_e, -m)
         e_off = e * tl.exp2(-off)
-        t = tl.fma(d, s, tl.fma(-off, s, t) * LN_2) * e_off * TWO_TO_MINUS_64
+        t = tl.fma(d, s, tl.fma(-off, s, t) * at.ln_2) * e_off
         s = s * e_off * TWO_TO_MINUS_64
         r = e * TWO_TO_MINUS_64
     return tl.where(is_valid, s, float("nan")), tl.where(is_valid, r, float("nan")), t
 
 
 @triton.jit
-def exp_of_difference(x, y, CARRY: tl.constexpr):
-    """D = x - y, but at least FLOOR, and 2^64 e^(x - y), for x <= y.
+def exp_of_difference(x, y, at, CARRY: tl.constexpr):
+    """D = x - y, but at least the floor, and 2^64 e^((x - y) / T), for x <= y, not both infinite.
 
     The exponential is scaled, because fast instructions of NVIDIA treat subnormal numbers as 0.
     With CARRY, it is within a few units in the last place at any d. Without CARRY, the rounding of
-    d costs it up to 4e-6 at d = -87.
+    d costs it up to 5.2e-6 at d = -87 T.
     """
     difference = x - y
-    # If a class is ruled out, -inf - (-inf) is NaN, and becomes FLOOR too.
-    d = tl.where(difference > FLOOR, difference, FLOOR)
-    # e^d = 2^k e^f. k + 64 is added to the exponent's bits.
-    rounded = tl.fma(d, LOG2_E, ROUNDER + 64.0)
+    d = tl.maximum(difference, at.floor)
+    # e^(d / T) = 2^k e^(f / T). k + 64 is added to the exponent's bits.
+    rounded = tl.fma(d, at.log2_e, ROUNDER + 64.0)
     k = rounded - (ROUNDER + 64.0)
-    f = tl.fma(k, -LN_2_LOW, tl.fma(k, -LN_2_HIGH, d))
+    f = tl.fma(k, at.minus_ln_2_low, tl.fma(k, at.minus_ln_2_high, d))
     if CARRY:
         z = difference - x
         lost = (x - (difference - z)) - (y + z)  # the rounding error of x - y (Knuth's two-sum)
-        f += tl.where(difference > FLOOR, lost, 0.0)
-    bits = tl.exp2(f * LOG2_E).to(tl.int32, bitcast=True)
+        f += tl.where(difference > at.floor, lost, 0.0)
+    bits = tl.exp2(f * at.log2_e).to(tl.int32, bitcast=True)
     return d, (bits + (rounded.to(tl.int32, bitcast=True) << 23)).to(tl.float32, bitcast=True)
 
 

@@ -18,19 +18,23 @@ from fastal_kernels.hardware import isa_of
 from fastal_kernels.launch import Isa, Matrix, Narrow, Wide, configuration, parts_of, wide
 from fastal_kernels.measures import UNCERTAINTY_SCORES, asked_for, probs_tolerance
 from fastal_kernels.narrow import narrow_kernel
+from fastal_kernels.temperature import at_temperature
 from fastal_kernels.topk import Candidates
 from fastal_kernels.wide import merge_kernel, wide_kernel
 
 _ALIGNED = 16  # bytes: the only alignment of a pointer that Triton distinguishes
 
 
-def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -> list[Tensor]:
+def uncertainty(
+    logits: Tensor, measures: Sequence[str], kind: str = "logits", temperature: float = 1.0
+) -> list[Tensor]:
     """Uncertainty scores of each row, in the order of `measures`.
 
     Args:
         logits: [N, C] with C >= 2; float16, bfloat16 or float32; any strides; on a GPU.
         measures: names from `UNCERTAINTY_SCORES`.
         kind: what the matrix holds: "logits", "probs" or "log_probs".
+        temperature: from 1e-6 to 1e6: logits are divided by it; 1 for "probs".
 
     Returns:
         A list of [N] float32 tensors in [0, 1]. Larger is more uncertain. NaN for invalid rows.
@@ -39,15 +43,22 @@ def uncertainty(logits: Tensor, measures: Sequence[str], kind: str = "logits") -
     scores = torch.empty(len(asked), len(logits), dtype=torch.float32, device=logits.device)
     if scores.numel():
         out = _NO_SCORES | {"p_scores": scores, "stride_m": scores.stride(0)}
-        _launch(logits, kind, asked, None, out)
+        _launch(logits, kind, temperature, asked, None, out)
     return [scores[asked.index(measure)] for measure in measures]
 
 
-def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Candidates) -> int:
+def select(
+    logits: Tensor,
+    measure: str,
+    kind: str,
+    first_row: int,
+    into: Candidates,
+    temperature: float = 1.0,
+) -> int:
     """Scores the rows of a matrix and adds those that may be among the best to the candidates.
 
     Args:
-        logits, measure, kind: as for `uncertainty`.
+        logits, measure, kind, temperature: as for `uncertainty`.
         first_row: the number of the first row. All rows are of one segment.
         into: the candidates so far.
 
@@ -57,7 +68,7 @@ def select(logits: Tensor, measure: str, kind: str, first_row: int, into: Candid
 
     def launch(rows: slice, keys: Tensor, selection: Tensor) -> None:
         out = {"p_keys": keys, "p_selection": selection, "first_row": first_row + rows.start}
-        _launch(logits[rows], kind, (), measure, _NO_SCORES | out)
+        _launch(logits[rows], kind, temperature, (), measure, _NO_SCORES | out)
 
     return into.append(len(logits), launch)
 
@@ -115,7 +126,12 @@ def _constants(config: Narrow | Wide, isa: Isa) -> dict[str, Any]:
 
 
 def _launch(
-    logits: Tensor, kind: str, measures: tuple[str, ...], by: str | None, out: dict[str, Any]
+    logits: Tensor,
+    kind: str,
+    temperature: float,
+    measures: tuple[str, ...],
+    by: str | None,
+    out: dict[str, Any],
 ) -> None:
     n_rows, n_classes = logits.shape
     p_x, offset = _aligned(logits)
@@ -136,6 +152,7 @@ def _launch(
         "per_class": n_classes / (n_classes - 1),
         "per_log": 1 / math.log(n_classes),
         "tolerance": probs_tolerance(logits.dtype, n_classes),
+        "at": at_temperature(temperature, logits.dtype),
     }
     with torch.cuda.device_of(logits):  # Triton launches on the current device
         chosen = variants(matrix, kind, measures, by, isa_of(logits.device))

@@ -7,10 +7,7 @@ import triton
 import triton.language as tl
 
 from fastal_kernels.online import (
-    LEAST_REFERENCE,
-    LOG2_E,
-    USUAL,
-    USUAL_HALF,
+    NO_REFERENCE,
     least,
     meet_in_turn,
     no_losers,
@@ -55,7 +52,7 @@ def load_tile(
 
 @triton.jit
 def row_state(
-    p_row, head, C: tl.constexpr, V: tl.constexpr, G: tl.constexpr, UNROLL: tl.constexpr,
+    p_row, head, at, C: tl.constexpr, V: tl.constexpr, G: tl.constexpr, UNROLL: tl.constexpr,
     IN_WINDOW: tl.constexpr, STRIDE_C: tl.constexpr, WITH_T: tl.constexpr,
     IS_PROBS: tl.constexpr, PTX: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
@@ -74,26 +71,25 @@ def row_state(
                 p = p_row + (tl.cast(tile, tl.int64) + u) * (W * STRIDE_C)
                 x = tl.load(p, eviction_policy="evict_first")
                 xs += (x if PTX else x.to(tl.float32),)
-            a, r, m, s, t = push(a, r, m, s, t, xs, V, WITH_T, IS_PROBS, PTX, PAIRS)
+            a, r, m, s, t = push(a, r, m, s, t, xs, at, V, WITH_T, IS_PROBS, PTX, PAIRS)
     xs = ()
     for tile in tl.static_range(DONE, N_TILES):
         xs += (load_tile(p_row, head, tile, C, V, W, STRIDE_C, IN_WINDOW, IS_PROBS, PTX),)
     a, pending = meet_in_turn(a, xs, IS_PROBS)
     return row_of_lanes(
-        a, r, m, s, t, pending, LOOPED, V, WITH_T, IS_PROBS, PTX, PAIRS
+        a, r, m, s, t, pending, at, LOOPED, V, WITH_T, IS_PROBS, PTX, PAIRS
     )  # fmt: skip
 
 
 @triton.jit
-def is_extreme(a, DTYPE: tl.constexpr):
+def is_extreme(a, at):
     """Whether the maximum `a` of a valid row is beyond the range of the sums."""
-    usual = USUAL_HALF if DTYPE == tl.float16 else USUAL
-    return (tl.abs(a) > usual) & (tl.abs(a) < float("inf"))
+    return (tl.abs(a) > at.usual) & (tl.abs(a) < float("inf"))
 
 
 @triton.jit
-def extreme_statistics(p_row, a, C: tl.constexpr, W: tl.constexpr, STRIDE_C: tl.constexpr):
-    """Tail, runner-up and moment of rows with a huge maximum a [R], from a second read of them."""
+def extreme_statistics(p_row, a, at, C: tl.constexpr, W: tl.constexpr, STRIDE_C: tl.constexpr):
+    """The `statistics` of rows with a huge maximum a [R], from a second read of them."""
     R: tl.constexpr = p_row.shape[0]
     o_c = tl.arange(0, W)[None, :]
     ties = tl.zeros([R], tl.int32) - 1
@@ -104,16 +100,16 @@ def extreme_statistics(p_row, a, C: tl.constexpr, W: tl.constexpr, STRIDE_C: tl.
         p = p_row + tl.cast(start, tl.int64) * STRIDE_C
         x = tl.load(p, mask=start + o_c < C, other=float("-inf")).to(tl.float32)
         is_maximum = x == a[:, None]
-        d, e = exp_of_difference(x, a[:, None], True)
+        d, e = exp_of_difference(x, a[:, None], at, True)
         e = tl.where(is_maximum, 0.0, e)  # scaled by 2^64: subnormal terms may have a normal sum
         ties += tl.sum(is_maximum.to(tl.int32), axis=1)
         second = tl.maximum(second, tl.max(tl.where(is_maximum, float("-inf"), x), axis=1))
         tail += tl.sum(e.to(tl.float64), axis=1)
         moment += tl.sum((d * e).to(tl.float64), axis=1)
-    _, runner_up = exp_of_difference(second, a, True)
+    _, runner_up = exp_of_difference(second, a, at, True)
     runner_up = tl.where(ties > 0, 1.0, runner_up * TWO_TO_MINUS_64)
     tail = tail * TWO_TO_MINUS_64 + ties
-    return tail.to(tl.float32), runner_up, (moment * TWO_TO_MINUS_64).to(tl.float32)
+    return tail.to(tl.float32), runner_up, moment.to(tl.float32)
 
 
 @triton.jit
@@ -143,6 +139,7 @@ def wide_kernel(
     # None, or [N / PARTS, n_states, 5]: then the states of the parts go there from first_state on.
     p_states, first_state: tl.int32, n_states: tl.int32,
     N: tl.int64, per_class, per_log, tolerance,
+    at,  # `AtTemperature`
     C: tl.constexpr, PITCH: tl.constexpr, STRIDE_C: tl.constexpr, PARTS: tl.constexpr,
     IN_WINDOW: tl.constexpr, V: tl.constexpr, G: tl.constexpr, ROWS: tl.constexpr,
     GROUPS: tl.constexpr, UNROLL: tl.constexpr, MEASURES: tl.constexpr, BY: tl.constexpr,
@@ -161,7 +158,7 @@ def wide_kernel(
             p_x, offset, row, C, PITCH, STRIDE_C, PARTS, IN_WINDOW, V, W
         )  # fmt: skip
         row_a, row_r, row_m, row_s, row_t = row_state(
-            p_row, head, C, V, G, UNROLL, IN_WINDOW, STRIDE_C, WITH_T, IS_PROBS, PTX, PAIRS
+            p_row, head, at, C, V, G, UNROLL, IN_WINDOW, STRIDE_C, WITH_T, IS_PROBS, PTX, PAIRS
         )
         a = tl.where(o_g == group, row_a[:, None], a)
         r = tl.where(o_g == group, row_r[:, None], r)
@@ -178,21 +175,22 @@ def wide_kernel(
         tl.store(p + 3, s, mask=m_n)
         tl.store(p + 4, t, mask=m_n)
     else:
-        tail, runner_up, moment = statistics(a, r, m, s, t, tolerance, IS_PROBS)
+        tail, runner_up, moment = statistics(a, r, m, s, t, tolerance, at, IS_PROBS)
         if not IS_PROBS:
-            extreme = is_extreme(a, p_x.dtype.element_ty)
+            extreme = is_extreme(a, at)
             if tl.max(tl.reshape(extreme.to(tl.int32), [ROWS * GROUPS])) != 0:
                 for group in range(GROUPS):
                     row = tl.minimum(first + group * ROWS + o_r, N - 1)
                     p_row, _ = first_tile(p_x, offset, row, C, PITCH, STRIDE_C, 1, False, 1, W)
                     row_a = tl.sum(tl.where(o_g == group, a, 0.0), axis=1)
                     row_tail, row_runner_up, row_moment = extreme_statistics(
-                        p_row, row_a, C, W, STRIDE_C
+                        p_row, row_a, at, C, W, STRIDE_C
                     )
                     here = extreme & (o_g == group)
                     tail = tl.where(here, row_tail[:, None], tail)
                     runner_up = tl.where(here, row_runner_up[:, None], runner_up)
                     moment = tl.where(here, row_moment[:, None], moment)
+            moment *= at.per_temperature
         store_scores(
             tail, runner_up, moment, 0, o_n, m_n, p_scores, stride_m, per_class, per_log,
             MEASURES, C, PTX,
@@ -207,6 +205,7 @@ def merge_kernel(
     p_states, n_states: tl.int32,  # [N, n_states, 5], written by `wide_kernel`
     p_x, offset: tl.int64, p_scores, stride_m: tl.int64, p_keys, p_selection, first_row: tl.int64,
     N: tl.int64, per_class, per_log, tolerance,
+    at,  # `AtTemperature`
     C: tl.constexpr, PITCH: tl.constexpr, STRIDE_C: tl.constexpr, PARTS: tl.constexpr,
     MEASURES: tl.constexpr, BY: tl.constexpr, WITH_T: tl.constexpr, IS_PROBS: tl.constexpr,
     PTX: tl.constexpr,
@@ -219,16 +218,17 @@ def merge_kernel(
     is_part = o_p < n_states
     a = tl.load(p, mask=is_part, other=0.0 if IS_PROBS else float("-inf"))
     r = tl.load(p + 1, mask=is_part, other=nothing)
-    m = tl.load(p + 2, mask=is_part, other=0.0 if IS_PROBS else LEAST_REFERENCE * LOG2_E)
+    m = tl.load(p + 2, mask=is_part, other=0.0 if IS_PROBS else NO_REFERENCE)
     s = tl.load(p + 3, mask=is_part, other=0.0)
     t = tl.load(p + 4, mask=is_part, other=0.0)
-    a, r, m, s, t = row_of_lanes(a, r, m, s, t, (), True, 1, WITH_T, IS_PROBS, PTX, False)
-    tail, runner_up, moment = statistics(a, r, m, s, t, tolerance, IS_PROBS)
+    a, r, m, s, t = row_of_lanes(a, r, m, s, t, (), at, True, 1, WITH_T, IS_PROBS, PTX, False)
+    tail, runner_up, moment = statistics(a, r, m, s, t, tolerance, at, IS_PROBS)
     if not IS_PROBS:
-        extreme = is_extreme(a, p_x.dtype.element_ty)
+        extreme = is_extreme(a, at)
         if tl.max(extreme.to(tl.int32)) != 0:
             p_row, _ = first_tile(p_x, offset, o_n, C, PITCH, STRIDE_C, 1, False, 1, 1024)
-            tail, runner_up, moment = extreme_statistics(p_row, a, C, 1024, STRIDE_C)
+            tail, runner_up, moment = extreme_statistics(p_row, a, at, C, 1024, STRIDE_C)
+        moment *= at.per_temperature
     store_scores(
         tail, runner_up, moment, 0, o_n, o_n < N, p_scores, stride_m, per_class, per_log,
         MEASURES, C, PTX,

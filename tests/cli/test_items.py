@@ -1,7 +1,8 @@
-"""`fastal select` and `fastal score` over items of several rows: options, files, what is refused."""
+"""`fastal select` and `fastal score` over items of several rows: options, files, errors."""
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -112,8 +113,7 @@ def test_scores_of_items(tmp_path):
 def test_the_record_counts_items():
     done = run("select", "x.npy", "--lengths", "lengths.npy", "--k", 2, *SKIP, "--out", "picks.csv")
     assert done.exit_code == 0, done.stderr
-    with open("picks.run.json") as file:
-        record = json.load(file)
+    record = json.loads(Path("picks.run.json").read_text())
     assert (record["rows"], record["pool_rows"], record["invalid"]) == (7, 7, 2)
     assert record["arguments"]["by"]["aggregate"] == "mean"
 

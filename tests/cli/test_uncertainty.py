@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from click.testing import CliRunner
 
 import fastal
@@ -486,3 +487,78 @@ def test_the_default_score_is_margin_everywhere(pool, logits):
         assert chosen.result().rows.tolist() == picks.rows.tolist()
     printed = rows_of(run("select", pool, "--k", 5).stdout)
     assert [int(line["row"]) for line in printed] == picks.rows.tolist()
+
+
+@pytest.mark.parametrize("name", ["head.npz", "head.safetensors", "head.pt", "head.npy"])
+def test_hidden_states_are_selected_through_the_head_in_a_file(tmp_path, name):
+    rng = np.random.default_rng(0)
+    hidden, weight, bias = (
+        rng.standard_normal(shape).astype(np.float32) for shape in ((60, 8), (5, 8), (5,))
+    )
+    np.save(tmp_path / "hidden.npy", hidden)
+    path, arrays = tmp_path / name, {"lm_head.weight": weight, "lm_head.bias": bias}
+    if name == "head.npz":
+        np.savez(path, **arrays)
+    elif name == "head.npy":  # without a bias
+        np.save(path, weight)
+        bias = None
+    elif name == "head.pt":
+        torch.save({key: torch.from_numpy(x) for key, x in arrays.items()}, path)
+    else:
+        safetensors_numpy = pytest.importorskip("safetensors.numpy")
+        safetensors_numpy.save_file(arrays, path)
+    done = run("select", tmp_path / "hidden.npy", "--head", path, "--k", 7, "--by", "entropy")
+    assert done.exit_code == 0, done.stderr
+    picks = fastal.select(hidden, 7, fastal.Head(weight, bias, by="entropy"))
+    assert [int(line["row"]) for line in rows_of(done.stdout)] == picks.rows.tolist()
+
+
+def test_a_head_takes_the_temperature_and_items(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    hidden, weight = (rng.standard_normal((n, 8)).astype(np.float32) for n in (60, 5))
+    lengths = np.array([10, 30, 5, 15])
+    np.save("hidden.npy", hidden)
+    np.save("lengths.npy", lengths)
+    np.save("head.npy", weight)
+    head = fastal.Head(weight, temperature=3)
+    options = ["--head", "head.npy", "--temperature", 3, "--k", 2]
+    done = run("select", "hidden.npy", *options)
+    assert done.exit_code == 0, done.stderr
+    picks = fastal.select(hidden, 2, head)
+    assert [int(line["row"]) for line in rows_of(done.stdout)] == picks.rows.tolist()
+    done = run("select", "hidden.npy", *options, "--lengths", "lengths.npy", "--aggregate", "max")
+    assert done.exit_code == 0, done.stderr
+    picks = fastal.select(fastal.items(hidden, lengths=lengths), 2, head, aggregate="max")
+    assert [int(line["row"]) for line in rows_of(done.stdout)] == picks.rows.tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--by", "random"], "--by: wanted one of least_confidence, margin, ratio, entropy"),
+        (["--kind", "probs"], "--kind: got 'probs', and Head makes logits of hidden states"),
+        (["--by", "bald"], "--by: wanted one of least_confidence, margin, ratio, entropy"),
+        (
+            ["--groups", "predicted", "--per-group", 1],
+            "wanted rows of predictions, got rows of hid",
+        ),
+    ],
+)
+def test_what_cannot_go_with_a_head_is_named(tmp_path, pool, options, message, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("head.npz", weight=np.ones((3, 7), np.float32))
+    done = run("select", pool, "--head", "head.npz", "--k", 2, *options)
+    assert done.exit_code == 2
+    assert message in " ".join(done.stderr.split())
+
+
+def test_picks_do_not_overwrite_the_head(tmp_path, pool, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = pa.array([[1.0] * 7] * 3, pa.list_(pa.float32(), 7))
+    pq.write_table(pa.table({"weight": rows}), "head.parquet")
+    before = Path("head.parquet").read_bytes()
+    done = run("select", pool, "--head", "head.parquet", "--k", 2, "--out", "head.parquet")
+    assert done.exit_code == 2
+    assert "--out: head.parquet is the file of head" in " ".join(done.stderr.split())
+    assert Path("head.parquet").read_bytes() == before

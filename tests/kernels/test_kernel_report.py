@@ -2,6 +2,7 @@
 
 import pytest
 
+from fastal.base.argument_values import DRAWS_SCORES
 from fastal.ops.formulas import UNCERTAINTY_SCORES
 
 LARGE = (4096, 32_000, 50_257, 131_072, 262_144)
@@ -128,3 +129,45 @@ def test_no_product_reads_a_buffer_that_may_be_overwritten(kernels):
     for kernel in kernels:
         *_, stages = kernel.get("tile", [0])
         assert all(n >= stages for n in kernel.get("pending_buffers", [])), kernel["name"]
+
+
+# By classes: the most instructions per value of a draw, on NVIDIA and on gfx942. They include the
+# work per draw. The last has several tiles.
+OF_DRAWS = {2: (200, 120), 10: (225, 155), 100: (190, 155), 1000: (170, 150), 131_072: (190, 105)}
+
+
+def draws_of(kernels, n_classes, measures=None):
+    """The kernels of draws of so many classes of float32 logits, by target."""
+    found = [k for k in kernels if k["kernel"] == "draws_kernel"]
+    wanted = DRAWS_SCORES if measures is None else measures
+    return {
+        k["target"]: k
+        for k in found
+        if k["case"]
+        == {"n_classes": n_classes, "dtype": "fp32", "kind": "logits", "measures": list(wanted)}
+    }
+
+
+@pytest.mark.parametrize("n_classes", OF_DRAWS)
+def test_draws(kernels, n_classes):
+    for target, kernel in draws_of(kernels, n_classes).items():
+        most = OF_DRAWS[n_classes][target == "gfx942"]
+        assert kernel["per_value"]["total"] <= most, target
+        assert kernel["per_value"]["float64"] >= 40, target  # no sum is float32
+        assert kernel["resources"].get("resident_warps", 8) >= 8, target
+        assert kernel["resources"].get("vgpr", 0) <= 128, target  # 4 waves on each SIMD
+        has_one_tile = n_classes <= 1024
+        assert kernel["loops"] == (1 if has_one_tile else 3), target
+        if has_one_tile:  # each value is loaded once
+            assert set(kernel["loop_loads"]) == {"4"}, target
+            assert kernel["loop_loads"]["4"] <= 4, target
+        if n_classes <= 100 or not has_one_tile:  # an item's lanes are in one warp, or meet later
+            assert "barrier" not in kernel["per_value"], target
+
+
+@pytest.mark.parametrize("n_classes", [10, 1000])
+def test_only_what_the_scores_of_draws_need_is_computed(kernels, n_classes):
+    every = draws_of(kernels, n_classes)
+    for target, kernel in draws_of(kernels, n_classes, ("entropy",)).items():
+        most = 0.75 * every[target]["per_value"]["total"]
+        assert kernel["per_value"]["total"] <= most, target

@@ -89,5 +89,7 @@ def test_a_launch_compiles_once():
     compiled = json.loads(done.stdout)
     want = {f"{n} classes": 1 for n in (2, 10, 1001)}
     want |= {f"{n} classes, selecting": 1 for n in (2, 10, 1001)}
+    # Any strides, alignment, number of draws and temperature.
+    want |= {f"draws of {n} classes": 1 for n in (10, 1500)}
     # Rows of two bfloat16 begin at any 4 bytes: one more kernel, with narrower loads.
     assert compiled == want | {"": 1, "parts": 3}

@@ -1,5 +1,6 @@
 """The kernels as they run on NVIDIA: with packed values and the worst allowed approximations."""
 
+import functools
 import math
 
 import pytest
@@ -23,9 +24,9 @@ def scored(request, monkeypatch):
 
     imitate(monkeypatch, request.param)
 
-    def scored(x, kind="logits", pairs=False):
+    def scored(x, kind="logits", pairs=False, temperature=1.0):
         monkeypatch.setattr(kernels, "isa_of", lambda device: Isa(ptx=True, pairs=pairs))
-        return kernels.uncertainty(x, kernels.UNCERTAINTY_SCORES, kind)
+        return kernels.uncertainty(x, kernels.UNCERTAINTY_SCORES, kind, temperature)
 
     return scored
 
@@ -58,6 +59,27 @@ def test_gaps(scored, n_classes, dtype):
     x[:, 0] = gaps
     x[:, 1] -= torch.rand(len(gaps), generator=torch.Generator().manual_seed(0))
     assert_scores(scored(x.to(dtype)), definitions_to_any_digit(x.to(dtype)))
+
+
+@functools.cache
+def at_temperature(n_classes, dtype, temperature):
+    """Rows of every regime and every gap, and their scores."""
+    gaps = temperature * torch.arange(1.0, 86.0, 9)
+    confident = torch.zeros(len(gaps), n_classes)
+    confident[:, 0] = gaps
+    confident[:, 1] -= torch.rand(len(gaps), generator=torch.Generator().manual_seed(0))
+    x = torch.cat([regimes(n_classes, dtype), confident.to(dtype)])
+    return x, definitions_to_any_digit(x, temperature)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("temperature", [0.01, 1.7])
+@pytest.mark.parametrize("dtype", KERNEL_DTYPES)
+@pytest.mark.parametrize("n_classes", [2, 10, 40, 200])
+def test_a_temperature(scored, n_classes, dtype, temperature):
+    x, truth = at_temperature(n_classes, dtype, temperature)
+    for pairs in (False, True)[: 1 + (n_classes > 32)]:
+        assert_scores(scored(x, pairs=pairs, temperature=temperature), truth)
 
 
 @pytest.mark.full

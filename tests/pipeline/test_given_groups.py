@@ -242,6 +242,14 @@ def test_files_of_labels_without_ids_are_matched_by_row(tmp_path, suffix, name):
     assert picked(LOGITS, path) == picked([LOGITS], str(path)) == best_of_groups(CLUSTER, 3)
 
 
+def test_rows_that_a_parquet_file_gives_no_label_are_the_group_none(tmp_path):
+    labels = [None if i % 5 == 0 else int(group) for i, group in enumerate(CLUSTER)]
+    write_parquet(tmp_path / "y.parquet", {"group": pa.array(labels, pa.int64())})
+    picks = fastal.select(LOGITS, by="margin", groups=tmp_path / "y.parquet", per_group=3)
+    assert sorted(picks.rows.tolist()) == best_of_groups(np.array(labels, object), 3)
+    assert {*picks.groups.tolist()} == {None, *CLUSTER.tolist()}
+
+
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_files_of_labels_with_ids_are_matched_by_id(tmp_path, suffix):
     path = tmp_path / f"clusters{suffix}"

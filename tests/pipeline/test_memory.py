@@ -118,6 +118,28 @@ measure(lambda: fastal.select(pool, 100, aggregate='mean'))
     assert peak(code, path) < 200e6
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_the_scores_of_hidden_states_take_less_than_64_mb(backend, dtype):
+    """The logits would take 246 MB: 2048 rows of 30,000 classes in float32."""
+    code = """
+backend, dtype = sys.argv[1], getattr(torch, sys.argv[2])
+hidden, weight = (torch.zeros(n, 32, dtype=dtype) for n in (2048, 30_000))
+head = fastal.Head(weight)
+head.score(hidden[:1], backend=backend)  # what is loaded once
+measure(lambda: head.score(hidden, backend=backend))
+"""
+    assert peak(code, backend, dtype) < 64e6
+
+
+def test_a_product_of_all_logits_would_take_more():
+    code = """
+hidden, weight = torch.zeros(2048, 32), torch.zeros(30_000, 32)
+measure(lambda: fastal.score(hidden @ weight.T))
+"""
+    assert peak(code) > 240e6
+
+
 @pytest.mark.parametrize("suffix", ["csv", "npy"])
 def test_all_scores_to_a_file_take_less_than_128_mb(tmp_path, suffix):
     """Four scores per row of a chunk, twice, and a block of text."""

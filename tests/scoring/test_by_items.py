@@ -24,6 +24,7 @@ def messages(caplog):
 # --- values
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("aggregate", ["mean", "sum", "max", "least", 7, 1000])
 def test_images_in_every_layout(backend, aggregate):
     name, device = backend
@@ -234,7 +235,7 @@ def test_what_cannot_be_aggregated_is_refused():
     ):
         with pytest.raises(ValueError, match="aggregate: wanted mean, max, sum, least, or top"):
             fastal.select(pool, 2, **options)
-    with pytest.raises(ValueError, match="for items of several rows, .* aggregate='mean'"):
+    with pytest.raises(ValueError, match=r"for items of several rows, .* aggregate='mean'"):
         fastal.select(ROWS.reshape(9, 24, 5), 2)
     with pytest.raises(TypeError, match="wanted float16, bfloat16, float32 or float64"):
         fastal.score(IMAGES.astype(int), class_axis=1, aggregate="mean")

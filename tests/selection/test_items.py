@@ -1,5 +1,7 @@
 """Selection among items of several rows: chunks, order, merging, states."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -43,18 +45,23 @@ def test_any_chunks_order_and_merging(data, aggregate, backend, noise):
 
 
 @settings(deadline=None, max_examples=20)
-@given(cuts=st.lists(st.integers(0, 40), max_size=4), n_classes=st.sampled_from([2, 5, 70]))
-def test_chunks_of_images_and_of_labels(cuts, n_classes):
+@given(
+    cuts=st.lists(st.integers(0, 40), max_size=4),
+    n_classes=st.sampled_from([2, 5, 70]),
+    backend=st.sampled_from(["auto", "torch"]),
+)
+def test_chunks_of_images_and_of_labels(cuts, n_classes, backend):
     images = 2 * torch.randn(40, n_classes, 3, 5, generator=torch.Generator().manual_seed(0))
     for x, options in (
         (images, {"class_axis": 1}),
         (images.movedim(1, -1), {}),
         (images.flatten(1), {"kind": "multilabel_logits"}),
     ):
-        want = fastal.select(x, 7, aggregate="mean", **options)
-        selector = fastal.Selector(7, aggregate="mean", **options)
+        options = {**options, "aggregate": "mean", "backend": backend}
+        want = fastal.select(x, 7, **options)
+        selector = fastal.Selector(7, **options)
         bounds = [0, *sorted(cuts), 40]
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        for start, stop in pairwise(bounds):
             selector.update(x[start:stop])
         assert torch.equal(selector.result().rows, want.rows)
         assert torch.equal(selector.result().scores, want.scores)
@@ -116,7 +123,7 @@ def test_a_state_knows_how_items_are_scored():
         {"aggregate": "top3"}, {"class_axis": 2}, {"temperature": 1.0}, {"kind": "log_probs"},
         {"by": "entropy"},
     ):  # fmt: skip
-        with pytest.raises(ValueError, match="load_state_dict: the state has (by|kind)"):
+        with pytest.raises(ValueError, match=r"load_state_dict: the state has (by|kind)"):
             fastal.Selector(3, **{**ours, **change}).load_state_dict(state)
-        with pytest.raises(ValueError, match="merge: the other has (by|kind)"):
+        with pytest.raises(ValueError, match=r"merge: the other has (by|kind)"):
             fastal.Selector(3, **ours).merge(fastal.Selector(3, **{**ours, **change}))

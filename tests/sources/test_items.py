@@ -232,7 +232,7 @@ def test_ragged_columns_hold_what_was_written(lists, step, rows, suffix, start, 
 def test_a_column_of_missing_items_alone_has_no_shape(tmp_path):
     for kind in (pa.list_(pa.list_(pa.float32())), pa.null()):
         pq.write_table(pa.table({"x": pa.array([None, None], kind)}), tmp_path / "x.parquet")
-        with pytest.raises(ValueError, match="x.parquet: no row of 'x' has values"):
+        with pytest.raises(ValueError, match=r"x.parquet: no row of 'x' has values"):
             open_pool(tmp_path / "x.parquet", column="x", ragged=True)
 
 
@@ -297,7 +297,7 @@ def test_groups_are_those_of_items(tmp_path):
     for pool in pools_of_items(tmp_path):
         picks = fastal.select(pool, per_group=1, groups=groups, chunk_bytes=150, **MEAN)
         assert sorted(picks.rows.tolist()) == sorted(want)
-        with pytest.raises(ValueError, match="groups: wanted 12 labels.* got 11"):
+        with pytest.raises(ValueError, match=r"groups: wanted 12 labels.* got 11"):
             fastal.select(pool, per_group=1, groups=groups[:-1], **MEAN)
     pool = open_pool(tmp_path / "x.parquet", column="x", ragged=True, group_column="lang")
     picks = fastal.select(pool, per_group=1, **MEAN)
@@ -384,7 +384,7 @@ def test_a_saved_run_continues_and_knows_its_items(tmp_path, interrupting, chang
         with pytest.raises(KeyboardInterrupt):
             fastal.select(pool(), 5, **options)
         other = {"lengths": LENGTHS[::-1]} if change == "lengths" else {"mask": ~MASK}
-        with pytest.raises(ValueError, match="of another run|another pool"):
+        with pytest.raises(ValueError, match=r"of another run|another pool"):
             fastal.select(pool(**other), 5, **options, resume=True)
         picks = fastal.select(pool(), 5, **options, resume=True)
         assert np.array_equal(picks.rows, want.rows)

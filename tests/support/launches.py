@@ -11,8 +11,10 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
+from fastal_kernels import draws as of_draws
 from fastal_kernels import uncertainty as kernels
 from fastal_kernels.launch import Isa
+from fastal_kernels.measures import DRAWS_SCORES
 from fastal_kernels.topk import Candidates
 
 
@@ -48,11 +50,20 @@ def launches():
             )
     x = torch.randn(3, 150_001).half()
     yield "parts", lambda: kernels.uncertainty(x, kernels.UNCERTAINTY_SCORES)
+    for n_classes in (10, 1500):
+        x = torch.randn(7, 9, n_classes).half()
+        for draws, temperature in (
+            (x, 1.0), (x[:, :1], 1.7), (x[1:, 3:], 1e-3), (x.transpose(0, 1), 1.0),
+        ):  # fmt: skip
+            yield (
+                f"draws of {n_classes} classes",
+                lambda x=draws, t=temperature: of_draws.draws(x, DRAWS_SCORES, temperature=t),
+            )
 
 
 def main():
     driver.set_active(Driver())
-    kernels.isa_of = lambda device: Isa(ptx=True)
+    kernels.isa_of = of_draws.isa_of = lambda device: Isa(ptx=True)
     run, compiled = JITFunction.run, {}
 
     def compile_only(kernel, *args, grid, warmup, **kwargs):
@@ -64,7 +75,12 @@ def main():
         launch()
         after = sum(
             len(cache[0])
-            for kernel in (kernels.narrow_kernel, kernels.wide_kernel, kernels.merge_kernel)
+            for kernel in (
+                kernels.narrow_kernel,
+                kernels.wide_kernel,
+                kernels.merge_kernel,
+                of_draws.draws_kernel,
+            )
             for cache in kernel.device_caches.values()
         )
         compiled[name] = compiled.get(name, 0) + after - before

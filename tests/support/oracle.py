@@ -29,25 +29,28 @@ def of_probabilities(p, n):
     return n * (1 - p1) / (n - 1), 1 - (p1 - p2), p2 / p1, -(p * log_p).sum(1) / np.log2(n)
 
 
-def definitions_to_any_digit(logits):
+def definitions_to_any_digit(logits, temperature=1.0):
     """The same in 400 digits, for rows so confident that no hardware float can hold 1 − p1."""
     rows = as_numpy(logits).astype(np.float64)
     with mpmath.workdps(400):
-        return [np.array(column) for column in zip(*map(_row, rows), strict=True)]
+        scores = [_row(row, mpmath.mpf(temperature)) for row in rows]
+        return [np.array(column) for column in zip(*scores, strict=True)]
 
 
-def _row(x):
+def _row(x, temperature):
     n = len(x)
     values, counts = np.unique(-x, return_counts=True)  # from the largest down
     counts = counts.tolist()
-    e = [mpmath.exp(-mpmath.mpf(float(v)) - float(x.max())) if v < np.inf else 0 for v in values]
+    d = [(-mpmath.mpf(float(v)) - float(x.max())) / temperature for v in values]
+    e = [mpmath.exp(v) if v > -mpmath.inf else 0 for v in d]
     total = mpmath.fsum(count * v for count, v in zip(counts, e, strict=True))
     p = [v / total for v in e]
     p1, p2 = p[0], p[counts[0] == 1]
     terms = (count * v * mpmath.log(v) for count, v in zip(counts, p, strict=True) if v > 0)
     entropy = -mpmath.fsum(terms) / mpmath.log(n)
     scores = n * (1 - p1) / (n - 1), 1 - (p1 - p2), p2 / p1, entropy
-    return [np.longdouble(mpmath.nstr(score, 25)) for score in scores]
+    held = (score if score > 1e-300 else mpmath.mpf(0) for score in scores)  # as any hardware does
+    return [np.longdouble(mpmath.nstr(score, 25)) for score in held]
 
 
 def as_numpy(x):

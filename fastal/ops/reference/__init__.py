@@ -6,6 +6,7 @@ Names of tensors end in their shapes: `products_nK` is [n, K]. Letters:
     C    classes                 D    columns of embeddings or activations
     K    centroids, centres or clusters
     V    values of a column's table
+    H    columns of hidden states
     S    draws of an item
 """
 
@@ -13,6 +14,8 @@ from fastal.ops.reference.cluster_sums import unit_sums
 from fastal.ops.reference.cosine import nearest, recompute_in_float64, similarities, unit_rows
 from fastal.ops.reference.draws import draws
 from fastal.ops.reference.euclidean import euclidean
+from fastal.ops.reference.given_classes import label_confidence, suggested_classes
+from fastal.ops.reference.head import logits_blocks
 from fastal.ops.reference.items import aggregated, label_scores, padding
 from fastal.ops.reference.ranks import mean_ranks
 from fastal.ops.reference.uncertainty import uncertainty
@@ -21,12 +24,15 @@ __all__ = [
     "aggregated",
     "draws",
     "euclidean",
+    "label_confidence",
     "label_scores",
+    "logits_blocks",
     "mean_ranks",
     "nearest",
     "padding",
     "recompute_in_float64",
     "similarities",
+    "suggested_classes",
     "uncertainty",
     "unit_rows",
     "unit_sums",

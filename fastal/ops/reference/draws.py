@@ -210,7 +210,7 @@ def _class_sum(x_nC: Tensor) -> Tensor:
     width = x_nC.shape[1]
     while width > 1:
         half = (width + 1) // 2
-        x_nC[:, : width - half] += x_nC[:, half:width]
+        x_nC[:, : width - half].add_(x_nC[:, half:width])
         width = half
     return x_nC[:, 0].clone()
 

@@ -10,6 +10,10 @@
 #define INLINE static inline __attribute__((always_inline))
 #define VARIANT fastal_avx2
 #define RANKS fastal_avx2_ranks
+#define PANELS fastal_avx2_panels
+#define HEAD fastal_avx2_head
+#define HEAD_UNITS fastal_avx2_head_units
+#define MULTIPLY_ADD multiply_add
 #define ITEMS fastal_avx2_items
 #define DRAWS fastal_avx2_draws
 #include "vectors_avx2.h"

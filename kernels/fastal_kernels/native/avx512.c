@@ -11,6 +11,10 @@
 #define INLINE static inline __attribute__((always_inline))
 #define VARIANT fastal_avx512
 #define RANKS fastal_avx512_ranks
+#define PANELS fastal_avx512_panels
+#define HEAD fastal_avx512_head
+#define HEAD_UNITS fastal_avx512_head_units
+#define MULTIPLY_ADD multiply_add
 #define ITEMS fastal_avx512_items
 #define DRAWS fastal_avx512_draws
 #include "vectors_avx512.h"

@@ -4,7 +4,8 @@
  * Draws that nearly agree have a BALD near 0, the difference of two entropies. In doubles it keeps
  * its digits. Each lane holds one item, or, if items are large, one class of one item. */
 
-/* The rounding errors of both entropies stay below this. A smaller difference is no disagreement. */
+/* The rounding errors of both entropies stay below this. A smaller difference is no disagreement.
+ */
 #define LEAST_BALD 1e-12
 
 enum { HELD = 2048 }; /* the most values of an item if each lane holds one item */
@@ -305,9 +306,8 @@ INLINE void score_half(const struct draws_job *job, int64_t first, int n, struct
                        vd entropies, int half, const struct room *room) {
     const int64_t n_classes = job->n_classes, n_draws = job->n_draws;
     const vd per_draw = set_double(1.0 / n_draws);
-    struct agreement a = {.expected_entropy = entropies * per_draw,
-                          .variance = set_double(0),
-                          .mean = nothing()};
+    struct agreement a = {
+        .expected_entropy = entropies * per_draw, .variance = set_double(0), .mean = nothing()};
     for (int64_t c = 0; c < n_classes; c++) {
         vd mean = set_double(0);
         for (int64_t s = 0; s < n_draws; s++)

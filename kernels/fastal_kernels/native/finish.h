@@ -1,35 +1,43 @@
 /* From the sums of a tile to scores, and from scores to a selection. */
 
-/* Scores W rows from lane i of the tile on. All scores of an invalid row are NaN. The formulas are
- * in fastal/ops/formulas.py. Returns a bit for each row, set if the row is valid. */
-INLINE unsigned score(const struct job *job, const int *asked, const struct tile *t, int i,
-                      float (*scores)[TILE]) {
+/* Scores W rows; measure m goes to scores + m * width. All scores of an invalid row are NaN. The
+ * formulas are in fastal/ops/formulas.py. Returns a bit for each row, set if the row is valid. */
+INLINE unsigned score(const struct job *job, const int *asked, const struct statistics *s,
+                      float *scores, int width) {
     const float n = job->n_classes;
-    vf rest = load(t->rest + i), runner_up = load(t->runner_up + i), top = load(t->top + i);
+    const vf runner_up = s->runner_up;
     /* `down` is the last factor: then a product is subnormal only if the score is. */
     const vf down = set(1 / FAR_SCALE);
-    vf tail = runner_up * rest * down;
+    vf tail = runner_up * s->rest * down;
     if (job->is_probs) {
-        vf off = top * set(1 / PROBS_SCALE) * (set(1) + tail) - set(1);
+        vf off = s->top * set(1 / PROBS_SCALE) * (set(1) + tail) - set(1);
         tail = where_less(set(job->tolerance), larger(off, -off), set(NAN), tail);
     } else
-        tail += top;
+        tail += s->top;
     vf total = set(1) + tail, inverse = set(1) / total;
     if (asked[LEAST_CONFIDENCE])
-        store(scores[LEAST_CONFIDENCE] + i, smaller(set(1), tail * inverse * set(n / (n - 1))));
+        store(scores + LEAST_CONFIDENCE * width,
+              smaller(set(1), tail * inverse * set(n / (n - 1))));
     if (asked[MARGIN])
-        store(scores[MARGIN] + i, smaller(set(1), (tail + runner_up * down) * inverse));
+        store(scores + MARGIN * width, smaller(set(1), (tail + runner_up * down) * inverse));
     if (asked[RATIO])
-        store(scores[RATIO] + i, smaller(set(1), runner_up * down + set(0) * tail));
+        store(scores + RATIO * width, smaller(set(1), runner_up * down + set(0) * tail));
     if (asked[ENTROPY]) {
-        vf gap = larger(set(-1e4f), load(t->gap + i));
-        vf moment = runner_up * multiply_add(gap, rest, load(t->moment + i)) * down;
+        vf gap = larger(set(-1e4f), s->gap);
+        vf moment = runner_up * multiply_add(gap, s->rest, s->moment) * down;
         /* ln(1 + tail), with the digits of the tail that 1 + tail loses. */
         vf log_total = logarithm(total) + (tail - (total - set(1))) * inverse;
-        store(scores[ENTROPY] + i,
+        store(scores + ENTROPY * width,
               smaller(set(1), (log_total - moment * inverse) * set(job->per_log)));
     }
     return lanes_not_less(tail, tail);
+}
+
+INLINE unsigned score_tile(const struct job *job, const int *asked, const struct tile *t, int i,
+                           float *scores, int width) {
+    const struct statistics s = {load(t->rest + i), load(t->moment + i), load(t->gap + i),
+                                 load(t->runner_up + i), load(t->top + i)};
+    return score(job, asked, &s, scores, width);
 }
 
 /* Adds the rows first, first + 1, ... to the selection whose scores beat the threshold. Counts
@@ -68,7 +76,8 @@ static void finish(const struct job *job, int64_t first, int n_rows, const struc
     ALIGNED float scores[N_MEASURES][TILE];
     int n_valid = 0;
     for (int i = 0; i < n_rows; i += W)
-        n_valid += __builtin_popcount(score(job, asked, t, i, scores) & lanes_of(n_rows, i));
+        n_valid += __builtin_popcount(score_tile(job, asked, t, i, scores[0] + i, TILE) &
+                                      lanes_of(n_rows, i));
     if (n_valid < n_rows)
         __atomic_fetch_add(&job->progress->n_invalid, n_rows - n_valid, __ATOMIC_RELAXED);
     if (job->by >= 0)

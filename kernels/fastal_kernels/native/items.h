@@ -1,22 +1,18 @@
 /* Items of several rows: the scores of an item's rows become one score. The rows of an item are
  * scored in order, from its first on, by one thread: no bit depends on the other items. */
 
+enum {
+    BATCH = 1024, /* rows whose scores are kept before they are gathered */
+    FEW = 32,     /* the most highest scores that are kept in order */
+};
+
 /* What is known of the scores of an item so far, by one measure. */
 struct gathered {
     vd sum;
     vf most, least;
-    float *all; /* the scores themselves, for HIGHEST */
+    float *highest; /* of at most FEW, the highest so far in descending order; else all scores */
+    int64_t n;
 };
-
-/* The sum of the lanes. */
-INLINE double sum_of_lanes(vd x) {
-    double sum[D];
-    memcpy(sum, &x, sizeof sum);
-    for (int step = D / 2; step; step /= 2)
-        for (int i = 0; i < step; i++)
-            sum[i] += sum[i + step];
-    return sum[0];
-}
 
 /* Moves the m highest of n values to the front (Hoare's quickselect). */
 static void highest_first(float *x, int64_t n, int64_t m) {
@@ -44,14 +40,11 @@ static void highest_first(float *x, int64_t n, int64_t m) {
     }
 }
 
-/* The mean of the m highest of n values. */
-static double mean_of_highest(float *x, int64_t n, int64_t m) {
-    m = m < n ? m : n;
-    highest_first(x, n, m);
+INLINE double mean_of(const float *x, int64_t n) {
     double sum = 0;
-    for (int64_t i = 0; i < m; i++)
+    for (int64_t i = 0; i < n; i++)
         sum += x[i];
-    return sum / m;
+    return sum / n;
 }
 
 /* Whether a row is padding: all its values are -100. */
@@ -66,32 +59,33 @@ INLINE int is_padding(const char *row, int64_t class_stride, int64_t n_classes, 
     return 1;
 }
 
-/* The lanes of those of n rows that count. `mask` has a byte for each, or is NULL. `row` is the
- * first, and `gap` is from the statistics: all rows of equal values have gap 0. */
-INLINE unsigned counted(const struct job *rows, const char *row, int n, const uint8_t *mask,
-                        const float *gap) {
-    unsigned found = lanes_of(n, 0);
-    if (mask != NULL)
-        for (int i = 0; i < W && i < n; i++)
-            found &= ~((unsigned)(mask[i] == 0) << i);
-    if (!rows->is_probs && !rows->are_labels)
-        for (unsigned tied = found & lanes_not_less(load(gap), set(0)); tied; tied &= tied - 1) {
+/* The lanes of those of n <= W rows that are padding. `row` is the first, and `gap` is from the
+ * statistics: all rows of equal values have gap 0. */
+INLINE unsigned padding(const struct job *rows, const char *row, int n, const float *gap) {
+    unsigned found = 0;
+    if (!rows->is_probs)
+        for (unsigned tied = lanes_of(n, 0) & lanes_not_less(load(gap), set(0)); tied;
+             tied &= tied - 1) {
             const int i = __builtin_ctz(tied);
             if (is_padding(row + i * rows->row_stride, rows->class_stride, rows->n_classes,
                            rows->dtype))
-                found &= ~(1u << i);
+                found |= 1u << i;
         }
     return found;
 }
 
-INLINE float score_from(const struct items_job *job, struct gathered *g, int64_t n) {
+INLINE float score_from(const struct items_job *job, struct gathered *g) {
+    const int64_t n = g->n, m = job->n_highest < n ? job->n_highest : n;
     float found = NAN, lanes[W];
     if (n == 0)
         return found;
     switch (job->aggregate) {
     case MEAN: return sum_of_lanes(g->sum) / n;
     case SUM: return sum_of_lanes(g->sum);
-    case HIGHEST: return mean_of_highest(g->all, n, job->n_highest);
+    case HIGHEST:
+        if (job->n_highest > FEW)
+            highest_first(g->highest, n, m);
+        return mean_of(g->highest, m);
     case MOST:
     case LEAST:
         store(lanes, job->aggregate == MOST ? g->most : g->least);
@@ -105,99 +99,208 @@ INLINE float score_from(const struct items_job *job, struct gathered *g, int64_t
     return found;
 }
 
-/* Adds the scores of W rows, those of `lanes`, to what was gathered; n rows were added before. */
-INLINE void gather(enum aggregate aggregate, const float *scores, unsigned lanes, int64_t n,
-                   struct gathered *g) {
-    if (aggregate == HIGHEST) {
-        for (; lanes; lanes &= lanes - 1)
-            g->all[n++] = scores[__builtin_ctz(lanes)];
+/* Adds the lanes of x that are numbers to the highest scores. */
+INLINE void gather_highest(vf x, int64_t n_highest, struct gathered *g) {
+    const int is_full = n_highest <= FEW && g->n == n_highest;
+    const vf least = set(is_full ? g->highest[n_highest - 1] : -INFINITY);
+    unsigned lanes = lanes_not_less(x, least);
+    if (lanes == 0)
         return;
-    }
-    vf x = load(scores);
-    if (lanes != (1ull << W) - 1) {
-        ALIGNED float kept[W];
-        for (int i = 0; i < W; i++)
-            kept[i] = lanes >> i & 1 ? scores[i] : NAN;
-        x = load(kept);
-    }
-    if (aggregate == MOST)
-        g->most = larger(x, g->most);
-    else if (aggregate == LEAST)
-        g->least = smaller(x, g->least);
-    else {
-        x = larger(x, set(0)); /* 0 for NaN */
-        g->sum += lower(x) + upper(x);
+    ALIGNED float scores[W];
+    for (store(scores, x); lanes; lanes &= lanes - 1) {
+        const float score = scores[__builtin_ctz(lanes)];
+        int64_t place = g->n;
+        if (n_highest <= FEW) {
+            if (place == n_highest && score <= g->highest[--place])
+                continue;
+            for (; place > 0 && g->highest[place - 1] < score; place--)
+                g->highest[place] = g->highest[place - 1];
+            g->n += g->n < n_highest;
+        } else
+            g->n++;
+        g->highest[place] = score;
     }
 }
 
-/* Scores the rows of an item. `rows` is a copy of the job's own that this thread may change. `room`
- * holds the scores of the longest item, for each measure. Returns the number of valid rows. */
-static int64_t score_item(const struct items_job *job, struct job *rows, const int *asked,
-                          int64_t item, float *room) {
-    int64_t start = item * job->length, length = job->length;
-    rows->data = job->rows.data + item * job->item_stride;
-    rows->n_rows = length;
-    if (job->offsets != NULL) {
-        start = job->offsets[item], length = job->offsets[item + 1] - start;
-        rows->data = job->rows.data + start * rows->row_stride;
-        rows->n_rows = job->rows.n_rows - start; /* these may be read */
-    } else if (job->item_stride == job->length * rows->row_stride)
-        rows->n_rows = job->rows.n_rows - start;
-
-    struct gathered found[N_MEASURES];
-    for (int measure = 0; measure < N_MEASURES; measure++)
-        found[measure] = (struct gathered){set_double(0), set(-INFINITY), set(INFINITY),
-                                           room + measure * job->longest};
-    int64_t n = 0;
-    ALIGNED struct tile t;
-    ALIGNED float scores[N_MEASURES][TILE];
-    for (int64_t first = 0; first < length; first += TILE) {
-        const int n_rows = length - first < TILE ? length - first : TILE;
-        sums(rows, first, n_rows, &t);
-        for (int i = 0; i < n_rows; i += W) {
-            const unsigned kept =
-                counted(rows, rows->data + (first + i) * rows->row_stride, n_rows - i,
-                        job->mask == NULL ? NULL : job->mask + start + first + i, t.gap + i);
-            const unsigned valid = score(rows, asked, &t, i, scores) & kept;
-            for (int measure = 0; measure < N_MEASURES; measure++)
-                if (asked[measure] && job->aggregate != ROWS_APART)
-                    gather(job->aggregate, scores[measure] + i, valid, n, &found[measure]);
-                else if (asked[measure])
-                    for (int lane = i; lane < n_rows && lane < i + W; lane++)
-                        job->rows.scores[measure][start + first + lane] =
-                            valid >> (lane - i) & 1 ? scores[measure][lane] : NAN;
-            n += __builtin_popcount(valid);
+/* Adds the scores of the next n rows of an item. NaN does not count. A row adds to the lane that
+ * its place in the item says, so n is a multiple of W unless the item ends. */
+INLINE void gather(const struct items_job *job, const float *scores, int64_t n,
+                   struct gathered *g) {
+    for (int64_t i = 0; i < n; i += W) {
+        vf x = load(scores + i);
+        if (n - i < W) {
+            ALIGNED float kept[W];
+            for (int lane = 0; lane < W; lane++)
+                kept[lane] = lane < n - i ? scores[i + lane] : NAN;
+            x = load(kept);
         }
+        if (job->aggregate == HIGHEST) {
+            gather_highest(x, job->n_highest, g);
+            continue;
+        }
+        g->n += __builtin_popcount(lanes_not_less(x, x));
+        if (job->aggregate == MOST)
+            g->most = larger(x, g->most);
+        else if (job->aggregate == LEAST)
+            g->least = smaller(x, g->least);
+        else {
+            x = larger(x, set(0)); /* 0 for NaN */
+            g->sum += lower(x) + upper(x);
+        }
+    }
+}
+
+/* Memory of one thread. */
+struct items_room {
+    ALIGNED float scores[N_MEASURES][BATCH + W]; /* of rows */
+    struct gathered found[N_MEASURES];
+};
+
+/* A row that does not count has the score NaN. */
+INLINE void drop(const int *asked, int64_t row, struct items_room *room) {
+    for (int measure = 0; measure < N_MEASURES; measure++)
+        if (asked[measure])
+            room->scores[measure][row] = NAN;
+}
+
+/* Scores n_rows <= BATCH rows from `first` on; NaN for those that are invalid or do not count. */
+static void score_rows(const struct job *rows, const uint8_t *mask, const int *asked, int64_t first,
+                       int64_t n_rows, struct items_room *room) {
+    if (rows->are_labels)
+        score_labels(rows, asked, first, n_rows, room->scores[0], BATCH + W);
+    else
+        for (int64_t start = 0; start < n_rows; start += TILE) {
+            ALIGNED struct tile t;
+            const int n = n_rows - start < TILE ? n_rows - start : TILE;
+            sums(rows, first + start, n, &t);
+            for (int i = 0; i < n; i += W) {
+                const int64_t row = start + i;
+                score_tile(rows, asked, &t, i, room->scores[0] + row, BATCH + W);
+                unsigned lanes =
+                    padding(rows, rows->data + (first + row) * rows->row_stride, n - i, t.gap + i);
+                for (; lanes; lanes &= lanes - 1)
+                    drop(asked, row + __builtin_ctz(lanes), room);
+            }
+        }
+    if (mask != NULL)
+        for (int64_t row = 0; row < n_rows; row++)
+            if (mask[first + row] == 0)
+                drop(asked, row, room);
+}
+
+INLINE int64_t count_numbers(const float *x, int64_t n) {
+    int64_t found = 0;
+    for (int64_t i = 0; i < n; i++)
+        found += x[i] == x[i];
+    return found;
+}
+
+INLINE void begin_item(struct items_room *room) {
+    for (int measure = 0; measure < N_MEASURES; measure++) {
+        float *highest = room->found[measure].highest;
+        room->found[measure] =
+            (struct gathered){set_double(0), set(-INFINITY), set(INFINITY), highest, 0};
+    }
+}
+
+/* Whether the rows of all items follow each other in memory. */
+INLINE int are_adjacent(const struct items_job *job) {
+    return job->offsets != NULL || job->item_stride == job->length * job->rows.row_stride;
+}
+
+INLINE int64_t first_row(const struct items_job *job, int64_t item) {
+    return job->offsets != NULL ? job->offsets[item] : item * job->length;
+}
+
+/* Scores one item, BATCH rows at a time. Returns the number of its valid rows. */
+static int64_t score_item(const struct items_job *job, const int *asked, int64_t item,
+                          struct items_room *room) {
+    const int64_t first = first_row(job, item), length = first_row(job, item + 1) - first;
+    struct job rows = job->rows;
+    if (are_adjacent(job)) {
+        rows.data += first * rows.row_stride;
+        rows.n_rows -= first;
+    } else {
+        rows.data += item * job->item_stride;
+        rows.n_rows = length;
+    }
+    const uint8_t *mask = job->mask == NULL ? NULL : job->mask + first;
+    int64_t n_valid = 0;
+    begin_item(room);
+    for (int64_t start = 0; start < length; start += BATCH) {
+        const int64_t n = length - start < BATCH ? length - start : BATCH;
+        score_rows(&rows, mask, asked, start, n, room);
+        for (int measure = 0, is_counted = 0; measure < N_MEASURES; measure++)
+            if (asked[measure]) {
+                const float *scores = room->scores[measure];
+                if (!is_counted++)
+                    n_valid += count_numbers(scores, n);
+                if (job->aggregate == ROWS_APART)
+                    memcpy(rows.scores[measure] + first + start, scores, n * sizeof(float));
+                else
+                    gather(job, scores, n, &room->found[measure]);
+            }
     }
     for (int measure = 0; measure < N_MEASURES; measure++)
         if (asked[measure] && job->aggregate != ROWS_APART)
-            job->rows.scores[measure][item] = score_from(job, &found[measure], n);
-    return n;
+            rows.scores[measure][item] = score_from(job, &room->found[measure]);
+    return n_valid;
+}
+
+/* Scores the items from `item` on whose rows are at most BATCH together, of items with adjacent
+ * rows. Returns how many there are. */
+static int64_t score_short_items(const struct items_job *job, const int *asked, int64_t item,
+                                 int64_t end, struct items_room *room, int64_t *n_invalid) {
+    const int64_t first = first_row(job, item);
+    int64_t stop = item;
+    while (stop < end && first_row(job, stop + 1) - first <= BATCH)
+        stop++;
+    score_rows(&job->rows, job->mask, asked, first, first_row(job, stop) - first, room);
+    for (int64_t i = item; i < stop; i++) {
+        const int64_t start = first_row(job, i) - first;
+        const int64_t length = first_row(job, i + 1) - first - start;
+        int is_valid = 0;
+        begin_item(room);
+        for (int measure = 0; measure < N_MEASURES; measure++)
+            if (asked[measure]) {
+                gather(job, room->scores[measure] + start, length, &room->found[measure]);
+                job->rows.scores[measure][i] = score_from(job, &room->found[measure]);
+                is_valid = room->found[measure].n > 0;
+            }
+        *n_invalid += !is_valid;
+    }
+    return stop - item;
 }
 
 int ITEMS(const void *given) {
     const struct items_job *job = given;
-    struct job rows = job->rows;
+    const struct job *rows = &job->rows;
     int asked[N_MEASURES];
     for (int measure = 0; measure < N_MEASURES; measure++)
-        asked[measure] = rows.scores[measure] != NULL;
-    float *room = NULL;
-    if (job->aggregate == HIGHEST) {
-        room = malloc((N_MEASURES * job->longest + 1) * sizeof *room);
-        if (room == NULL)
-            return -1;
-    }
-    const int64_t row_bytes = size_of(rows.dtype) * (rows.are_labels ? 1 : rows.n_classes);
-    const int64_t item_bytes = job->rows.n_rows * row_bytes / job->n_items + 1;
+        asked[measure] = rows->scores[measure] != NULL;
+    const int64_t n_highest = job->n_highest > FEW ? job->longest : FEW;
+    struct items_room *room = NULL;
+    if (posix_memalign((void **)&room, 64, sizeof *room + N_MEASURES * n_highest * sizeof(float)))
+        return -1;
+    for (int measure = 0; measure < N_MEASURES; measure++)
+        room->found[measure].highest = (float *)(room + 1) + measure * n_highest;
+    const int are_short = job->aggregate != ROWS_APART && are_adjacent(job);
+    const int64_t row_bytes = size_of(rows->dtype) * (rows->are_labels ? 1 : rows->n_classes);
+    const int64_t item_bytes = rows->n_rows * row_bytes / job->n_items + 1;
     int64_t first, n, done = 0;
     while (done < A_WHILE &&
-           (n = claim(rows.progress, job->n_items, item_bytes, rows.n_threads, 1, &first)) > 0) {
+           (n = claim(rows->progress, job->n_items, item_bytes, rows->n_threads, 1, &first)) > 0) {
         int64_t n_invalid = 0;
-        for (int64_t item = first; item < first + n; item++)
-            n_invalid += score_item(job, &rows, asked, item, room) == 0;
+        for (int64_t item = first; item < first + n;) {
+            const int64_t length = first_row(job, item + 1) - first_row(job, item);
+            if (are_short && length <= BATCH)
+                item += score_short_items(job, asked, item, first + n, room, &n_invalid);
+            else
+                n_invalid += score_item(job, asked, item++, room) == 0;
+        }
         if (n_invalid > 0)
-            __atomic_fetch_add(&rows.progress->n_invalid, n_invalid, __ATOMIC_RELAXED);
-        __atomic_fetch_add(&rows.progress->n_done, n, __ATOMIC_RELEASE);
+            __atomic_fetch_add(&rows->progress->n_invalid, n_invalid, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&rows->progress->n_done, n, __ATOMIC_RELEASE);
         done += n * item_bytes;
     }
     free(room);

@@ -4,6 +4,13 @@
 
 #include <stdint.h>
 
+/* Whether the compiler knows AVX-512 BF16. */
+#if defined(__x86_64__) && (defined(__clang__) || __GNUC__ >= 10)
+#define HAS_PAIRS 1
+#else
+#define HAS_PAIRS 0
+#endif
+
 enum dtype { FLOAT16, BFLOAT16, FLOAT32, FLOAT64 };
 enum measure { LEAST_CONFIDENCE, MARGIN, RATIO, ENTROPY, N_MEASURES };
 
@@ -102,8 +109,37 @@ struct ranks_job {
     struct progress *progress;
 };
 
+/* Logits of hidden states by a linear head: (rows @ weight.T + bias) / temperature. */
+enum { PANEL = 32 }; /* rows of a panel, on every machine */
+struct head_job {
+    /* [n_panels, n_inner, PANEL] words of 32 bits, zeros after the last row: floats; or pairs of
+     * bfloat16, if the weight is multiplied in pairs. */
+    const float *panels;
+    const char *weight;   /* [n_classes, n_inner], or pairs; contiguous along n_inner */
+    enum dtype dtype;     /* of the weight, not FLOAT64; FLOAT32 for pairs, which are words too */
+    int64_t class_stride; /* in bytes */
+    const float *bias;    /* [n_classes] */
+    float temperature;    /* what logits are divided by */
+    int64_t n_rows, n_classes, n_inner;
+    float *logits;             /* [n_rows, n_classes] */
+    int64_t logits_stride;     /* of a row, in floats */
+    struct progress *progress; /* in units of work; `head_units` returns their number */
+};
+
+/* Panels of hidden states, for a job of a head. */
+struct panels_job {
+    const char *data;   /* [n_rows, n_inner], or pairs; contiguous along n_inner */
+    enum dtype dtype;   /* as for the weight of the head */
+    int64_t row_stride; /* in bytes */
+    int64_t n_rows, n_inner;
+    float *panels;
+    struct progress *progress; /* in panels */
+};
+
 /* Works on a job of its kind for a while, on rows that no other thread has claimed. Returns whether
  * there were any, or -1 if there is no memory. */
 typedef int work(const void *job);
+
+typedef int64_t head_units(const struct head_job *job);
 
 #endif

@@ -25,53 +25,81 @@ INLINE vf strided(const char *p, int64_t stride, int n, int dtype, int is_probs)
     return get(some, dtype, is_probs);
 }
 
-/* Fills the tile with the statistics of rows first, first + 1, ... */
-INLINE void labels(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
-                   struct tile *t) {
-    const int64_t stride = job->row_stride, size = size_of(dtype);
-    const char *end = job->data + (job->n_rows - 1) * stride + size;
-    for (int i = 0; i < n_rows; i += W) {
-        const char *p = job->data + (first + i) * stride;
-        vd low, high;
-        vf x;
+/* The statistics of W labels from `p` on, of which there are n. Nothing is read from `end` on. */
+INLINE struct statistics labels_at(const struct job *job, const char *p, const char *end, int64_t n,
+                                   int dtype, int is_probs) {
+    const int64_t stride = job->row_stride;
+    vd low, high;
+    vf x;
+    if (dtype == FLOAT64) {
+        low = strided_doubles(p, stride, n);
+        high = strided_doubles(p + D * stride, stride, n - D);
+        x = narrowed(low, high);
+    } else {
+        x = stride == size_of(dtype) ? get_until(p, end, dtype, is_probs)
+                                     : strided(p, stride, n, dtype, is_probs);
+        low = lower(x), high = upper(x);
+    }
+    struct statistics s;
+    if (is_probs) {
+        /* In doubles, 1 - p is exact or rounded once. */
+        vf one = x, other = set(PROBS_SCALE) - x;
         if (dtype == FLOAT64) {
-            low = strided_doubles(p, stride, n_rows - i);
-            high = strided_doubles(p + D * stride, stride, n_rows - i - D);
-            x = narrowed(low, high);
-        } else {
-            x = stride == size ? get_until(p, end, dtype, is_probs)
-                               : strided(p, stride, n_rows - i, dtype, is_probs);
-            low = lower(x), high = upper(x);
+            one = prepared(x, FLOAT32, 1);
+            other = prepared(narrowed(set_double(1) - low, set_double(1) - high), FLOAT32, 1);
         }
-        if (is_probs) {
-            /* In doubles, 1 - p is exact or rounded once. */
-            vf one = x, other;
-            if (dtype == FLOAT64) {
-                one = prepared(x, FLOAT32, 1);
-                other = prepared(narrowed(set_double(1) - low, set_double(1) - high), FLOAT32, 1);
-            } else
-                other = set(PROBS_SCALE) - x;
-            other = larger(set(0), other);
-            refer(larger(other, one), smaller(other, one), 1, 1, t, i);
-        } else {
-            /* 0, or NaN for NaN and +inf. A double may be finite and too large for a float. */
-            const vd none = set_double(0), lows = larger_double(none, low),
-                     highs = larger_double(none, high);
-            store(t->top + i, narrowed(lows - lows, highs - highs));
-            vf magnitude = larger(x, -x), error, gap;
-            if (dtype != FLOAT64 && job->per_temperature == 1) {
-                gap = -magnitude;
-                error = set(0);
-            } else {
-                low = below_zero(low, job->per_temperature);
-                high = below_zero(high, job->per_temperature);
-                gap = narrowed(low, high);
-                error = narrowed(low - lower(gap), high - upper(gap));
-            }
-            store(t->gap + i, gap);
-            store(t->runner_up + i, from_gap(gap, error));
+        other = larger(set(0), other);
+        s = of_probs(larger(other, one), smaller(other, one));
+    } else {
+        vf error = set(0);
+        s.gap = -larger(x, -x);
+        if (dtype == FLOAT64 || job->per_temperature != 1) {
+            low = below_zero(low, job->per_temperature);
+            high = below_zero(high, job->per_temperature);
+            s.gap = narrowed(low, high);
+            error = narrowed(low - lower(s.gap), high - upper(s.gap));
         }
-        store(t->rest + i, set(1));
-        store(t->moment + i, set(0));
+        s.runner_up = from_gap(s.gap, error);
+        /* 0, or NaN for NaN and +inf. A double may be finite and too large for a float. */
+        const vf positive = larger(set(0), x);
+        s.top = positive - positive;
+        if (dtype == FLOAT64) {
+            low = larger_double(set_double(0), strided_doubles(p, stride, n));
+            high = larger_double(set_double(0), strided_doubles(p + D * stride, stride, n - D));
+            s.top = narrowed(low - low, high - high);
+        }
+    }
+    s.rest = set(1);
+    s.moment = set(0);
+    return s;
+}
+
+/* Scores n labels from `first` on; measure m goes to scores + m * width. */
+INLINE void label_scores(const struct job *job, const int *asked, int64_t first, int64_t n,
+                         int dtype, int is_probs, float *scores, int width) {
+    const char *end = job->data + (job->n_rows - 1) * job->row_stride + size_of(dtype);
+    for (int64_t i = 0; i < n; i += W) {
+        const char *p = job->data + (first + i) * job->row_stride;
+        const struct statistics s = labels_at(job, p, end, n - i, dtype, is_probs);
+        score(job, asked, &s, scores + i, width);
+    }
+}
+
+/* Calls `label_scores` with constants: each combination of type and kind is compiled on its own. */
+static void score_labels(const struct job *job, const int *asked, int64_t first, int64_t n,
+                         float *scores, int width) {
+    switch (job->dtype) {
+#define OF_TYPE(dtype)                                                                             \
+    case dtype:                                                                                    \
+        if (job->is_probs)                                                                         \
+            label_scores(job, asked, first, n, dtype, 1, scores, width);                           \
+        else                                                                                       \
+            label_scores(job, asked, first, n, dtype, 0, scores, width);                           \
+        break;
+        OF_TYPE(FLOAT16)
+        OF_TYPE(BFLOAT16)
+        OF_TYPE(FLOAT32)
+        OF_TYPE(FLOAT64)
+#undef OF_TYPE
     }
 }

@@ -25,21 +25,29 @@ work fastal_avx512, fastal_avx2, fastal_portable;
 work fastal_avx512_ranks, fastal_avx2_ranks, fastal_portable_ranks;
 work fastal_avx512_items, fastal_avx2_items, fastal_portable_items;
 work fastal_avx512_draws, fastal_avx2_draws, fastal_portable_draws;
+work fastal_avx512_panels, fastal_avx2_panels, fastal_portable_panels;
+work fastal_avx512_head, fastal_avx2_head, fastal_portable_head, fastal_avx512_pairs;
+head_units fastal_avx512_head_units, fastal_avx2_head_units, fastal_portable_head_units;
 
 struct variant {
     const char *name;
-    work *scores, *ranks, *items, *draws;
+    work *scores, *ranks, *items, *draws, *panels, *head;
+    head_units *units;
     int runs; /* on this machine */
 };
+
+static int has_pairs; /* whether this machine multiplies pairs of bfloat16 */
 
 /* The best first. */
 static struct variant variants[] = {
 #if defined(__x86_64__)
-    {"avx512", fastal_avx512, fastal_avx512_ranks, fastal_avx512_items, fastal_avx512_draws, 0},
-    {"avx2", fastal_avx2, fastal_avx2_ranks, fastal_avx2_items, fastal_avx2_draws, 0},
+    {"avx512", fastal_avx512, fastal_avx512_ranks, fastal_avx512_items, fastal_avx512_draws,
+     fastal_avx512_panels, fastal_avx512_head, fastal_avx512_head_units, 0},
+    {"avx2", fastal_avx2, fastal_avx2_ranks, fastal_avx2_items, fastal_avx2_draws,
+     fastal_avx2_panels, fastal_avx2_head, fastal_avx2_head_units, 0},
 #endif
-    {"portable", fastal_portable, fastal_portable_ranks, fastal_portable_items,
-     fastal_portable_draws, 1},
+    {"portable", fastal_portable, fastal_portable_ranks, fastal_portable_items, fastal_portable_draws,
+     fastal_portable_panels, fastal_portable_head, fastal_portable_head_units, 1},
 };
 
 enum { N_VARIANTS = sizeof variants / sizeof *variants };
@@ -53,6 +61,8 @@ static void detect_instruction_sets(void) {
     variants[0].runs = variants[1].runs && __builtin_cpu_supports("avx512f") &&
                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                        __builtin_cpu_supports("avx512vl");
+    has_pairs =
+        HAS_PAIRS && variants[0].runs && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1 << 5);
 #endif
 }
 
@@ -203,6 +213,80 @@ static PyObject *rank(PyObject *self, PyObject *arguments) {
     return variant == NULL ? NULL : without_the_lock(variant->ranks, &job);
 }
 
+static PyObject *multiplies_pairs(PyObject *self, PyObject *arguments) {
+    (void)self;
+    const char *name;
+    if (!PyArg_ParseTuple(arguments, "s", &name))
+        return NULL;
+    return PyBool_FromLong(has_pairs && strcmp(name, "avx512") == 0);
+}
+
+static PyObject *panels(PyObject *self, PyObject *arguments) {
+    (void)self;
+    struct panels_job job;
+    const char *name;
+    unsigned long long data, panels, progress;
+    int dtype;
+    long long row_stride, n_rows, n_inner;
+    if (!PyArg_ParseTuple(arguments, "sKiLLLKK", &name, &data, &dtype, &row_stride, &n_rows,
+                          &n_inner, &panels, &progress))
+        return NULL;
+    job.data = (const char *)(uintptr_t)data;
+    job.dtype = (enum dtype)dtype;
+    job.row_stride = row_stride;
+    job.n_rows = n_rows, job.n_inner = n_inner;
+    job.panels = (float *)(uintptr_t)panels;
+    job.progress = (struct progress *)(uintptr_t)progress;
+    const struct variant *variant = named(name);
+    return variant == NULL ? NULL : without_the_lock(variant->panels, &job);
+}
+
+static int read_head_job(PyObject *arguments, struct head_job *job, const struct variant **variant,
+                         int *in_pairs) {
+    const char *name;
+    unsigned long long panels, weight, bias, logits, progress = 0;
+    int dtype;
+    long long class_stride, n_rows, n_classes, n_inner, logits_stride;
+    if (!PyArg_ParseTuple(arguments, "spKKiLKfLLLKL|K", &name, in_pairs, &panels, &weight, &dtype,
+                          &class_stride, &bias, &job->temperature, &n_rows, &n_classes, &n_inner,
+                          &logits, &logits_stride, &progress))
+        return 0;
+    job->panels = (const float *)(uintptr_t)panels;
+    job->weight = (const char *)(uintptr_t)weight;
+    job->dtype = (enum dtype)dtype;
+    job->class_stride = class_stride;
+    job->bias = (const float *)(uintptr_t)bias;
+    job->n_rows = n_rows, job->n_classes = n_classes, job->n_inner = n_inner;
+    job->logits = (float *)(uintptr_t)logits;
+    job->logits_stride = logits_stride;
+    job->progress = (struct progress *)(uintptr_t)progress;
+    return (*variant = named(name)) != NULL;
+}
+
+static PyObject *head(PyObject *self, PyObject *arguments) {
+    (void)self;
+    struct head_job job;
+    const struct variant *variant;
+    int in_pairs;
+    if (!read_head_job(arguments, &job, &variant, &in_pairs))
+        return NULL;
+#if HAS_PAIRS
+    if (in_pairs && has_pairs)
+        return without_the_lock(fastal_avx512_pairs, &job);
+#endif
+    return without_the_lock(variant->head, &job);
+}
+
+static PyObject *units_of_head(PyObject *self, PyObject *arguments) {
+    (void)self;
+    struct head_job job;
+    const struct variant *variant;
+    int in_pairs;
+    if (!read_head_job(arguments, &job, &variant, &in_pairs))
+        return NULL;
+    return PyLong_FromLongLong(variant->units(&job)); /* the same for pairs */
+}
+
 static PyObject *use_large_pages(PyObject *self, PyObject *arguments) {
     (void)self;
     unsigned long long address, size;
@@ -254,6 +338,12 @@ static PyMethodDef methods[] = {
     {"items", score_items, METH_VARARGS, "The same for a job of items of several rows."},
     {"draws", score_draws, METH_VARARGS, "The same for a job of draws."},
     {"rank", rank, METH_VARARGS, "The same for a job of mean ranks."},
+    {"multiplies_pairs", multiplies_pairs, METH_VARARGS,
+     "Whether a variant multiplies pairs of bfloat16 on this machine."},
+    {"panels", panels, METH_VARARGS, "The same for a job of panels."},
+    {"head", head, METH_VARARGS, "The same for a job of a linear head, in units of work."},
+    {"head_units", units_of_head, METH_VARARGS,
+     "The number of units of such a job, whose arguments have no progress."},
     {"use_large_pages", use_large_pages, METH_VARARGS,
      "Asks for large pages for (address, bytes) of memory not yet written to. They save most of "
      "the time of the first writes."},

@@ -2,6 +2,10 @@
 #define INLINE static inline __attribute__((always_inline))
 #define VARIANT fastal_portable
 #define RANKS fastal_portable_ranks
+#define PANELS fastal_portable_panels
+#define HEAD fastal_portable_head
+#define HEAD_UNITS fastal_portable_head_units
+#define MULTIPLY_ADD multiply_add
 #define ITEMS fastal_portable_items
 #define DRAWS fastal_portable_draws
 #include "vectors_portable.h"

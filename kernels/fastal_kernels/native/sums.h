@@ -18,8 +18,13 @@
  *
  * For probabilities, e^(x - r) is p / p2, and x - r is the logarithm of that ratio. */
 
-/* The statistics of a tile of rows. `top` is the largest probability, as `get` returns it. For
+/* The statistics of W rows. `top` is the largest probability, as `get` returns it. For
  * logits, it is 0, or NaN if the largest is infinite. */
+struct statistics {
+    vf rest, moment, gap, runner_up, top;
+};
+
+/* Those of a tile of rows. */
 struct tile {
     float rest[TILE], moment[TILE], gap[TILE], runner_up[TILE], top[TILE];
 };
@@ -73,17 +78,24 @@ INLINE vf gap_at(vf second, vf top, double per_temperature, vf *error) {
     return gap;
 }
 
+/* From the two largest probabilities of W rows: gap, runner_up and top. */
+INLINE struct statistics of_probs(vf top, vf second) {
+    const vf runner_up = second / (top * set(1 / FAR_SCALE));
+    /* The gap is the logarithm of e^gap. If e^gap may be subnormal, of 2^60 e^gap. */
+    const float far = 0x1p36f;
+    const vf ratio = runner_up * where_less(runner_up, set(far), set(1 / far), set(1 / FAR_SCALE));
+    const vf gap = logarithm(larger(set(FLT_MIN), ratio)) +
+                   where_less(runner_up, set(far), set(-0x1.4cb5ecp+5f), set(0)); /* -60 ln 2 */
+    return (struct statistics){.gap = gap, .runner_up = runner_up, .top = top};
+}
+
 /* From the two largest values of W rows: stores gap, runner_up and top at lane i of the tile, and
  * returns the reference of the terms. */
 INLINE vf refer(vf top, vf second, double per_temperature, int is_probs, struct tile *t, int i) {
     vf gap, runner_up, ref;
     if (is_probs) {
-        runner_up = second / (top * set(1 / FAR_SCALE));
-        /* The gap is the logarithm of e^gap. If e^gap may be subnormal, of 2^60 e^gap. */
-        const float far = 0x1p36f;
-        vf ratio = runner_up * where_less(runner_up, set(far), set(1 / far), set(1 / FAR_SCALE));
-        gap = logarithm(larger(set(FLT_MIN), ratio)) +
-              where_less(runner_up, set(far), set(-0x1.4cb5ecp+5f), set(0)); /* -60 ln 2 */
+        const struct statistics s = of_probs(top, second);
+        gap = s.gap, runner_up = s.runner_up;
         ref = smaller(set(FLT_MAX), set(1) / second);
     } else {
         vf error;

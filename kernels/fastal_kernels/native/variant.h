@@ -32,15 +32,15 @@ typedef uint64_t long_words __attribute__((vector_size(8 * D)));
 #include "middle.h"
 #include "wide.h"
 #include "columns.h"
-#include "labels.h"
 #include "finish.h"
+#include "labels.h"
 #include "ranks.h"
+#include "head.h"
+#include "panels.h"
 
 INLINE void fill(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
                  int with_moment, struct tile *t) {
-    if (job->are_labels)
-        labels(job, first, n_rows, dtype, is_probs, t);
-    else if (lie_along_lanes(job, dtype))
+    if (lie_along_lanes(job, dtype))
         columns(job, first, n_rows, dtype, is_probs, with_moment, t);
     else if (job->n_classes <= NARROW)
         narrow(job, first, n_rows, dtype, is_probs, with_moment, t);

@@ -102,6 +102,12 @@ INLINE vd scale_double(vd p, vd n) {
     return p * _mm256_castsi256_pd(_mm256_slli_epi64(exponent, 52));
 }
 
+/* The sum of the lanes. */
+INLINE double sum_of_lanes(vd x) {
+    const __m128d half = _mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1));
+    return half[0] + half[1];
+}
+
 /* The lower and the upper half of a vector as doubles, and back. */
 INLINE vd lower(vf a) { return _mm256_cvtps_pd(_mm256_castps256_ps128(a)); }
 INLINE vd upper(vf a) { return _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)); }

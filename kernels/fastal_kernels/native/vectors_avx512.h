@@ -101,6 +101,9 @@ INLINE vd nearest_double(vd a) {
 /* p 2^n for whole n; NaN if p is. */
 INLINE vd scale_double(vd p, vd n) { return _mm512_scalef_pd(p, n); }
 
+/* The sum of the lanes. */
+INLINE double sum_of_lanes(vd x) { return _mm512_reduce_add_pd(x); }
+
 /* The lower and the upper half of a vector as doubles, and back. */
 INLINE vd lower(vf a) { return _mm512_cvtps_pd(_mm512_castps512_ps256(a)); }
 INLINE vd upper(vf a) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)); }

@@ -93,6 +93,9 @@ INLINE vd scale_double(vd p, vd n) {
     return p * (vd)((exponent + 1023) << 52);
 }
 
+/* The sum of the lanes. */
+INLINE double sum_of_lanes(vd x) { return x[0] + x[1]; }
+
 /* The lower and the upper half of a vector as doubles, and back. */
 INLINE vd lower(vf a) { return (vd){a[0], a[1]}; }
 INLINE vd upper(vf a) { return (vd){a[2], a[3]}; }

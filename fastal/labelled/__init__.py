@@ -1,0 +1,1 @@
+"""What predictions say of given labels."""

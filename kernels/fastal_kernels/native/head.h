@@ -1,0 +1,165 @@
+/* Logits of hidden states: a product of two matrices, of which one row is a lane.
+ *
+ * A unit of work is the product of GROUP classes with up to MOST_PANELS panels of rows. The sum of
+ * a logit has one order, whatever the rows beside it: sums of SPAN terms (of SPAN pairs), which are
+ * added up one after the other. */
+
+enum {
+    GROUP = W == 16 ? 12
+    : W == 8        ? 6
+                    : 4,    /* classes whose sums, of 2 W rows, fit the registers */
+    SPAN = 256,             /* of the inner axis: its weights stay in the L1 cache */
+    MOST_PANELS = 8,        /* panels that share the weights of a span */
+    HEAD_A_WHILE = 1 << 28, /* products after which Python may check for signals */
+};
+
+struct head_sums {
+    float of[MOST_PANELS][PANEL / (2 * W)][GROUP][2][W];
+};
+
+/* W contiguous values as words: floats, or pairs as they are. */
+INLINE vf get_words(const char *p, int dtype) {
+    return dtype == FLOAT16    ? widen_float16((const uint16_t *)p)
+           : dtype == BFLOAT16 ? widen_bfloat16((const uint16_t *)p)
+                               : load((const float *)p);
+}
+
+/* The first n < W of W contiguous values as words, zeros after them. */
+INLINE vf get_last_words(const char *p, int dtype, int64_t n) {
+    ALIGNED char room[W * sizeof(float)] = {0};
+    memcpy(room, p, n * size_of(dtype));
+    return get_words(room, dtype);
+}
+
+/* Copies the words of n weights of a class to a span, with zeros up to whole vectors. */
+INLINE void get_weights(const char *from, int dtype, int64_t n, float *to) {
+    int64_t i = 0;
+    for (; i + W <= n; i += W)
+        store(to + i, get_words(from + i * size_of(dtype), dtype));
+    if (i < n)
+        store(to + i, get_last_words(from + i * size_of(dtype), dtype, n - i));
+}
+
+/* Asks for weights that are needed soon: n of a class. */
+INLINE void prefetch(const char *from, int dtype, int64_t n) {
+    for (int64_t byte = 0; byte < n * size_of(dtype); byte += 64)
+        __builtin_prefetch(from + byte, 0, 2);
+}
+
+/* Adds the products of a span, for GROUP classes and 2 W rows of a panel. */
+INLINE void add_span(const float (*weights)[SPAN], const float *panel, int64_t n, int is_first,
+                     float (*sums)[2][W]) {
+    vf a[GROUP], b[GROUP];
+#pragma GCC unroll 12
+    for (int c = 0; c < GROUP; c++)
+        a[c] = b[c] = set(0);
+    for (int64_t i = 0; i < n; i++) {
+        const vf x = load(panel + i * PANEL);
+        const vf y = load(panel + i * PANEL + W);
+#pragma GCC unroll 12
+        for (int c = 0; c < GROUP; c++) {
+            const vf weight = set(weights[c][i]);
+            a[c] = MULTIPLY_ADD(weight, x, a[c]);
+            b[c] = MULTIPLY_ADD(weight, y, b[c]);
+        }
+    }
+#pragma GCC unroll 12
+    for (int c = 0; c < GROUP; c++) {
+        if (!is_first) {
+            a[c] += load(sums[c][0]);
+            b[c] += load(sums[c][1]);
+        }
+        store(sums[c][0], a[c]);
+        store(sums[c][1], b[c]);
+    }
+}
+
+/* Writes the logits of up to GROUP classes and W rows. */
+INLINE void put_logits(const struct head_job *job, int64_t first_row, int64_t first_class,
+                       int n_classes, float (*sums)[2][W], int half) {
+    vf turned[W];
+    for (int c = 0; c < W; c++) {
+        turned[c] = set(0);
+        if (c < n_classes) {
+            vf with_bias = load(sums[c][half]) + set(job->bias[first_class + c]);
+            turned[c] = with_bias / set(job->temperature);
+        }
+    }
+    transpose(turned);
+    const int64_t left = job->n_rows - first_row, n_rows = left < W ? left : W;
+    ALIGNED float rows[W][W];
+    for (int i = 0; i < W; i++)
+        store(rows[i], turned[i]);
+    float *to = job->logits + first_row * job->logits_stride + first_class;
+    for (int64_t i = 0; i < n_rows; i++, to += job->logits_stride)
+        if (n_classes == GROUP)
+            memcpy(to, rows[i], GROUP * sizeof *to);
+        else
+            memcpy(to, rows[i], n_classes * sizeof *to);
+}
+
+INLINE int64_t n_bunches(const struct head_job *job) {
+    const int64_t rows = MOST_PANELS * PANEL;
+    return (job->n_rows + rows - 1) / rows;
+}
+
+INLINE void multiply(const struct head_job *job, int64_t unit, int dtype) {
+    ALIGNED float weights[GROUP][SPAN];
+    ALIGNED struct head_sums sums;
+    const int64_t size = size_of(dtype), bunches = n_bunches(job);
+    const int64_t first_class = unit / bunches * GROUP;
+    const int64_t first_row = unit % bunches * MOST_PANELS * PANEL;
+    const int64_t classes_left = job->n_classes - first_class;
+    const int n_classes = classes_left < GROUP ? classes_left : GROUP;
+    const char *of_group = job->weight + first_class * job->class_stride;
+    const int64_t rows_left = job->n_rows - first_row;
+    const int used_panels =
+        rows_left < MOST_PANELS * PANEL ? (rows_left + PANEL - 1) / PANEL : MOST_PANELS;
+    for (int64_t start = 0; start < job->n_inner; start += SPAN) {
+        const int64_t left = job->n_inner - start, n = left < SPAN ? left : SPAN;
+        for (int c = 0; c < GROUP; c++) {
+            const int64_t of = c < n_classes ? c : 0; /* computed and not used */
+            get_weights(of_group + of * job->class_stride + start * size, dtype, n, weights[c]);
+        }
+        const int64_t after = left - n < SPAN ? left - n : SPAN;
+        for (int p = 0; p < used_panels; p++) {
+            const int64_t row = first_row + p * PANEL;
+            const float *panel = job->panels + row * job->n_inner + start * PANEL;
+            for (int c = p; c < n_classes; c += used_panels)
+                prefetch(of_group + c * job->class_stride + (start + n) * size, dtype, after);
+            for (int i = 0; i < PANEL / (2 * W) && row + i * 2 * W < job->n_rows; i++)
+                add_span((const float (*)[SPAN])weights, panel + i * 2 * W, n, start == 0,
+                         sums.of[p][i]);
+        }
+    }
+    for (int p = 0; p < used_panels; p++)
+        for (int i = 0; i < PANEL / W; i++) {
+            const int64_t row = first_row + p * PANEL + i * W;
+            if (row < job->n_rows)
+                put_logits(job, row, first_class, n_classes, sums.of[p][i / 2], i % 2);
+        }
+}
+
+/* The number of units of a job, before any work on it. */
+int64_t HEAD_UNITS(const struct head_job *job) {
+    return (job->n_classes + GROUP - 1) / GROUP * n_bunches(job);
+}
+
+int HEAD(const void *given) {
+    const struct head_job *job = given;
+    const int64_t n_units = HEAD_UNITS(job);
+    int64_t done = 0;
+    while (done < HEAD_A_WHILE) {
+        const int64_t unit = __atomic_fetch_add(&job->progress->next_row, 1, __ATOMIC_RELAXED);
+        if (unit >= n_units)
+            break;
+        switch (job->dtype) {
+        case FLOAT16: multiply(job, unit, FLOAT16); break;
+        case BFLOAT16: multiply(job, unit, BFLOAT16); break;
+        default: multiply(job, unit, FLOAT32); break;
+        }
+        __atomic_fetch_add(&job->progress->n_done, 1, __ATOMIC_RELEASE);
+        done += job->n_inner * GROUP * MOST_PANELS * PANEL;
+    }
+    return done > 0;
+}
