@@ -9,6 +9,9 @@ from fastal.ops import reference
 from fastal.ops.predictions import uncertainty
 
 _BLOCK_BYTES = 32 << 20  # of rows that are copied so that the classes of a row lie side by side
+# Of items that are scored and aggregated together, on the host and on a GPU: labels and sums take
+# several times as much, since they are float64.
+_PIECE_BYTES, _GPU_PIECE_BYTES = 4 << 20, 64 << 20
 
 
 def item_scores(
@@ -30,8 +33,34 @@ def item_scores(
             x, measures, kind, aggregate=aggregate, temperature=temperature, offsets=offsets,
             mask=mask,
         )  # fmt: skip
-    rows = _row_scores(x, list(measures), kind, temperature, offsets is not None, backend)
-    return of_rows(rows, x, aggregate=aggregate, offsets=offsets, mask=mask)
+    found, n_invalid = [], 0
+    for part, bounds, kept in _pieces(x, offsets, mask):
+        rows = _row_scores(part, list(measures), kind, temperature, offsets is not None, backend)
+        scores, invalid = of_rows(rows, part, aggregate=aggregate, offsets=bounds, mask=kept)
+        found.append(scores)
+        n_invalid += invalid
+    return [torch.cat(columns) for columns in zip(*found, strict=True)], n_invalid
+
+
+def _pieces(
+    x: Tensor, offsets: Tensor | None, mask: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
+    """Items one after the other, as values, offsets and mask; at least one piece."""
+    most = _GPU_PIECE_BYTES if x.is_cuda else _PIECE_BYTES
+    row_bytes = max(1, x[:1].numel() * x.element_size())  # without offsets, of an item
+    step = max(1, most // row_bytes)
+    if offsets is None:
+        for first in range(0, max(1, len(x)), step):
+            kept = None if mask is None else mask[first : first + step]
+            yield x[first : first + step], None, kept
+        return
+    bounds, n, first = offsets.cpu(), len(offsets) - 1, 0
+    while first < n or first == 0:
+        stop = int(torch.searchsorted(bounds, bounds[first] + step, right=True)) - 1
+        stop = min(n, max(first + 1, stop))
+        rows = slice(int(bounds[first]), int(bounds[stop]))
+        yield x[rows], offsets[first : stop + 1] - rows.start, None if mask is None else mask[rows]
+        first = max(1, stop)
 
 
 def of_rows(

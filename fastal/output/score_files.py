@@ -82,7 +82,7 @@ class ScoreWriter(ScoringReducer[Written]):
         """Scores rows; see `Reducer.look`. Nothing is written before the chunk is committed."""
         rows = self._prepare(chunk, start)
         columns, n_invalid = self.columns(rows)
-        table = np.empty(len(rows.x), self._sink.dtype)
+        table = np.empty(len(rows.numbers), self._sink.dtype)
         for name, column in zip(table.dtype.names or (), columns, strict=True):
             table[name] = column.cpu().numpy()
 

@@ -10,11 +10,20 @@ from fastal.base.argument_values import LABEL_KINDS
 from fastal.base.checks import check_choice, check_dtype
 from fastal.base.items import Items
 from fastal.ops.formulas import UNCERTAINTY_SCORES
+from fastal.scoring.kind_hints import EXAMINED_ROWS, describe, suspected
 from fastal.scoring.measure import Measure
 from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.rows import Rows
 
 INVALID_ITEM = "is an item of which no row counts: all are masked, padding (-100), or invalid"
+_OF_LIST = (
+    ". A list of arrays is a pool in chunks; for a list with one array {} for each item, give "
+    "fastal.items(list)"
+)
+_ONE_CLASS = (
+    ". If each value is a sigmoid's of a row, kind='multilabel_logits' or 'multilabel_probs' "
+    "scores it as two classes"
+)
 _NO_LABEL = "has no label that counts: all are masked, NaN or +inf, or no probabilities"
 
 
@@ -31,7 +40,7 @@ class ItemScore(Measure):
     """
 
     offers = ("triton", "native", "torch")
-    rows_alike = False
+    columns = "classes"
 
     def __init__(self, names: tuple[str, ...], output: ModelOutput) -> None:
         for name in names:
@@ -41,7 +50,6 @@ class ItemScore(Measure):
         self._output = output
         self._are_labels = output.kind in LABEL_KINDS
         self.invalid = _NO_LABEL if self._are_labels else INVALID_ITEM
-        self._n_classes: int | None = None
 
     def check(self, x: Tensor) -> None:
         """ValueError or TypeError unless x is [n, ...] of items with equally many rows."""
@@ -50,9 +58,8 @@ class ItemScore(Measure):
             return
         if x.ndim < 3:
             raise ValueError(
-                f"{self.kind}: wanted [items, rows, classes], got shape {tuple(x.shape)}. A list "
-                "of arrays is a pool in chunks; for a list with one array [rows, classes] for each "
-                "item, give fastal.items(list)"
+                f"{self.kind}: wanted [items, rows, classes], got shape {tuple(x.shape)}"
+                f"{_OF_LIST.format('[rows, classes]')}"
             )
         self._check_classes(x)
         if self._output.class_axis % x.ndim == 0:
@@ -75,13 +82,26 @@ class ItemScore(Measure):
                 f"{self.kind}: wanted values [rows of all items, classes], got shape "
                 f"{tuple(x.shape)}"
             )
+        elif self._output.class_axis % x.ndim != 1:
+            raise ValueError(
+                f"class_axis: wanted 1, the axis of the classes of values {tuple(x.shape)}, got "
+                f"{self._output.class_axis}"
+            )
         else:
             self._check_classes(x)
+
+    def shape_of_rows(self, x: Tensor) -> tuple[int, ...] | None:
+        """The number of classes: items may differ in all else."""
+        axis = self._output.class_axis
+        return None if self._are_labels or not -x.ndim <= axis < x.ndim else (x.shape[axis],)
 
     def _check_labels(self, x: Tensor, least: int) -> None:
         check_dtype(x, self.kind)
         if x.ndim < least or 0 in x.shape[1:]:
-            raise ValueError(f"{self.kind}: wanted [rows, labels], got shape {tuple(x.shape)}")
+            of_list = _OF_LIST.format("[labels]") if x.ndim == 1 else ""
+            raise ValueError(
+                f"{self.kind}: wanted [rows, labels], got shape {tuple(x.shape)}{of_list}"
+            )
 
     def _check_classes(self, x: Tensor) -> None:
         check_dtype(x, self.kind)
@@ -89,10 +109,8 @@ class ItemScore(Measure):
         if not -x.ndim <= axis < x.ndim:
             raise ValueError(f"class_axis: no axis {axis} in items of shape {shape}")
         if shape[axis] < 2:
-            raise ValueError(f"{self.kind}: wanted at least 2 classes, got shape {shape}")
-        if self._n_classes not in (None, shape[axis]):
             raise ValueError(
-                f"{self.kind}: items of {shape[axis]} classes, those before of {self._n_classes}"
+                f"{self.kind}: wanted at least 2 classes, got shape {shape}{_ONE_CLASS}"
             )
 
     def choose(self, x: Tensor, backend: str) -> str:
@@ -103,7 +121,6 @@ class ItemScore(Measure):
         """The scores in the order of the names, [n]; without `aggregate` those of the rows."""
         output, items = self._output, rows.items
         x, shape = self._in_rows(rows.x, items)
-        self._n_classes = None if self._are_labels else x.shape[-1]
         offsets, mask = rows.of_items(shape)
         found, n_invalid = ops.item_scores(
             x, self.names, output.kind, aggregate=output.aggregation if output.aggregate else "",
@@ -123,6 +140,20 @@ class ItemScore(Measure):
             return x.flatten(n_before), x.shape
         x = x.movedim(self._output.class_axis, -1)
         return x.flatten(n_before, -2), x.shape[:-1]
+
+    def suspect(self, x: Tensor, n_invalid: int) -> str:  # noqa: ARG002
+        """A warning where the first rows are probabilities of another kind."""
+        return "" if self._are_labels else suspected(self._few_rows(x), self.kind)
+
+    def describe_invalid(self, x: Tensor) -> str:
+        """What the rows of the items are instead, by their values and sums."""
+        return "" if self._are_labels else describe(self._few_rows(x), self.kind)
+
+    def _few_rows(self, x: Tensor) -> Tensor:
+        """Some of the first rows [n, C] of values."""
+        if x.ndim > 2:
+            x = self._in_rows(x[:1], None)[0][0] if len(x) else x.flatten(0, -2)
+        return x[:EXAMINED_ROWS]
 
     def identity(self) -> Any:
         """Its name, how the scores of rows become one, and the temperature."""

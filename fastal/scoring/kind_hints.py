@@ -36,6 +36,22 @@ def describe(x: Tensor, kind: str) -> str:
     return f"{found}, as logits have (kind='logits')"
 
 
+def suspected(x: Tensor, kind: str) -> str:
+    """A warning if rows are probabilities and `kind` says that they are logits; else empty.
+
+    Args:
+        x: [n, C], a few rows.
+        kind: what the caller said they are. Logits of kind "log_probs", and the reverse, need no
+            warning: the scores are the same.
+    """
+    if kind == "probs" or not are_probabilities(x):
+        return ""
+    return (
+        f"{kind}: the first rows have values from 0 to 1 that sum to 1, as probabilities have; if "
+        "they are probabilities, kind='probs' gives the right picks"
+    )
+
+
 def are_probabilities(x: Tensor) -> bool:
     """Whether rows [n, C] all have values from 0 to 1 that sum to 1."""
     if not len(x) or not abs(float(x[0].sum()) - 1) <= _OFF:  # decides most cases at little cost

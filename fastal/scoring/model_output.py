@@ -10,7 +10,7 @@ from fastal.base.argument_values import (
     LABEL_KINDS,
     UNCERTAINTY_SCORES,
 )
-from fastal.base.checks import check_choice, checked_number
+from fastal.base.checks import MAX_ROW, check_choice, checked_number
 
 _LEAST, _MOST = 1e-6, 1e6  # temperatures
 _DEFAULTS = {"temperature": 1, "class_axis": -1, "draws_axis": None, "aggregate": None}
@@ -73,7 +73,7 @@ class ModelOutput:
                 f"aggregate: wanted one of {', '.join(AGGREGATES)}, or top and a number such as "
                 f"top10, got {self.aggregate!r}"
             )
-        return int(found[1])
+        return min(int(found[1]), MAX_ROW)
 
     @property
     def is_distribution(self) -> bool:

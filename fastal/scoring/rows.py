@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fastal.base.arrays import as_tensor
 from fastal.base.items import Items
 from fastal.base.row_filter import RowFilter
 from fastal.base.row_numbers import RowNumbers
@@ -70,10 +71,10 @@ class Rows:
         items, device = self.items, self.x.device
         if items is None:
             return None, None
-        offsets = None if items.offsets is None else torch.from_numpy(items.offsets).to(device)
+        offsets = None if items.offsets is None else as_tensor(items.offsets, "offsets").to(device)
         if items.mask is None:
             return offsets, None
-        mask = torch.from_numpy(items.mask).to(device)
+        mask = as_tensor(items.mask, "mask").to(device)
         if mask.shape != shape:
             raise ValueError(
                 f"mask: wanted a bool for each row, {tuple(shape)}, got {tuple(mask.shape)}"

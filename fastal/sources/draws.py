@@ -180,11 +180,12 @@ class SideBySide(Draws, SourceOver):
         return True
 
     def fingerprint(self) -> list[Any] | None:
-        """Those of all pools, their last parts at the end; None if one has none."""
+        """The columns, the skipped files and the files of all pools; None if one has none."""
         found = [fingerprint for pool in self._pools if (fingerprint := pool.fingerprint())]
         if len(found) < len(self._pools):
             return None
-        return [[one[:-1] for one in found], [one[-1] for one in found]]
+        columns, skipped, files = zip(*found, strict=True)
+        return [list(columns), list(chain(*skipped)), list(chain(*files))]
 
     def ids(self, rows: NDArray[np.int64]) -> Any:
         """The ids of these rows; ValueError if the pools' ids differ."""

@@ -1,4 +1,4 @@
-"""Scores of items on CPUs, in every variant: the definitions, layouts, padding, threads and bits."""
+"""Scores of items on CPUs, in every variant: definitions, layouts, padding, threads, bits."""
 
 import functools
 import math
@@ -27,6 +27,7 @@ CLASSES = [2, 3, 16, 64, 65, 256, 257, 1100]
 KINDS = ["logits", "log_probs", "probs", "multilabel_logits", "multilabel_probs"]
 # Empty items, one row, parts of a vector and of a tile (64 rows), several tiles.
 LENGTHS = [0, 1, 3, 17, 0, 0, 64, 65, 16, 130, 0]
+N_ROWS = sum(LENGTHS)
 
 pytestmark = pytest.mark.skipif(bool(native.reasons()), reason="the native kernels are missing")
 
@@ -46,7 +47,7 @@ def bounds(lengths=LENGTHS):
 
 
 @functools.cache
-def rows_and_truth(n_classes, dtype, kind="logits", n_rows=sum(LENGTHS)):
+def rows_and_truth(n_classes, dtype, kind="logits", n_rows=N_ROWS):
     """Rows of every regime, repeated and shuffled, with their scores."""
     generator = torch.Generator().manual_seed(n_classes)
     if kind.startswith("multilabel"):
@@ -77,6 +78,21 @@ def test_every_aggregate_regime_and_dtype(kind, dtype):
             truth = of_items(rows, offsets, aggregate)
             assert_items(scored(x, kind, aggregate, offsets=offsets), truth)
         assert_items(scored(x, kind, "", offsets=offsets), rows)
+
+
+@pytest.mark.parametrize("aggregate", ["", *AGGREGATIONS, 32, 33])
+@pytest.mark.parametrize("kind", ["logits", "multilabel_probs"])
+def test_items_of_a_batch_of_rows_and_of_several(kind, aggregate):
+    """Items are scored together up to 1024 rows; up to 32 highest scores are kept in order."""
+    lengths = [1023, 1, 1024, 0, 1025, 7, 1000, 30, 2100, 1024]
+    x, _ = rows_and_truth(5, torch.float32, kind, 300)
+    places = torch.randint(300, (sum(lengths),), generator=torch.Generator().manual_seed(2))
+    rows = rows_oracle(x, kind)[:, places.numpy()]
+    mask = torch.rand(len(places), generator=torch.Generator().manual_seed(3)) < 0.9
+    mask[1023 + 1 : 2048] = False  # the third item
+    rows[:, ~mask.numpy()] = np.nan
+    got = scored(x[places], kind, aggregate, offsets=bounds(lengths), mask=mask)
+    assert_items(got, of_items(rows, bounds(lengths), aggregate) if aggregate else rows)
 
 
 @pytest.mark.parametrize("kind", ["logits", "multilabel_logits"])
@@ -129,9 +145,9 @@ def test_masks_padding_and_invalid_rows_never_count(aggregate, n_classes):
     mask = torch.rand(len(x), generator=generator) < 0.7
     for dtype in DTYPES:
         y = x.to(dtype)
-        for given in (None, mask):
-            truth = items_oracle(y, bounds(), aggregate, mask=given)
-            assert_items(scored(y, aggregate=aggregate, offsets=bounds(), mask=given), truth)
+        for kept in (None, mask):
+            truth = items_oracle(y, bounds(), aggregate, mask=kept)
+            assert_items(scored(y, aggregate=aggregate, offsets=bounds(), mask=kept), truth)
 
 
 @pytest.mark.parametrize("kind", ["logits", "log_probs"])

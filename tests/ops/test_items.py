@@ -44,7 +44,9 @@ def test_every_aggregate_and_regime(backend, n_classes):
         x = rows_of(n_classes, dtype)
         rows = rows_oracle(x)
         for aggregate in AGGREGATIONS if name != "triton" else ["mean", 3]:
-            got = scored(x.to(device), aggregate=aggregate, backend=name, offsets=OFFSETS.to(device))
+            got = scored(
+                x.to(device), aggregate=aggregate, backend=name, offsets=OFFSETS.to(device)
+            )
             assert_items(got, of_items(rows, OFFSETS, aggregate))
 
 
@@ -99,7 +101,9 @@ def test_a_temperature_divides_the_logits():
 @pytest.mark.parametrize("block_bytes", [1, 200, 1 << 20])
 def test_layouts_and_blocks_of_items_of_equal_length(backend, block_bytes, monkeypatch):
     name, device = backend
-    monkeypatch.setattr(importlib.import_module("fastal.ops.items"), "_BLOCK_BYTES", block_bytes)
+    module = importlib.import_module("fastal.ops.items")
+    for size in ("_BLOCK_BYTES", "_PIECE_BYTES", "_GPU_PIECE_BYTES"):
+        monkeypatch.setattr(module, size, block_bytes)
     x = 3 * torch.randn(4, 6, 3, generator=torch.Generator().manual_seed(0))
     x[1] = -100.0
     mask = torch.arange(24).reshape(4, 6) % 5 != 0
@@ -112,6 +116,10 @@ def test_layouts_and_blocks_of_items_of_equal_length(backend, block_bytes, monke
     ):
         got = scored(y.to(device), backend=name, mask=mask.to(device))
         assert_items(got, truth)
+    rows = rows_of(3, torch.float32).to(device)
+    mask = torch.arange(46, device=device) % 5 != 0
+    got = scored(rows, backend=name, offsets=OFFSETS.to(device), mask=mask)
+    assert_items(got, items_oracle(rows.cpu(), OFFSETS, "mean", mask=mask.cpu()))
 
 
 def test_no_items(backend):

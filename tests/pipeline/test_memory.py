@@ -56,6 +56,68 @@ for dtype in (torch.float32, torch.bfloat16, torch.float64):
     assert peak(code) < 16e6
 
 
+IMAGES = (1500, 21, 128, 64)  # 1 GB of planes, [N, C, H, W]
+
+
+@pytest.mark.skipif(bool(native.reasons()), reason="not compiled here")
+@pytest.mark.parametrize("how", ["class_axis=1", "kind='multilabel_logits'"])
+def test_images_are_read_in_place(tmp_path, how):
+    """No transposed copy: the scores of the images, and the best of them."""
+    np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.float32, IMAGES)
+    code = f"""
+measure(lambda: fastal.select(sys.argv[1], 100, aggregate='mean', {how}))
+x = np.load(sys.argv[1], mmap_mode='r')
+measure(lambda: fastal.score(x, aggregate='max', {how}))
+"""
+    assert peak(code, tmp_path / "images.npy") < 16e6
+
+
+@pytest.mark.parametrize("how", ["class_axis=1", "kind='multilabel_logits'"])
+def test_images_take_constant_memory_in_torch(tmp_path, how):
+    np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.float32, (700, *IMAGES[1:]))
+    code = (
+        f"measure(lambda: fastal.select(sys.argv[1], 9, aggregate='mean', backend='torch', {how}))"
+    )
+    assert peak(code, tmp_path / "images.npy") < 256e6
+
+
+@pytest.mark.skipif(bool(native.reasons()), reason="not compiled here")
+def test_the_highest_take_a_score_a_pixel(tmp_path):
+    """Each thread holds the scores of one image."""
+    np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.float16, (8, 2, 4096, 4096))
+    code = """
+torch.set_num_threads(2)
+how = {'aggregate': 'top100', 'class_axis': 1}
+measure(lambda: fastal.select(sys.argv[1], 2, **how))
+"""
+    assert peak(code, tmp_path / "images.npy") < 2 * 4 * 4096**2 + 16e6
+
+
+def test_items_that_straddle_chunks_take_constant_memory(tmp_path):
+    np.lib.format.open_memmap(tmp_path / "rows.npy", "w+", np.float32, (1_000_000, 200))
+    np.save(tmp_path / "lengths.npy", np.full(10_000, 100))
+    code = """
+items = fastal.items(sys.argv[1], lengths=sys.argv[2])
+measure(lambda: fastal.select(items, 100, aggregate='mean', chunk_bytes=1_000_000))
+"""
+    assert peak(code, tmp_path / "rows.npy", tmp_path / "lengths.npy") < 32e6
+
+
+def test_ragged_columns_take_constant_memory(tmp_path):
+    path = tmp_path / "ragged.parquet"
+    write = """
+starts = np.arange(0, len(x) + 1, 100)
+items = pa.ListArray.from_arrays(pa.array(starts, pa.int32()), lists)
+pq.write_table(pa.table({'p': items}), path, row_group_size=50)
+"""
+    subprocess.run([sys.executable, "-c", WRITE + write, path], check=True)
+    code = """
+pool = fastal.open_pool(sys.argv[1], ragged=True)
+measure(lambda: fastal.select(pool, 100, aggregate='mean'))
+"""
+    assert peak(code, path) < 200e6
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("backend", ["auto", "torch"])
 def test_the_scores_of_hidden_states_take_less_than_64_mb(backend, dtype):

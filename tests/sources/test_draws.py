@@ -77,6 +77,20 @@ def test_members_cut_differently_are_brought_together(cuts, chunk_bytes, tmp_pat
     assert picks.rows.tolist() == best("bald")
 
 
+@pytest.mark.full
+def test_a_saved_run_continues_and_knows_its_members(tmp_path, interrupting):
+    members = [written(tmp_path, member, ".npy") for member in range(5)]
+    want = fastal.select(fastal.draws(members), 7, "bald")
+    options = {"checkpoint": tmp_path / "saved", "chunk_bytes": 500}
+    interrupting(fastal.Selector)(3)
+    with pytest.raises(KeyboardInterrupt):
+        fastal.select(fastal.draws(members), 7, "bald", **options)
+    with pytest.raises(ValueError, match="of another run"):
+        fastal.select(fastal.draws(members[1:]), 7, "bald", **options, resume=True)
+    picks = fastal.select(fastal.draws(members), 7, "bald", **options, resume=True)
+    assert picks.rows.tolist() == want.rows.tolist()
+
+
 def test_ids_and_columns_are_those_of_the_first_pool(tmp_path):
     members = [written(tmp_path, member, ".parquet") for member in range(5)]
     pools = [fastal.open_pool(path, column="logits", id_column="id") for path in members]

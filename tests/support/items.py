@@ -1,5 +1,7 @@
 """Truth for scores of items of several rows: plain loops over the rows of each item."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from tests.support.oracle import RELATIVE, TINY, as_numpy, of_probabilities
@@ -18,9 +20,9 @@ def items_oracle(x, offsets, aggregate, kind="logits", temperature=1.0, mask=Non
 
 
 def of_items(rows, offsets, aggregate):
-    """One score for each item from those of its rows [4, rows], which are NaN if they do not count."""
+    """A score for each item from those of its rows [4, rows], NaN if they do not count."""
     found = np.full((len(rows), len(offsets) - 1), np.nan, np.longdouble)
-    for item, (first, stop) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for item, (first, stop) in enumerate(pairwise(offsets)):
         for measure, scores in enumerate(rows[:, int(first) : int(stop)]):
             counted = sorted(score for score in scores if not np.isnan(score))
             if counted:
@@ -40,9 +42,10 @@ def _one_of(ascending, aggregate):
 
 
 def rows_oracle(x, kind="logits", temperature=1.0, mask=None):
-    """The four scores of rows [rows, C], or of labels [rows]: [4, rows], NaN if a row does not count.
+    """The four scores of rows [rows, C], or of labels [rows]: [4, rows].
 
-    1 − p1 of classes is right to 1e-7 of itself from 1e-12 on; labels have closed forms.
+    A row that does not count has NaN. 1 − p1 of classes is right to 1e-7 of itself from 1e-12 on;
+    labels have closed forms.
     """
     x = as_numpy(x).astype(np.longdouble)
     found = np.full((4, len(x)), np.nan, np.longdouble)
@@ -88,7 +91,7 @@ def _label(x, kind, temperature):
 
 
 def assert_items(scores, truth):
-    """Holds scores [4, ...], in the order of the book, against the truth; NaN in the same places."""
+    """Holds scores [4, ...], in the order of the book, against the truth; NaN where it is."""
     for name, got, want in zip(BOOK, scores, truth, strict=True):
         got, want = as_numpy(got).astype(np.longdouble), np.asarray(want)
         assert got.shape == want.shape, name
