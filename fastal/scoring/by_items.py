@@ -10,6 +10,7 @@ from fastal.base.argument_values import LABEL_KINDS
 from fastal.base.checks import check_choice, check_dtype
 from fastal.base.items import Items
 from fastal.ops.formulas import UNCERTAINTY_SCORES
+from fastal.scoring.kind_hints import describe, some_rows, suspected, suspected_labels
 from fastal.scoring.measure import Measure
 from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.rows import Rows
@@ -147,3 +148,15 @@ class ItemScore(Measure):
     def strategy(self) -> str:
         """Its name, or several."""
         return ", ".join(self.names)
+
+    def suspect(self, x: Tensor, n_invalid: int) -> str:  # noqa: ARG002
+        """A warning where the first rows are of another kind."""
+        if self._are_labels:
+            return suspected_labels(some_rows(x[:, None] if x.ndim == 1 else x, -1), self.kind)
+        return suspected(some_rows(x, self._output.class_axis), self.kind)
+
+    def describe_invalid(self, x: Tensor) -> str:
+        """What the rows of items are instead, by their values and sums."""
+        if self._are_labels:
+            return ""
+        return describe(some_rows(x, self._output.class_axis), self.kind)

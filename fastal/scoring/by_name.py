@@ -9,7 +9,7 @@ from fastal.base.argument_values import CLASS_KINDS
 from fastal.base.blank_rows import Blank
 from fastal.base.checks import check_choice, check_matrix
 from fastal.ops.formulas import UNCERTAINTY_SCORES
-from fastal.scoring.kind_hints import EXAMINED_ROWS, are_probabilities, describe
+from fastal.scoring.kind_hints import EXAMINED_ROWS, describe, suspected
 from fastal.scoring.measure import Measure
 from fastal.scoring.rows import Rows
 
@@ -87,22 +87,14 @@ class UncertaintyScore(Measure):
         return ", ".join(self.names)
 
     def suspect(self, x: Tensor, n_invalid: int) -> str:
-        """A warning where all first rows are invalid, or are probabilities of another kind.
-
-        Logits of kind "log_probs", and the reverse, need none: the scores are the same.
-        """
+        """A warning where all first rows are invalid, or are probabilities of another kind."""
         if n_invalid == len(x):
             seen = self.describe_invalid(x)
             return (
                 f"the first {len(x)} rows are all invalid and left out: each {self.invalid}"
                 f"{seen and f'; {seen}'}"
             )
-        if self.kind != "probs" and are_probabilities(x[:EXAMINED_ROWS]):
-            return (
-                f"{self.kind}: the first rows have values from 0 to 1 that sum to 1, as "
-                "probabilities have; if they are probabilities, kind='probs' gives the right picks"
-            )
-        return ""
+        return suspected(x, self.kind)
 
     def describe_invalid(self, x: Tensor) -> str:
         """What the rows are instead, by their values and sums."""

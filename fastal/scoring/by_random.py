@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fastal.base.checks import checked_seed
+from fastal.base.items import Items
 from fastal.base.row_random import uniform
 from fastal.scoring.measure import Measure
 from fastal.scoring.rows import Rows
@@ -35,6 +36,9 @@ class RandomScore(Measure):
 
     def check(self, x: Tensor) -> None:
         """Accepts rows of any shape."""
+
+    def check_items(self, x: Tensor, items: Items) -> None:
+        """Accepts items of any rows."""
 
     def choose(self, x: Tensor, backend: str) -> str:  # noqa: ARG002
         """Always "numpy", which has the generator."""

@@ -205,6 +205,11 @@ def _of_array(values: Any, offsets: NDArray[np.int64] | None, mask: Any) -> Item
                 "many rows is a pool as it is"
             )
         return Items(values, None, _mask(mask, None))
+    if len(values.shape) > 2 and values.shape[0] == len(offsets) - 1 != offsets[-1]:
+        raise ValueError(
+            f"lengths: wanted [rows of all items, classes], got values {tuple(values.shape)}; for "
+            "items that are padded to equal length T, give mask=np.arange(T) < lengths[:, None]"
+        )
     _check_sum(offsets, values.shape[0])
     return Items(values, offsets, _mask(mask, (int(offsets[-1]),)))
 
@@ -247,7 +252,10 @@ def _mask(given: Any, shape: tuple[int, ...] | None) -> NDArray[np.bool_] | None
     found = as_tensor(given, "mask").cpu().numpy() if isinstance(given, Tensor) else given
     found = np.asarray(found)
     if found.dtype != np.bool_:
-        raise TypeError(f"mask: wanted bools, True for rows that count, got {found.dtype}")
+        raise TypeError(
+            f"mask: wanted bools, True for rows that count, got {found.dtype}; of an attention "
+            "mask of 0 and 1, give mask == 1"
+        )
     if shape is not None and found.shape != shape:
         raise ValueError(f"mask: wanted a bool for each row, {shape}, got shape {found.shape}")
     return found

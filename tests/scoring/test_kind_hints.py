@@ -116,6 +116,59 @@ def test_logits_that_are_probabilities_are_told(backend, caplog):
     assert not messages(caplog)
 
 
+TOKENS = PROBS[:60].reshape(10, 6, -1)
+
+
+@pytest.mark.parametrize(
+    ("x", "how"),
+    [(TOKENS, {"aggregate": "mean"}),
+     (np.concatenate([np.full_like(TOKENS[:, :1], -100), TOKENS], 1), {"aggregate": "max"}),
+     (np.moveaxis(TOKENS, 2, 1), {"aggregate": "top3", "class_axis": 1}),
+     (fastal.items(list(TOKENS)), {"aggregate": "sum"}),
+     (TOKENS, {"by": "bald"}),
+     (np.moveaxis(TOKENS, 1, 2), {"by": "margin", "draws_axis": 2, "class_axis": 1})],
+)  # fmt: skip
+def test_items_and_draws_of_logits_that_are_probabilities_are_told(x, how, caplog):
+    fastal.select(x, 3, **how)
+    (said,) = [message for message in messages(caplog) if "sum to 1" in message]
+    assert said.startswith("logits: ")
+    caplog.clear()
+    fastal.select(x, 3, kind="probs", **how)
+    assert not messages(caplog)
+
+
+def test_items_and_draws_of_logits_are_told_from_probabilities():
+    x = LOGITS[:60].reshape(10, 6, -1)
+    for how in ({"aggregate": "mean"}, {"by": "bald"}):
+        with pytest.raises(fastal.InvalidRows, match=r"as logits have \(kind='logits'\)"):
+            fastal.select(x, 3, kind="probs", **how)
+
+
+def test_labels_of_another_kind_are_told(caplog):
+    logits = np.random.default_rng(0).normal(size=(20, 5))
+    for x, kind, told in (
+        (SIGMOIDS, "multilabel_probs", ""), (logits, "multilabel_logits", ""),
+        (SIGMOIDS[:3, :5], "multilabel_logits", ""),  # few logits may be from 0 to 1
+        (SIGMOIDS, "multilabel_logits", "kind='multilabel_probs' gives"),
+        (logits, "multilabel_probs", r"do not count (kind='multilabel_logits')"),
+        (np.c_[SIGMOIDS, [[-100.0, np.nan]] * len(SIGMOIDS)], "multilabel_probs", ""),
+    ):  # fmt: skip
+        caplog.clear()
+        fastal.select(x, 3, kind=kind, aggregate="mean", on_invalid="skip")
+        said = [m for m in messages(caplog) if m.startswith(f"{kind}: ")]
+        assert [told in message for message in said] == [True] * bool(told)
+
+
+def test_draws_of_labels_are_refused():
+    with pytest.raises(ValueError, match=r"^kind: .*, got 'multilabel_logits'"):
+        fastal.select(np.zeros((4, 3, 2)), 1, by="bald", kind="multilabel_logits")
+
+
+def test_an_error_about_draws_says_how_to_give_them():
+    with pytest.raises(ValueError, match=r"got shape \(300, 5\)\. .* fastal\.draws a list"):
+        fastal.select(np.zeros((300, 5)), 1, by="bald")
+
+
 def test_logits_and_log_probabilities_are_scored_alike_and_need_no_warning(caplog):
     log_probs = torch.log_softmax(torch.tensor(LOGITS).double(), 1)
     want = fastal.score(log_probs, kind="log_probs")
