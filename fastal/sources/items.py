@@ -50,7 +50,7 @@ def items(values: Any, *, lengths: Any = None, offsets: Any = None, mask: Any = 
     Example:
         >>> import fastal, numpy as np
         >>> sentences = [np.array([[0.0, 9.0], [2.0, 2.0]]), np.array([[0.0, 1.0]])]
-        >>> fastal.select(fastal.items(sentences), k=1, aggregate="mean").rows
+        >>> fastal.select(fastal.items(sentences), k=1, aggregate="max").rows
         array([0])
         >>> words = np.concatenate(sentences)
         >>> fastal.select(fastal.items(words, lengths=[2, 1]), k=1, aggregate="least").rows

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastal
@@ -319,3 +320,17 @@ def test_sources_of_others_need_no_close(caplog):
 
     assert len(fastal.select(Own(np.zeros((9, 3), np.float32)), 3).rows) == 3
     assert "3 of 3 picks are rows of equal values" in messages(caplog)[1]
+
+
+def test_the_command_line_spells_the_axis_of_draws_as_an_option(tmp_path):
+    np.save(tmp_path / "draws.npy", np.zeros((6, 3, 2)))
+    done = CliRunner().invoke(main, ["select", str(tmp_path / "draws.npy"), "--k", "1"])
+    assert done.exit_code == 2
+    assert "give --draws-axis 1; for items" in done.stderr
+    assert "--aggregate mean" in done.stderr
+
+
+@pytest.mark.parametrize("given", [[np.zeros((2, 3))], fastal.draws([np.zeros((2, 3))])])
+def test_a_list_or_a_pool_to_score_is_answered_by_what_to_give(given):
+    with pytest.raises(TypeError, match=r"^logits: wanted an array .* fastal\.items\(list\)"):
+        fastal.score(given)
