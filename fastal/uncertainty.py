@@ -72,7 +72,7 @@ def score(
               `fastal.items`, which also takes a mask and items of different lengths;
             - labels that are independent: [N, labels] or [N, ...] with a kind of labels, also in
               `fastal.items`;
-            - draws: [N, S, C] with draws_axis=1.
+            - draws: [N, S, C] with draws_axis=1, or `fastal.draws`.
         kind: what the array holds: "logits", "probs" or "log_probs"; or, for labels that are
             independent, "multilabel_logits" or "multilabel_probs". It is never guessed. Rows of
             probabilities are divided by their sum. Log-probabilities are scored as logits: their
@@ -119,11 +119,13 @@ def score(
         >>> fastal.score(np.array([[0.0, 9.0]]), kind="multilabel_logits").ratio.round(3)
         array([[1., 0.]], dtype=float32)
     """
+    if isinstance(logits, Draws):
+        logits, draws_axis = logits.whole(), 1 if draws_axis is None else draws_axis
     if isinstance(logits, (Source, list, tuple)):
         raise TypeError(
             f"logits: wanted an array (torch, NumPy, DLPack), got {type(logits).__name__}; of a "
             "list with one array for each item, give fastal.items(list); of one for each draw, "
-            "np.stack(list, 1) with draws_axis=1"
+            "fastal.draws(list)"
         )
     output = ModelOutput(kind, temperature, class_axis, draws_axis, aggregate)
     if is_traced():

@@ -279,6 +279,7 @@ def run_over(
         from fastal.scoring.model_output import ModelOutput
         from fastal.scoring.scoring_options import ScoringOptions
         from fastal.sources import open_pool
+        from fastal.sources.draws import draws
         from fastal.sources.files import Files, in_column_order_of
         from fastal.sources.items import items
 
@@ -300,18 +301,23 @@ def run_over(
     )
     read = {"column": columns.split(",") if columns else column, "dtype": options.pop("dtype")}
     carry = options.pop("carry", None)
+    named = {
+        "group_column": group_column,
+        "carry": None if carry is None else [name.strip() for name in carry.split(",")],
+        "ragged": options.pop("ragged", False),
+        **{name: options.pop(name) for name in ("id_column", "on_bad_file")},
+    }
+    is_ensemble = options.pop("ensemble", False)
+    if is_ensemble and named["on_bad_file"] == "skip":
+        raise click.UsageError("--on-bad-file skip cannot be used with --ensemble.")
     with reporter.warnings(spelled):
-        source = open_pool(
-            list(pool),
-            group_column=group_column,
-            carry=None if carry is None else [name.strip() for name in carry.split(",")],
-            **read,
-            ragged=options.pop("ragged", False),
-            **{name: options.pop(name) for name in ("id_column", "on_bad_file")},
-        )
-        assert isinstance(source, Files)
+        # What stands over files has their members.
+        if is_ensemble:
+            source = cast("Files", draws([open_pool([path], **read, **named) for path in pool]))
+        else:
+            source = cast("Files", open_pool(list(pool), **read, **named))
         if any(of_items.values()):
-            source = cast("Files", items(source, **of_items))  # it has the members of files
+            source = cast("Files", items(source, **of_items))
         others = {}
         for name, paths in other_pools.items():
             if paths:

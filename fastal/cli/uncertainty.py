@@ -81,6 +81,12 @@ _OUTPUT = with_options(
         "dropout, or the members of an ensemble.",
     ),
     pool_option(
+        "--ensemble",
+        is_flag=True,
+        help="Each POOL is one draw of the same rows: the predictions of one member of an "
+        "ensemble.",
+    ),
+    pool_option(
         "--temperature",
         type=float,
         default=1.0,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from fastal.base.argument_values import DISAGREEMENT_SCORES
 from fastal.base.reducer import Reducer
 from fastal.commands.command import CommandOptions, CommandRun
 from fastal.output.score_files import (
@@ -85,6 +86,11 @@ def select_to_file(
     """
     annotation = None
     if label_config is not None:
+        if not output.is_distribution or by in DISAGREEMENT_SCORES:
+            raise ValueError(
+                "label_config: it wants one predicted class for each row, and the pool has draws, "
+                "labels or items of several rows"
+            )
         annotation = _annotation(
             label_config, class_names, pool, out, has_groups=per_group is not None
         )

@@ -21,7 +21,6 @@ from fastal.pipeline.row_choice import gathered_rows, narrowed, row_filter_for
 from fastal.pipeline.run_options import RunOptions
 from fastal.selection.pick_warnings import warn_of
 from fastal.sources import Source, open_pool
-from fastal.sources.files import Files
 
 _log = logging.getLogger("fastal")
 _Completed = TypeVar("_Completed")
@@ -116,4 +115,5 @@ def in_numpy(pool: Source, *columns: Any) -> tuple[Any, ...]:
 
     Chunks of bfloat16 files are tensors, since NumPy has no bfloat16, and so are their results.
     """
-    return tuple(map(np.asarray, columns)) if isinstance(pool, Files) else columns
+    has_files = getattr(pool, "files", None) is not None
+    return tuple(map(np.asarray, columns)) if has_files else columns

@@ -12,11 +12,6 @@ from fastal.scoring.measure import Measure
 from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.rows import Rows
 
-_ONE_DRAW = (
-    ". These are the predictions of one model: give fastal.draws a list of the predictions of "
-    "several, or fastal.predictions the number of draws"
-)
-
 
 class DrawsScore(Measure):
     """One or several scores of draws, from one read of the rows [n, S, C].
@@ -43,8 +38,8 @@ class DrawsScore(Measure):
         check_dtype(x, self.kind)
         if x.ndim != 3:
             raise ValueError(
-                f"{self.kind}: wanted [rows, draws, classes], got shape {tuple(x.shape)}"
-                f"{_ONE_DRAW if x.ndim == 2 else ''}"
+                f"{self.kind}: wanted [rows, draws, classes], got shape {tuple(x.shape)}; for one "
+                "array or pool a draw, give fastal.draws([...])"
             )
         self._ordered(x)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fastal import ops
 from fastal.base.argument_values import LABEL_KINDS
+from fastal.base.arrays import as_tensor
 from fastal.base.checks import check_choice, check_dtype
 from fastal.base.items import Items
 from fastal.ops.formulas import UNCERTAINTY_SCORES
@@ -16,6 +17,14 @@ from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.rows import Rows
 
 _INVALID = "is an item of which no row counts: all are masked, padding (-100), or invalid"
+_OF_LIST = (
+    ". A list of arrays is a pool in chunks; for a list with one array {} for each item, give "
+    "fastal.items(list)"
+)
+_ONE_CLASS = (
+    ". If each value is a sigmoid's of a row, kind='multilabel_logits' or 'multilabel_probs' "
+    "scores it as two classes"
+)
 _NO_LABEL = "has no label that counts: all are masked, NaN or +inf, or no probabilities"
 
 
@@ -32,7 +41,7 @@ class ItemScore(Measure):
     """
 
     offers = ("triton", "native", "torch")
-    rows_alike = False
+    columns = "classes"
 
     def __init__(self, names: tuple[str, ...], output: ModelOutput) -> None:
         for name in names:
@@ -42,7 +51,6 @@ class ItemScore(Measure):
         self._output = output
         self._are_labels = output.kind in LABEL_KINDS
         self.invalid = _NO_LABEL if self._are_labels else _INVALID
-        self._n_classes: int | None = None
 
     def check(self, x: Tensor) -> None:
         """ValueError or TypeError unless x is [n, ...] of items with equally many rows."""
@@ -51,9 +59,8 @@ class ItemScore(Measure):
             return
         if x.ndim < 3:
             raise ValueError(
-                f"{self.kind}: wanted [items, rows, classes], got shape {tuple(x.shape)}. A list "
-                "of arrays is a pool in chunks; for a list with one array [rows, classes] for each "
-                "item, give fastal.items(list)"
+                f"{self.kind}: wanted [items, rows, classes], got shape {tuple(x.shape)}"
+                f"{_OF_LIST.format('[rows, classes]')}"
             )
         self._check_classes(x)
         if self._output.class_axis % x.ndim == 0:
@@ -76,13 +83,26 @@ class ItemScore(Measure):
                 f"{self.kind}: wanted values [rows of all items, classes], got shape "
                 f"{tuple(x.shape)}"
             )
+        elif self._output.class_axis % x.ndim != 1:
+            raise ValueError(
+                f"class_axis: wanted 1, the axis of the classes of values {tuple(x.shape)}, got "
+                f"{self._output.class_axis}"
+            )
         else:
             self._check_classes(x)
+
+    def shape_of_rows(self, x: Tensor) -> tuple[int, ...] | None:
+        """The number of classes: items may differ in all else."""
+        axis = self._output.class_axis
+        return None if self._are_labels or not -x.ndim <= axis < x.ndim else (x.shape[axis],)
 
     def _check_labels(self, x: Tensor, least: int) -> None:
         check_dtype(x, self.kind)
         if x.ndim < least or 0 in x.shape[1:]:
-            raise ValueError(f"{self.kind}: wanted [rows, labels], got shape {tuple(x.shape)}")
+            of_list = _OF_LIST.format("[labels]") if x.ndim == 1 else ""
+            raise ValueError(
+                f"{self.kind}: wanted [rows, labels], got shape {tuple(x.shape)}{of_list}"
+            )
 
     def _check_classes(self, x: Tensor) -> None:
         check_dtype(x, self.kind)
@@ -90,10 +110,8 @@ class ItemScore(Measure):
         if not -x.ndim <= axis < x.ndim:
             raise ValueError(f"class_axis: no axis {axis} in items of shape {shape}")
         if shape[axis] < 2:
-            raise ValueError(f"{self.kind}: wanted at least 2 classes, got shape {shape}")
-        if self._n_classes not in (None, shape[axis]):
             raise ValueError(
-                f"{self.kind}: items of {shape[axis]} classes, those before of {self._n_classes}"
+                f"{self.kind}: wanted at least 2 classes, got shape {shape}{_ONE_CLASS}"
             )
 
     def choose(self, x: Tensor, backend: str) -> str:
@@ -105,12 +123,11 @@ class ItemScore(Measure):
         """The scores in the order of the names, [n]; without `aggregate` those of the rows."""
         output, items = self._output, rows.items
         x, shape = self._in_rows(rows.x, items)
-        self._n_classes = None if self._are_labels else x.shape[-1]
         offsets = mask = None
         if items is not None and items.offsets is not None:
-            offsets = torch.from_numpy(items.offsets).to(x.device)
+            offsets = as_tensor(items.offsets, "offsets").to(x.device)
         if items is not None and items.mask is not None:
-            mask = torch.from_numpy(items.mask).to(x.device)
+            mask = as_tensor(items.mask, "mask").to(x.device)
             if mask.shape != shape:
                 raise ValueError(
                     f"mask: wanted a bool for each row, {tuple(shape)}, got {tuple(mask.shape)}"

@@ -94,7 +94,7 @@ class UncertaintyScore(Measure):
                 f"the first {len(x)} rows are all invalid and left out: each {self.invalid}"
                 f"{seen and f'; {seen}'}"
             )
-        return suspected(x, self.kind)
+        return suspected(x[:EXAMINED_ROWS], self.kind)
 
     def describe_invalid(self, x: Tensor) -> str:
         """What the rows are instead, by their values and sums."""

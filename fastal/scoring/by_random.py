@@ -38,7 +38,7 @@ class RandomScore(Measure):
         """Accepts rows of any shape."""
 
     def check_items(self, x: Tensor, items: Items) -> None:
-        """Accepts items of any rows."""
+        """Accepts any items."""
 
     def choose(self, x: Tensor, backend: str) -> str:  # noqa: ARG002
         """Always "numpy", which has the generator."""

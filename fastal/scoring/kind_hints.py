@@ -40,11 +40,14 @@ def describe(x: Tensor, kind: str) -> str:
 
 
 def suspected(x: Tensor, kind: str) -> str:
-    """A warning if rows [n, C] of logits or log-probabilities are probabilities; else empty.
+    """A warning if rows are probabilities and `kind` says that they are logits; else empty.
 
-    Logits of kind "log_probs", and the reverse, need none: the scores are the same.
+    Args:
+        x: [n, C], a few rows.
+        kind: what the caller said they are. Logits of kind "log_probs", and the reverse, need no
+            warning: the scores are the same.
     """
-    if kind == "probs" or not are_probabilities(x[:EXAMINED_ROWS]):
+    if kind == "probs" or not are_probabilities(x):
         return ""
     return (
         f"{kind}: the first rows have values from 0 to 1 that sum to 1, as probabilities have; if "

@@ -68,6 +68,10 @@ class Measure(ABC):
             "aggregate='mean', and by one of the four uncertainty scores"
         )
 
+    def shape_of_rows(self, x: Tensor) -> tuple[int, ...] | None:
+        """What all chunks x [n, ...] have in common: the shape of a row; None: nothing."""
+        return tuple(x.shape[1:]) if self.rows_alike else None
+
     @abstractmethod
     def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The scores of rows, and how many rows are invalid.

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from fastal.base.argument_values import AGGREGATES, CLASS_KINDS, KINDS, LABEL_KINDS
-from fastal.base.checks import check_choice, checked_number
+from fastal.base.checks import MAX_ROW, check_choice, checked_number
 
 _LEAST, _MOST = 1e-6, 1e6  # temperatures
 
@@ -66,12 +66,22 @@ class ModelOutput:
                 f"aggregate: wanted one of {', '.join(AGGREGATES)}, or top and a number such as "
                 f"top10, got {self.aggregate!r}"
             )
-        return int(found[1])
+        return min(int(found[1]), MAX_ROW)
+
+    @property
+    def is_distribution(self) -> bool:
+        """Whether each row is one distribution over the classes."""
+        return (
+            self.kind in CLASS_KINDS
+            and self.class_axis == -1
+            and self.draws_axis is None
+            and self.aggregate is None
+        )
 
     @property
     def is_plain(self) -> bool:
         """Whether it is a distribution a row, without a temperature."""
-        return self == ModelOutput(self.kind) and self.kind in CLASS_KINDS
+        return self.is_distribution and self.temperature == 1
 
 
 def _check_axis(name: str, axis: object) -> None:

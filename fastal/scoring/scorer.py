@@ -148,8 +148,7 @@ class Scorer:
         self.invalid += n_invalid
         self.backend_used = rows.backend
         self.to_caller_kind = converter_for(rows.given)
-        if self.measure.rows_alike:
-            self._row_shape = tuple(rows.x.shape[1:])
+        self._row_shape = self.measure.shape_of_rows(rows.x)
         self.next_row = rows.numbers.stop
 
     def _invalid_rows(self, rows: Rows, n_invalid: int, is_invalid: Tensor) -> InvalidRows:
@@ -166,8 +165,8 @@ class Scorer:
         return InvalidRows(named, n_invalid, span, self.measure.invalid, looks=found, n_rows=n_read)
 
     def _check_row_shape(self, x: Tensor, start: int) -> None:
-        shape, before = tuple(x.shape[1:]), self._row_shape
-        if not self.measure.rows_alike or before is None or len(before) != len(shape):
+        shape, before = self.measure.shape_of_rows(x), self._row_shape
+        if shape is None or before is None or len(before) != len(shape):
             return  # rows with another number of axes are refused by the measure
         if shape != before:
             raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastal.base.argument_values import LABEL_KINDS
 from fastal.base.checks import checked_count
 from fastal.base.groups import Groups, as_groups
 from fastal.base.reducer import Pending, RowStart
@@ -100,6 +101,8 @@ class StratifiedSelector(ScoringReducer[Picks]):
     ) -> None:
         check_noise(noise, by)
         output = ModelOutput(kind, temperature, class_axis, draws_axis, aggregate)
+        if predicted and kind in LABEL_KINDS:
+            raise ValueError(f"predicted: with kind={kind!r}, a row has several labels")
         super().__init__(measure_for(by, output, seed), ScoringOptions(on_invalid, backend))
         self._per_group = checked_count("per_group", per_group)
         self._k = None if k is None else checked_count("k", k)

@@ -12,6 +12,7 @@ from fastal.sources.array import ArraySource
 from fastal.sources.beside import check_beside
 from fastal.sources.expand import PathLike
 from fastal.sources.files import Files
+from fastal.sources.items import ItemPool
 from fastal.sources.iterable import IterableSource
 from fastal.sources.reader import Columns
 from fastal.sources.source import Chunk, Skipped, Source, SourceWithoutFiles
@@ -73,13 +74,13 @@ def open_pool(
         on_bad_file: "raise", or "skip" to leave out bad files. A file is bad if it cannot be read,
             is cut short, or has another row shape or other column names than most of the files. The
             pool's `skipped` lists them.
-        ids: for an array in memory: an id for each row [rows], integers or text, as an array or a
-            list. The picks then have ids.
+        ids: for an array in memory, or items that `fastal.items` made: an id for each row or item,
+            integers or text, as an array or a list. The picks then have ids.
         carry: columns that travel with the rows into the picks and their files, such as texts or
             the addresses of images. For files, the names of their columns. For an array in memory,
-            a dictionary from names to values [rows], as arrays or lists. The values are text,
-            integers, floats, bools or None; other types, such as lists or times, are refused. They
-            are read for the picked rows alone.
+            or items, a dictionary from names to values [rows], as arrays or lists. The values are
+            text, integers, floats, bools or None; other types, such as lists or times, are refused.
+            They are read for the picked rows alone.
         beside: another pool of the same rows, such as the embeddings of the rows whose logits are
             the pool; anything that `pool` may be. `fastal.select(..., groups=clusters)` reads it.
             Both pools have equally many rows. If both have ids, rows are matched by id, in any
@@ -148,11 +149,11 @@ def _opened(
         _check_for_files(ids, carry)
         return Files(pool, columns, on_bad_file)
     is_in_memory = is_array(pool) or isinstance(pool, Items)
-    if not is_in_memory or isinstance(pool, Source):
+    if not isinstance(pool, ItemPool) and (not is_in_memory or isinstance(pool, Source)):
         _check_for_neither(ids, carry)
     elif carry is not None and not isinstance(carry, Mapping):
         raise TypeError(
-            "carry: wanted a dictionary {name: values} for an array in memory, "
+            "carry: wanted a dictionary {name: values} for an array in memory or items, "
             f"got {type(carry).__name__}"
         )
     if columns._replace(carried=()) != Columns() or on_bad_file != "raise":
@@ -160,6 +161,8 @@ def _opened(
             "pool: column, id_column, group_column, dtype, ragged and on_bad_file are for pools of "
             "files"
         )
+    if isinstance(pool, ItemPool) and (ids is not None or carry is not None):
+        return pool.with_columns(ids, carry or {})  # type: ignore[arg-type]
     if isinstance(pool, Source):
         return pool
     if is_in_memory:
@@ -205,8 +208,8 @@ def _check_for_neither(ids: Any, carry: Any) -> None:
     if ids is not None or carry is not None:
         name = "carry" if ids is None else "ids"
         raise ValueError(
-            f"{name}: wanted a pool of files or an array in memory; other pools, such as iterables "
-            "of chunks, take neither ids nor carry"
+            f"{name}: wanted a pool of files, an array in memory or items; other pools, such as "
+            "iterables of chunks, take neither ids nor carry"
         )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastal.base.arrays import as_sliceable, as_tensor
 from fastal.base.items import Items
-from fastal.sources import labels
+from fastal.sources.given_columns import GivenColumns
 from fastal.sources.source import Chunk, SourceWithoutFiles
 
 
@@ -52,33 +52,17 @@ class ArraySource(SourceWithoutFiles):
         self.row_bytes = math.prod(given.shape[1:]) * tensor.itemsize
         if isinstance(array, Items):  # the mean
             self.row_bytes = max(1, array.nbytes // max(1, self.n_rows))
-        n = self.n_rows
-        self._ids = None if ids is None else labels.of_memory("ids", ids, n, labels.IDS)
-        if self._ids is not None:
-            _check_unique(self._ids.tolist())
-        self._carried = {
-            name: labels.of_memory(f"carry: {name!r}", values, n, labels.CARRIED)
-            for name, values in carry.items()
-        }
+        self._columns = GivenColumns(self.n_rows, ids, carry)
 
     def ids(self, rows: NDArray[np.int64]) -> NDArray[Any] | None:
         """See `Source.ids`."""
-        return None if self._ids is None else self._ids[rows]
+        return self._columns.ids(rows)
 
     def carried(self, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """See `Source.carried`."""
-        return {name: values[rows] for name, values in self._carried.items()}
+        return self._columns.carried(rows)
 
     def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
         """See `Source.chunks`. An empty pool is one empty chunk, whose shape can be checked."""
         for first in range(start, max(1, self.n_rows), rows):
             yield Chunk(first, self._array[first : min(first + rows, self.n_rows), ...])
-
-
-def _check_unique(ids: list[Any]) -> None:
-    """ValueError if an id is there twice: later rounds could not tell its rows apart."""
-    seen: set[Any] = set()
-    for one in ids:
-        if one is not None and one in seen:
-            raise ValueError(f"ids: {one!r} is there twice")
-        seen.add(one)

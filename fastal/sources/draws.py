@@ -1,6 +1,9 @@
 """Draws as a pool: the members of an ensemble side by side, or an array with the draws first."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,12 +57,20 @@ def draws(pools: Any, *, axis: int = 1) -> Source:
     return ArrayOfDraws(converter_for(x)(as_tensor(x, "pools").movedim(axis, 1)))
 
 
-class Draws:
+class Draws(ABC):
     """A pool whose rows are draws [S, C]."""
+
+    @abstractmethod
+    def whole(self) -> Any:
+        """All rows as one array [N, S, C]."""
 
 
 class ArrayOfDraws(Draws, ArraySource):
     """An array [N, S, C] in memory."""
+
+    def whole(self) -> Any:
+        """The array itself."""
+        return self._array
 
 
 class SideBySide(Draws, SourceOver):
@@ -97,6 +108,24 @@ class SideBySide(Draws, SourceOver):
         """Bytes of a row of all pools."""
         return sum(pool.row_bytes or 0 for pool in self._pools)
 
+    def whole(self) -> Any:
+        """A copy of all rows."""
+        chunks = [chunk.x for chunk in self.chunks(max(1, self._pools[0].n_rows or 0))]
+        if not chunks:
+            raise ValueError("pools: they have no rows")
+        whole = torch.cat([as_tensor(chunk, "pools") for chunk in chunks])
+        return converter_for(chunks[0])(whole)
+
+    def inputs(self) -> Iterator[Path]:
+        """See `Files.inputs`, of all pools that are files."""
+        return chain.from_iterable(pool.inputs() for pool in self._pools if hasattr(pool, "inputs"))
+
+    def folders(self) -> Iterator[Path]:
+        """See `Files.folders`, of all pools that are files."""
+        return chain.from_iterable(
+            pool.folders() for pool in self._pools if hasattr(pool, "folders")
+        )
+
     def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
         """Yields rows [n, S, C]; see `Source.chunks`."""
         reading = [pool.chunks(rows, start) for pool in self._pools]
@@ -112,7 +141,7 @@ class SideBySide(Draws, SourceOver):
                 if not chunk.start <= row <= chunk.start + chunk.x.shape[0]:
                     raise ValueError(f"pools: pool {number} has no row {row}")
             stop = min(chunk.start + chunk.x.shape[0] for chunk in found)
-            groups = None if found[0].groups is None else found[0].groups
+            groups = found[0].groups
             if groups is not None and (row, stop) != (
                 found[0].start, found[0].start + found[0].x.shape[0],
             ):  # fmt: skip
@@ -144,9 +173,12 @@ class SideBySide(Draws, SourceOver):
         return True
 
     def fingerprint(self) -> list[Any] | None:
-        """Those of all pools; None if one has none."""
-        found = [pool.fingerprint() for pool in self._pools]
-        return None if any(one is None for one in found) else found
+        """The columns, the skipped files and the files of all pools; None if one has none."""
+        found = [fingerprint for pool in self._pools if (fingerprint := pool.fingerprint())]
+        if len(found) < len(self._pools):
+            return None
+        columns, skipped, files = zip(*found, strict=True)
+        return [list(columns), list(chain(*skipped)), list(chain(*files))]
 
     def ids(self, rows: NDArray[np.int64]) -> Any:
         """The ids of these rows; ValueError if the pools' ids differ."""

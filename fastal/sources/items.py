@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from fastal.base.arrays import as_sliceable, as_tensor, converter_for, is_array, memory_of
 from fastal.base.items import Items
 from fastal.base.memory_guard import guarded
+from fastal.sources.given_columns import GivenColumns
 from fastal.sources.source import Chunk, Source, SourceOver
 
 
@@ -58,21 +59,24 @@ def items(values: Any, *, lengths: Any = None, offsets: Any = None, mask: Any = 
     """
     if lengths is not None and offsets is not None:
         raise ValueError("offsets: wanted lengths or offsets, got both")
+    if isinstance(values, Items):
+        raise TypeError("values: they are items already; wanted their rows")
     is_list = isinstance(values, (list, tuple)) and not (values and _is_path(values[0]))
     if is_list:
         for name, given in (("lengths", lengths), ("offsets", offsets)):
             if given is not None:
                 raise ValueError(f"{name}: a list with one array for each item has its own lengths")
         return _of_list(values, mask)
+    called = "lengths" if offsets is None else "offsets"
     bounds = _bounds(lengths, offsets)
     if is_array(values) and not isinstance(values, Source):
-        return _of_array(as_sliceable(values, "values"), bounds, mask)
+        return _of_array(as_sliceable(values, "values"), bounds, mask, called)
     from fastal.sources import open_pool
 
     pool = open_pool(values)
     if bounds is None:
         raise ValueError("lengths: wanted lengths or offsets, since the values are in files")
-    return ItemPool(pool, bounds, _mask(mask, (int(bounds[-1]),)))
+    return ItemPool(pool, bounds, _mask(mask, (int(bounds[-1]),)), called=called)
 
 
 class ItemPool(SourceOver):
@@ -84,19 +88,33 @@ class ItemPool(SourceOver):
         source: the pool of rows.
         offsets: [n + 1] int64: the first row of each item, and the number of rows.
         mask: [rows] bool; None: all rows count.
+        columns: the ids of the items, and the columns that the picks carry.
+        called: the argument that the offsets came in, for errors.
 
     Raises:
-        ValueError: the pool has another number of rows.
+        ValueError: the pool has another number of rows, or ids, groups or other columns of rows.
     """
 
+    beside: Source | None = None
+
     def __init__(
-        self, source: Source, offsets: NDArray[np.int64], mask: NDArray[np.bool_] | None
+        self,
+        source: Source,
+        offsets: NDArray[np.int64],
+        mask: NDArray[np.bool_] | None,
+        columns: GivenColumns | None = None,
+        called: str = "offsets",
     ) -> None:
         super().__init__(source)
-        if source.n_rows is None:
-            raise ValueError("values: wanted a pool whose number of rows is known beforehand")
-        _check_sum(offsets, source.n_rows)
+        _check_rows(source)
+        _check_sum(offsets, source.n_rows or 0, called)
         self._offsets, self._mask = offsets, mask
+        self._columns = columns or GivenColumns(self.n_rows)
+
+    def with_columns(self, ids: Any, carry: Mapping[str, Any]) -> "ItemPool":
+        """The same items with ids and carried columns of their own; see `GivenColumns`."""
+        columns = GivenColumns(self.n_rows, ids, carry)
+        return ItemPool(self._source, self._offsets, self._mask, columns)
 
     @property
     def n_rows(self) -> int:
@@ -111,12 +129,15 @@ class ItemPool(SourceOver):
 
     def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
         """Yields the items from `start` on, in order; see `Source.chunks`."""
-        offsets = self._offsets
+        offsets, n_items = self._offsets, self.n_rows
         row, item = int(offsets[start]), start
+        if start == n_items and start:
+            return
         held: list[Any] = []  # the rows of an item so far that the last chunks ended with
         n_rows = max(1, rows * int(offsets[-1]) // max(1, self.n_rows))
-        for chunk in self._source.chunks(n_rows, row):
-            if chunk.start != row:
+        # Items without rows at the end of the pool are beside its last row.
+        for chunk in self._source.chunks(n_rows, self._in_pool(start)):
+            if chunk.start > row:
                 raise ValueError(f"values: rows from {row} to {chunk.start - 1} are missing")
             stop = row + chunk.x.shape[0]
             if held:
@@ -135,10 +156,12 @@ class ItemPool(SourceOver):
             if row < stop:
                 held.append(self._copied(chunk, row, stop))
                 row = stop
+        if row < offsets[-1]:
+            raise ValueError(f"values: rows from {row} on are missing")
 
     def _items(self, values: Any, first: int, last: int) -> Items:
         rows = slice(int(self._offsets[first]), int(self._offsets[last]))
-        mask = None if self._mask is None else np.asarray(self._mask[rows])
+        mask = None if self._mask is None else self._mask[rows]
         return Items(values, self._offsets[first : last + 1] - rows.start, mask)
 
     def _copied(self, chunk: Chunk, first: int, stop: int) -> Any:
@@ -169,23 +192,47 @@ class ItemPool(SourceOver):
             return None
         digest = hashlib.sha256(self._offsets.tobytes())
         digest.update(b"" if self._mask is None else np.packbits(self._mask).tobytes())
-        return [*of_pool, digest.hexdigest()]
+        columns, *others = of_pool
+        return [[*columns, f"items {digest.hexdigest()[:16]}"], *others]
 
-    def ids(self, rows: NDArray[np.int64]) -> None:
-        """None: the ids of the pool are those of rows."""
+    def ids(self, rows: NDArray[np.int64]) -> NDArray[Any] | None:
+        """See `Source.ids`."""
+        return self._columns.ids(rows)
 
-    def carried(self, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:  # noqa: ARG002
-        """None are carried."""
-        return {}
+    def carried(self, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """See `Source.carried`."""
+        return self._columns.carried(rows)
+
+
+def _check_rows(source: Source) -> None:
+    """ValueError unless a pool has rows that items can be made of."""
+    if source.n_rows is None:
+        raise ValueError("values: wanted a pool whose number of rows is known beforehand")
+    if isinstance(source, ItemPool):
+        raise TypeError("values: they are items already; wanted their rows")
+    columns = getattr(source, "columns", None)
+    if columns is not None and columns.ragged:
+        raise ValueError("values: with ragged, each row of the files is an item already")
+    for name, is_given in (
+        ("ids", source.ids(np.empty(0, np.int64)) is not None),
+        ("groups", columns is not None and columns.groups is not None),
+        ("carried columns", bool(source.carried(np.empty(0, np.int64)))),
+        ("a pool beside", getattr(source, "beside", None) is not None),
+    ):
+        if is_given:
+            raise ValueError(
+                f"values: the pool has {name} of the rows, and an item has several; for those of "
+                "the items, see ids and carry of fastal.open_pool, and groups of fastal.select"
+            )
 
 
 def _of_list(values: Sequence[Any], mask: Any) -> Items:
-    arrays = [
-        as_sliceable(x, f"values: item {i}") if is_array(x) else np.asarray(x, np.float64)
-        for i, x in enumerate(values)
-    ]
+    arrays = [_of_item(x, i) for i, x in enumerate(values)]
     if not arrays:
         raise ValueError("values: an empty list")
+    # An empty list says nothing of the shape of its rows.
+    shape = next((x.shape[1:] for x in arrays if x.shape != (0,)), ())
+    arrays = [x.reshape(0, *shape) if x.shape == (0,) else x for x in arrays]
     shapes = [tuple(x.shape) for x in arrays]
     for i, shape in enumerate(shapes):
         if len(shape) != len(shapes[0]) or shape[1:] != shapes[0][1:] or not shape:
@@ -197,20 +244,37 @@ def _of_list(values: Sequence[Any], mask: Any) -> Items:
     return Items(_joined(arrays), offsets, _mask(mask, (int(offsets[-1]),)))
 
 
-def _of_array(values: Any, offsets: NDArray[np.int64] | None, mask: Any) -> Items:
+def _of_item(x: Any, number: int) -> Any:
+    """The rows of an item of a list: an array, or a list of lists of numbers."""
+    name = f"values: item {number}"
+    if is_array(x):
+        return as_sliceable(x, name)
+    try:
+        return np.asarray(x, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: wanted an array [rows, classes], or lists: {error}") from None
+
+
+def _of_array(values: Any, offsets: NDArray[np.int64] | None, mask: Any, called: str) -> Items:
     if offsets is None:
         if mask is None:
             raise ValueError(
                 "lengths: wanted lengths, offsets or a mask; an array of items that have equally "
                 "many rows is a pool as it is"
             )
-        return Items(values, None, _mask(mask, None))
+        found = _mask(mask, None)
+        if found is not None and found.shape[:1] != tuple(values.shape[:1]):
+            raise ValueError(
+                f"mask: wanted a bool for each row of {values.shape[0]} items, got shape "
+                f"{found.shape}"
+            )
+        return Items(values, None, found)
     if len(values.shape) > 2 and values.shape[0] == len(offsets) - 1 != offsets[-1]:
         raise ValueError(
-            f"lengths: wanted [rows of all items, classes], got values {tuple(values.shape)}; for "
+            f"{called}: wanted values [rows of all items, classes], got {tuple(values.shape)}; for "
             "items that are padded to equal length T, give mask=np.arange(T) < lengths[:, None]"
         )
-    _check_sum(offsets, values.shape[0])
+    _check_sum(offsets, values.shape[0], called)
     return Items(values, offsets, _mask(mask, (int(offsets[-1]),)))
 
 
@@ -237,7 +301,7 @@ def _bounds(lengths: Any, offsets: Any) -> NDArray[np.int64] | None:
 
 def _integers(name: str, given: Any) -> NDArray[np.int64]:
     if _is_path(given):
-        given = np.load(Path(given))
+        given = _loaded(name, given)
     found = as_tensor(given, name).cpu().numpy() if is_array(given) else np.asarray(given)
     if found.ndim != 1 or (found.dtype.kind not in "iu" and found.size):
         raise TypeError(f"{name}: wanted [n] integers, got {found.dtype} of shape {found.shape}")
@@ -248,7 +312,7 @@ def _mask(given: Any, shape: tuple[int, ...] | None) -> NDArray[np.bool_] | None
     if given is None:
         return None
     if _is_path(given):
-        given = np.load(Path(given), mmap_mode="r")
+        given = _loaded("mask", given)
     found = as_tensor(given, "mask").cpu().numpy() if isinstance(given, Tensor) else given
     found = np.asarray(found)
     if found.dtype != np.bool_:
@@ -261,9 +325,22 @@ def _mask(given: Any, shape: tuple[int, ...] | None) -> NDArray[np.bool_] | None
     return found
 
 
-def _check_sum(offsets: NDArray[np.int64], n_rows: int) -> None:
+def _loaded(name: str, path: Any) -> NDArray[Any]:
+    """The array of a .npy file, mapped."""
+    try:
+        found = np.load(Path(path), mmap_mode="r")
+        if not isinstance(found, np.ndarray):
+            raise ValueError("it holds several arrays")
+    except OSError as error:
+        raise OSError(f"{name}: {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ValueError(f"{name}: {path}: wanted a .npy file of one array: {error}") from error
+    return found
+
+
+def _check_sum(offsets: NDArray[np.int64], n_rows: int, called: str) -> None:
     if offsets[-1] != n_rows:
-        raise ValueError(f"lengths: the items have {offsets[-1]} rows, the values {n_rows}")
+        raise ValueError(f"{called}: the items have {offsets[-1]} rows, the values {n_rows}")
 
 
 def _joined(parts: Sequence[Any]) -> Any:

@@ -165,11 +165,6 @@ def test_draws_of_labels_are_refused():
         fastal.select(np.zeros((4, 3, 2)), 1, by="bald", kind="multilabel_logits")
 
 
-def test_an_error_about_draws_says_how_to_give_them():
-    with pytest.raises(ValueError, match=r"got shape \(300, 5\)\. .* fastal\.draws a list"):
-        fastal.select(np.zeros((300, 5)), 1, by="bald")
-
-
 def test_logits_and_log_probabilities_are_scored_alike_and_need_no_warning(caplog):
     log_probs = torch.log_softmax(torch.tensor(LOGITS).double(), 1)
     want = fastal.score(log_probs, kind="log_probs")
@@ -330,7 +325,7 @@ def test_the_command_line_spells_the_axis_of_draws_as_an_option(tmp_path):
     assert "--aggregate mean" in done.stderr
 
 
-@pytest.mark.parametrize("given", [[np.zeros((2, 3))], fastal.draws([np.zeros((2, 3))])])
+@pytest.mark.parametrize("given", [[np.zeros((2, 3))], fastal.open_pool(np.zeros((2, 3)))])
 def test_a_list_or_a_pool_to_score_is_answered_by_what_to_give(given):
     with pytest.raises(TypeError, match=r"^logits: wanted an array .* fastal\.items\(list\)"):
         fastal.score(given)

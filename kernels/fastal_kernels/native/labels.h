@@ -54,6 +54,10 @@ INLINE void labels(const struct job *job, int64_t first, int n_rows, int dtype, 
             other = larger(set(0), other);
             refer(larger(other, one), smaller(other, one), 1, 1, t, i);
         } else {
+            /* 0, or NaN for NaN and +inf. A double may be finite and too large for a float. */
+            const vd none = set_double(0), lows = larger_double(none, low),
+                     highs = larger_double(none, high);
+            store(t->top + i, narrowed(lows - lows, highs - highs));
             vf magnitude = larger(x, -x), error, gap;
             if (dtype != FLOAT64 && job->per_temperature == 1) {
                 gap = -magnitude;
@@ -64,10 +68,8 @@ INLINE void labels(const struct job *job, int64_t first, int n_rows, int dtype, 
                 gap = narrowed(low, high);
                 error = narrowed(low - lower(gap), high - upper(gap));
             }
-            vf top = larger(set(0), x);
             store(t->gap + i, gap);
             store(t->runner_up + i, from_gap(gap, error));
-            store(t->top + i, top - top);
         }
         store(t->rest + i, set(1));
         store(t->moment + i, set(0));

@@ -141,7 +141,7 @@ static PyObject *score_items(PyObject *self, PyObject *arguments) {
     rows->dtype = (enum dtype)dtype;
     rows->n_rows = n_rows, rows->n_classes = n_classes;
     rows->row_stride = row_stride, rows->class_stride = class_stride;
-    rows->are_planes = 1;
+    rows->are_planes = offsets == 0; /* else a copy of some items could have other bits */
     for (int i = 0; i < N_MEASURES; i++)
         rows->scores[i] = (float *)(uintptr_t)scores[i];
     rows->per_log = 1 / log((double)n_classes);
