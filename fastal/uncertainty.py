@@ -22,6 +22,7 @@ from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.selector_for import selector_for
 from fastal.sources import PathLike
 from fastal.sources.draws import Draws
+from fastal.sources.source import Source
 
 _log = logging.getLogger("fastal")
 
@@ -65,8 +66,13 @@ def score(
 
     Args:
         logits: [N, C] array with C >= 2; float16, bfloat16, float32 or float64; any strides, any
-            device; torch, NumPy or another DLPack producer. −inf excludes a class. An item may
-            have several rows or draws: an array [N, ...], `fastal.items` or `fastal.draws`.
+            device; torch, NumPy or another DLPack producer. −inf excludes a class. Or
+
+            - items of several rows: [N, T, C], [N, H, W, C], [N, C, H, W] with class_axis=1, or
+              `fastal.items`, which also takes a mask and items of different lengths;
+            - labels that are independent: [N, labels] or [N, ...] with a kind of labels, also in
+              `fastal.items`;
+            - draws: [N, S, C] with draws_axis=1, or `fastal.draws`.
         kind: what the array holds: "logits", "probs" or "log_probs"; or, for labels that are
             independent, "multilabel_logits" or "multilabel_probs". It is never guessed. Rows of
             probabilities are divided by their sum. Log-probabilities are scored as logits: their
@@ -84,16 +90,17 @@ def score(
         on_invalid: "raise", or "skip" to give invalid rows NaN and log their count. A row is
             invalid if it has NaN, +inf or no finite value. A row of probabilities is also invalid
             if a value is below -1e-3 or the sum differs from 1 by more than 1e-3, or by more than
-            rounding to the dtype explains. Values from -1e-3 to 0 count as 0.
+            rounding to the dtype explains. Values from -1e-3 to 0 count as 0. An item is invalid
+            if none of its rows counts, and a row of draws if one of its draws is invalid.
         backend: "auto", "triton", "native" or "torch"; see `fastal.backend_reasons`.
 
     Returns:
         Scores of four [N] float32 arrays of the kind of `logits`, each in [0, 1], 1 = most
         uncertain; a sum has no upper bound. If rows keep their scores, the arrays have the shape
-        of the rows, [N, H, W] for images, with NaN for rows that do not count; an item is invalid
-        if none of its rows counts. With `draws_axis`, DrawsScores. Within `torch.compile` (also
-        with fullgraph=True) and `torch.jit.trace`, a call with the defaults of all but `kind` is
-        one operator.
+        of the rows, with NaN for rows that do not count: [N, T] for [N, T, C], [N, H, W] for
+        images, [N, labels] for labels, and [rows of all items] for items of different lengths.
+        With `draws_axis`, DrawsScores. Within `torch.compile` (also with fullgraph=True) and
+        `torch.jit.trace`, a call with the defaults of all but `kind` is one operator.
 
     Raises:
         InvalidRows: with on_invalid="raise"; it names the first invalid rows and their count.
@@ -109,9 +116,17 @@ def score(
         >>> tokens = np.array([[[0.0, 9.0], [1.0, 1.0]], [[0.0, 9.0], [-100.0, -100.0]]])
         >>> fastal.score(tokens, aggregate="mean").ratio.round(3)  # of two sentences
         array([0.5, 0. ], dtype=float32)
+        >>> fastal.score(np.array([[0.0, 9.0]]), kind="multilabel_logits").ratio.round(3)
+        array([[1., 0.]], dtype=float32)
     """
     if isinstance(logits, Draws):
         logits, draws_axis = logits.whole(), 1 if draws_axis is None else draws_axis
+    if isinstance(logits, (Source, list, tuple)):
+        raise TypeError(
+            f"logits: wanted an array (torch, NumPy, DLPack), got {type(logits).__name__}; of a "
+            "list with one array for each item, give fastal.items(list); of one for each draw, "
+            "fastal.draws(list)"
+        )
     output = ModelOutput(kind, temperature, class_axis, draws_axis, aggregate)
     if is_traced():
         if not output.is_plain:
@@ -172,8 +187,10 @@ def select(
         pool: [N, C] array in memory; a file, a folder, a glob or a list of these (rows are numbered
             across files in path order); an iterable of [n, C] arrays, such as `predictions`; or a
             pool that `open_pool` returned, which also names the columns of scores, ids and groups.
-            Items may have several rows or draws: arrays [N, ...], `fastal.items`, `fastal.draws`.
-            An item is then what is picked, counted, grouped and excluded.
+            An item may have several rows, as [N, T, C] or `fastal.items`, several labels, or
+            several draws, as [N, S, C] or `fastal.draws`; see `score`. The item is what is picked,
+            counted, grouped and excluded. A list of arrays is a pool in chunks: of a list with an
+            array for each item, give fastal.items(list).
         k: how many rows to pick, at least 1. If k >= N, every valid row is picked. Required unless
             `per_group` is given.
         by: "least_confidence", "margin", "ratio" or "entropy" (see `score`), with `draws_axis` of
@@ -194,12 +211,13 @@ def select(
         on_invalid: "raise" at the first chunk with an invalid row, or "skip" to leave such rows
             out and count them in the picks' `invalid`.
         backend: as in `score`.
-        groups: for quotas: a label for each row [N]; "predicted" for the predicted classes; a
-            `diversity.CosineClusters`, for the clusters of the rows of the pool beside (`beside` of
-            `open_pool`), which is read first, in one pass; or a .parquet, .csv or .npy file with a
-            column `cluster` or `group`, such as `fastal assign` writes. The rows of the file are
-            matched by id if file and pool have ids, else by row number. Rows without a cluster are
-            the group -1. None: the pool's own labels (`group_column`).
+        groups: for quotas: a label for each row [N]; "predicted" for the predicted classes of rows
+            [C], which items of several rows and draws do not have; a `diversity.CosineClusters`,
+            for the clusters of the rows of the pool beside (`beside` of `open_pool`), which is read
+            first, in one pass; or a .parquet, .csv or .npy file with a column `cluster` or `group`,
+            such as `fastal assign` writes. The rows of the file are matched by id if file and pool
+            have ids, else by row number. Rows without a cluster are the group -1. None: the pool's
+            own labels (`group_column`).
         per_group: with k, the most rows to pick of a group; without k, so many rows of each
             group, or all its rows if it has fewer.
         noise: None picks the k best rows. "power", "softmax" and "softrank" draw rows at random,
@@ -236,7 +254,9 @@ def select(
     Raises:
         InvalidRows: with on_invalid="raise"; it names rows by their numbers in the pool and, for
             files, by file and row.
-        ValueError, TypeError, OSError: a bad argument or file; the message names it.
+        ValueError, TypeError, OSError: a bad argument or file; the message names it. Items of
+            several rows and labels without `aggregate`, and draws without `draws_axis` or a score
+            of draws, are such errors.
 
     Source: the noise is from Kirsch et al., Stochastic Batch Acquisition (2023), section 3; quotas
     are from Munro, Human-in-the-Loop Machine Learning, section 4.5.
@@ -246,6 +266,12 @@ def select(
         >>> logits = np.array([[9.0, 0.0], [0.1, 0.0], [3.0, 0.0], [0.0, 0.5]])
         >>> fastal.select(logits, k=2, by="margin").rows
         array([1, 3])
+        >>> sentences = fastal.items([logits[:2], logits[2:3], logits[3:]])  # [tokens, classes]
+        >>> fastal.select(sentences, k=1, aggregate="mean").rows
+        array([2])
+        >>> ensemble = fastal.draws([logits, logits[:, ::-1]])  # two predictions of each row
+        >>> fastal.select(ensemble, k=1, by="bald").rows
+        array([0])
     """
     is_predicted = isinstance(groups, str) and groups == "predicted"
     if groups is not None and per_group is None:

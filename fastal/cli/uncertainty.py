@@ -53,19 +53,19 @@ _OUTPUT = with_options(
     ),
     pool_option(
         "--lengths",
-        type=click.Path(exists=True),
+        type=click.Path(),
         help="For items whose rows lie one after the other: .npy file with each item's number of "
         "rows.",
     ),
     pool_option(
         "--offsets",
-        type=click.Path(exists=True),
+        type=click.Path(),
         help="Instead of --lengths: .npy file with each item's first row, and at the end the "
         "number of rows.",
     ),
     pool_option(
         "--mask",
-        type=click.Path(exists=True),
+        type=click.Path(),
         help="With --lengths or --offsets: .npy file of bools, true for rows that count.",
     ),
     pool_option(

@@ -5,8 +5,9 @@ from typing import Any
 from torch import Tensor
 
 from fastal import ops
-from fastal.base.argument_values import DRAWS_SCORES
+from fastal.base.argument_values import CLASS_KINDS, DRAWS_SCORES
 from fastal.base.checks import check_choice, check_dtype
+from fastal.scoring.kind_hints import describe, some_rows, suspected
 from fastal.scoring.measure import Measure
 from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.rows import Rows
@@ -25,6 +26,7 @@ class DrawsScore(Measure):
     def __init__(self, names: tuple[str, ...], output: ModelOutput) -> None:
         for name in names:
             check_choice("by", name, DRAWS_SCORES)
+        check_choice("kind", output.kind, CLASS_KINDS, ", which draws are of")
         self.names = names
         self.kind = output.kind
         self._output = output
@@ -93,3 +95,14 @@ class DrawsScore(Measure):
     def strategy(self) -> str:
         """Its name, or several."""
         return ", ".join(self.names)
+
+    def suspect(self, x: Tensor, n_invalid: int) -> str:  # noqa: ARG002
+        """A warning where the first draws are probabilities of another kind."""
+        return suspected(self._some_draws(x), self.kind)
+
+    def describe_invalid(self, x: Tensor) -> str:
+        """What the draws are instead, by their values and sums."""
+        return describe(self._some_draws(x), self.kind)
+
+    def _some_draws(self, x: Tensor) -> Tensor:
+        return some_rows(self._ordered(x), -1)

@@ -10,7 +10,7 @@ from fastal.base.argument_values import LABEL_KINDS
 from fastal.base.checks import check_choice, check_dtype
 from fastal.base.items import Items
 from fastal.ops.formulas import UNCERTAINTY_SCORES
-from fastal.scoring.kind_hints import EXAMINED_ROWS, describe, suspected
+from fastal.scoring.kind_hints import describe, some_rows, suspected, suspected_labels
 from fastal.scoring.measure import Measure
 from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.rows import Rows
@@ -141,20 +141,6 @@ class ItemScore(Measure):
         x = x.movedim(self._output.class_axis, -1)
         return x.flatten(n_before, -2), x.shape[:-1]
 
-    def suspect(self, x: Tensor, n_invalid: int) -> str:  # noqa: ARG002
-        """A warning where the first rows are probabilities of another kind."""
-        return "" if self._are_labels else suspected(self._few_rows(x), self.kind)
-
-    def describe_invalid(self, x: Tensor) -> str:
-        """What the rows of the items are instead, by their values and sums."""
-        return "" if self._are_labels else describe(self._few_rows(x), self.kind)
-
-    def _few_rows(self, x: Tensor) -> Tensor:
-        """Some of the first rows [n, C] of values."""
-        if x.ndim > 2:
-            x = self._in_rows(x[:1], None)[0][0] if len(x) else x.flatten(0, -2)
-        return x[:EXAMINED_ROWS]
-
     def identity(self) -> Any:
         """Its name, how the scores of rows become one, and the temperature."""
         return {
@@ -168,3 +154,15 @@ class ItemScore(Measure):
     def strategy(self) -> str:
         """Its name, or several."""
         return ", ".join(self.names)
+
+    def suspect(self, x: Tensor, n_invalid: int) -> str:  # noqa: ARG002
+        """A warning where the first rows are of another kind."""
+        if self._are_labels:
+            return suspected_labels(some_rows(x[:, None] if x.ndim == 1 else x, -1), self.kind)
+        return suspected(some_rows(x, self._output.class_axis), self.kind)
+
+    def describe_invalid(self, x: Tensor) -> str:
+        """What the rows of items are instead, by their values and sums."""
+        if self._are_labels:
+            return ""
+        return describe(some_rows(x, self._output.class_axis), self.kind)

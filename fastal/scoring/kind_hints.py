@@ -4,6 +4,9 @@ from torch import Tensor
 
 EXAMINED_ROWS = 64
 _OFF = 0.01  # how far a sum that is meant to be 1 may be from 1
+_SIDE = 8  # how many places of each axis of the rows of items are examined
+_LEAST_LABELS = 16  # fewer logits may all be from 0 to 1
+_PADDING = -100.0
 
 
 def describe(x: Tensor, kind: str) -> str:
@@ -50,6 +53,34 @@ def suspected(x: Tensor, kind: str) -> str:
         f"{kind}: the first rows have values from 0 to 1 that sum to 1, as probabilities have; if "
         "they are probabilities, kind='probs' gives the right picks"
     )
+
+
+def suspected_labels(x: Tensor, kind: str) -> str:
+    """A warning if some values of labels, of any shape, are of the other kind; else empty."""
+    values = x.detach().double()
+    values = values[values.isfinite() & (values != _PADDING)]
+    if not len(values):
+        return ""
+    least, most = float(values.min()), float(values.max())
+    are_probs = least >= -_OFF and most <= 1 + _OFF
+    span = f"{kind}: the first rows have values from {least:.3g} to {most:.3g}"
+    if kind == "multilabel_probs" and not are_probs:
+        return f"{span}; those that are no probabilities do not count (kind='multilabel_logits')"
+    if kind == "multilabel_logits" and are_probs and len(values) >= _LEAST_LABELS:
+        return (
+            f"{span}, as probabilities have; if they are probabilities, kind='multilabel_probs' "
+            "gives the right picks"
+        )
+    return ""
+
+
+def some_rows(x: Tensor, class_axis: int) -> Tensor:
+    """Some rows [n, C] of items [n, ...], those that are not padding; copied."""
+    x = x.movedim(class_axis, -1)
+    for axis, size in enumerate(x.shape[:-1]):
+        x = x.narrow(axis, 0, min(size, _SIDE))
+    rows = x.reshape(-1, x.shape[-1])
+    return rows[(rows != _PADDING).any(-1)]
 
 
 def are_probabilities(x: Tensor) -> bool:

@@ -37,7 +37,8 @@ class Selector(ScoringReducer[Picks]):
         temperature: see `fastal.select`.
         class_axis: see `fastal.select`.
         draws_axis: see `fastal.select`.
-        aggregate: see `fastal.select`.
+        aggregate: see `fastal.select`. Chunks are then items of several rows: arrays [n, T, C],
+            whose T may differ between chunks, [n, C, H, W] with class_axis=1, or `fastal.items`.
         on_invalid: "raise" stops at the first chunk with an invalid row and leaves the state as it
             was before the chunk. "skip" leaves such rows out and counts them. `fastal.score` says
             which rows are invalid.
@@ -72,6 +73,12 @@ class Selector(ScoringReducer[Picks]):
         ...     selector.update(batch)
         >>> selector.result().rows
         array([1, 2])
+        >>> selector = fastal.Selector(k=1, aggregate="max")
+        >>> for length in (3, 2):  # two sentences each, of so many tokens
+        ...     tokens = np.arange(2 * length * 2.0).reshape(2, length, 2) ** 2
+        ...     selector.update(fastal.items(tokens, mask=tokens[..., 0] < 50))
+        >>> selector.result().rows
+        array([0])
     """
 
     def __init__(

@@ -42,12 +42,13 @@ class StratifiedSelector(ScoringReducer[Picks]):
         k: None picks `per_group` rows of every group. A number picks so many rows in all: the best
             of the pool, one by one, passing over groups that have given `per_group` rows.
         predicted: whether the group of a row is its predicted class: the position of the largest
-            value, the first of equals. Every class is then a group, even without rows.
+            value, the first of equals. Every class is then a group, even without rows. Items of
+            several rows, and draws, have no predicted class.
         kind: as for `fastal.Selector`.
         temperature: as for `fastal.Selector`.
         class_axis: as for `fastal.Selector`.
         draws_axis: as for `fastal.Selector`.
-        aggregate: as for `fastal.Selector`.
+        aggregate: as for `fastal.Selector`. A group is then that of an item.
         on_invalid: as for `fastal.Selector`.
         backend: as for `fastal.Selector`.
         noise: as for `fastal.Selector`; quotas then pick the rows with the largest keys. "softrank"
@@ -70,6 +71,11 @@ class StratifiedSelector(ScoringReducer[Picks]):
         >>> selector.update(logits, groups=["de", "fr", "fr"])
         >>> selector.result().groups
         array(['fr', 'de'], dtype=object)
+        >>> selector = fastal.StratifiedSelector(per_group=1, by="bald")
+        >>> draws = np.array([[[9.0, 0.0], [0.0, 9.0]], [[0.1, 0.0], [0.0, 0.1]]])
+        >>> selector.update(draws, groups=["de", "de"])
+        >>> selector.result().rows
+        array([0])
     """
 
     def __init__(

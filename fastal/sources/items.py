@@ -51,7 +51,7 @@ def items(values: Any, *, lengths: Any = None, offsets: Any = None, mask: Any = 
     Example:
         >>> import fastal, numpy as np
         >>> sentences = [np.array([[0.0, 9.0], [2.0, 2.0]]), np.array([[0.0, 1.0]])]
-        >>> fastal.select(fastal.items(sentences), k=1, aggregate="mean").rows
+        >>> fastal.select(fastal.items(sentences), k=1, aggregate="max").rows
         array([0])
         >>> words = np.concatenate(sentences)
         >>> fastal.select(fastal.items(words, lengths=[2, 1]), k=1, aggregate="least").rows
@@ -283,6 +283,11 @@ def _of_array(values: Any, offsets: NDArray[np.int64] | None, mask: Any, called:
                 f"{found.shape}"
             )
         return Items(values, None, found)
+    if len(values.shape) > 2 and values.shape[0] == len(offsets) - 1 != offsets[-1]:
+        raise ValueError(
+            f"{called}: wanted values [rows of all items, classes], got {tuple(values.shape)}; for "
+            "items that are padded to equal length T, give mask=np.arange(T) < lengths[:, None]"
+        )
     _check_sum(offsets, values.shape[0], called)
     return Items(values, offsets, _mask(mask, (int(offsets[-1]),)))
 
@@ -325,7 +330,10 @@ def _mask(given: Any, shape: tuple[int, ...] | None) -> NDArray[np.bool_] | None
     found = as_tensor(given, "mask").cpu().numpy() if isinstance(given, Tensor) else given
     found = np.asarray(found)
     if found.dtype != np.bool_:
-        raise TypeError(f"mask: wanted bools, True for rows that count, got {found.dtype}")
+        raise TypeError(
+            f"mask: wanted bools, True for rows that count, got {found.dtype}; of an attention "
+            "mask of 0 and 1, give mask == 1"
+        )
     if shape is not None and found.shape != shape:
         raise ValueError(f"mask: wanted a bool for each row, {shape}, got shape {found.shape}")
     return found

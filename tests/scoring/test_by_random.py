@@ -196,3 +196,11 @@ def test_bad_arguments(options):
     ):
         with pytest.raises(error, match=words):
             fastal.select(x, 3, **{"by": "random", **options, **more})
+
+
+def test_items_of_several_rows_are_drawn_as_rows_are():
+    rows = np.zeros((40, 3), np.float32)
+    items = fastal.items(np.zeros((90, 3)), lengths=[2] * 30 + [3] * 10)
+    assert fastal.select(items, 5, by="random", seed=4).rows.tolist() == (
+        fastal.select(rows, 5, by="random", seed=4).rows.tolist()
+    )

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastal
@@ -114,6 +115,54 @@ def test_logits_that_are_probabilities_are_told(backend, caplog):
         assert all(message.startswith("log_probs: the first rows") for message in said)
     fastal.score(PROBS, kind="probs", backend=backend[0])
     assert not messages(caplog)
+
+
+TOKENS = PROBS[:60].reshape(10, 6, -1)
+
+
+@pytest.mark.parametrize(
+    ("x", "how"),
+    [(TOKENS, {"aggregate": "mean"}),
+     (np.concatenate([np.full_like(TOKENS[:, :1], -100), TOKENS], 1), {"aggregate": "max"}),
+     (np.moveaxis(TOKENS, 2, 1), {"aggregate": "top3", "class_axis": 1}),
+     (fastal.items(list(TOKENS)), {"aggregate": "sum"}),
+     (TOKENS, {"by": "bald"}),
+     (np.moveaxis(TOKENS, 1, 2), {"by": "margin", "draws_axis": 2, "class_axis": 1})],
+)  # fmt: skip
+def test_items_and_draws_of_logits_that_are_probabilities_are_told(x, how, caplog):
+    fastal.select(x, 3, **how)
+    (said,) = [message for message in messages(caplog) if "sum to 1" in message]
+    assert said.startswith("logits: ")
+    caplog.clear()
+    fastal.select(x, 3, kind="probs", **how)
+    assert not messages(caplog)
+
+
+def test_items_and_draws_of_logits_are_told_from_probabilities():
+    x = LOGITS[:60].reshape(10, 6, -1)
+    for how in ({"aggregate": "mean"}, {"by": "bald"}):
+        with pytest.raises(fastal.InvalidRows, match=r"as logits have \(kind='logits'\)"):
+            fastal.select(x, 3, kind="probs", **how)
+
+
+def test_labels_of_another_kind_are_told(caplog):
+    logits = np.random.default_rng(0).normal(size=(20, 5))
+    for x, kind, told in (
+        (SIGMOIDS, "multilabel_probs", ""), (logits, "multilabel_logits", ""),
+        (SIGMOIDS[:3, :5], "multilabel_logits", ""),  # few logits may be from 0 to 1
+        (SIGMOIDS, "multilabel_logits", "kind='multilabel_probs' gives"),
+        (logits, "multilabel_probs", r"do not count (kind='multilabel_logits')"),
+        (np.c_[SIGMOIDS, [[-100.0, np.nan]] * len(SIGMOIDS)], "multilabel_probs", ""),
+    ):  # fmt: skip
+        caplog.clear()
+        fastal.select(x, 3, kind=kind, aggregate="mean", on_invalid="skip")
+        said = [m for m in messages(caplog) if m.startswith(f"{kind}: ")]
+        assert [told in message for message in said] == [True] * bool(told)
+
+
+def test_draws_of_labels_are_refused():
+    with pytest.raises(ValueError, match=r"^kind: .*, got 'multilabel_logits'"):
+        fastal.select(np.zeros((4, 3, 2)), 1, by="bald", kind="multilabel_logits")
 
 
 def test_logits_and_log_probabilities_are_scored_alike_and_need_no_warning(caplog):
@@ -266,3 +315,17 @@ def test_sources_of_others_need_no_close(caplog):
 
     assert len(fastal.select(Own(np.zeros((9, 3), np.float32)), 3).rows) == 3
     assert "3 of 3 picks are rows of equal values" in messages(caplog)[1]
+
+
+def test_the_command_line_spells_the_axis_of_draws_as_an_option(tmp_path):
+    np.save(tmp_path / "draws.npy", np.zeros((6, 3, 2)))
+    done = CliRunner().invoke(main, ["select", str(tmp_path / "draws.npy"), "--k", "1"])
+    assert done.exit_code == 2
+    assert "give --draws-axis 1; for items" in done.stderr
+    assert "--aggregate mean" in done.stderr
+
+
+@pytest.mark.parametrize("given", [[np.zeros((2, 3))], fastal.open_pool(np.zeros((2, 3)))])
+def test_a_list_or_a_pool_to_score_is_answered_by_what_to_give(given):
+    with pytest.raises(TypeError, match=r"^logits: wanted an array .* fastal\.items\(list\)"):
+        fastal.score(given)
