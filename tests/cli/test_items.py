@@ -157,7 +157,7 @@ def test_what_is_wrong_is_said_in_one_line():
         ("--mask: wanted bools", (*x, "--lengths", "lengths.npy", "--mask", "lengths.npy")),
         ("--offsets: wanted 0 first", (*x, "--offsets", "lengths.npy")),
         ("--lengths: ragged.parquet: wanted a .npy", (*x, "--lengths", "ragged.parquet")),
-        ("does not exist", (*x, "--lengths", "missing.npy")),
+        ("--lengths: missing.npy: No such file", (*x, "--lengths", "missing.npy")),
         ("give --ragged", ragged),
         ("with ragged, each row", (*ragged, "--ragged", "--lengths", "lengths.npy")),
         ("x.npy: --ragged: wanted Parquet or Arrow", (*x, "--ragged")),
