@@ -28,6 +28,7 @@ LAYERS = [
     ["fastal.pipeline"],
     ["fastal.uncertainty"],
     ["fastal.labelled"],
+    ["fastal.combine"],
     ["fastal.diversity"],
     ["fastal.labelled"],
     ["fastal"],
