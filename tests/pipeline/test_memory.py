@@ -74,7 +74,7 @@ measure(lambda: fastal.score(x, aggregate='max', {how}))
 
 @pytest.mark.parametrize("how", ["class_axis=1", "kind='multilabel_logits'"])
 def test_images_take_constant_memory_in_torch(tmp_path, how):
-    np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.float32, (700, *IMAGES[1:]))
+    np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.float32, (200, *IMAGES[1:]))
     code = (
         f"measure(lambda: fastal.select(sys.argv[1], 9, aggregate='mean', backend='torch', {how}))"
     )
