@@ -128,7 +128,7 @@ def score(
         return Scores(*compiled.score(traceable(logits, kind), kind, on_invalid, backend).unbind())
     if isinstance(logits, (Source, list, tuple)):
         raise TypeError(
-            f"logits: wanted an array (torch, NumPy, DLPack), got {type(logits).__name__}; of a "
+            f"{kind}: wanted an array (torch, NumPy, DLPack), got {type(logits).__name__}; of a "
             "list with one array for each item, give fastal.items(list); of one for each draw, "
             "fastal.draws(list)"
         )
