@@ -121,17 +121,17 @@ def score(
     """
     if isinstance(logits, Draws):
         logits, draws_axis = logits.whole(), 1 if draws_axis is None else draws_axis
-    if isinstance(logits, (Source, list, tuple)):
-        raise TypeError(
-            f"logits: wanted an array (torch, NumPy, DLPack), got {type(logits).__name__}; of a "
-            "list with one array for each item, give fastal.items(list); of one for each draw, "
-            "fastal.draws(list)"
-        )
     output = ModelOutput(kind, temperature, class_axis, draws_axis, aggregate)
     if is_traced():
         if not output.is_plain:
             raise ValueError("score: in a traced call, wanted the defaults of all but kind")
         return Scores(*compiled.score(traceable(logits, kind), kind, on_invalid, backend).unbind())
+    if isinstance(logits, (Source, list, tuple)):
+        raise TypeError(
+            f"{kind}: wanted an array (torch, NumPy, DLPack), got {type(logits).__name__}; of a "
+            "list with one array for each item, give fastal.items(list); of one for each draw, "
+            "fastal.draws(list)"
+        )
     measure = _measure_of(logits, output)
     scorer = Scorer(measure, ScoringOptions(on_invalid, backend))
     if isinstance(measure, ItemScore) and aggregate is None:

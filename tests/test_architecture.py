@@ -29,7 +29,7 @@ LAYERS = [
     ["fastal.uncertainty"],
     ["fastal.labelled"],
     ["fastal.diversity"],
-    ["fastal.labelled"],
+    ["fastal.combine"],
     ["fastal"],
     ["fastal.commands"],
     ["fastal.report"],

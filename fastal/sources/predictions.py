@@ -23,7 +23,8 @@ def predictions(model: Any, loader: Iterable[Any], *, draws: int | None = None) 
 
     The model runs in evaluation mode, without gradients, on the device where its parameters are.
     Between batches, it is back in the mode that it was in. With `draws`, its dropout layers are in
-    training mode, so that each pass drops others (Monte Carlo dropout).
+    training mode, so that each pass drops others (Monte Carlo dropout). Dropout that is no layer of
+    its own, such as `torch.nn.functional.dropout` or that of `torch.nn.LSTM`, stays off.
 
     Args:
         model: a `torch.nn.Module` or any callable.

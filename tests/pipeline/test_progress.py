@@ -97,7 +97,7 @@ def test_all_that_read_a_pool_can_show_progress():
         if "chunk_bytes" in parameters:
             assert parameters["progress"].default is False, function
             found += 1
-    assert found == 9
+    assert found == 11
 
 
 def test_the_bar_has_the_time_left_and_the_kth_score(stderr):

@@ -233,7 +233,7 @@ def test_merge_adds_the_counts(broken):
         (
             {"kind": "logit"},
             ValueError,
-            "kind: wanted one of logits, probs, log_probs, got 'logit'",
+            "kind: wanted one of logits, .*, multilabel_logits, multilabel_probs, got 'logit'",
         ),
         ({"on_invalid": "ignore"}, ValueError, "on_invalid: wanted one of raise, skip"),
         ({"backend": "cuda"}, ValueError, "backend: wanted one of auto, triton, native, torch"),

@@ -1,0 +1,1 @@
+"""Combined strategies: uncertainty and diversity together, and transfer learning."""
