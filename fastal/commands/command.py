@@ -177,6 +177,7 @@ class CommandRun(Generic[Result]):
             "command": self._command,
             "arguments": self._reducer.bound_to(),
             "columns": source.columns._asdict(),
+            "items": [str(path) for path in getattr(source, "described_by", ())],
             "exclude": [str(path) for path in self._options.exclude or ()],
             "among": [str(path) for path in self._options.among or ()],
             "out": str(self._target.out),

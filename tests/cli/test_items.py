@@ -116,6 +116,7 @@ def test_the_record_counts_items():
     record = json.loads(Path("picks.run.json").read_text())
     assert (record["rows"], record["pool_rows"], record["invalid"]) == (7, 7, 2)
     assert record["arguments"]["by"]["aggregate"] == "mean"
+    assert record["items"] == ["lengths.npy"]
 
 
 def test_a_checkpoint_of_other_items_is_refused(tmp_path, interrupting):
