@@ -60,7 +60,7 @@ def test_every_regime_and_dtype(n_draws, n_classes, dtype):
 @pytest.mark.parametrize("dtype", KERNEL_DTYPES)
 @pytest.mark.parametrize(("n_draws", "n_classes"), WIDE)
 def test_every_regime_and_dtype_of_many_values(n_draws, n_classes, dtype):
-    x = draws_in_regimes(n_draws, n_classes, dtype)[:: 3 if n_classes >= 1000 else 1]
+    x = draws_in_regimes(n_draws, n_classes, dtype)[:: 7 if n_classes >= 300 else 2]
     assert_draws(scored(x), draws_oracle(x))
 
 
@@ -94,7 +94,7 @@ def test_a_temperature_divides_the_logits(n_classes, temperature):
 @pytest.mark.parametrize("kind", ["probs", "log_probs"])
 @pytest.mark.parametrize(("n_draws", "n_classes"), [*NARROW, *WIDE])
 def test_probabilities(kind, n_draws, n_classes):
-    for dtype in KERNEL_DTYPES:
+    for dtype in KERNEL_DTYPES if n_classes < 100 else [torch.bfloat16]:
         x = draws_in_regimes(n_draws, n_classes, torch.float64)[:: 7 if n_classes >= 1000 else 1]
         x = torch.log_softmax(x, 2)
         x = (x.exp() if kind == "probs" else x).to(dtype)
