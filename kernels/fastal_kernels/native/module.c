@@ -46,8 +46,9 @@ static struct variant variants[] = {
     {"avx2", fastal_avx2, fastal_avx2_ranks, fastal_avx2_items, fastal_avx2_draws,
      fastal_avx2_panels, fastal_avx2_head, fastal_avx2_head_units, 0},
 #endif
-    {"portable", fastal_portable, fastal_portable_ranks, fastal_portable_items, fastal_portable_draws,
-     fastal_portable_panels, fastal_portable_head, fastal_portable_head_units, 1},
+    {"portable", fastal_portable, fastal_portable_ranks, fastal_portable_items,
+     fastal_portable_draws, fastal_portable_panels, fastal_portable_head,
+     fastal_portable_head_units, 1},
 };
 
 enum { N_VARIANTS = sizeof variants / sizeof *variants };
