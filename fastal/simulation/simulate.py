@@ -16,6 +16,7 @@ from fastal.simulation.labelling import Labelling
 from fastal.simulation.metric import accuracy, metric_for, name_of
 from fastal.simulation.result import Simulation
 from fastal.simulation.strategies import Strategy, strategies_for
+from fastal.simulation.warnings_once import warnings_once
 from fastal.sources import PathLike
 
 
@@ -65,7 +66,7 @@ def simulate(
             the intervals of the summary say something.
         initial: how many rows have labels from the start; None: `batch`.
         test: the share of the rows that is held out, drawn anew for each seed; or the test data,
-            (x, y), and then all of x is the pool.
+            (x, y), and then all of x is the pool. With a share, each run copies x.
         kind: what the predictions are: "logits", "probs" or "log_probs". It is for the strategies
             that are named.
         metric: "accuracy", or a function metric(y, predictions) of the test data that returns a
@@ -79,7 +80,8 @@ def simulate(
             left.
 
     Returns:
-        Simulation, with the scores of each run before the first round and after each round.
+        Simulation, with the scores of each run before the first round and after each round. A
+        warning that several rounds would log is logged once.
 
     Raises:
         ValueError, TypeError: a bad argument; predictions that do not fit the rows; or a strategy
@@ -130,6 +132,7 @@ def simulate(
                 "batch": batch, "kind": kind, "metric": metric_name,
             }  # fmt: skip
             saved = context.enter_context(FinishedRuns(checkpoint, arguments, resume=resume))
+        context.enter_context(warnings_once())
         scores = all_runs(labelling, functions, numbers, saved, Reporter(quiet=not progress))
         if saved is not None:
             saved.remove()

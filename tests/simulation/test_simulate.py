@@ -256,3 +256,14 @@ def test_progress_is_a_line_for_each_run(capsys):
         rf"2 of 10 runs in .* s, about \d+ s left: margin, seed 0, from {first:.4f} to {last:.4f}"
     )
     assert re.fullmatch(form, lines[1])
+
+
+def test_a_warning_of_every_round_is_logged_once(caplog):
+    for _ in range(2):
+        simulate(["margin", "entropy"], predict=predict_probs)
+        (warning,) = caplog.messages
+        assert "kind='probs' gives the right picks" in warning
+        caplog.clear()
+    fastal.select(predict_probs(fit(X, Y, 0), X), 3)
+    fastal.select(predict_probs(fit(X, Y, 0), X), 3)
+    assert len(caplog.messages) == 2
