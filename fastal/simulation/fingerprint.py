@@ -50,7 +50,7 @@ def _add_array(found: Any, name: str, values: Any) -> None:
         found.update(tensor.reshape(-1).view(torch.uint8).numpy())  # NumPy has no bfloat16
         return
     array = np.asarray(values)
-    if array.dtype.kind in "OT":
+    if array.dtype.kind in ("O", "T"):
         _add(found, name, array.tolist())
         return
     found.update(f"{array.dtype.str} {array.shape} ".encode())

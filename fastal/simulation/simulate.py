@@ -62,8 +62,8 @@ def simulate(
             row numbers.
         rounds: how often the strategy picks, at least 1. A run fits rounds + 1 models.
         batch: how many rows are picked in each round, at least 1.
-        seeds: so many seeds, from 0 on; or the seeds, each from 0 to 2^64 - 1. With five or more,
-            the intervals of the summary say something.
+        seeds: so many seeds, from 0 on; or the seeds, each from 0 to 2^64 - 1. The intervals of the
+            summary need at least two. More seeds make them narrower.
         initial: how many rows have labels from the start; None: `batch`.
         test: the share of the rows that is held out, drawn anew for each seed; or the test data,
             (x, y), and then all of x is the pool. With a share, each run copies x.
