@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from fastal.scoring.head import Head
     from fastal.selection.selector import Selector
     from fastal.selection.stratified import StratifiedSelector
+    from fastal.simulation.result import Simulation
+    from fastal.simulation.round import Round
+    from fastal.simulation.simulate import simulate
     from fastal.sources import open_pool
     from fastal.sources.draws import draws
     from fastal.sources.items import items
@@ -30,8 +33,10 @@ __all__ = [
     "InvalidRows",
     "LabelQuality",
     "Picks",
+    "Round",
     "Scores",
     "Selector",
+    "Simulation",
     "StratifiedSelector",
     "TemperatureFit",
     "__version__",
@@ -45,6 +50,7 @@ __all__ = [
     "predictions",
     "score",
     "select",
+    "simulate",
 ]
 
 import_on_first_use(
@@ -61,6 +67,9 @@ import_on_first_use(
         "fastal.scoring.head": ["Head"],
         "fastal.selection.selector": ["Selector"],
         "fastal.selection.stratified": ["StratifiedSelector"],
+        "fastal.simulation.result": ["Simulation"],
+        "fastal.simulation.round": ["Round"],
+        "fastal.simulation.simulate": ["simulate"],
         "fastal.sources": ["open_pool"],
         "fastal.sources.draws": ["draws"],
         "fastal.sources.items": ["items"],

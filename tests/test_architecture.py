@@ -30,6 +30,7 @@ LAYERS = [
     ["fastal.labelled"],
     ["fastal.diversity"],
     ["fastal.combine"],
+    ["fastal.simulation"],
     ["fastal"],
     ["fastal.commands"],
     ["fastal.report"],

@@ -22,3 +22,18 @@ def pyarrow_for(name: Any) -> Any:
             f"{name}: Parquet needs pyarrow: pip install 'fastal[arrow]'", name="pyarrow"
         ) from None
     return pyarrow
+
+
+def pandas_for(name: str) -> Any:
+    """The package pandas.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; the message begins with `name`, the method.
+    """
+    try:
+        import pandas  # type: ignore[import-untyped, unused-ignore]
+    except ImportError:
+        raise ModuleNotFoundError(
+            f"{name} needs pandas: pip install pandas", name="pandas"
+        ) from None
+    return pandas

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastal.base.argument_values import TASK_COLUMNS
 from fastal.base.arrays import as_tensor, converter_for, is_array
+from fastal.output.packages import pandas_for
 from fastal.picks import display
 from fastal.picks.table import ranked, records, table_of
 from fastal.sources.expand import PathLike
@@ -248,13 +249,7 @@ class Picks:
         Raises:
             ModuleNotFoundError: pandas is not installed.
         """
-        try:
-            import pandas as pd  # type: ignore[import-untyped, unused-ignore]
-        except ImportError:
-            raise ModuleNotFoundError(
-                "to_pandas needs pandas: pip install pandas", name="pandas"
-            ) from None
-        return pd.DataFrame(ranked(self))
+        return pandas_for("to_pandas").DataFrame(ranked(self))
 
     def to_arrow(self) -> Any:
         """A pyarrow Table with the columns that `save` writes.

@@ -1,0 +1,1 @@
+"""Simulated rounds of labelling, to compare strategies on data whose labels are known."""

@@ -1,0 +1,57 @@
+"""The learning curves of a simulation as a picture. Needs matplotlib (extra `demo`)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastal.output.atomic import written_whole
+from fastal.simulation.interval import standard_error
+
+
+class Curves(NamedTuple):
+    """What the picture shows; see `Simulation`."""
+
+    strategies: Sequence[str]
+    n_labelled: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    metric: str
+
+
+def write(path: Path, curves: Curves) -> None:
+    """Draws curves and writes an image file, whole or not at all."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ModuleNotFoundError(
+            "plot needs matplotlib: pip install 'fastal[demo]'", name="matplotlib"
+        ) from None
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    formats = figure.canvas.get_supported_filetypes()
+    suffix = path.suffix.removeprefix(".")
+    if suffix not in formats:
+        wanted = ", ".join(f".{known}" for known in sorted(formats))
+        raise ValueError(f"path: wanted one of {wanted}, got {path}")
+    draw(figure.subplots(), curves)
+    with written_whole(path) as file:
+        figure.savefig(file, dpi=150, format=suffix)
+
+
+def draw(axes: Any, curves: Curves) -> None:
+    """Draws on axes of matplotlib, for each strategy the mean and the standard error."""
+    n_seeds = curves.scores.shape[1]
+    for name, scores in zip(curves.strategies, curves.scores, strict=True):
+        mean = scores.mean(0)
+        (line,) = axes.plot(curves.n_labelled, mean, marker="o", markersize=3, label=name)
+        if n_seeds > 1:
+            half = np.array([standard_error(of_seeds) for of_seeds in scores.T])
+            axes.fill_between(
+                curves.n_labelled, mean - half, mean + half,
+                color=line.get_color(), alpha=0.2, linewidth=0,
+            )  # fmt: skip
+    axes.set_xlabel("labelled rows")
+    axes.set_ylabel(curves.metric)
+    band = f"mean ± standard error over {n_seeds} seeds" if n_seeds > 1 else "one seed"
+    axes.legend(title=band)

@@ -1,0 +1,125 @@
+"""The result of a simulation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastal.output.atomic import written_whole
+from fastal.output.csv_lines import csv_lines
+from fastal.output.packages import pandas_for
+from fastal.simulation import picture
+from fastal.simulation.summary import StrategySummary, as_text, summarised
+from fastal.sources import PathLike
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Simulation:
+    """The learning curves of strategies: the score of the model after each round.
+
+    `print(simulation)` shows the summary as a table.
+
+    Attributes:
+        strategies: the names of the S strategies.
+        seeds: the R seeds. All strategies of a seed begin with the same labelled rows.
+        n_labelled: [rounds + 1] int64, how many rows have a label: first the initial ones.
+        scores: [S, R, rounds + 1] float64, the scores of the models on the test data.
+        metric: the name of the metric.
+
+    Example:
+        >>> import fastal, numpy as np
+        >>> from pathlib import Path
+        >>> found = fastal.Simulation(
+        ...     strategies=("margin", "random"), seeds=(0, 1), n_labelled=np.array([10, 20, 30]),
+        ...     scores=np.array([[[0.5, 0.8, 0.9], [0.6, 0.8, 0.9]],
+        ...                      [[0.5, 0.6, 0.7], [0.6, 0.7, 0.7]]]),
+        ...     metric="accuracy",
+        ... )
+        >>> found
+        accuracy from 10 to 30 labels, mean over 2 seeds ± 95% confidence
+                with 30 labels   minus random     mean of curve    minus random
+        margin  0.9000 ± 0.0000  0.2000 ± 0.0000  0.7625 ± 0.1588  0.1250 ± 0.3177
+        random  0.7000 ± 0.0000                   0.6375 ± 0.4765
+        >>> round(found.summary()[0].final_gain.mean, 3)
+        0.2
+        >>> found.save("curves.csv")
+        >>> Path("curves.csv").read_text().split()[:2]
+        ['strategy,seed,round,n_labelled,score', 'margin,0,0,10,0.5']
+    """
+
+    strategies: tuple[str, ...]
+    seeds: tuple[int, ...]
+    n_labelled: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    metric: str
+
+    def __repr__(self) -> str:
+        first, last = map(int, self.n_labelled[[0, -1]])
+        n_seeds = len(self.seeds)
+        over = f"mean over {n_seeds} seeds ± 95% confidence" if n_seeds > 1 else "one seed"
+        title = f"{self.metric} from {first:,} to {last:,} labels, {over}"
+        return f"{title}\n{as_text(self.summary(), last)}"
+
+    def summary(self) -> list[StrategySummary]:
+        """What each strategy is worth, in the order of the strategies; see `StrategySummary`.
+
+        If one of the strategies is named "random", the others are compared with it.
+        """
+        return summarised(self.strategies, self.n_labelled, self.scores)
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame with the columns that `save` writes.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        return pandas_for("to_pandas").DataFrame(self._table())
+
+    def save(self, path: PathLike) -> None:
+        """Writes the curves to a .csv file, which appears whole or not at all.
+
+        There is a line for each strategy, seed and round, with the columns strategy, seed, round,
+        n_labelled and score. Round 0 is before the first pick. Scores read back to the same bits.
+
+        Raises:
+            ValueError, OSError: the path has another suffix, or cannot be written.
+        """
+        if Path(path).suffix != ".csv":
+            raise ValueError(f"path: wanted a .csv file, got {path}")
+        table = self._table()
+        with written_whole(Path(path)) as file:
+            file.write((",".join(table) + "\n").encode())
+            file.writelines(csv_lines(*table.values()))
+
+    def plot(self, to: Any) -> None:
+        """Draws the curves: a line for the mean over the seeds, and a band around it.
+
+        The band is the mean ± the standard error over the seeds. If there is one seed, there is no
+        band.
+
+        Args:
+            to: an image file, such as a .png, .svg or .pdf file, which appears whole or not at all;
+                or the axes of matplotlib to draw on.
+
+        Raises:
+            ModuleNotFoundError: matplotlib is not installed (extra `demo`).
+            ValueError, OSError: the path has another suffix, or cannot be written.
+        """
+        curves = picture.Curves(self.strategies, self.n_labelled, self.scores, self.metric)
+        if hasattr(to, "fill_between"):
+            picture.draw(to, curves)
+        else:
+            picture.write(Path(to), curves)
+
+    def _table(self) -> dict[str, NDArray[Any]]:
+        """The columns, with a row for each strategy, seed and round, in this order."""
+        n_strategies, n_seeds, n_rounds = self.scores.shape
+        return {
+            "strategy": np.repeat(np.array(self.strategies, object), n_seeds * n_rounds),
+            "seed": np.tile(np.repeat(np.array(self.seeds, np.uint64), n_rounds), n_strategies),
+            "round": np.tile(np.arange(n_rounds), n_strategies * n_seeds),
+            "n_labelled": np.tile(self.n_labelled, n_strategies * n_seeds),
+            "score": self.scores.ravel(),
+        }
