@@ -12,8 +12,8 @@ from fastal.diversity.centroids import EmbeddingMeasure
 from fastal.ops.reference.cosine import widened
 from fastal.scoring.rows import Rows
 
-# Of the rows whose products are computed at once, in float64, on the host and on a GPU.
-_BLOCK_BYTES, _FEWEST_ROWS = 1 << 23, 64
+# The rows whose products are computed at once, in float64: they fit a cache.
+_BLOCK_BYTES, _FEWEST_ROWS, _MOST_ROWS = 1 << 23, 64, 8192
 _FEWEST_OUTPUTS = 2  # a product with a single column is summed in an order that threads change
 
 
@@ -88,7 +88,8 @@ def log_odds(x: Tensor, layers: Layers) -> Tensor:
     """
     placed = [_placed(layer, x.device) for layer in layers]
     width = placed[0][0].shape[1]
-    n_block = max(_FEWEST_ROWS, _BLOCK_BYTES // (8 * width) // _FEWEST_ROWS * _FEWEST_ROWS)
+    of_bytes = _BLOCK_BYTES // (8 * width) // _FEWEST_ROWS * _FEWEST_ROWS
+    n_block = max(_FEWEST_ROWS, min(_MOST_ROWS, of_bytes))
     block = torch.zeros(n_block, width, dtype=torch.float64, device=x.device)
     found = torch.empty(len(x), dtype=torch.float32, device=x.device)
     for start in range(0, len(x), n_block):

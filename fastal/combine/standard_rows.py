@@ -16,10 +16,15 @@ def standards(x: Tensor) -> tuple[Tensor, Tensor]:
     """The mean and the standard deviation of each column of x, [H] float64, rounded to float32.
 
     The deviation of a constant column is infinite, so that it is 0 in all standardised rows.
+
+    Raises:
+        NoModel: float32 cannot hold them.
     """
     least, most = x.aminmax(dim=0)
-    scale = torch.where(least == most, math.inf, x.std(0, correction=0).float().double())
-    return x.mean(0).float().double(), scale
+    mean, scale = x.mean(0).float().double(), x.std(0, correction=0).float().double()
+    if not (mean.isfinite() & scale.isfinite() & (scale > 0) | (least == most)).all():
+        raise NoModel("a column has a mean or a deviation that float32 cannot hold")
+    return mean, torch.where(least == most, math.inf, scale)
 
 
 def side_weights(is_positive: Tensor) -> Tensor:
@@ -46,8 +51,8 @@ def folded(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> Layer:
         NoModel: float32 cannot hold it.
     """
     weight = (weight / scale).float()
-    shifts = [math.fsum((of_unit.double() * mean).tolist()) for of_unit in weight]
-    shifted = bias.float().double() - torch.tensor(shifts, dtype=torch.float64, device="cpu")
-    if not (weight.isfinite().all() and shifted.isfinite().all()):
+    if not weight.isfinite().all():
         raise NoModel("a column varies so little that float32 cannot hold its weight")
-    return Layer(weight, shifted)
+    shifts = [math.fsum((of_unit.double() * mean).tolist()) for of_unit in weight]
+    taken_off = torch.tensor(shifts, dtype=torch.float64, device="cpu")
+    return Layer(weight, bias.float().double() - taken_off)
