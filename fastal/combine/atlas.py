@@ -8,7 +8,7 @@ import torch
 
 from fastal.base.checks import checked_count
 from fastal.combine.labelled_hidden import given_correctness, given_hidden, hidden_of
-from fastal.combine.rows_left import rows_left, rows_of
+from fastal.combine.later_passes import filter_without, rows_of
 from fastal.combine.training import Training
 from fastal.combine.transfer_picks import TransferPicks, as_probabilities, warn_of_auc, with_auc
 from fastal.picks.picks import Picks
@@ -42,7 +42,8 @@ def atlas(
 
     The picks of an iteration will have been labelled, and the main model will have learnt them. So
     they leave the pool and join the validation rows as correct. Then a new small model is trained,
-    which picks elsewhere. The picks are less alike than those of `transfer_uncertainty`.
+    which tends to pick elsewhere: the picks are usually less alike than those of
+    `transfer_uncertainty`.
 
     The pool is read once for each iteration, ceil(k / per_iteration) times, since each small model
     scores all rows anew. In between, the hidden states of the picks are read. Memory grows by
@@ -110,7 +111,7 @@ def atlas(
         if len(found) < selector.wanted or len(picks) == k:
             break
         rows = rows_of(found)
-        exclude, among = rows_left(selector.row_filter, rows)
+        exclude, among = filter_without(selector.row_filter, rows)
         hidden = hidden_of(pool, rows, on_invalid, chunk_bytes)
         x = torch.cat((x, hidden))
         is_wrong = torch.cat((is_wrong, torch.zeros(len(hidden), dtype=torch.bool, device="cpu")))

@@ -6,7 +6,7 @@ import torch
 
 from fastal.base.checks import checked_count
 from fastal.combine.labelled_hidden import given_correctness, given_hidden, hidden_of
-from fastal.combine.rows_left import rows_left, rows_of
+from fastal.combine.later_passes import filter_without, rows_of
 from fastal.combine.training import Training
 from fastal.combine.transfer_picks import TransferPicks, as_probabilities, warn_of_auc, with_auc
 from fastal.pipeline.run_on_pool import run_on_pool
@@ -22,7 +22,7 @@ def transfer_uncertainty(
     pool_hidden: Any,
     validation_hidden: Any,
     is_correct: Any,
-    k: int,
+    k: int | None = None,
     *,
     model: str = "logistic",
     l2: float = 1.0,
@@ -52,7 +52,8 @@ def transfer_uncertainty(
             main model was not trained on: an array, or any pool that fits into memory as float64.
         is_correct: [V] bools, whether the main model predicts the label of the row, such as
             predicted == labels. At least one is True and one is False.
-        k: how many rows to pick, at least 1. If k >= N, every valid row is picked.
+        k: how many rows to pick, at least 1. If k >= N, every valid row is picked. Required unless
+            `per_group` is given.
         model: "logistic" for logistic regression, or "network" for a network of one hidden layer of
             32 units, which is trained with early stopping on a held-out fifth of the rows and needs
             5 rows of each side. For both, the columns are standardised by the validation rows, and
@@ -119,7 +120,7 @@ def transfer_uncertainty(
 def transfer_representative(
     pool_hidden: Any,
     labelled_hidden: Any,
-    k: int,
+    k: int | None = None,
     *,
     pool_rows: int = _POOL_ROWS,
     model: str = "logistic",
@@ -150,7 +151,8 @@ def transfer_representative(
             that can be read again.
         labelled_hidden: [L, H] hidden states of the same layer, finite, of validation or training
             rows: an array, or any pool that fits into memory as float64.
-        k: how many rows to pick, at least 1. If k >= N, every valid row is picked.
+        k: how many rows to pick, at least 1. If k >= N, every valid row is picked. Required unless
+            `per_group` is given.
         pool_rows: how many rows of the pool to train on, at least 1; all if there are fewer. Rows
             that `exclude` or `among` leave out are not among them.
         model: as for `transfer_uncertainty`.
@@ -172,7 +174,8 @@ def transfer_representative(
     Returns:
         Picks, best first, with the attribute `auc`; see `transfer_uncertainty`. Scores are
         probabilities of "pool" in [0, 1], for sides of equal weight; larger = more worth labelling.
-        An AUC near 0.5 says that the pool is like the labelled rows; a warning is logged then.
+        An AUC near 0.5 says that most of the pool is like the labelled rows; a warning is logged
+        then. The picks may still be what is new, if that is rare.
 
     Raises:
         InvalidRows, ValueError, TypeError, OSError: as `fastal.select`. Also if the pool can be
@@ -191,13 +194,12 @@ def transfer_representative(
         np.int64(20)
     """
     pool = open_pool(pool_hidden)
-    checked_count("k", k)
     training = Training(model, l2, seed, "transfer_representative", "labelled_hidden")
     labelled = given_hidden(labelled_hidden, "labelled_hidden", pool)
     sampler = Selector(checked_count("pool_rows", pool_rows), "random", seed=seed)
     drawn = RunOptions(chunk_bytes, exclude=exclude, among=among)
     rows = run_on_pool(sampler, pool, drawn, lambda picks, _: rows_of(picks))
-    exclude, among = rows_left(sampler.row_filter, rows[:0])
+    exclude, among = filter_without(sampler.row_filter, rows[:0])
     hidden = hidden_of(pool, rows, on_invalid, chunk_bytes)
     if not len(hidden):
         raise ValueError(

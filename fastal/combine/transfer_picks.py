@@ -56,7 +56,10 @@ def warn_of_auc(auc: float, sides: str) -> None:
         sides: what it tells apart, for the message.
     """
     if math.isnan(auc):
-        _log.warning("it was not measured whether the small model tells %s: one has one row", sides)
+        _log.warning(
+            "the AUC was not measured: the small model tells %s, and one of these is a single row",
+            sides,
+        )
     elif auc < KNOWS_LITTLE:
         _log.warning(
             "the small model hardly tells %s: its held-out AUC is %.2f, where 0.5 is chance; the "

@@ -107,12 +107,12 @@ def test_columns_that_float32_cannot_hold_are_refused():
             fitted(x * scale, is_positive)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("fit", [fitted, lambda *of: network(*map(torch.from_numpy, of), 1.0, 0)])
 def test_log_odds_do_not_depend_on_the_other_rows_or_their_place(dtype, fit):
-    x, is_positive = rows(width=5)
+    x, is_positive = rows(120, 5)
     layers = fit(x, is_positive)
-    x = x[:120]
     given = torch.from_numpy(x).to(dtype)
     want = torch.cat([log_odds(row[None], layers) for row in given])
     transposed = given.t().contiguous().t()
@@ -183,14 +183,16 @@ def test_the_held_out_auc_of_random_sides_is_that_of_chance():
     assert own > 0.75
 
 
+@pytest.mark.full
 def test_a_network_learns_what_no_plane_separates():
-    x, _ = rows(1000, 4)
+    x, _ = rows(400, 2)
     is_positive = np.abs(transfer.standardised(x, x)[:, 1]) > 1
     given = torch.from_numpy(x), torch.from_numpy(is_positive)
     assert held_out_auc(lambda *of: logistic_regression(*of, 1.0), *given, 0) < 0.65
-    assert held_out_auc(lambda *of: network(*of, 1.0, 0), *given, 0) > 0.95
+    assert held_out_auc(lambda *of: network(*of, 1.0, 0), *given, 0) > 0.9
 
 
+@pytest.mark.full
 def test_a_network_is_that_of_its_seed_and_leaves_the_global_one_alone():
     x, is_positive = rows(100)
     given = torch.from_numpy(x), torch.from_numpy(is_positive)

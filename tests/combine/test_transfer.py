@@ -22,7 +22,7 @@ WIDTH = 12
 def planted(n=2000, seed=0, n_region=50):
     """A pool of which the last 50 rows are in a region of their own."""
     x = np.random.default_rng(seed).standard_normal((n, WIDTH)).astype(np.float32)
-    x[n - n_region :, :3] += 3
+    x[n - n_region :, :3] += 4
     return x
 
 
@@ -64,7 +64,7 @@ def atlas(pool, k, **options):
 STRATEGIES = [uncertainty, representative, atlas]
 
 
-@pytest.mark.parametrize("model", ["logistic", "network"])
+@pytest.mark.parametrize("model", ["logistic", pytest.param("network", marks=pytest.mark.full)])
 def test_the_rows_of_a_planted_region_of_errors_are_found(model, caplog):
     pool = planted()
     picks = uncertainty(pool, 50, model=model)
@@ -94,7 +94,7 @@ def assert_follows(picks, pool, x, is_wrong, k, already=()):
     assert (np.abs(odds[rows] - best) <= 2 * bound.max()).all()
     want = 1 / (1 + np.exp(-odds[rows]))
     # The slope of the probability is at most 1/4, and it is rounded to float32.
-    assert (np.abs(picks.scores[:k] - want) <= bound[rows] / 4 + want * 2.0**-24).all()
+    assert (np.abs(np.asarray(picks.scores[:k]) - want) <= bound[rows] / 4 + want * 2.0**-24).all()
 
 
 def test_picks_follow_the_definition():
@@ -166,7 +166,7 @@ def test_exclude_and_among_leave_out_rows_valid_or_not(strategy):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_ids_and_carried_columns_come_with_the_picks(strategy):
     texts = [f"text {i}" for i in range(300)]
-    pool = fastal.open_pool(planted(300), ids=range(1000, 1300), carry={"text": texts})
+    pool = fastal.open_pool(planted(300), ids=list(range(1000, 1300)), carry={"text": texts})
     picks = strategy(pool, 15)
     assert (picks.ids == picks.rows + 1000).all()
     assert picks["text"].tolist() == [texts[row] for row in picks.rows]
@@ -221,7 +221,7 @@ def test_a_checkpoint_is_bound_to_the_validation_rows(tmp_path, monkeypatch):
     assert_same(uncertainty(tmp_path / "x.npy", 15, resume=True, **how), want)
 
 
-def test_a_small_model_that_knows_nothing_is_told(caplog):
+def test_a_warning_says_that_a_small_model_knows_nothing(caplog):
     x, _ = validation()
     is_correct = np.random.default_rng(3).random(len(x)) < 0.7
     picks = combine.transfer_uncertainty(planted(300), x, is_correct, 5)
@@ -265,7 +265,11 @@ def test_lists_of_bools_are_taken():
         ({"l2": 0}, ValueError, "l2: wanted a finite number above 0"),
         ({"seed": -1}, ValueError, "seed"),
         ({"backend": "triton"}, ValueError, "backend"),
-        ({"validation_hidden": validation()[0][:, :5]}, ValueError, "validation_hidden: wanted 5"),
+        (
+            {"validation_hidden": validation()[0][:, :5]},
+            ValueError,
+            "validation_hidden: wanted 12 .* got 5",
+        ),
         ({"validation_hidden": validation()[0] * math.nan}, ValueError, "validation_hidden: row 0"),
         ({"validation_hidden": fastal.Picks([1], [0.0])}, TypeError, "got picks"),
         ({"validation_hidden": [validation()[0][0]]}, ValueError, "validation_hidden"),
@@ -285,12 +289,10 @@ def test_the_pool_s_own_rows_are_found_and_not_those_like_the_labelled():
     assert in_region(picks, pool) >= 45
     assert picks.strategy == "transfer_representative"
     # The wrong side: rows most surely like the labelled data.
-    rng = np.random.default_rng(0)
     z = np.concatenate([planted(500, 3)[:450], pool])
     training = Training("logistic", 1.0, 0, "wrong", "labelled")
     measure = training.measure(torch.from_numpy(z).double(), torch.arange(len(z)) < 450)
     assert in_region(fastal.select(pool, 50, measure), pool) == 0
-    assert rng is not None
 
 
 def test_representative_picks_follow_the_definition():
@@ -357,18 +359,17 @@ def test_atlas_that_does_not_learn_is_found():
 
 
 def test_atlas_spreads_over_two_regions():
-    """Once a region counts as learnt, the other comes."""
-    rng = np.random.default_rng(0)
-    x, pool = rng.standard_normal((2, 1000, 4)).astype(np.float32)
-    x[:60, 0] += 5
-    x[60:80, 1] += 5  # with fewer errors
+    """Once picks of a region count as learnt, more of the other come."""
+    x, pool = np.random.default_rng(1).standard_normal((2, 1000, 4)).astype(np.float32)
+    x[:20, 0] += 6
+    x[20:35, 1] += 5
     pool[:100, 0] += 6
     pool[100:200, 1] += 5
-    is_correct = np.arange(1000) >= 80
-    first = combine.transfer_uncertainty(pool, x, is_correct, 60)
+    is_correct = np.arange(1000) >= 35
+    once = combine.transfer_uncertainty(pool, x, is_correct, 60)
     spread = combine.atlas(pool, x, is_correct, 60)
-    of_second = [int(((p.rows >= 100) & (p.rows < 200)).sum()) for p in (first, spread)]
-    assert of_second[1] > of_second[0]
+    of_other = [np.isin(picks.rows, range(100, 200)).sum() for picks in (once, spread)]
+    assert 0 < of_other[0] < of_other[1]
 
 
 def test_atlas_counts_invalid_rows_once():

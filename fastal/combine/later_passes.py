@@ -16,7 +16,7 @@ def rows_of(picks: Picks) -> Rows:
     return np.sort(rows)
 
 
-def rows_left(row_filter: RowFilter | None, picked: Rows) -> tuple[Rows | None, Rows | None]:
+def filter_without(row_filter: RowFilter | None, picked: Rows) -> tuple[Rows | None, Rows | None]:
     """The arguments `exclude` and `among` for what a filter leaves, without some rows of it."""
     if row_filter is None:
         return picked, None
