@@ -6,6 +6,7 @@ from fastal.base.lazy import import_on_first_use
 
 if TYPE_CHECKING:
     from fastal.diversity.assignment import Nearest, nearest_centroid
+    from fastal.diversity.badge import badge
     from fastal.diversity.centroids import CentroidDistance, similarities
     from fastal.diversity.cluster_outliers import cluster_outliers
     from fastal.diversity.clustering.cluster_sample import ClusterSample
@@ -26,6 +27,7 @@ __all__ = [
     "Nearest",
     "ValidationRank",
     "adaptive_representative",
+    "badge",
     "cluster_outliers",
     "deduplicate",
     "k_center",
@@ -39,6 +41,7 @@ import_on_first_use(
     __name__,
     {
         "fastal.diversity.assignment": ["Nearest", "nearest_centroid"],
+        "fastal.diversity.badge": ["badge"],
         "fastal.diversity.centroids": ["CentroidDistance", "similarities"],
         "fastal.diversity.cluster_outliers": ["cluster_outliers"],
         "fastal.diversity.clustering.cluster_sample": ["ClusterSample"],
