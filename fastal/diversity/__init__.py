@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastal.diversity.deduplicator import Deduplicator, Duplicates
     from fastal.diversity.model_outliers import ValidationRank, model_outliers
     from fastal.diversity.representative import adaptive_representative, representative
+    from fastal.diversity.typiclust import typiclust
 
 __all__ = [
     "CentroidDistance",
@@ -35,6 +36,7 @@ __all__ = [
     "nearest_centroid",
     "representative",
     "similarities",
+    "typiclust",
 ]
 
 import_on_first_use(
@@ -51,5 +53,6 @@ import_on_first_use(
         "fastal.diversity.deduplicate": ["deduplicate"],
         "fastal.diversity.model_outliers": ["ValidationRank", "model_outliers"],
         "fastal.diversity.representative": ["adaptive_representative", "representative"],
+        "fastal.diversity.typiclust": ["typiclust"],
     },
 )
