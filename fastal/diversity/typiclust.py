@@ -137,18 +137,18 @@ def typiclust(
     n_labelled = np.zeros(n_clusters, np.int64)
     if known is not None:
         of_known = nearest_centroid(known.numpy(), clusters.centroids, backend="torch").cluster
-        n_labelled += np.bincount(of_known, minlength=n_clusters)
-
+        n_labelled = np.bincount(of_known, minlength=n_clusters)
     sizes = np.bincount(cluster[cluster >= 0], minlength=n_clusters)
-    order = np.array(list(_in_turn(sizes, n_labelled, k)), np.int64)
-    rows, scores = np.empty(len(order), np.int64), np.empty(len(order), np.float32)
-    for some in _fitting(np.unique(order), sizes, memory_bytes // (_ITEM_BYTES * width)):
+    turns = np.array(list(_in_turn(sizes, n_labelled, k)), np.int64)
+
+    rows, scores = np.empty(len(turns), np.int64), np.empty(len(turns), np.float32)
+    for some in _fitting(np.unique(turns), sizes, memory_bytes // (_ITEM_BYTES * width)):
         members = np.flatnonzero(np.isin(cluster, some))
-        of_some = RunOptions(chunk_bytes, among=members, progress=progress)
         gather = UnitRows(members, width, options)
+        of_some = RunOptions(chunk_bytes, among=members, progress=progress)
         units = run_on_pool(gather, source, of_some, lambda found, _: found)
         for one in some:
-            places, picked = np.flatnonzero(cluster[members] == one), np.flatnonzero(order == one)
+            places, picked = np.flatnonzero(cluster[members] == one), np.flatnonzero(turns == one)
             distance = neighbour_distances(units[torch.from_numpy(places)], neighbours).numpy()
             nearest = np.argsort(distance, kind="stable")[: len(picked)]
             rows[picked] = members[places[nearest]]
@@ -159,7 +159,7 @@ def typiclust(
     to_kind = converter_for(found.cluster)
     return Picks(
         to_kind(torch.from_numpy(rows)), to_kind(torch.from_numpy(scores)), source.ids(rows),
-        reducer.invalid, order, "typiclust", source.carried(rows),
+        reducer.invalid, turns, "typiclust", source.carried(rows),
     )  # fmt: skip
 
 
