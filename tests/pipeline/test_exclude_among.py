@@ -45,8 +45,6 @@ STRATEGIES = {
         pool, CENTROIDS, 6, **SKIP, **o
     ),
     "model_outliers": lambda pool, **o: diversity.model_outliers(pool, LABELLED, 6, **SKIP, **o),
-    "badge": lambda pool, **o: diversity.badge(pool, X, 6, **SKIP, **o),
-    "typiclust": lambda pool, **o: diversity.typiclust(pool, 6, **SKIP, **o),
     "k_center": lambda pool, **o: diversity.k_center(pool, 6, labelled=LABELLED, **SKIP, **o),
     "k_center, nothing labelled": lambda pool, **o: diversity.k_center(
         pool, 6, metric="euclidean", **SKIP, **o
