@@ -18,7 +18,7 @@ from fastal.scoring.rows import Rows
 
 _LENGTHS = 4  # columns with the lengths of the two factors
 _NEAR = 2.0**-20  # below it, 1 - cosine is computed from differences
-_BLOCK_BYTES = 1 << 20  # of rows in float64: they stay in the cache
+_BLOCK_BYTES = 1 << 23  # of rows in float64, for each thread: waking threads takes time
 _GPU_BLOCK_BYTES = 1 << 28
 
 
