@@ -66,6 +66,8 @@ EMBEDDINGS = {
     "k_center restored": lambda: restored(lambda: diversity.CoreSet(3)),
     "deduplicate": lambda: diversity.deduplicate(X, X[:2], 0.5),
     "deduplicate restored": lambda: restored(lambda: diversity.Deduplicator(X[:2], 0.5)),
+    "badge": lambda: diversity.badge(X, X, 4),
+    "typiclust": lambda: diversity.typiclust(X, 4, labelled=X[:2]),
     "representative": lambda: diversity.representative(X, X[:5], 3),
     "representative of none": lambda: diversity.representative(X, X[:0], 3),
     "adaptive": lambda: diversity.adaptive_representative(X, X[:5], 3),

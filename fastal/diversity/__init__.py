@@ -6,6 +6,7 @@ from fastal.base.lazy import import_on_first_use
 
 if TYPE_CHECKING:
     from fastal.diversity.assignment import Nearest, nearest_centroid
+    from fastal.diversity.badge import badge
     from fastal.diversity.centroids import CentroidDistance, similarities
     from fastal.diversity.cluster_outliers import cluster_outliers
     from fastal.diversity.clustering.cluster_sample import ClusterSample
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fastal.diversity.deduplicator import Deduplicator, Duplicates
     from fastal.diversity.model_outliers import ValidationRank, model_outliers
     from fastal.diversity.representative import adaptive_representative, representative
+    from fastal.diversity.typiclust import typiclust
 
 __all__ = [
     "CentroidDistance",
@@ -26,6 +28,7 @@ __all__ = [
     "Nearest",
     "ValidationRank",
     "adaptive_representative",
+    "badge",
     "cluster_outliers",
     "deduplicate",
     "k_center",
@@ -33,12 +36,14 @@ __all__ = [
     "nearest_centroid",
     "representative",
     "similarities",
+    "typiclust",
 ]
 
 import_on_first_use(
     __name__,
     {
         "fastal.diversity.assignment": ["Nearest", "nearest_centroid"],
+        "fastal.diversity.badge": ["badge"],
         "fastal.diversity.centroids": ["CentroidDistance", "similarities"],
         "fastal.diversity.cluster_outliers": ["cluster_outliers"],
         "fastal.diversity.clustering.cluster_sample": ["ClusterSample"],
@@ -48,5 +53,6 @@ import_on_first_use(
         "fastal.diversity.deduplicate": ["deduplicate"],
         "fastal.diversity.model_outliers": ["ValidationRank", "model_outliers"],
         "fastal.diversity.representative": ["adaptive_representative", "representative"],
+        "fastal.diversity.typiclust": ["typiclust"],
     },
 )

@@ -144,7 +144,7 @@ class CoreSet(ScoringReducer[Picks]):
         among: Any = None,
     ) -> None:
         self._k = self.max_passes = checked_count("k", k)
-        self._to_centres = Distance(metric, _labelled_rows(labelled), fast=fast)
+        self._to_centres = Distance(metric, labelled_rows(labelled), fast=fast)
         super().__init__(self._to_centres, ScoringOptions(on_invalid, backend))
         self.row_filter = row_filter_of(exclude, among)
         # The distance to the nearest centre so far; -inf for rows that are picked or invalid.
@@ -282,7 +282,7 @@ def _farthest_of(rows: Rows, distance: Tensor) -> Best | None:
     return Best(float(distance[place]), row, rows.x[place].to("cpu", torch.float64, copy=True))
 
 
-def _labelled_rows(labelled: Any) -> Tensor | None:
+def labelled_rows(labelled: Any) -> Tensor | None:
     """The labelled embeddings [L, D], float64 on the host; None if there are none."""
     if labelled is None:
         return None

@@ -25,6 +25,8 @@ STRATEGIES = {
     "quotas": lambda **how: fastal.select(X, 9, groups="predicted", per_group=3, **how),
     "random": lambda **how: fastal.select(X, 9, "random", **how),
     "k_center": lambda **how: diversity.k_center(X, 4, **how),
+    "badge": lambda **how: diversity.badge(X, X, 4, **how),
+    "typiclust": lambda **how: diversity.typiclust(X, 4, **how),
     "representative": lambda **how: diversity.representative(X, X[:5], 4, **how),
     "adaptive": lambda **how: diversity.adaptive_representative(X, X[:5], 4, **how),
     "model_outliers": lambda **how: diversity.model_outliers(X, X[:50], 4, **how),
@@ -97,7 +99,7 @@ def test_all_that_read_a_pool_can_show_progress():
         if "chunk_bytes" in parameters:
             assert parameters["progress"].default is False, function
             found += 1
-    assert found == 11
+    assert found == 13
 
 
 def test_the_bar_has_the_time_left_and_the_kth_score(stderr):
