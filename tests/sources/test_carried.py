@@ -243,7 +243,9 @@ def test_bad_arguments_for_arrays_are_one_clear_error(options, error, words):
 )
 def test_pools_that_are_neither_files_nor_arrays_are_refused(pool, option):
     (name,) = option
-    with pytest.raises(ValueError, match=f"^{name}: wanted a pool of files, an array in memory or items"):
+    with pytest.raises(
+        ValueError, match=f"^{name}: wanted a pool of files, an array in memory or items"
+    ):
         fastal.open_pool(pool, **option)
 
 
