@@ -1,6 +1,5 @@
 """The most uncertain share of a pool: the first stage of several strategies."""
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,17 +12,16 @@ from numpy.typing import NDArray
 from fastal.base.arrays import as_tensor
 from fastal.base.blank_rows import Blank
 from fastal.base.checks import checked_number
-from fastal.combine.row_match import RowMatch, counted, opened
+from fastal.combine.left_rows import left_rows, warn_of_few
+from fastal.combine.row_match import RowMatch, opened
 from fastal.combine.stages import UncertaintyStages
 from fastal.picks.picks import Picks
-from fastal.pipeline.row_choice import row_filter_for
 from fastal.pipeline.run_on_pool import run_on_pool, with_ids
 from fastal.scoring.measure_for import By
 from fastal.selection.pick_warnings import warn_of_blank
 from fastal.selection.selector import Selector
 from fastal.sources import Source
 
-_log = logging.getLogger("fastal")
 _NO_COLUMNS: Mapping[str, NDArray[Any]] = {}
 
 
@@ -74,8 +72,7 @@ class Candidates:
                 as_tensor(x, "picks").cpu().numpy() for x in (picks.rows, picks.scores)
             )
             warn_of_blank(of_pool, scores, self.blank, self.pool)
-        if len(picks) < k:
-            _log.warning("k: wanted %d rows; %d valid ones are left, all picked", k, len(picks))
+        warn_of_few(k, len(picks))
         return replace(
             picks, invalid=picks.invalid + invalid, columns={**picks.columns, **columns}, **changes
         )
@@ -107,24 +104,16 @@ def most_uncertain(
     """
     pool, beside = opened(logits, "logits"), opened(other, name)
     match = RowMatch(pool, beside, name, "logits")
-    n_left = n_rows = counted(pool)
-    narrowing: dict[str, Any] = {}
-    row_filter = row_filter_for(stages.exclude, stages.among, pool)
-    if row_filter is not None:
-        row_filter.check(n_rows)
-        n_left = row_filter.n_left(n_rows)
-        narrowing = {"among" if row_filter.are_read else "exclude": row_filter.rows}
-    if not n_left:
-        raise ValueError("logits: exclude and among leave no row" if n_rows else "logits: no rows")
-    n_wanted = min(n_left, max(least, math.ceil(Fraction(repr(share)) * n_left)))
+    left = left_rows(pool, stages, "logits")
+    n_wanted = min(left.n, max(least, math.ceil(Fraction(repr(share)) * left.n)))
     selector = Selector(n_wanted, by, **_scoring(stages))
     selector.reports_ties = False  # of the candidates, not of the picks
     picks = run_on_pool(
-        selector, pool, stages.run("uncertain", **narrowing),
+        selector, pool, stages.run("uncertain", **left.arguments()),
         lambda found, source: with_ids(found, source, selector),
     )  # fmt: skip
     if not len(picks):
-        raise ValueError(f"logits: all {n_left:,} rows that may be picked are invalid")
+        raise ValueError(f"logits: all {left.n:,} rows that may be picked are invalid")
     numbers = as_tensor(picks.rows, "picks").cpu().numpy()
     return Candidates(picks, beside, match.in_other(numbers), pool, selector.blank)
 
