@@ -6,20 +6,27 @@ from fastal.base.lazy import import_on_first_use
 
 if TYPE_CHECKING:
     from fastal.combine.clustered_uncertainty import clustered_uncertainty
+    from fastal.combine.most_uncertain_cluster import most_uncertain_cluster
     from fastal.combine.representative_clusters import representative_clusters
     from fastal.combine.uncertain_model_outliers import uncertain_model_outliers
+    from fastal.combine.weighted import Part, weighted
 
 __all__ = [
+    "Part",
     "clustered_uncertainty",
+    "most_uncertain_cluster",
     "representative_clusters",
     "uncertain_model_outliers",
+    "weighted",
 ]
 
 import_on_first_use(
     __name__,
     {
         "fastal.combine.clustered_uncertainty": ["clustered_uncertainty"],
+        "fastal.combine.most_uncertain_cluster": ["most_uncertain_cluster"],
         "fastal.combine.representative_clusters": ["representative_clusters"],
         "fastal.combine.uncertain_model_outliers": ["uncertain_model_outliers"],
+        "fastal.combine.weighted": ["Part", "weighted"],
     },
 )

@@ -71,3 +71,7 @@ class RowMatch:
     def in_other(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The row numbers in the other pool of rows [m] of the pool."""
         return rows if self._places is None else self._places[rows]
+
+    def column(self, of_other: NDArray[Any]) -> NDArray[Any]:
+        """A column [N] of the other pool in the order of the rows of the pool."""
+        return of_other if self._places is None else of_other[self._places]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastal import combine
+from fastal import combine, diversity
 
 N_ROWS, N_CLASSES, WIDTH = 400, 5, 6
 
@@ -15,7 +15,7 @@ def pools(n=N_ROWS, seed=0):
     return logits.astype(np.float32), embeddings.astype(np.float32)
 
 
-VALIDATION = pools(50, 1)[1]
+VALIDATION, CENTROIDS = pools(50, 1)[1], np.eye(3, WIDTH)
 
 
 def margins(logits):
@@ -46,6 +46,16 @@ STRATEGIES = {
     "uncertain_model_outliers": lambda logits, x, k, **how: combine.uncertain_model_outliers(
         logits, x, VALIDATION, k, **how
     ),
+    "most_uncertain_cluster": lambda logits, x, k, **how: combine.most_uncertain_cluster(
+        logits, x, k, **how
+    ),
+    "weighted": lambda logits, x, k, **how: combine.weighted(
+        [(logits, "margin", 0.7), (x, diversity.CentroidDistance(CENTROIDS), 0.3)], k, **how
+    ),
 }
-# What the second pool is called.
-OTHER = dict.fromkeys(STRATEGIES, "embeddings") | {"uncertain_model_outliers": "activations"}
+# What the pools are called.
+FIRST = dict.fromkeys(STRATEGIES, "logits") | {"weighted": r"parts\[0\]"}
+OTHER = dict.fromkeys(STRATEGIES, "embeddings") | {
+    "uncertain_model_outliers": "activations",
+    "weighted": r"parts\[1\]",
+}
