@@ -6,7 +6,9 @@ from fastal.base.lazy import import_on_first_use
 
 if TYPE_CHECKING:
     from fastal.combine.clustered_uncertainty import clustered_uncertainty
+    from fastal.combine.diverse import diverse
     from fastal.combine.most_uncertain_cluster import most_uncertain_cluster
+    from fastal.combine.ranked_batch import ranked_batch
     from fastal.combine.representative_clusters import representative_clusters
     from fastal.combine.uncertain_model_outliers import uncertain_model_outliers
     from fastal.combine.weighted import Part, weighted
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Part",
     "clustered_uncertainty",
+    "diverse",
     "most_uncertain_cluster",
+    "ranked_batch",
     "representative_clusters",
     "uncertain_model_outliers",
     "weighted",
@@ -24,7 +28,9 @@ import_on_first_use(
     __name__,
     {
         "fastal.combine.clustered_uncertainty": ["clustered_uncertainty"],
+        "fastal.combine.diverse": ["diverse"],
         "fastal.combine.most_uncertain_cluster": ["most_uncertain_cluster"],
+        "fastal.combine.ranked_batch": ["ranked_batch"],
         "fastal.combine.representative_clusters": ["representative_clusters"],
         "fastal.combine.uncertain_model_outliers": ["uncertain_model_outliers"],
         "fastal.combine.weighted": ["Part", "weighted"],

@@ -34,6 +34,7 @@ class Candidates:
         other: the other pool.
         rows: [m] int64, the numbers of the rows in the other pool.
         pool: the pool.
+        n_rows: how many rows each pool has.
         blank: the uncertainty of rows that hold nothing; None: such rows have none of their own.
     """
 
@@ -41,6 +42,7 @@ class Candidates:
     other: Source
     rows: NDArray[np.int64]
     pool: Source
+    n_rows: int
     blank: Blank | None
 
     def __len__(self) -> int:
@@ -115,7 +117,7 @@ def most_uncertain(
     if not len(picks):
         raise ValueError(f"logits: all {left.n:,} rows that may be picked are invalid")
     numbers = as_tensor(picks.rows, "picks").cpu().numpy()
-    return Candidates(picks, beside, match.in_other(numbers), pool, selector.blank)
+    return Candidates(picks, beside, match.in_other(numbers), pool, left.n_rows, selector.blank)
 
 
 def checked_share(share: Any) -> float:

@@ -8,10 +8,10 @@ from fastal.base.arrays import as_tensor
 from fastal.base.checks import checked_count
 from fastal.base.errors import prefixing_errors
 from fastal.combine.candidates import most_uncertain
+from fastal.combine.greedy import Greedy
 from fastal.combine.row_match import opened
 from fastal.combine.stages import UncertaintyStages
 from fastal.diversity.centroids import EmbeddingMeasure
-from fastal.diversity.core_set import CoreSet
 from fastal.picks.picks import Picks
 from fastal.pipeline.run_on_pool import run_on_pool
 from fastal.scoring.measure_for import By
@@ -38,7 +38,7 @@ def diverse(
     The most uncertain rows may be nearly equal. So `oversample` times as many rows as are wanted
     are taken, and of these, greedy k-centre with the cosine distance picks k. The logits are read
     once, and the embeddings of these rows once for each pick. Memory is O(oversample * k + chunk),
-    and 4 bytes per row.
+    and 8 bytes per row.
 
     Args:
         logits: [N, C]; any pool that `fastal.select` takes and that can be read again.
@@ -76,13 +76,11 @@ def diverse(
     beside = opened(embeddings, "embeddings")
     with prefixing_errors("labelled"):
         labelled = in_column_order_of(beside, labelled)
-    centres = CoreSet(
-        k, labelled=labelled, on_invalid=stages.on_invalid, backend=stages.backend
-    )
     candidates = most_uncertain(logits, beside, oversample * k, by, stages)
-    run = stages.run("centres", among=candidates.rows)
+    uncertainty = np.full(candidates.n_rows, np.nan, np.float32)
+    uncertainty[candidates.rows] = as_tensor(candidates.picks.scores, "scores").cpu().numpy()
+    reducer = Greedy(k, uncertainty, labelled, options=stages.scoring)
     with prefixing_errors("embeddings"):
-        if not centres.has_labelled:
-            centres.begin_with(candidates.rows)
-        found = run_on_pool(centres, candidates.other, run, lambda found, _: found)
+        run = stages.run("centres", among=candidates.rows)
+        found = run_on_pool(reducer, beside, run, lambda found, _: found)
     return candidates.chosen(k, found.rows, invalid=found.invalid, strategy="diverse")

@@ -75,3 +75,17 @@ class RowMatch:
     def column(self, of_other: NDArray[Any]) -> NDArray[Any]:
         """A column [N] of the other pool in the order of the rows of the pool."""
         return of_other if self._places is None else of_other[self._places]
+
+    def to_other(self, of_pool: NDArray[Any]) -> NDArray[Any]:
+        """A column [N] of the pool in the order of the rows of the other pool."""
+        if self._places is None:
+            return of_pool
+        found = np.empty_like(of_pool)
+        found[self._places] = of_pool
+        return found
+
+    def in_pool(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The row numbers in the pool of rows [m] of the other pool."""
+        if self._places is None:
+            return rows
+        return self.to_other(np.arange(len(self._places)))[rows]

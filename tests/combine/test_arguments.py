@@ -134,6 +134,8 @@ def test_invalid_rows_raise_or_are_left_out_and_counted(name):
     picks = STRATEGIES[name](logits, x, 5, on_invalid="skip")
     assert not {first, 7} & {*picks.rows.tolist()}
     assert picks.invalid == 2
+    x[7] = np.nan  # a row that is invalid in both pools counts once
+    assert STRATEGIES[name](logits, x, 5, on_invalid="skip").invalid == 2
 
 
 @each

@@ -53,6 +53,10 @@ STRATEGIES = {
         [(logits, "margin", 0.7), (x, diversity.CentroidDistance(CENTROIDS), 0.3)], k, **how
     ),
 }
+STRATEGIES |= {
+    "diverse": lambda logits, x, k, **how: combine.diverse(logits, x, k, **how),
+    "ranked_batch": lambda logits, x, k, **how: combine.ranked_batch(logits, x, k, **how),
+}
 # What the pools are called.
 FIRST = dict.fromkeys(STRATEGIES, "logits") | {"weighted": r"parts\[0\]"}
 OTHER = dict.fromkeys(STRATEGIES, "embeddings") | {
