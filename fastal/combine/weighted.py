@@ -127,7 +127,7 @@ def weighted(
         >>> from fastal import combine, diversity
         >>> logits = np.array([[9, 0], [1, 0], [0, 0]], np.float32)
         >>> x = np.array([[-1, 0], [0, 1], [1, 0]], np.float32)
-        >>> outliers = diversity.CentroidDistance(np.array([[1, 0]]))
+        >>> outliers = diversity.CentroidDistance(np.array([[1.0, 0.0]]))
         >>> picks = combine.weighted([(logits, "margin", 0.7), (x, outliers, 0.3)], k=2)
         >>> picks.rows, picks.scores
         (array([2, 1]), array([0.7, 0.5], dtype=float32))
