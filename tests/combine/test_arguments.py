@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastal
+from fastal.pipeline.checkpoint import Checkpoint
 from tests.support.combined import FIRST, N_ROWS, OTHER, STRATEGIES, pools
 
 LOGITS, X = pools()
@@ -195,3 +196,30 @@ def test_padding_is_warned_of(name, caplog):
     with caplog.at_level(logging.WARNING):
         STRATEGIES[name](logits, X, 9)
     assert "picks are rows of equal values, as padding and failed items are" in caplog.text
+
+
+@each
+@pytest.mark.parametrize("chunk", [2, 4])
+def test_an_interrupted_run_continues_to_the_same_picks(name, chunk, tmp_path, monkeypatch):
+    np.save(tmp_path / "logits.npy", LOGITS)
+    np.save(tmp_path / "x.npy", X)
+    files = tmp_path / "logits.npy", tmp_path / "x.npy"
+    how = {"checkpoint": tmp_path / "state", "chunk_bytes": 32 * 100}
+    want = values(STRATEGIES[name](*files, 9))
+    monkeypatch.setattr(Checkpoint, "is_due", True)
+    saved = []
+
+    def save_then_fail(self, reducer, source, row):
+        save(self, reducer, source, row)
+        saved.append(row)
+        if len(saved) == chunk:
+            raise KeyboardInterrupt
+
+    save = Checkpoint.save
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "save", save_then_fail)
+        with pytest.raises(KeyboardInterrupt):
+            STRATEGIES[name](*files, 9, **how)
+    with pytest.raises(ValueError, match="holds one already: resume it"):
+        STRATEGIES[name](*files, 9, **how)
+    assert values(STRATEGIES[name](*files, 9, **how, resume=True)) == want

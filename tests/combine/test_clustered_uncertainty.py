@@ -107,3 +107,10 @@ def test_more_clusters_than_rows_are_refused():
     logits, x = pools(20)
     with pytest.raises(ValueError, match=r"n_clusters: wanted at most the 2 valid rows"):
         combine.clustered_uncertainty(logits, x, 2, n_clusters=3)
+
+
+def test_ties_among_the_candidates_are_not_reported_as_ties_of_the_picks(caplog):
+    logits, x = pools(100)
+    logits[:] = logits[np.arange(100) % 2]
+    combine.clustered_uncertainty(logits, x, 5)
+    assert "last pick" not in caplog.text
