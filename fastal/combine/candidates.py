@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastal.base.arrays import as_tensor
 from fastal.base.blank_rows import Blank
 from fastal.base.checks import checked_number
-from fastal.combine.left_rows import left_rows, warn_of_few
+from fastal.combine.left_rows import check_number, left_rows
 from fastal.combine.row_match import RowMatch, opened
 from fastal.combine.stages import UncertaintyStages
 from fastal.picks.picks import Picks
@@ -21,6 +21,7 @@ from fastal.scoring.measure_for import By
 from fastal.selection.pick_warnings import warn_of_blank
 from fastal.selection.selector import Selector
 from fastal.sources import Source
+from fastal.uncertainty import output_of
 
 _NO_COLUMNS: Mapping[str, NDArray[Any]] = {}
 
@@ -74,7 +75,7 @@ class Candidates:
                 as_tensor(x, "picks").cpu().numpy() for x in (picks.rows, picks.scores)
             )
             warn_of_blank(of_pool, scores, self.blank, self.pool)
-        warn_of_few(k, len(picks))
+        check_number(k, len(picks))
         return replace(
             picks, invalid=picks.invalid + invalid, columns={**picks.columns, **columns}, **changes
         )
@@ -108,7 +109,9 @@ def most_uncertain(
     match = RowMatch(pool, beside, name, "logits")
     left = left_rows(pool, stages, "logits")
     n_wanted = min(left.n, max(least, math.ceil(Fraction(repr(share)) * left.n)))
-    selector = Selector(n_wanted, by, **_scoring(stages))
+    output = output_of(logits, by, stages.output)
+    scoring: dict[str, Any] = {**vars(output), **vars(stages.scoring)}
+    selector = Selector(n_wanted, by, **scoring)
     selector.reports_ties = False  # of the candidates, not of the picks
     picks = run_on_pool(
         selector, pool, stages.run("uncertain", **left.arguments()),
@@ -126,10 +129,3 @@ def checked_share(share: Any) -> float:
     if not 0 < found <= 1:
         raise ValueError(f"share: wanted a number above 0, at most 1, got {share}")
     return found
-
-
-def _scoring(stages: UncertaintyStages) -> dict[str, Any]:
-    """What a selector is told about the rows."""
-    return {
-        **vars(stages.output), "on_invalid": stages.on_invalid, "backend": stages.backend,
-    }  # fmt: skip

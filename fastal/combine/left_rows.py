@@ -64,7 +64,9 @@ def left_rows(pool: Source, stages: Stages, name: str) -> LeftRows:
     return LeftRows(n_rows, n, row_filter)
 
 
-def warn_of_few(k: int, n_picked: int) -> None:
-    """Logs a warning if fewer rows were picked than were wanted."""
+def check_number(k: int, n_picked: int) -> None:
+    """Logs a warning if fewer than k rows were picked; ValueError if none was."""
+    if not n_picked:
+        raise ValueError("k: nothing was picked: no row that may be picked is valid in all pools")
     if n_picked < k:
         _log.warning("k: wanted %d rows; %d valid ones are left, all picked", k, n_picked)

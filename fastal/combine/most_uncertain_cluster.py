@@ -23,6 +23,7 @@ from fastal.picks.picks import Picks
 from fastal.pipeline.run_on_pool import run_on_pool
 from fastal.scoring.measure_for import By
 from fastal.sources import Source
+from fastal.uncertainty import output_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -94,7 +95,8 @@ def most_uncertain_cluster(
         min(_CLUSTERS, left.n) if n_clusters is None else checked_count("n_clusters", n_clusters)
     )
     run = stages.run("uncertainty", **left.arguments())
-    scores = pool_scores(pool, by, stages.output, stages.scoring, run, left.n_rows)
+    output = output_of(logits, by, stages.output)
+    scores = pool_scores(pool, by, output, stages.scoring, run, left.n_rows)
     with prefixing_errors("embeddings"):
         cluster = _clustered(other, wanted, seed, stages, left, match)
     # Rows that are left out or invalid have no score, or no cluster.

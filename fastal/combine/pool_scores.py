@@ -12,7 +12,7 @@ from torch import Tensor
 from fastal.base.blank_rows import Blank
 from fastal.base.reducer import Pending, RowStart
 from fastal.base.row_values import RowValues
-from fastal.combine.left_rows import warn_of_few
+from fastal.combine.left_rows import check_number
 from fastal.picks.picks import Picks
 from fastal.pipeline.run_on_pool import in_numpy, run_on_pool
 from fastal.pipeline.run_options import RunOptions
@@ -108,7 +108,7 @@ class PoolScores:
         """
         if self.blank is not None:
             warn_of_blank(rows, self.values[rows], self.blank, self.pool)
-        warn_of_few(k, len(rows))
+        check_number(k, len(rows))
         of_kind = (self.to_caller_kind(torch.from_numpy(x)) for x in (rows, scores))
         in_kind, of_rows = in_numpy(self.pool, *of_kind)
         return Picks(

@@ -17,6 +17,7 @@ from fastal.picks.picks import Picks
 from fastal.pipeline.run_on_pool import run_on_pool
 from fastal.scoring.measure_for import By
 from fastal.sources.files import in_column_order_of
+from fastal.uncertainty import output_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -86,7 +87,8 @@ def ranked_batch(
     match = RowMatch(pool, other, "embeddings", "logits")
     left = left_rows(pool, stages, "logits")
     run = stages.run("uncertainty", **left.arguments())
-    scores = pool_scores(pool, by, stages.output, stages.scoring, run, left.n_rows)
+    output = output_of(logits, by, stages.output)
+    scores = pool_scores(pool, by, output, stages.scoring, run, left.n_rows)
     uncertainty = match.to_other(scores.values)
     reducer = Greedy(
         k, uncertainty, labelled, alpha=1.0 if alpha is None else float(alpha),

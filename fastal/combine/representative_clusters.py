@@ -13,7 +13,7 @@ from fastal.base.checks import checked_count
 from fastal.base.errors import prefixing_errors
 from fastal.base.groups import Groups
 from fastal.base.reducer import Pending, RowStart
-from fastal.combine.left_rows import left_rows, warn_of_few
+from fastal.combine.left_rows import check_number, left_rows
 from fastal.combine.row_match import counted, opened
 from fastal.combine.stages import Stages
 from fastal.diversity.centroids import CentroidDistance, EmbeddingMeasure
@@ -115,8 +115,8 @@ def representative_clusters(
             break
         per_cluster *= 2
     picks = with_ids(found[:k], source, reducer)
+    check_number(k, len(picks))
     warn_of(picks, reducer, source)
-    warn_of_few(k, len(picks))
     return picks
 
 

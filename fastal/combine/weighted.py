@@ -19,6 +19,7 @@ from fastal.picks.picks import Picks
 from fastal.scoring.measure_for import By
 from fastal.scoring.model_output import ModelOutput
 from fastal.selection.topk import TopK
+from fastal.uncertainty import output_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -175,9 +176,10 @@ def _scores(parts: list[Part], stages: Stages) -> tuple[PoolScores, list[_Scores
     values: list[_Scores] = []
     for i, (part, pool) in enumerate(zip(parts, pools, strict=True)):
         match = RowMatch(pools[0], pool, f"parts[{i}]", "parts[0]")
+        output = output_of(part.pool, part.by, part.output)
         run = stages.run(f"part-{i}", **left.arguments(match))
         with prefixing_errors(f"parts[{i}]"):
-            found.append(pool_scores(pool, part.by, part.output, stages.scoring, run, left.n_rows))
+            found.append(pool_scores(pool, part.by, output, stages.scoring, run, left.n_rows))
         values.append(match.column(found[-1].values))
     return found[0], values, left.n
 

@@ -140,6 +140,20 @@ def test_invalid_rows_raise_or_are_left_out_and_counted(name):
 
 
 @each
+def test_rows_that_are_all_invalid_are_an_error(name):
+    for logits, x in ((LOGITS * np.nan, X), (LOGITS, X * np.nan)):
+        with pytest.raises(ValueError, match=r"invalid|0 valid rows|no row that may be picked"):
+            STRATEGIES[name](logits, x, 3, on_invalid="skip")
+
+
+@each
+def test_draws_are_scored_by_their_mean(name):
+    draws = fastal.draws([LOGITS, LOGITS])
+    picks, want = (STRATEGIES[name](pool, X, 9) for pool in (draws, LOGITS))
+    assert picks.rows.tolist() == want.rows.tolist()
+
+
+@each
 def test_pools_of_other_lengths_are_refused(name):
     with pytest.raises(ValueError, match=rf"{OTHER[name]}: wanted 400 rows, as {FIRST[name]} has"):
         STRATEGIES[name](LOGITS, X[1:], 3)
