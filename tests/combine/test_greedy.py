@@ -46,6 +46,7 @@ def test_ranked_batches_follow_the_definition(n_labelled, alpha):
     np.testing.assert_allclose(picks.scores, worth, rtol=1e-5, atol=7 * 2.0**-24)
 
 
+@pytest.mark.full
 def test_a_wrong_weight_or_distance_is_found():
     picks = combine.ranked_batch(LOGITS, X, 12, labelled=LABELLED)
     for wrong in (

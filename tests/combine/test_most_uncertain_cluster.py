@@ -34,13 +34,14 @@ def found(picks):
 
 
 @pytest.mark.parametrize("members", ["random", "most_uncertain"])
-@pytest.mark.parametrize("n_clusters", [1, 8, 60])
+@pytest.mark.parametrize("n_clusters", [1, 8, 24])
 def test_picks_follow_the_definition(n_clusters, members):
-    for k in (1, 30):
+    want = by_definition(60, n_clusters, members, 2)
+    for k in (1, 60):
         picks = combine.most_uncertain_cluster(
             LOGITS, X, k, n_clusters=n_clusters, members=members, seed=2
         )
-        assert found(picks) == by_definition(k, n_clusters, members, 2)
+        assert found(picks) == want[:k]
         # The scores are those of `fastal.score`, whose relative error is at most 1e-5.
         np.testing.assert_allclose(picks.scores, margins(LOGITS)[picks.rows], rtol=1e-5)
 
