@@ -6,7 +6,7 @@ from fastal.base.lazy import import_on_first_use
 from fastal.version import __version__
 
 if TYPE_CHECKING:
-    from fastal import diversity
+    from fastal import combine, diversity
     from fastal.base.errors import InvalidRows
     from fastal.labelled.confident_learning import LabelQuality
     from fastal.labelled.label_quality import label_quality
@@ -41,6 +41,7 @@ __all__ = [
     "TemperatureFit",
     "__version__",
     "backend_reasons",
+    "combine",
     "diversity",
     "draws",
     "fit_temperature",
@@ -76,5 +77,5 @@ import_on_first_use(
         "fastal.sources.predictions": ["predictions"],
         "fastal.uncertainty": ["score", "select"],
     },
-    subpackages=["diversity"],
+    subpackages=["combine", "diversity"],
 )

@@ -278,12 +278,23 @@ def select(
         raise ValueError(
             "groups: wanted per_group as well, the number of rows to pick of each group"
         )
-    if isinstance(pool, Draws) and draws_axis is None and by in UNCERTAINTY_SCORES:
-        draws_axis = 1
-    output = ModelOutput(kind, temperature, class_axis, draws_axis, aggregate)
+    output = output_of(pool, by, ModelOutput(kind, temperature, class_axis, draws_axis, aggregate))
     selector = selector_for(
         k, by, output, ScoringOptions(on_invalid, backend), per_group=per_group,
         predicted=is_predicted, noise=noise, seed=seed, beta=beta, ties=ties,
     )  # fmt: skip
     options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress)
     return pick_from_pool(selector, pool, options, groups=None if is_predicted else groups)
+
+
+def output_of(pool: Any, by: By, output: ModelOutput) -> ModelOutput:
+    """What a pool holds, where its caller need not say that it holds draws.
+
+    Args:
+        pool: any pool that `fastal.select` takes.
+        by: the score of its rows.
+        output: what the caller says of it.
+    """
+    if isinstance(pool, Draws) and output.draws_axis is None and by in UNCERTAINTY_SCORES:
+        return replace(output, draws_axis=1)
+    return output

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 import fastal
-from fastal import diversity
+from fastal import combine, diversity
 from tests.support.checkout import ROOT
 
-PACKAGES = [fastal, diversity]
+PACKAGES = [fastal, combine, diversity]
 
 
 def run_python(code, *arguments, flags=("-W", "error"), path=(), cwd=None, check=True):
@@ -50,6 +50,7 @@ BEFORE = set(sys.modules)
         "import fastal; fastal.InvalidRows",
         "import fastal; fastal.diversity, dir(fastal.diversity)",
         "import fastal.diversity",
+        "import fastal; fastal.combine, dir(fastal.combine)",
         "from fastal import diversity",
         "import fastal; hasattr(fastal, 'scores')",
     ],
@@ -142,8 +143,8 @@ def test_an_unknown_name_is_an_attribute_error_with_a_hint():
 
 @pytest.mark.full
 def test_star_imports_every_public_name():
-    code = "from fastal import *\nfrom fastal.diversity import *\nimport fastal\n"
-    code += "for package in fastal, diversity:\n"
+    code = "from fastal import *\nfrom fastal.diversity import *\nfrom fastal.combine import *\n"
+    code += "import fastal\nfor package in fastal, combine, diversity:\n"
     code += "  assert all(globals()[name] is getattr(package, name) for name in package.__all__)"
     run_python(code)
 
@@ -203,10 +204,14 @@ for package, name in ((fastal, "select"), (fastal.diversity, "representative")):
 
 @pytest.mark.full
 def test_help_shows_the_public_names():
-    shown = "\n".join(run_python("import fastal\nhelp(fastal)\nhelp(fastal.diversity)"))
+    shown = "\n".join(
+        run_python(
+            "import fastal\n" + "\n".join(f"help({package.__name__})" for package in PACKAGES)
+        )
+    )
     for package in PACKAGES:
         assert inspect.getdoc(package) in shown
-        for name in set(package.__all__) - {"__version__", "diversity"}:
+        for name in set(package.__all__) - {"__version__", "combine", "diversity"}:
             assert f"    {name}(" in shown or f"    class {name}(" in shown, name
 
 
@@ -216,7 +221,8 @@ import random, sys, threading
 import fastal
 random.seed(0)
 names = [(fastal, name) for name in fastal.__all__]
-names += [(fastal.diversity, name) for name in fastal.diversity.__all__]
+for package in (fastal.combine, fastal.diversity):
+    names += [(package, name) for name in package.__all__]
 orders = [random.sample(names, len(names)) for _ in range(8)]
 found, errors, together = [], [], threading.Barrier(len(orders))
 def use(order):

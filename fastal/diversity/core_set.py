@@ -163,7 +163,7 @@ class CoreSet(ScoringReducer[Picks]):
         n_invalid = int((is_invalid & ~counted).count_nonzero())
         distance_now = rows.without_left_out(distance, math.inf)
         nearest = torch.minimum(held, distance_now.masked_fill(is_invalid, -math.inf))
-        found = _farthest_of(rows, rows.without_left_out(nearest, -math.inf))
+        found = _best_of(rows, self._worth(rows, rows.without_left_out(nearest, -math.inf)))
 
         self._distance.reserve(rows.numbers.stop)
 
@@ -173,6 +173,15 @@ class CoreSet(ScoringReducer[Picks]):
             self._farthest = found.or_better(self._farthest) if found else self._farthest
 
         return Pending(commit)
+
+    def _worth(self, rows: Rows, nearest: Tensor) -> Tensor:  # noqa: ARG002
+        """What rows are worth, [n], larger = better; -inf for rows that must not be picked.
+
+        Args:
+            rows: the rows.
+            nearest: their distances to the nearest centre, [n]; -inf for such rows.
+        """
+        return nearest
 
     def next_pass(self) -> bool:
         """Picks the farthest row of the pass; returns whether there is to be another pass."""
@@ -271,15 +280,15 @@ class CoreSet(ScoringReducer[Picks]):
             self._farthest = Best(distance, row, torch.from_numpy(embedding))
 
 
-def _farthest_of(rows: Rows, distance: Tensor) -> Best | None:
-    """The row that is farthest from all centres; None if all are invalid, picked or left out."""
-    if not len(distance):
+def _best_of(rows: Rows, worth: Tensor) -> Best | None:
+    """The row that is worth most; None if all are invalid, picked or left out."""
+    if not len(worth):
         return None
-    place = int(distance.argmax())  # ties go to the first
-    if distance[place] == -math.inf:
+    place = int(worth.argmax())  # ties go to the first
+    if worth[place] == -math.inf:
         return None
     row = int(rows.numbers.at(np.array([place]))[0])
-    return Best(float(distance[place]), row, rows.x[place].to("cpu", torch.float64, copy=True))
+    return Best(float(worth[place]), row, rows.x[place].to("cpu", torch.float64, copy=True))
 
 
 def labelled_rows(labelled: Any) -> Tensor | None:

@@ -23,10 +23,6 @@ _MOST_READ = 50  # picks that are read again
 def warn_of(picks: Picks, reducer: Reducer[Picks], pool: Source) -> None:
     """Logs a warning if nothing or too little was picked, or if picks are rows that hold nothing.
 
-    Padding and failed items are rows of equal values, or of zeros, and have the largest scores.
-    Other rows may have these scores too, such as rows whose two largest values tie. If reading is
-    cheap, the picks are read again to tell them apart. Else the warning speaks of scores only.
-
     Args:
         picks: the result of the reducer.
         reducer: knows the scores of rows that hold nothing.
@@ -43,9 +39,25 @@ def warn_of(picks: Picks, reducer: Reducer[Picks], pool: Source) -> None:
             "k: wanted %d rows; exclude and among leave %d valid ones, which were all picked",
             reducer.wanted, len(rows),
         )  # fmt: skip
-    blank = reducer.blank
-    if blank is None:
-        return
+    if reducer.blank is not None:
+        warn_of_blank(rows, scores, reducer.blank, pool)
+
+
+def warn_of_blank(
+    rows: NDArray[np.int64], scores: NDArray[np.float32], blank: Blank, pool: Source
+) -> None:
+    """Logs a warning if picks are rows that hold nothing.
+
+    Padding and failed items are rows of equal values, or of zeros, and have the largest scores.
+    Other rows may have these scores too, such as rows whose two largest values tie. If reading is
+    cheap, the picks are read again to tell them apart. Else the warning speaks of scores only.
+
+    Args:
+        rows: the row numbers of the picks, [k].
+        scores: their scores, [k].
+        blank: the scores of rows that hold nothing.
+        pool: the pool of the picks.
+    """
     found = rows[(scores >= np.float32(blank.least)) & (scores <= np.float32(blank.most))]
     what, n_read, but = "have the score of a row", len(rows), "; other rows may have it too"
     if pool.in_place:

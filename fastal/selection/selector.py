@@ -60,6 +60,7 @@ class Selector(ScoringReducer[Picks]):
 
     Attributes:
         order: the order of rows with equal scores.
+        reports_ties: whether `result` logs how many rows have the score of the last pick.
 
     Raises:
         ValueError, TypeError: a bad argument; the message names it, what came and what was wanted.
@@ -80,6 +81,8 @@ class Selector(ScoringReducer[Picks]):
         >>> selector.result().rows
         array([0])
     """
+
+    reports_ties = True
 
     def __init__(
         self,
@@ -160,7 +163,8 @@ class Selector(ScoringReducer[Picks]):
         """The picks among the rows so far, as arrays of the kind of the last chunk, else NumPy."""
         self._fused.flush()
         n_tied, n_taken = self._top.tied()
-        if n_tied > n_taken and self._noise.name is None and self._scorer.measure.ties_matter:
+        matter = self.reports_ties and self._scorer.measure.ties_matter
+        if n_tied > n_taken and self._noise.name is None and matter:
             log_ties(n_tied, n_taken, self.order)
         rows, *_, scores = self._top.best()
         if self._noise.name == "softrank":

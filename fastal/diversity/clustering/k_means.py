@@ -71,8 +71,6 @@ class KMeans(ScoringReducer[Clustering]):
         options: how rows are compared with centroids.
     """
 
-    reads_gaps = False
-
     def __init__(
         self, n_clusters: int, centroids: Tensor | None, how: KMeansOptions, options: ScoringOptions
     ) -> None:
@@ -80,6 +78,7 @@ class KMeans(ScoringReducer[Clustering]):
         self._n_clusters = n_clusters
         self._centroids = centroids
         self._how = how
+        self.reads_gaps = how.batch_size is None
         self.max_passes = how.max_iter + 1
         self._sample: RowSample | None = None
         self._pass: LloydPass | None = None  # None in the pass that draws the sample

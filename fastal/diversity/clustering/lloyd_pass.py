@@ -53,8 +53,6 @@ class LloydPass(ScoringReducer[Members]):
         sums: [K, D] int64, the sums of earlier mini-batches; None: there were none.
     """
 
-    reads_gaps = False  # the numbers of the rows say where a mini-batch begins
-
     def __init__(
         self,
         centroids: CentroidDistance,
@@ -67,6 +65,7 @@ class LloydPass(ScoringReducer[Members]):
         zeros = torch.zeros(shape, dtype=torch.int64, device="cpu")
         counts = torch.zeros(len(centroids.units), dtype=torch.int64, device="cpu")
         self._batch_size = batch_size
+        self.reads_gaps = batch_size is None  # else the row numbers say where a mini-batch begins
         self._members = Members(centroids, zeros if sums is None else sums, counts, 0)
 
     def look(self, chunk: Any, start: RowStart = None) -> Pending:

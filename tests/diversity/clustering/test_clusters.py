@@ -310,3 +310,20 @@ def test_pools_and_calls_that_are_refused():
     for method in ("assign", "sample", "save"):
         with pytest.raises(ValueError, match=r"^centroids: there are none yet"):
             getattr(CosineClusters(2), method)(x if method != "save" else "clusters.npz")
+
+
+@pytest.mark.parametrize("batch_size", [None, 50])
+def test_few_rows_are_read_alone_unless_mini_batches_count_them(batch_size, monkeypatch):
+    x, few = blobs(0, n=600), np.arange(5, 600, 10)
+    others = np.setdiff1d(np.arange(600), few)
+    want = CosineClusters(3, batch_size=batch_size).fit(x, exclude=others)
+    read, nearest = [], CentroidDistance.nearest
+
+    def counted(self, rows):
+        read.append(len(rows.x))
+        return nearest(self, rows)
+
+    monkeypatch.setattr(CentroidDistance, "nearest", counted)
+    clusters = CosineClusters(3, batch_size=batch_size).fit(x, among=few)
+    assert clusters.centroids.tobytes() == want.centroids.tobytes()
+    assert sum(read) == clusters.n_iter * (60 if batch_size is None else 600)

@@ -1,0 +1,83 @@
+"""Picks rows one by one, each by its uncertainty and its distance to the rows before."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastal.diversity.centroids import digest
+from fastal.diversity.core_set import CoreSet
+from fastal.picks.picks import Picks
+from fastal.scoring.rows import Rows
+from fastal.scoring.scoring_options import ScoringOptions
+
+
+class Greedy(CoreSet):
+    """A core-set whose picks are also uncertain, as a reducer with one pass for each pick.
+
+    A row is worth alpha * distance + (1 - alpha) * uncertainty. The distance is half the cosine
+    distance to the nearest row that is labelled or picked, from 0 to 1. Before there is such a row,
+    a row is worth its uncertainty. Within a pass, any chunks in any order and any merging give the
+    same pick.
+
+    Args:
+        k: how many rows to pick, at least 1.
+        uncertainty: [N] float32, of each row; NaN for rows that must not be picked.
+        labelled: [L, D], the rows that are already labelled; None: there are none.
+        alpha: from 0 to 1.
+        n_unlabelled: how many rows are not labelled. alpha is then their share, which falls with
+            each pick; None: it is `alpha`.
+        options: how rows are compared.
+    """
+
+    def __init__(
+        self,
+        k: int,
+        uncertainty: NDArray[np.float32],
+        labelled: Any,
+        *,
+        alpha: float = 1.0,
+        n_unlabelled: int | None = None,
+        options: ScoringOptions,
+    ) -> None:
+        super().__init__(
+            k, labelled=labelled, on_invalid=options.on_invalid, backend=options.backend
+        )
+        self._uncertainty = torch.from_numpy(uncertainty)
+        self._alpha = alpha
+        self._n_unlabelled = n_unlabelled
+        first = self._to_centres.centres
+        self._n_labelled = 0 if first is None else len(first)
+
+    @property
+    def alpha(self) -> float:
+        """The weight of the distance for the next pick."""
+        if self._n_unlabelled is None:
+            return self._alpha
+        return (self._n_unlabelled - len(self._rows)) / (self._n_unlabelled + self._n_labelled)
+
+    def _worth(self, rows: Rows, nearest: Tensor) -> Tensor:
+        places = torch.from_numpy(rows.numbers.at(np.arange(len(nearest))))
+        uncertainty = self._uncertainty[places].to(nearest.device, torch.float64)
+        worth = uncertainty
+        if self._to_centres.centres is not None:
+            worth = self.alpha * (nearest.double() / 2) + (1 - self.alpha) * uncertainty
+        return worth.masked_fill((nearest == -torch.inf) | uncertainty.isnan(), -torch.inf)
+
+    def result(self) -> Picks:
+        """The picks so far, in the order of picking, with what each was worth."""
+        to_caller_kind = self._scorer.to_caller_kind
+        return Picks(
+            to_caller_kind(torch.tensor(self._rows, dtype=torch.int64, device="cpu")),
+            to_caller_kind(torch.tensor(self._scores, dtype=torch.float32, device="cpu")),
+            invalid=self.invalid,
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """k, the uncertainties, the labelled rows, and alpha."""
+        return {
+            **super().identity(), "uncertainty": digest(self._uncertainty), "alpha": self._alpha,
+            "n_unlabelled": self._n_unlabelled,
+        }  # fmt: skip
