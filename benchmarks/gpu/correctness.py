@@ -8,7 +8,7 @@ import torch
 
 import fastal
 from benchmarks.gpu.truth import Findings, definitions, name_of
-from fastal.ops.formulas import KINDS
+from fastal.base.argument_values import CLASS_KINDS
 from tests.support.matrices import INVALID, INVALID_PROBS, KERNEL_DTYPES, layouts, regimes
 
 
@@ -21,7 +21,7 @@ def check_correctness(
     """
     findings = Findings()
     for dtype in KERNEL_DTYPES:
-        for kind in KINDS:
+        for kind in CLASS_KINDS:
             what = f"{n_classes} classes, {name_of(dtype)} {kind}"
             with findings.check(what):
                 rows = rows_of(n_classes, dtype, kind)

@@ -86,7 +86,7 @@ def spelled(message: str) -> str:
         return options[found[1]]
 
     message = re.sub(rf"(?<![^\s(])({names})=(['\"])([^'\"]*)\2", with_value, message)
-    message = re.sub(rf"(?<![^\s(])({names})=()(\d+)\b", with_value, message)
+    message = re.sub(rf"(?<![^\s(])({names})=()(\d+)(?!\.?\w)", with_value, message)
     message = re.sub(rf"(?<![^\s(])({names})=True\b", alone, message)
     message = re.sub(rf"(?<=of another run: )({names})(?= )", alone, message)
     # A name at the start of a message, after the name of a file, or after "wanted".

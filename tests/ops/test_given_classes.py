@@ -33,7 +33,8 @@ def _distribution(row, kind):
     if kind == "probs":
         weights = [max(value, mpmath.mpf(0)) for value in row]
     else:
-        gaps = [value - max(row) for value in row]
+        most = max(row)
+        gaps = [value - most for value in row]
         weights = [mpmath.exp(gap) if gap > -1000 else mpmath.mpf(0) for gap in gaps]
     total = mpmath.fsum(weights)
     return [weight / total for weight in weights]
