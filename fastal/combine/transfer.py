@@ -212,7 +212,7 @@ def transfer_representative(
             f"{labelled.shape[1]}"
         )
     x = torch.cat((hidden, labelled))
-    is_pool = torch.arange(len(x), device="cpu") < len(hidden)
+    is_pool = torch.arange(len(x), dtype=torch.int64, device="cpu") < len(hidden)
     auc = training.auc(x, is_pool)
     warn_of_auc(auc, "the pool from the labelled rows")
     picks = select(

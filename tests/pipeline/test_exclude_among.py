@@ -295,7 +295,7 @@ def test_a_reducer_that_knows_no_filter_gets_the_rows_that_are_left(options):
 
 
 def test_reducers_that_need_all_rows_refuse_gaps():
-    reducer = diversity.CosineClusters(2).reducer()
+    reducer = diversity.CosineClusters(2, batch_size=50).reducer()
     with pytest.raises(ValueError, match=r"start: .* the rows must have no gaps"):
         reducer.update(X[:3], np.array([2, 5, 9]))
 
