@@ -7,7 +7,7 @@ from typing import Any
 from fastal.base.arrays import as_tensor, converter_for, memory_of
 from fastal.base.memory_guard import guarded
 from fastal.diversity.gradients import Gradients
-from fastal.sources.side_by_side import Pair, side_by_side
+from fastal.sources.side_by_side import Together, side_by_side
 from fastal.sources.source import Chunk, Skipped, Source, SourceOver
 
 _log = logging.getLogger("fastal")
@@ -78,8 +78,9 @@ class GradientPool(SourceOver):
             yield from self._kept
             return
         self._kept, n_bytes = [], 0
-        for pair in side_by_side(self._source, self._embeddings, rows, start, "embeddings"):
-            chunk = self._chunk(pair)
+        pools = self._source, self._embeddings
+        for together in side_by_side(pools, rows, start, "embeddings"):
+            chunk = self._chunk(together)
             if chunk is None:
                 continue
             n_bytes += chunk.x.shape[0] * chunk.x.shape[1] * _ITEM_BYTES
@@ -90,15 +91,16 @@ class GradientPool(SourceOver):
             yield chunk
         self._are_all_kept = not start and n_bytes <= self._memory_bytes
 
-    def _chunk(self, pair: Pair) -> Chunk | None:
+    def _chunk(self, together: Together) -> Chunk | None:
         """The factors of rows; None if they are in a file that is now skipped."""
-        start, error = pair.numbers.start, None
+        start, error = together.numbers.start, None
+        of_logits, of_embeddings = together.parts
         with (
-            guarded(memory_of(pair.x, "logits")) as guard,
-            guarded(memory_of(pair.beside, "embeddings")) as guard_beside,
+            guarded(memory_of(of_logits, "logits")) as guard,
+            guarded(memory_of(of_embeddings, "embeddings")) as guard_beside,
         ):
             try:
-                factors = self._factors(pair)
+                factors = self._factors(of_logits, of_embeddings, start)
             except (TypeError, ValueError) as caught:
                 error = caught
         is_valid = self._source.check(start, lost=guard.broken)
@@ -107,11 +109,14 @@ class GradientPool(SourceOver):
             return None
         if error is not None:
             raise error
-        return Chunk(start, factors, None, pair.given)
+        return Chunk(start, factors, None, together.given)
 
-    def _factors(self, pair: Pair) -> Any:
+    def _factors(self, of_logits: Any, of_embeddings: Any, start: int) -> Any:
         """The factors of rows, as an array of the kind of the predictions."""
-        predictions, embeddings = as_tensor(pair.x, "logits"), as_tensor(pair.beside, "embeddings")
+        predictions, embeddings = (
+            as_tensor(of_logits, "logits"),
+            as_tensor(of_embeddings, "embeddings"),
+        )
         factors, n_invalid = self._gradients.factors(predictions, embeddings)
         widths = predictions.shape[1], embeddings.shape[1]
         for name, width, before in zip(
@@ -119,7 +124,7 @@ class GradientPool(SourceOver):
         ):
             if width != before:
                 raise ValueError(
-                    f"{name}: rows from {pair.numbers.start} on have {width} columns, the rows "
+                    f"{name}: rows from {start} on have {width} columns, the rows "
                     f"before them {before}"
                 )
         self._widths = widths
@@ -128,4 +133,4 @@ class GradientPool(SourceOver):
             suspicion = self._gradients.suspect_predictions(predictions)
             if suspicion:
                 _log.warning("%s", suspicion)
-        return converter_for(pair.x)(factors)
+        return converter_for(of_logits)(factors)

@@ -14,6 +14,7 @@ from torch import Tensor
 from fastal.base.arrays import as_sliceable, as_tensor, converter_for, is_array, memory_of
 from fastal.base.memory_guard import guarded
 from fastal.sources.array import ArraySource
+from fastal.sources.side_by_side import Together, side_by_side
 from fastal.sources.source import Chunk, Source, SourceOver
 
 
@@ -129,51 +130,35 @@ class SideBySide(Draws, SourceOver):
 
     def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
         """Yields rows [n, S, C]; see `Source.chunks`."""
-        reading = [pool.chunks(rows, start) for pool in self._pools]
-        now: list[Chunk | None] = [next(chunks, None) for chunks in reading]
         row = start
-        while True:
-            found = [chunk for chunk in now if chunk is not None]
-            if len(found) < len(now):
-                if found and sum(chunk.x.shape[0] for chunk in found):
-                    raise ValueError(f"pools: not all of them have rows from {row} on")
-                return
-            for number, chunk in enumerate(found):
-                if not chunk.start <= row <= chunk.start + chunk.x.shape[0]:
-                    raise ValueError(f"pools: pool {number} has no row {row}")
-            stop = min(chunk.start + chunk.x.shape[0] for chunk in found)
-            groups = found[0].groups
-            if groups is not None and (row, stop) != (
-                found[0].start, found[0].start + found[0].x.shape[0],
-            ):  # fmt: skip
-                groups = groups[row - found[0].start : stop - found[0].start]
-            yield Chunk(row, self._stacked(found, row, stop), groups)
-            row = stop
-            for number, chunk in enumerate(found):
-                if chunk.start + chunk.x.shape[0] == stop:
-                    now[number] = next(reading[number], None)
+        for together in side_by_side(self._pools, rows, start, "pools"):
+            if together.numbers.start != row:
+                break  # a pool has skipped rows
+            yield Chunk(row, self._stacked(together), together.groups)
+            row = together.numbers.stop
+        if row < (self._pools[0].n_rows or 0):
+            raise ValueError(f"pools: not all of them have rows from {row} on")
 
-    def _stacked(self, chunks: list[Chunk], first: int, stop: int) -> Any:
+    def _stacked(self, together: Together) -> Any:
         """The rows [n, S, C], a view of [S, n, C]: each draw is copied as a whole."""
+        parts, first = together.parts, together.numbers.start
         stacked: Tensor | None = None
-        for number, (pool, chunk) in enumerate(zip(self._pools, chunks, strict=True)):
-            with guarded(memory_of(chunk.x, "pool")) as guard:
-                part = as_tensor(
-                    chunk.x[first - chunk.start : stop - chunk.start, ...], f"pools: pool {number}"
-                )
+        for number, (pool, x) in enumerate(zip(self._pools, parts, strict=True)):
+            with guarded(memory_of(x, "pool")) as guard:
+                part = as_tensor(x, f"pools: pool {number}")
                 if stacked is None:
-                    stacked = part.new_empty((len(chunks), *part.shape))
+                    stacked = part.new_empty((len(parts), *part.shape))
                 if part.shape != stacked.shape[1:] or part.dtype != stacked.dtype:
                     raise ValueError(
                         f"pools: pool 0 has rows {tuple(stacked.shape[2:])} of {stacked.dtype}, "
                         f"pool {number} {tuple(part.shape[1:])} of {part.dtype}"
                     )
                 stacked[number] = part
-            if not pool.check(chunk.start, lost=guard.broken):
+            if not pool.check(first, lost=guard.broken):
                 raise ValueError(f"pools: pool {number} has lost the rows from {first} on")
         assert stacked is not None  # there is a pool
         rows = stacked.movedim(0, 1)
-        return rows if rows.dtype == torch.bfloat16 else converter_for(chunks[0].x)(rows)
+        return rows if rows.dtype == torch.bfloat16 else converter_for(parts[0])(rows)
 
     def check(self, start: int, *, lost: bool) -> bool:  # noqa: ARG002
         """True: every part was checked when it was copied."""

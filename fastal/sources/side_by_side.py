@@ -1,31 +1,32 @@
-"""Reads two pools of the same rows together, such as logits and embeddings."""
+"""Reads pools of the same rows together, such as logits and embeddings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastal.base.groups import Groups, as_groups
 from fastal.base.row_numbers import RowNumbers
 from fastal.sources.beside import check_beside, check_in_order
 from fastal.sources.matching import ids_of, places
 from fastal.sources.source import Chunk, Source
 
 
-class Pair(NamedTuple):
-    """The same rows of two pools.
+class Together(NamedTuple):
+    """The same rows of several pools.
 
     Attributes:
         numbers: the row numbers.
         given: the numbers [n] as an array; None: they are consecutive.
-        x: the rows of the first pool, an array [n, ...].
-        beside: the rows of the second pool, an array [n, ...].
+        parts: the rows of each pool, an array [n, ...] each.
+        groups: the groups of the rows in the first pool; None if it has none.
     """
 
     numbers: RowNumbers
     given: NDArray[np.int64] | None
-    x: Any
-    beside: Any
+    parts: list[Any]
+    groups: Groups | None
 
 
 def check_same_rows(pool: Source, beside: Source, name: str) -> None:
@@ -55,65 +56,66 @@ def check_same_rows(pool: Source, beside: Source, name: str) -> None:
         )
 
 
-def side_by_side(pool: Source, beside: Source, rows: int, start: int, name: str) -> Iterator[Pair]:
-    """The rows of two pools together; rows that one of them skipped are left out.
+def side_by_side(pools: Sequence[Source], rows: int, start: int, name: str) -> Iterator[Together]:
+    """The rows of several pools together; rows that one of them skipped are left out.
 
     Args:
-        pool: the first pool.
-        beside: the second pool, whose chunks may end at other rows.
+        pools: the pools, whose chunks may end at different rows.
         rows: the most rows of a chunk, as for `Source.chunks`.
         start: the first row.
-        name: the argument that named the second pool, for errors.
+        name: the argument that named the pools after the first, for errors.
 
     Raises:
-        ValueError: one pool has more rows than the other, and no file was skipped.
+        ValueError: a pool has more rows than another, and no file was skipped.
     """
-    streams = [iter(source.chunks(rows, start)) for source in (pool, beside)]
-    heads: list[Chunk | None] = [next(stream, None) for stream in streams]
+    streams = [iter(pool.chunks(rows, start)) for pool in pools]
+    heads = [next(stream, None) for stream in streams]
     while True:
-        first, second = heads
-        if first is None or second is None:
+        chunks = [head for head in heads if head is not None]
+        if len(chunks) < len(heads):
             break
-        n_rows = [first.x.shape[0], second.x.shape[0]]
-        pair = None
-        if all(n_rows) or n_rows == [0, 0]:
-            pair, taken = _shared(first, second)
-        else:
-            taken = 0, 0  # an empty chunk beside one with rows
-        if pair is not None:
-            yield pair
-        for place, head in enumerate((first, second)):
+        n_rows = [chunk.x.shape[0] for chunk in chunks]
+        together, taken = None, [0] * len(chunks)
+        if all(n_rows) or not any(n_rows):  # else an empty chunk is beside one with rows
+            together, taken = _shared(chunks)
+        if together is not None:
+            yield together
+        for place, (chunk, stream) in enumerate(zip(chunks, streams, strict=True)):
             is_over = taken[place] == n_rows[place]
-            heads[place] = next(streams[place], None) if is_over else _after(head, taken[place])
-    are_skipped = pool.skipped or beside.skipped
-    if not are_skipped and any(head is not None and head.x.shape[0] for head in heads):
-        found = "fewer" if heads[1] is None else "more"
+            heads[place] = next(stream, None) if is_over else _after(chunk, taken[place])
+    if not any(pool.skipped for pool in pools) and any(chunk.x.shape[0] for chunk in chunks):
+        found = "more" if heads[0] is None else "fewer"
         raise ValueError(f"{name}: wanted as many rows as the other pool has, got {found}")
 
 
-def _shared(first: Chunk, second: Chunk) -> tuple[Pair | None, tuple[int, int]]:
-    """The rows that both chunks begin with, and how many rows of each were used up."""
-    ours, theirs = (_numbers(chunk) for chunk in (first, second))
-    start = max(ours.start, theirs.start)
-    before = ours.before(start), theirs.before(start)
+def _shared(chunks: list[Chunk]) -> tuple[Together | None, list[int]]:
+    """The rows that all chunks begin with, and how many rows of each were used up."""
+    numbers = [RowNumbers(chunk.x.shape[0], chunk.start, chunk.numbers) for chunk in chunks]
+    start = max(of_pool.start for of_pool in numbers)
+    before = [of_pool.before(start) for of_pool in numbers]
     if any(before):
         return None, before
-    n = min(len(ours), len(theirs))
-    if not (ours.are_consecutive and theirs.are_consecutive):
-        here = np.arange(n)
-        differs = ours.at(here) != theirs.at(here)
-        n = int(differs.argmax()) if differs.any() else n
-    given = None if ours.are_consecutive else ours.at(np.arange(n))
-    pair = Pair(ours.part(0, n), given, first.x[:n, ...], second.x[:n, ...])
-    return pair, (n, n)
+    first, n = numbers[0], min(map(len, numbers))
+    if not all(of_pool.are_consecutive for of_pool in numbers):
+        for other in numbers[1:]:
+            differs = first.at(np.arange(n)) != other.at(np.arange(n))
+            n = int(differs.argmax()) if differs.any() else n
+    given = None if first.are_consecutive else first.at(np.arange(n))
+    parts = [chunk.x[:n, ...] for chunk in chunks]
+    groups = _groups(chunks[0], 0, n)
+    return Together(first.part(0, n), given, parts, groups), [n] * len(chunks)
 
 
-def _numbers(chunk: Chunk) -> RowNumbers:
-    return RowNumbers(chunk.x.shape[0], chunk.start, chunk.numbers)
+def _groups(chunk: Chunk, first: int, stop: int | None = None) -> Groups | None:
+    """The groups of the rows of a chunk from place `first` to `stop` - 1."""
+    if chunk.groups is None:
+        return None
+    groups = as_groups(chunk.groups, chunk.x.shape[0], "groups")
+    return groups._replace(codes=groups.codes[first:stop])
 
 
 def _after(chunk: Chunk, n: int) -> Chunk:
     """The rows of a chunk after its first n."""
     numbers = None if chunk.numbers is None else chunk.numbers[n:]
     start = chunk.start + n if numbers is None else int(numbers[0])
-    return Chunk(start, chunk.x[n:, ...], None, numbers)
+    return Chunk(start, chunk.x[n:, ...], _groups(chunk, n), numbers)

@@ -91,6 +91,23 @@ def test_a_saved_run_continues_and_knows_its_members(tmp_path, interrupting):
     assert picks.rows.tolist() == want.rows.tolist()
 
 
+def test_groups_are_those_of_the_first_pool(tmp_path):
+    groups = [f"kind {row % 3}" for row in range(60)]
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(X[0].ravel()), 4)
+    pq.write_table(pa.table({"kind": groups, "logits": rows}), tmp_path / "0.parquet")
+    first = fastal.open_pool(tmp_path / "0.parquet", column="logits", group_column="kind")
+    (tmp_path / "shards").mkdir()
+    for number, part in enumerate(np.split(X[1], [13, 40])):
+        np.save(tmp_path / "shards" / f"{number}.npy", part)
+    picks = fastal.select(
+        fastal.draws([first, tmp_path / "shards", *X[2:]]), by="bald", per_group=2
+    )
+    ranked = best("bald", 60)
+    want = [[row for row in ranked if row % 3 == kind][:2] for kind in range(3)]
+    assert sorted(picks.rows.tolist()) == sorted(np.concatenate(want).tolist())
+    assert picks.groups.tolist() == [groups[row] for row in picks.rows]
+
+
 def test_ids_and_columns_are_those_of_the_first_pool(tmp_path):
     members = [written(tmp_path, member, ".parquet") for member in range(5)]
     pools = [fastal.open_pool(path, column="logits", id_column="id") for path in members]

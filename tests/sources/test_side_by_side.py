@@ -19,13 +19,14 @@ def cut(x, cuts):
 
 
 def read(pool, beside, rows=7, start=0):
-    pairs = list(side_by_side(pool, beside, rows, start, "beside"))
+    pairs = list(side_by_side([pool, beside], rows, start, "beside"))
     for pair in pairs:
-        numbers = pair.numbers.at(np.arange(len(pair.x)))
-        assert (pair.x == X[numbers]).all()
-        assert (pair.beside == Y[numbers]).all()
+        x, y = pair.parts
+        numbers = pair.numbers.at(np.arange(len(x)))
+        assert (x == X[numbers]).all()
+        assert (y == Y[numbers]).all()
         assert (pair.given is None) == pair.numbers.are_consecutive
-    return [row for pair in pairs for row in pair.numbers.at(np.arange(len(pair.x)))]
+    return [row for pair in pairs for row in pair.numbers.at(np.arange(len(pair.parts[0])))]
 
 
 CUTS = st.lists(st.integers(0, 20), max_size=6)
@@ -48,8 +49,9 @@ def test_reading_begins_at_any_row():
 
 
 def test_empty_pools_have_a_shape():
-    (pair,) = side_by_side(fastal.open_pool(X[:0]), fastal.open_pool(Y[:0]), 7, 0, "beside")
-    assert (pair.x.shape, pair.beside.shape) == ((0, 2), (0, 1))
+    pools = [fastal.open_pool(X[:0]), fastal.open_pool(Y[:0])]
+    (pair,) = side_by_side(pools, 7, 0, "beside")
+    assert [x.shape for x in pair.parts] == [(0, 2), (0, 1)]
 
 
 def test_rows_of_skipped_files_are_left_out(tmp_path):
