@@ -68,12 +68,7 @@ class Greedy(CoreSet):
 
     def result(self) -> Picks:
         """The picks so far, in the order of picking, with what each was worth."""
-        to_caller_kind = self._scorer.to_caller_kind
-        return Picks(
-            to_caller_kind(torch.tensor(self._rows, dtype=torch.int64, device="cpu")),
-            to_caller_kind(torch.tensor(self._scores, dtype=torch.float32, device="cpu")),
-            invalid=self.invalid,
-        )
+        return self._picks(self._scores)
 
     def identity(self) -> dict[str, Any]:
         """k, the uncertainties, the labelled rows, and alpha."""

@@ -11,18 +11,16 @@ from torch import Tensor
 
 from fastal.base.checks import checked_count, checked_seed
 from fastal.base.errors import prefixing_errors
-from fastal.base.reducer import Pending, RowStart
 from fastal.base.row_filter import RowFilter
-from fastal.base.row_values import RowValues
 from fastal.diversity.gradient_pool import GradientPool
 from fastal.diversity.gradients import Gradients
+from fastal.diversity.greedy_picks import GreedyPicks
 from fastal.picks.picks import Picks
 from fastal.pipeline.row_choice import narrowed, row_filter_for
 from fastal.pipeline.run_on_pool import pick_from_pool
 from fastal.pipeline.run_options import RunOptions
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
-from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.noise import gumbel
 from fastal.selection.ties import Best
 from fastal.sources import PathLike, open_pool
@@ -122,7 +120,7 @@ def badge(
     return pick_from_pool(reducer, pool, run_options)
 
 
-class GradientSeeding(ScoringReducer[Picks]):
+class GradientSeeding(GreedyPicks):
     """k-means++ over gradients, with one pass for each pick. `badge` runs it over a pool.
 
     A draw in proportion to w is the row with the largest log w + g, where g is a Gumbel variable of
@@ -145,41 +143,12 @@ class GradientSeeding(ScoringReducer[Picks]):
         options: ScoringOptions,
         row_filter: RowFilter | None,
     ) -> None:
-        self._k = self.max_passes = checked_count("k", k)
         self._seed = checked_seed(seed)
         self._gradients = gradients
-        super().__init__(gradients, options)
-        self.row_filter = row_filter
-        # The distance to the nearest pick so far; -inf for rows that are picked or invalid.
-        self._distance = RowValues(math.inf, torch.float32)
-        self._drawn: Best | None = None  # its payload: distance, and factors [C + D + 4]
-        self._rows: list[int] = []
-        self._scores: list[float] = []
+        super().__init__(k, gradients, options, row_filter)
 
-    def look(self, chunk: Any, start: RowStart = None) -> Pending:
-        """Draws among rows [n, C + D + 4]; see `Reducer.look`."""
-        rows = self._prepare(chunk, start)
-        (distance,), _ = self._scorer.scores(rows)
-        held = self._distance.read(rows.numbers).to(distance.device)
-        is_invalid = rows.invalid(distance)
-        n_invalid = int((is_invalid & (held != -math.inf)).count_nonzero())
-        now = rows.without_left_out(distance, math.inf).masked_fill(is_invalid, -math.inf)
-        nearest = torch.minimum(held, now)
-        drawn = self._draw(rows, rows.without_left_out(nearest, -math.inf))
-        if not self._rows:  # these were norms
-            nearest = nearest.masked_fill(nearest != -math.inf, math.inf)
-
-        self._distance.reserve(rows.numbers.stop)
-
-        def commit() -> None:
-            self._scorer.record(rows, n_invalid, lambda: distance)
-            self._distance.write(rows.numbers, nearest)
-            self._drawn = drawn.or_better(self._drawn) if drawn else self._drawn
-
-        return Pending(commit)
-
-    def _draw(self, rows: Rows, nearest: Tensor) -> Best | None:
-        """The row with the largest key; None if no row may be drawn."""
+    def _best_of(self, rows: Rows, nearest: Tensor) -> Best | None:
+        """The row with the largest key, with its distance and its factors [C + D + 4]."""
         distance = nearest.cpu().numpy().astype(np.float64)
         keys = self._keys(distance, rows) if self._rows else distance
         if not len(keys) or (place := int(keys.argmax())) < 0 or keys[place] == -math.inf:
@@ -199,14 +168,15 @@ class GradientSeeding(ScoringReducer[Picks]):
 
     def next_pass(self) -> bool:
         """Adds the row that was drawn; returns whether there is to be another pass."""
-        self._distance.trim()
-        self._scorer.next_row = 0
-        if self._drawn is None:
+        best = self._end_pass()
+        if best is None:
             self._add_equal_rows()
             return False
-        _, row, (distance, self._gradients.centre) = self._drawn
+        _, row, (distance, self._gradients.centre) = best
+        if not self._rows:  # the distances were norms
+            values = self._distance.values
+            values.masked_fill_(values != -math.inf, math.inf)
         self._add(row, distance)
-        self._drawn = None
         return len(self._rows) < self._k
 
     def _add_equal_rows(self) -> None:
@@ -215,39 +185,14 @@ class GradientSeeding(ScoringReducer[Picks]):
         for row in equal[: self._k - len(self._rows)].tolist():
             self._add(row, 0.0)
 
-    def _add(self, row: int, distance: float) -> None:
-        self._rows.append(row)
-        self._scores.append(distance)
-        self._distance.values[row] = -math.inf
-
     def result(self) -> Picks:
         """The picks so far, as arrays of the kind of the last chunk, or NumPy without one."""
-        to_caller_kind = self._scorer.to_caller_kind
-        return Picks(
-            to_caller_kind(torch.tensor(self._rows, dtype=torch.int64, device="cpu")),
-            to_caller_kind(torch.tensor(self._scores, dtype=torch.float32, device="cpu")),
-            invalid=self.invalid,
-        )
-
-    @property
-    def invalid(self) -> int:
-        """How many rows were left out as invalid."""
-        return int((self._distance.values == -math.inf).sum()) - len(self._rows)
-
-    @property
-    def wanted(self) -> int:
-        """How many rows to pick."""
-        return self._k
+        return self._picks(self._scores)
 
     @property
     def strategy(self) -> str:
         """Its name."""
         return "badge"
-
-    @property
-    def kth_score(self) -> float | None:
-        """The distance of the last pick; None before the first."""
-        return self._scores[-1] if self._scores else None
 
     def identity(self) -> dict[str, Any]:
         """k, the seed, and the kind of the predictions."""
@@ -256,27 +201,20 @@ class GradientSeeding(ScoringReducer[Picks]):
     def _state(self) -> dict[str, Any]:
         """The state, which has 4 bytes per row of the pool."""
         centre, drawn = self._gradients.centre, None
-        if self._drawn is not None:
-            key, row, (distance, factors) = self._drawn
+        if self._best is not None:
+            key, row, (distance, factors) = self._best
             drawn = [key, row, distance, factors.numpy()]
         return {
             **super()._state(),
-            "rows": list(self._rows),
-            "scores": list(self._scores),
-            "distance": self._distance.values.cpu().numpy().copy(),
             "centre": None if centre is None else centre.numpy(),
             "drawn": drawn,
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        rows, scores, distance, centre, drawn = (
-            state[name] for name in ("rows", "scores", "distance", "centre", "drawn")
-        )
+        centre, drawn = state["centre"], state["drawn"]
         super()._restore(state)
-        self._rows, self._scores = list(rows), list(scores)
-        self._distance.load(torch.from_numpy(distance.copy()))
         self._gradients.centre = None if centre is None else torch.from_numpy(centre)
-        self._drawn = None
+        self._best = None
         if drawn is not None:
             key, row, apart, factors = drawn
-            self._drawn = Best(key, row, (apart, torch.from_numpy(factors)))
+            self._best = Best(key, row, (apart, torch.from_numpy(factors)))

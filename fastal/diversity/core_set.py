@@ -9,20 +9,18 @@ import torch
 from torch import Tensor
 
 from fastal.base.arrays import is_array
-from fastal.base.checks import check_same, checked_count
+from fastal.base.checks import check_same
 from fastal.base.errors import prefixing_errors
-from fastal.base.reducer import Pending, RowStart
 from fastal.base.row_filter import row_filter_of
 from fastal.base.row_numbers import RowNumbers
-from fastal.base.row_values import RowValues
 from fastal.diversity.centroids import checked_rows, copied, rows_of
 from fastal.diversity.distance import Distance
+from fastal.diversity.greedy_picks import GreedyPicks
 from fastal.picks.picks import Picks
 from fastal.pipeline.run_on_pool import pick_from_pool
 from fastal.pipeline.run_options import RunOptions
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
-from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.ties import Best
 from fastal.sources import PathLike, open_pool
 from fastal.sources.files import in_column_order_of
@@ -100,7 +98,7 @@ def k_center(
     return pick_from_pool(reducer, pool, run_options)
 
 
-class CoreSet(ScoringReducer[Picks]):
+class CoreSet(GreedyPicks):
     """Greedy k-centre as a reducer with one pass for each pick. `k_center` runs it over a pool.
 
     Within a pass, any chunks in any order and any merging give the same pick.
@@ -143,36 +141,20 @@ class CoreSet(ScoringReducer[Picks]):
         exclude: Any = None,
         among: Any = None,
     ) -> None:
-        self._k = self.max_passes = checked_count("k", k)
         self._to_centres = Distance(metric, labelled_rows(labelled), fast=fast)
-        super().__init__(self._to_centres, ScoringOptions(on_invalid, backend))
-        self.row_filter = row_filter_of(exclude, among)
-        # The distance to the nearest centre so far; -inf for rows that are picked or invalid.
-        self._distance = RowValues(math.inf, torch.float32)
-        self._farthest: Best | None = None  # its payload is the embedding, [D] float64
-        self._rows: list[int] = []
-        self._scores: list[float] = []
+        options = ScoringOptions(on_invalid, backend)
+        super().__init__(k, self._to_centres, options, row_filter_of(exclude, among))
 
-    def look(self, chunk: Any, start: RowStart = None) -> Pending:
-        """Finds the farthest row of embeddings [n, D]; see `Reducer.look`."""
-        rows = self._prepare(chunk, start)
-        (distance,), _ = self._scorer.scores(rows)
-        held = self._distance.read(rows.numbers).to(distance.device)
-        is_invalid = rows.invalid(distance)
-        counted = held == -math.inf  # invalid rows were counted in the first pass
-        n_invalid = int((is_invalid & ~counted).count_nonzero())
-        distance_now = rows.without_left_out(distance, math.inf)
-        nearest = torch.minimum(held, distance_now.masked_fill(is_invalid, -math.inf))
-        found = _best_of(rows, self._worth(rows, rows.without_left_out(nearest, -math.inf)))
-
-        self._distance.reserve(rows.numbers.stop)
-
-        def commit() -> None:
-            self._scorer.record(rows, n_invalid, lambda: distance)
-            self._distance.write(rows.numbers, nearest)
-            self._farthest = found.or_better(self._farthest) if found else self._farthest
-
-        return Pending(commit)
+    def _best_of(self, rows: Rows, nearest: Tensor) -> Best | None:
+        """The row that is worth most, with its embedding, [D] float64."""
+        worth = self._worth(rows, nearest)
+        if not len(worth):
+            return None
+        place = int(worth.argmax())  # ties go to the first
+        if worth[place] == -math.inf:
+            return None
+        row = int(rows.numbers.at(np.array([place]))[0])
+        return Best(float(worth[place]), row, rows.x[place].to("cpu", torch.float64, copy=True))
 
     def _worth(self, rows: Rows, nearest: Tensor) -> Tensor:  # noqa: ARG002
         """What rows are worth, [n], larger = better; -inf for rows that must not be picked.
@@ -185,16 +167,12 @@ class CoreSet(ScoringReducer[Picks]):
 
     def next_pass(self) -> bool:
         """Picks the farthest row of the pass; returns whether there is to be another pass."""
-        if self._farthest is None:
+        best = self._end_pass()
+        if best is None:
             return False
-        distance, row, embedding = self._farthest
-        self._scores.append(distance)
-        self._rows.append(row)
-        self._distance.trim()
-        self._distance.values[row] = -math.inf
+        distance, row, embedding = best
+        self._add(row, distance)
         self._to_centres.centres = embedding[None]
-        self._farthest = None
-        self._scorer.next_row = 0
         return len(self._rows) < self._k
 
     def merge(self, other: "CoreSet") -> None:
@@ -211,8 +189,8 @@ class CoreSet(ScoringReducer[Picks]):
         numbers = RowNumbers(len(theirs), 0)
         ours = self._distance.read(numbers)
         self._distance.write(numbers, torch.minimum(ours, theirs.to(ours.device)))
-        if other._farthest is not None:
-            self._farthest = other._farthest.or_better(self._farthest)
+        if other._best is not None:
+            self._best = other._best.or_better(self._best)
 
     def result(self) -> Picks:
         """The picks so far.
@@ -222,32 +200,12 @@ class CoreSet(ScoringReducer[Picks]):
         scores = list(self._scores)
         if scores and self._to_centres.began_from is None:  # the first has no distance
             scores[0] = scores[1] if len(scores) > 1 else 0.0
-        to_caller_kind = self._scorer.to_caller_kind
-        return Picks(
-            to_caller_kind(torch.tensor(self._rows, dtype=torch.int64, device="cpu")),
-            to_caller_kind(torch.tensor(scores, dtype=torch.float32, device="cpu")),
-            invalid=self.invalid,
-        )
-
-    @property
-    def invalid(self) -> int:
-        """How many rows were left out as invalid."""
-        return int((self._distance.values == -math.inf).sum()) - len(self._rows)
-
-    @property
-    def wanted(self) -> int:
-        """How many rows to pick."""
-        return self._k
+        return self._picks(scores)
 
     @property
     def strategy(self) -> str:
         """Its name."""
         return "k_center"
-
-    @property
-    def kth_score(self) -> float | None:
-        """The distance of the last pick; None before the first."""
-        return self._scores[-1] if self._scores else None
 
     def identity(self) -> dict[str, Any]:
         """k, the metric, the labelled rows, and `fast`."""
@@ -255,40 +213,22 @@ class CoreSet(ScoringReducer[Picks]):
 
     def _state(self) -> dict[str, Any]:
         """The state, which has 4 bytes per row of the pool."""
-        centre, far = self._to_centres.centres, self._farthest
+        centre, best = self._to_centres.centres, self._best
         return {
             **super()._state(),
-            "rows": list(self._rows),
-            "scores": list(self._scores),
-            "distance": self._distance.values.cpu().numpy().copy(),
             "centre": centre.numpy() if self._rows and centre is not None else None,
-            "farthest": None if far is None else [far.score, far.row, far.payload.numpy()],
+            "farthest": None if best is None else [best.score, best.row, best.payload.numpy()],
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        rows, scores, distance, centre, farthest = (
-            state[name] for name in ("rows", "scores", "distance", "centre", "farthest")
-        )
+        centre, farthest = state["centre"], state["farthest"]
         super()._restore(state)
-        self._rows, self._scores = list(rows), list(scores)
-        self._distance.load(torch.from_numpy(distance.copy()))
         if centre is not None:
             self._to_centres.centres = torch.from_numpy(centre)
-        self._farthest = None
+        self._best = None
         if farthest is not None:
             distance, row, embedding = farthest
-            self._farthest = Best(distance, row, torch.from_numpy(embedding))
-
-
-def _best_of(rows: Rows, worth: Tensor) -> Best | None:
-    """The row that is worth most; None if all are invalid, picked or left out."""
-    if not len(worth):
-        return None
-    place = int(worth.argmax())  # ties go to the first
-    if worth[place] == -math.inf:
-        return None
-    row = int(rows.numbers.at(np.array([place]))[0])
-    return Best(float(worth[place]), row, rows.x[place].to("cpu", torch.float64, copy=True))
+            self._best = Best(distance, row, torch.from_numpy(embedding))
 
 
 def labelled_rows(labelled: Any) -> Tensor | None:

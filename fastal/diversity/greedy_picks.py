@@ -1,0 +1,128 @@
+"""What strategies share that pick one row in each pass, by its distance to the nearest pick."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastal.base.checks import checked_count
+from fastal.base.reducer import Pending, RowStart
+from fastal.base.row_filter import RowFilter
+from fastal.base.row_values import RowValues
+from fastal.picks.picks import Picks
+from fastal.scoring.measure import Measure
+from fastal.scoring.rows import Rows
+from fastal.scoring.scoring_options import ScoringOptions
+from fastal.scoring.scoring_reducer import ScoringReducer
+from fastal.selection.ties import Best
+
+
+class GreedyPicks(ScoringReducer[Picks]):
+    """A reducer that picks the best row of each pass. It has 4 bytes per row of the pool.
+
+    Args:
+        k: how many rows to pick, at least 1.
+        measure: scores the rows by their distance to the last pick, or to what is labelled.
+        options: what to do with invalid rows, and the backend.
+        row_filter: which rows may be picked; None: all.
+    """
+
+    def __init__(
+        self, k: int, measure: Measure, options: ScoringOptions, row_filter: RowFilter | None
+    ) -> None:
+        self._k = self.max_passes = checked_count("k", k)
+        super().__init__(measure, options)
+        self.row_filter = row_filter
+        # The distance to the nearest pick so far; -inf for rows that are picked or invalid.
+        self._distance = RowValues(math.inf, torch.float32)
+        self._best: Best | None = None  # of the pass so far
+        self._rows: list[int] = []
+        self._scores: list[float] = []
+
+    @abstractmethod
+    def _best_of(self, rows: Rows, nearest: Tensor) -> Best | None:
+        """The row of a chunk that is best to pick next; None if none may be picked.
+
+        Args:
+            rows: the rows.
+            nearest: their distances, [n]; -inf for rows that must not be picked.
+        """
+
+    def look(self, chunk: Any, start: RowStart = None) -> Pending:
+        """Finds the best row of a chunk; see `Reducer.look`."""
+        rows = self._prepare(chunk, start)
+        (distance,), _ = self._scorer.scores(rows)
+        held = self._distance.read(rows.numbers).to(distance.device)
+        is_invalid = rows.invalid(distance)
+        counted = held == -math.inf  # invalid rows were counted in the first pass
+        n_invalid = int((is_invalid & ~counted).count_nonzero())
+        distance_now = rows.without_left_out(distance, math.inf)
+        nearest = torch.minimum(held, distance_now.masked_fill(is_invalid, -math.inf))
+        best = self._best_of(rows, rows.without_left_out(nearest, -math.inf))
+
+        self._distance.reserve(rows.numbers.stop)
+
+        def commit() -> None:
+            self._scorer.record(rows, n_invalid, lambda: distance)
+            self._distance.write(rows.numbers, nearest)
+            self._best = best.or_better(self._best) if best else self._best
+
+        return Pending(commit)
+
+    def _end_pass(self) -> Best | None:
+        """Ends a pass, and returns its best row."""
+        self._distance.trim()
+        self._scorer.next_row = 0
+        best, self._best = self._best, None
+        return best
+
+    def _add(self, row: int, score: float) -> None:
+        """Picks a row."""
+        self._rows.append(row)
+        self._scores.append(score)
+        self._distance.values[row] = -math.inf
+
+    def _picks(self, scores: Sequence[float]) -> Picks:
+        """The picks so far with these scores.
+
+        The arrays are of the kind of the last chunk, or NumPy if there was none.
+        """
+        to_caller_kind = self._scorer.to_caller_kind
+        return Picks(
+            to_caller_kind(torch.tensor(self._rows, dtype=torch.int64, device="cpu")),
+            to_caller_kind(torch.tensor(scores, dtype=torch.float32, device="cpu")),
+            invalid=self.invalid,
+        )
+
+    @property
+    def invalid(self) -> int:
+        """How many rows were left out as invalid."""
+        return int((self._distance.values == -math.inf).sum()) - len(self._rows)
+
+    @property
+    def wanted(self) -> int:
+        """How many rows to pick."""
+        return self._k
+
+    @property
+    def kth_score(self) -> float | None:
+        """The score of the last pick; None before the first."""
+        return self._scores[-1] if self._scores else None
+
+    def _state(self) -> dict[str, Any]:
+        """The picks and the distances. A subclass adds the last pick and the best row."""
+        return {
+            **super()._state(),
+            "rows": list(self._rows),
+            "scores": list(self._scores),
+            "distance": self._distance.values.cpu().numpy().copy(),
+        }
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        rows, scores, distance = (state[name] for name in ("rows", "scores", "distance"))
+        super()._restore(state)
+        self._rows, self._scores = list(rows), list(scores)
+        self._distance.load(torch.from_numpy(distance.copy()))
