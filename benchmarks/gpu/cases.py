@@ -53,6 +53,16 @@ class Activations:
 
 
 @dataclass(frozen=True)
+class Draws:
+    """Items of several draws of the scores of classes."""
+
+    n_items: int
+    n_draws: int
+    n_classes: int
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
 class Cases:
     """The cases of each step.
 
@@ -64,10 +74,12 @@ class Cases:
         far: matrices with more elements or rows than an int32 can number.
         sanitized: numbers of classes and columns under compute-sanitizer.
         cosine, ranks: embeddings and activations.
+        draws: items whose scores are checked.
         core_set, duplicates: rows and columns.
         counted: rows, rows of a chunk and k, for selections whose work on the host is counted.
         timed: rows, classes and dtype of the matrices that are timed.
         timed_cosine: embeddings whose nearest centroids are timed.
+        timed_draws: items whose scores are timed.
         timed_picks: the k that are selected from them, if they have as many rows.
         host: bytes and classes of the rows that are sent from the host, and the k selected.
     """
@@ -81,11 +93,13 @@ class Cases:
     sanitized: tuple[int, ...]
     cosine: tuple[Embeddings, ...]
     ranks: tuple[Activations, ...]
+    draws: tuple[Draws, ...]
     core_set: tuple[int, int]
     duplicates: tuple[int, int]
     counted: tuple[int, int, int]
     timed: tuple[tuple[int, int, torch.dtype], ...]
     timed_cosine: tuple[Embeddings, ...]
+    timed_draws: tuple[Draws, ...]
     timed_picks: tuple[int, ...]
     host: tuple[int, int, int]
 
@@ -157,6 +171,16 @@ FULL = Cases(
         Activations(2000, 384, 10_000, BFLOAT16),
         Activations(2000, 1000, 1000, FLOAT32),
     ),
+    # One lane, several lanes, several warps, one tile that is not full, several tiles.
+    draws=(
+        Draws(2000, 2, 2, FLOAT32),
+        Draws(2000, 20, 10, FLOAT32),
+        Draws(2000, 5, 33, BFLOAT16),
+        Draws(500, 100, 100, FLOAT16),
+        Draws(200, 10, 1000, BFLOAT16),
+        Draws(60, 4, 3000, FLOAT32),
+        Draws(20, 3, 131_072, BFLOAT16),
+    ),
     core_set=(50_000, 96),
     duplicates=(50_000, 96),
     counted=(1 << 24, 1 << 20, 1000),
@@ -174,6 +198,7 @@ FULL = Cases(
         Embeddings(1_000_000, 768, 1000, BFLOAT16),
         Embeddings(1_000_000, 384, 1000, FLOAT32),
     ),
+    timed_draws=(Draws(5_000_000, 20, 10, FLOAT32), Draws(200_000, 10, 1000, BFLOAT16)),
     timed_picks=(1000, 1_000_000),
     host=(2_000_000_000, 1000, 1000),
 )
@@ -185,6 +210,7 @@ QUICK = replace(
     ranks=FULL.ranks[2:5],
     timed=tuple((n_rows // 8, n_classes, dtype) for n_rows, n_classes, dtype in FULL.timed[:3]),
     timed_cosine=FULL.timed_cosine[2:3],
+    timed_draws=FULL.timed_draws[:1],
     host=(250_000_000, 1000, 1000),
 )
 INTERPRETED = Cases(
@@ -205,11 +231,13 @@ INTERPRETED = Cases(
         Embeddings(9, 72, 10, FLOAT16, True),
     ),
     ranks=(Activations(9, 1, 1, FLOAT32), Activations(20, 10, 9, BFLOAT16)),
+    draws=(Draws(9, 3, 4, FLOAT32), Draws(9, 2, 5, BFLOAT16)),
     core_set=(60, 5),
     duplicates=(60, 9),
     counted=(200, 50, 5),
     timed=((64, 10, BFLOAT16),),
     timed_cosine=(Embeddings(64, 10, 3, BFLOAT16),),
+    timed_draws=(Draws(20, 3, 4, FLOAT32),),
     timed_picks=(5,),
     host=(640, 10, 3),
 )

@@ -14,7 +14,7 @@ from benchmarks.gpu.runner import Outcome, run
 # Seconds from the start until the checks, the timings and the host step must end.
 ENDS, QUICK_ENDS = (160, 260, 290), (75, 105, 120)
 MOST_SIDE_BY_SIDE = 14
-CHECKS = ("picks", "cosine", "ranks", "core_set,duplicates,counts")  # one process for each
+CHECKS = ("picks", "cosine", "ranks", "draws", "core_set,duplicates,counts")  # one process for each
 # Without torch's cache, each tensor has an allocation of its own size.
 SANITIZED = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
 Job = tuple[str, ...]

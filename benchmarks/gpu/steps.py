@@ -10,6 +10,7 @@ from benchmarks.gpu.correctness import check_correctness
 from benchmarks.gpu.counts import check_counts
 from benchmarks.gpu.device import most_held
 from benchmarks.gpu.diversity import check_core_set, check_duplicates
+from benchmarks.gpu.draws import check_draws
 from benchmarks.gpu.embeddings import check_cosine, check_ranks
 from benchmarks.gpu.host import host
 from benchmarks.gpu.large import check_large
@@ -36,6 +37,7 @@ STEPS: dict[str, Callable[[Namespace, Cases], Iterable[Record]]] = {
     "picks": lambda o, cases: check_picks(o.device, cases.pools, o.backend),
     "cosine": lambda o, cases: check_cosine(o.device, cases.cosine),
     "ranks": lambda o, cases: check_ranks(o.device, cases.ranks),
+    "draws": lambda o, cases: check_draws(o.device, cases.draws),
     "core_set": lambda o, cases: check_core_set(o.device, *cases.core_set),
     "duplicates": lambda o, cases: [check_duplicates(o.device, *cases.duplicates)],
     "counts": lambda o, cases: check_counts(o.device, *cases.counted),

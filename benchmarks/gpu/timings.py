@@ -9,6 +9,7 @@ import torch
 from benchmarks.gpu.cases import Cases, Embeddings
 from benchmarks.gpu.clock import Stopwatch, summary
 from benchmarks.gpu.device import release, usable_bytes
+from benchmarks.gpu.draws import timed_draws
 from benchmarks.gpu.rates import rates
 from benchmarks.gpu.truth import name_of, sentence
 from benchmarks.gpu.variants import nearest, ours, problem, theirs
@@ -26,6 +27,8 @@ def timings(device: str, seconds: float, cases: Cases) -> Iterator[Record]:
         yield {"case": "memory", "variant": name, "clock": "gpu", **found}
     for embeddings in cases.timed_cosine:
         yield from _timed_nearest(watch, device, embeddings)
+    for draws in cases.timed_draws:
+        yield from timed_draws(watch, device, draws)
     for i, (n_rows, n_classes, dtype) in enumerate(cases.timed):
         left = end - time.monotonic()
         case = f"{n_rows} x {n_classes} {name_of(dtype)}"

@@ -26,6 +26,9 @@ def ours(x: Tensor, picked: Sequence[int]) -> dict[str, Variant]:
             partial(uncertainty, x, UNCERTAINTY_SCORES, backend="triton"), "gpu"
         ),
         "kernel, entropy": Variant(partial(uncertainty, x, ["entropy"], backend="triton"), "gpu"),
+        "kernel, 4 scores, temperature 2": Variant(
+            partial(uncertainty, x, UNCERTAINTY_SCORES, temperature=2.0, backend="triton"), "gpu"
+        ),
         "fastal.score": Variant(partial(fastal.score, x, backend="triton"), "host"),
     }
     for k in picked:

@@ -16,6 +16,7 @@ import fastal
 from benchmarks.gpu import counts, diversity, embeddings, needs, plan, steps
 from benchmarks.gpu.cases import CARD_BYTES, CASE_BYTES, FULL, INTERPRETED, QUICK
 from benchmarks.gpu.correctness import check_correctness, views_of
+from benchmarks.gpu.draws import check_draws
 from benchmarks.gpu.picks import check_picks
 from benchmarks.gpu.report import report
 from benchmarks.gpu.runner import run
@@ -152,6 +153,22 @@ def test_layouts_hold_the_matrix_in_little_memory(n_classes):
         if not name.startswith("equal"):
             assert torch.equal(view, x), name
         assert view.untyped_storage().nbytes() <= 16 * x.nbytes
+
+
+def test_right_scores_of_draws_pass():
+    found = list(check_draws("cpu", INTERPRETED.draws))
+    assert failures_of(found) == []
+    assert sum(record["checks"] for record in found) == 6
+
+
+def test_wrong_scores_of_draws_are_reported(monkeypatch):
+    def without_the_last_draw(x, *arguments, **options):
+        return right(x[:, :-1], *arguments, **options)
+
+    right = ops.draws
+    monkeypatch.setattr(ops, "draws", without_the_last_draw)
+    (first, *_) = failures_of(check_draws("cpu", INTERPRETED.draws))
+    assert "NaN in other items" in first
 
 
 def test_every_step_and_class_count_is_planned():
