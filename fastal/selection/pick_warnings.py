@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from fastal.base.arrays import as_tensor
 from fastal.base.blank_rows import Blank
 from fastal.base.errors import NAMED_ROWS
-from fastal.base.memory_guard import guarded_arrays
 from fastal.base.reducer import Reducer
 from fastal.picks.picks import Picks
 from fastal.selection.ties import TieOrder
 from fastal.sources import Source
+from fastal.sources.chosen_rows import ChosenRows
 
 _log = logging.getLogger("fastal")
 _MOST_READ = 50  # picks that are read again
@@ -95,14 +95,12 @@ def log_ties(n_tied: int, n_taken: int, order: TieOrder, n_groups: int | None = 
 def _blank_among(rows: NDArray[np.int64], pool: Source, blank: Blank) -> NDArray[np.int64]:
     """The rows of a pool that hold nothing; none if they cannot be read any more."""
     if len(rows):
-        is_blank: NDArray[np.bool_]
         with suppress(Exception):  # a warning must not lose the picks
-            read = [next(iter(pool.chunks(1, int(row)))).x for row in rows]
-            with guarded_arrays(*read) as guards:
-                # In one tensor: on a GPU, the host then waits once.
-                x = torch.cat([as_tensor(one, "pool").flatten(1) for one in read]).cpu()
-            guards.check()
+            ascending = np.sort(rows)
+            read = [chunk.x for chunk in ChosenRows(pool, ascending).chunks(_MOST_READ)]
+            # In one tensor: on a GPU, the host then waits once.
+            x = torch.cat([as_tensor(one, "pool").flatten(1) for one in read]).cpu()
             least, most = (values.double().numpy() for values in x.aminmax(dim=1))
             is_blank = (least == most) & (blank.value is None or least == blank.value)
-            return rows[is_blank]
+            return rows[np.isin(rows, ascending[is_blank])]
     return rows[:0]
