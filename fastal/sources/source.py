@@ -149,6 +149,9 @@ class Source(Protocol):
 class SourceOver:
     """A source over another. All that a subclass does not define is as in the other.
 
+    The members of `Source` are written out: from Python 3.12 on, `isinstance` does not see what
+    `__getattr__` returns, which are the members that only some sources have.
+
     Args:
         source: the other source.
     """
@@ -158,6 +161,50 @@ class SourceOver:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
+
+    @property
+    def n_rows(self) -> int | None:
+        """See `Source`."""
+        return self._source.n_rows
+
+    @property
+    def row_bytes(self) -> int | None:
+        """See `Source`."""
+        return self._source.row_bytes
+
+    @property
+    def in_place(self) -> bool:
+        """See `Source`."""
+        return self._source.in_place
+
+    @property
+    def on_gpu(self) -> bool:
+        """See `Source`."""
+        return self._source.on_gpu
+
+    def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
+        """See `Source`."""
+        return self._source.chunks(rows, start)
+
+    def locate(self, row: int) -> str:
+        """See `Source`."""
+        return self._source.locate(row)
+
+    def check(self, start: int, *, lost: bool) -> bool:
+        """See `Source`."""
+        return self._source.check(start, lost=lost)
+
+    def fingerprint(self) -> list[Any] | None:
+        """See `Source`."""
+        return self._source.fingerprint()
+
+    def ids(self, rows: NDArray[np.int64]) -> Any:
+        """See `Source`."""
+        return self._source.ids(rows)
+
+    def carried(self, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """See `Source`."""
+        return self._source.carried(rows)
 
     @property
     def skipped(self) -> list[Skipped]:

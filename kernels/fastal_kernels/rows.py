@@ -22,7 +22,9 @@ def statistics(a, r, m, s, t, tolerance, at, IS_PROBS: tl.constexpr):
         is_valid = (tl.abs(a + s - 1.0) <= tolerance) & (m >= LEAST)
         r = tl.maximum(r, 0.0)
         # e^(x - a) is p / a. t is scaled by 2^64.
-        s, r, t = s / a, r / a, (t * (LN_2 * TWO_TO_MINUS_64) - tl.log(a) * s) / a
+        # Which of two products a compiler fuses is its choice, and may differ from row to row.
+        t = tl.fma(-tl.log(a), s, t * (LN_2 * TWO_TO_MINUS_64))
+        s, r, t = s / a, r / a, t / a
     else:
         is_valid = tl.abs(a) < float("inf")
         r = tl.maximum(r, at.least_reference)

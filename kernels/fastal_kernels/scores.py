@@ -36,7 +36,8 @@ def score_of(
     elif MEASURE == RATIO:
         score = runner_up
     else:
-        score = (log1p(tail, C == 2, PTX) - moment * per_total) * per_log
+        # log1p may end in a product too. Which of the two is fused must not differ between rows.
+        score = tl.fma(-moment, per_total, log1p(tail, C == 2, PTX)) * per_log
     return tl.minimum(score, 1.0, propagate_nan=tl.PropagateNan.ALL)
 
 

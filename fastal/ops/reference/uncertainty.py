@@ -147,7 +147,7 @@ def _recompute_small_tails(block: Tensor, s: Statistics, kind: str) -> None:
     """Replaces the statistics of rows whose terms are subnormal relative to the maximum.
 
     Their sums are computed relative to the runner-up, which is below the maximum in such rows. The
-    distance between the two enters as two factors, so that neither is subnormal. Rows of tail 0 are
+    ratio of the two enters as two factors, so that neither is subnormal. Rows of tail 0 are
     skipped: all other classes are ruled out, or the scores are below 1e-38.
     """
     if s.tail.amin() >= _FAR:  # the usual case, but not if there is NaN
@@ -164,12 +164,17 @@ def _recompute_small_tails(block: Tensor, s: Statistics, kind: str) -> None:
         e_nC = x_nC.clamp_(min=0).div_(second_n1)
         d_nC = e_nC.log().clamp_(min=-128.0)
         gap_n = (second_n1.log() - maximum_n1.log()).squeeze(1)
+        # Logarithms of GPUs are off by a unit in the last place, which would cost the ratio 1e-5.
+        large_n = (second_n1 * 2.0**64 / maximum_n1).squeeze(1)
+        factors = large_n, torch.full_like(large_n, 2.0**-64)
     else:
         d_nC = x_nC.sub_(second_n1).clamp_(min=-128.0)
         e_nC = d_nC.exp()
         gap_n = (second_n1 - maximum_n1).squeeze(1)
-    rest_n, half_n = e_nC.sum(1) - 1, torch.exp(gap_n / 2)
-    s.tail[rows] = rest_n * half_n * half_n
-    s.runner_up[rows] = half_n * half_n
+        factors = torch.exp(gap_n / 2), torch.exp(gap_n / 2)
+    rest_n = e_nC.sum(1) - 1
+    s.tail[rows] = rest_n * factors[0] * factors[1]
+    s.runner_up[rows] = factors[0] * factors[1]
     if s.moment is not None:
-        s.moment[rows] = (d_nC.mul_(e_nC).sum(1) + gap_n * rest_n) * half_n * half_n
+        moment_n = d_nC.mul_(e_nC).sum(1) + gap_n * rest_n
+        s.moment[rows] = moment_n * factors[0] * factors[1]
