@@ -6,6 +6,7 @@ from fastal.base.lazy import import_on_first_use
 
 if TYPE_CHECKING:
     from fastal.combine.atlas import atlas
+    from fastal.combine.clustered_model_outliers import clustered_model_outliers
     from fastal.combine.clustered_uncertainty import clustered_uncertainty
     from fastal.combine.diverse import diverse
     from fastal.combine.most_uncertain_cluster import most_uncertain_cluster
@@ -20,6 +21,7 @@ __all__ = [
     "Part",
     "TransferPicks",
     "atlas",
+    "clustered_model_outliers",
     "clustered_uncertainty",
     "diverse",
     "most_uncertain_cluster",
@@ -35,6 +37,7 @@ import_on_first_use(
     __name__,
     {
         "fastal.combine.atlas": ["atlas"],
+        "fastal.combine.clustered_model_outliers": ["clustered_model_outliers"],
         "fastal.combine.clustered_uncertainty": ["clustered_uncertainty"],
         "fastal.combine.diverse": ["diverse"],
         "fastal.combine.most_uncertain_cluster": ["most_uncertain_cluster"],

@@ -79,7 +79,7 @@ def atlas(
         InvalidRows, ValueError, TypeError, OSError: as `transfer_uncertainty`. Also if a second
             iteration finds that the pool cannot be read again.
 
-    Source: Munro, Human-in-the-Loop Machine Learning, section 5.3.
+    Source: Munro, Human-in-the-Loop Machine Learning, section 5.4.
 
     Example:
         >>> import numpy as np

@@ -46,6 +46,9 @@ STRATEGIES = {
     "uncertain_model_outliers": lambda logits, x, k, **how: combine.uncertain_model_outliers(
         logits, x, VALIDATION, k, **how
     ),
+    "clustered_model_outliers": lambda logits, x, k, **how: combine.clustered_model_outliers(
+        logits, x, VALIDATION, x, k, **how
+    ),
     "most_uncertain_cluster": lambda logits, x, k, **how: combine.most_uncertain_cluster(
         logits, x, k, **how
     ),
@@ -61,5 +64,6 @@ STRATEGIES |= {
 FIRST = dict.fromkeys(STRATEGIES, "logits") | {"weighted": r"parts\[0\]"}
 OTHER = dict.fromkeys(STRATEGIES, "embeddings") | {
     "uncertain_model_outliers": "activations",
+    "clustered_model_outliers": "activations",
     "weighted": r"parts\[1\]",
 }
