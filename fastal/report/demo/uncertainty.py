@@ -7,9 +7,11 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 
+from fastal import combine, diversity
 from fastal.commands.uncertainty import select_to_file
 from fastal.ops.formulas import UNCERTAINTY_SCORES
 from fastal.output.atomic import written_whole
+from fastal.picks.picks import Picks
 from fastal.report.demo.digits import LABELLED, PICKS, Array, Split, digits, split_of, spread
 from fastal.report.plots import simplex_heat_maps
 from fastal.sources.files import Files
@@ -54,9 +56,10 @@ def _logits(x: Array, y: Array, labelled: Array, rows: Array) -> Array:
 
 def _comparison(x: Array, y: Array, seeds: int) -> Table:
     """Compares what the picks of each strategy are worth, over several splits."""
-    strategies = ("random", *UNCERTAINTY_SCORES)
-    wrong: dict[str, list[float]] = {name: [] for name in (*strategies, "pool")}
-    accuracy: dict[str, list[float]] = {name: [] for name in (*strategies, "before")}
+    of_pool: list[float] = []
+    before: list[float] = []
+    wrong: dict[str, list[float]] = {}
+    accuracy: dict[str, list[float]] = {}
 
     def held_out_accuracy(split: Split, labelled: Array) -> float:
         predicted = _logits(x, y, labelled, split.held_out).argmax(1)
@@ -66,21 +69,42 @@ def _comparison(x: Array, y: Array, seeds: int) -> Table:
         split = split_of(len(x), seed)
         logits = _logits(x, y, split.labelled, split.pool)
         is_wrong = logits.argmax(1) != y[split.pool]
-        wrong["pool"].append(is_wrong.mean())
-        accuracy["before"].append(held_out_accuracy(split, split.labelled))
-        for name in strategies:
-            rows = select(logits, PICKS, name, seed=seed).rows
-            wrong[name].append(is_wrong[rows].mean())
-            labelled = np.concatenate((split.labelled, split.pool[rows]))
-            accuracy[name].append(held_out_accuracy(split, labelled))
+        of_pool.append(is_wrong.mean())
+        before.append(held_out_accuracy(split, split.labelled))
+        for name, picks in _picks(logits, x[split.pool], x[split.labelled], seed).items():
+            wrong.setdefault(name, []).append(is_wrong[picks.rows].mean())
+            labelled = np.concatenate((split.labelled, split.pool[picks.rows]))
+            accuracy.setdefault(name, []).append(held_out_accuracy(split, labelled))
 
     table = Table(
         "rows labelled", "misclassified among them", "accuracy with them added",
         title=f"What {PICKS} more labels are worth: mean ± standard deviation over {seeds} splits",
     )  # fmt: skip
-    table.add_row("none (the whole pool)", spread(wrong["pool"]), spread(accuracy["before"]))
-    for name in strategies:
-        label = "at random" if name == "random" else f"by {name.replace('_', ' ')}"
-        label += " (the default)" if name == "margin" else ""
-        table.add_row(label, spread(wrong[name]), spread(accuracy[name]))
+    table.add_row("none (the whole pool)", spread(of_pool), spread(before))
+    for name in wrong:
+        table.add_row(name, spread(wrong[name]), spread(accuracy[name]))
     return table
+
+
+def _picks(logits: Array, x: Array, labelled: Array, seed: int) -> dict[str, Picks]:
+    """What each strategy picks, by its name. The embeddings are the pixels x.
+
+    Args:
+        logits: [n, 10] of the pool.
+        x: [n, D] of the pool.
+        labelled: [m, D] of the labelled digits.
+        seed: of all random choices.
+    """
+    by_score = {
+        f"by {name.replace('_', ' ')}": select(logits, PICKS, name) for name in UNCERTAINTY_SCORES
+    }
+    return {
+        "at random": select(logits, PICKS, "random", seed=seed),
+        **by_score,
+        "by margin, power noise": select(logits, PICKS, noise="power", seed=seed),
+        "clustered uncertainty": combine.clustered_uncertainty(logits, x, PICKS, seed=seed),
+        "diverse": combine.diverse(logits, x, PICKS, labelled=labelled),
+        "ranked batch": combine.ranked_batch(logits, x, PICKS, labelled=labelled),
+        "BADGE": diversity.badge(logits, x, PICKS, seed=seed),
+        "TypiClust": diversity.typiclust(x, PICKS, labelled=labelled, seed=seed),
+    }
