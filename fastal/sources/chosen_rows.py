@@ -15,12 +15,14 @@ from fastal.base.memory_guard import guarded
 from fastal.sources.source import Chunk, Source, SourceOver
 
 _WHOLE = 1 << 62  # rows of a chunk of mapped memory, of which only chosen rows are read
+_KEPT_BYTES = 1 << 26  # the most bytes of rows that stay in memory after a pass
 
 
 class ChosenRows(SourceOver):
     """A source of some rows, whose numbers are those of the source.
 
-    A chunk has chosen rows of a chunk of the source, copied.
+    A chunk has chosen rows of a chunk of the source, copied. If they are few, they stay in memory:
+    strategies of many passes read them from the source once.
 
     Args:
         source: the pool.
@@ -32,6 +34,7 @@ class ChosenRows(SourceOver):
     def __init__(self, source: Source, rows: NDArray[np.int64]) -> None:
         super().__init__(source)
         self._rows = rows
+        self._kept: list[Chunk] | None = None  # of the first whole pass
 
     @property
     def n_rows(self) -> int:
@@ -43,7 +46,29 @@ class ChosenRows(SourceOver):
         return int(np.searchsorted(self._rows, row))
 
     def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
-        """Yields the chosen rows from row number `start` on; see `Source.chunks`."""
+        """Yields the chosen rows from row number `start` on; see `Source.chunks`.
+
+        Rows that stayed in memory are in the chunks of the first pass.
+        """
+        if self._kept is not None and not start:
+            yield from self._kept
+            return
+        found: list[Chunk] = []
+        n_skipped = len(self.skipped)
+        for chunk in self._read(rows, start):
+            if self._fit():
+                found.append(chunk)
+            yield chunk
+        # If a file is skipped, its chunks are too.
+        if not start and self._fit() and len(self.skipped) == n_skipped:
+            self._kept = found
+
+    def _fit(self) -> bool:
+        """Whether the rows may stay in memory."""
+        row_bytes = self._source.row_bytes
+        return row_bytes is not None and len(self._rows) * row_bytes <= _KEPT_BYTES
+
+    def _read(self, rows: int, start: int) -> Iterator[Chunk]:
         done = self.n_before(start)
         if done == len(self._rows):  # an empty chunk, whose shape can be checked
             first = next(iter(self._source.chunks(1)), None)
