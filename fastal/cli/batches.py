@@ -105,7 +105,7 @@ def badge(pool: tuple[str, ...], **options: Any) -> None:
 @running_option(
     "--memory-mb",
     "memory_bytes",
-    type=click.IntRange(min=0),
+    type=click.IntRange(min=1),
     default=1024,
     show_default=True,
     callback=_in_bytes,

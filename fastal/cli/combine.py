@@ -16,12 +16,13 @@ from fastal.cli.options import (
     RUNNING,
     SCORING,
     SEED,
+    check_used,
     loading,
     reports_bad_input,
     run_over,
     with_options,
 )
-from fastal.cli.other_pool import OtherPool
+from fastal.cli.other_pool import OtherPool, without_names
 from fastal.cli.same_rows import popped, same_rows
 from fastal.cli.transfer import atlas, transfer_representative, transfer_uncertainty
 
@@ -204,6 +205,10 @@ def most_uncertain_cluster(pool: tuple[str, ...], **options: Any) -> None:
     "./margin. Repeat the option for each score. The first is of POOL.",
 )
 @selection_option(
+    "--part-column",
+    help="Array or column of the scores in the files of --part. A .npy file has none.",
+)
+@selection_option(
     "--scale",
     type=click.Choice(["rank", "range"]),
     default="rank",
@@ -223,7 +228,12 @@ def most_uncertain_cluster(pool: tuple[str, ...], **options: Any) -> None:
 @POOL
 @_TO_FILES
 @reports_bad_input
-def weighted(pool: tuple[str, ...], parts: tuple[tuple[str, float], ...], **options: Any) -> None:
+def weighted(
+    pool: tuple[str, ...],
+    parts: tuple[tuple[str, float], ...],
+    part_column: str | None,
+    **options: Any,
+) -> None:
     """Pick the k rows with the highest weighted mean of several scores.
 
     Rows of POOL and of files of scores are matched by id if --id-column is given, otherwise by row
@@ -235,15 +245,13 @@ def weighted(pool: tuple[str, ...], parts: tuple[tuple[str, float], ...], **opti
             f"--part: wanted a score of POOL first, one of {', '.join(SELECTION_SCORES)}, "
             f"got {first!r}."
         )
-    others = {
-        f"parts[{i}]": OtherPool((by,), has_same_rows=True)
-        for i, (by, _) in enumerate(parts)
-        if by not in SELECTION_SCORES
-    }
+    others = {f"parts[{i}]": by for i, (by, _) in enumerate(parts) if by not in SELECTION_SCORES}
+    check_used("part_column", not without_names(tuple(others.values())), "a file that has columns")
+    opened = {name: _scores_in(path, part_column) for name, path in others.items()}
     with loading():
         from fastal.commands.combined import strategy_to_file, weighted_parts
     work = partial(strategy_to_file, "combine weighted", weighted_parts)
-    run_over(work, pool, {**options, "parts": parts}, other_pools=others)
+    run_over(work, pool, {**options, "parts": parts}, other_pools=opened)
 
 
 @click.command(
@@ -304,6 +312,12 @@ def ranked_batch(pool: tuple[str, ...], labelled: tuple[str, ...], **options: An
     score (what the row was worth when it was picked), and the id if the pool has ids.
     """
     _with_labelled("ranked_batch", pool, labelled, options)
+
+
+def _scores_in(path: str, column: str | None) -> OtherPool:
+    """A file of scores."""
+    column = None if without_names((path,)) else column
+    return OtherPool((path,), column, options=("--part-column",), has_same_rows=True)
 
 
 def _with_labelled(

@@ -33,4 +33,5 @@ def same_rows(name: str, what: str) -> Callable[[Any], Any]:
 def popped(options: dict[str, Any], name: str) -> OtherPool:
     """The pool that the options of `same_rows` name; they are removed from `options`."""
     column, columns = (options.pop(f"{name}_{which}") for which in ("column", "columns"))
-    return OtherPool(options.pop(name), column, columns, f"--{name}", has_same_rows=True)
+    of_columns = (f"--{name}-column", f"--{name}-columns")
+    return OtherPool(options.pop(name), column, columns, of_columns, has_same_rows=True)

@@ -33,7 +33,7 @@ from fastal.sources.label_files import read_labels
 
 _DEFAULTS = CommandOptions()
 _SCORING = ScoringOptions()
-_NAMES = {"True": True, "true": True, "False": False, "false": False, "1": True, "0": False}
+_TRUTH = {"True": True, "true": True, "False": False, "false": False, "1": True, "0": False}
 
 
 def strategy_to_file(
@@ -152,11 +152,12 @@ def read_correctness(path: Path, out: Path | None) -> NDArray[np.bool_]:
         raise ValueError(f"out: {out} is the file of is_correct")
     with prefixing_errors("is_correct"):
         column = read_labels(path, ("is_correct",)).labels
-        found = [_NAMES.get(str(value)) for value in column.tolist()]
+        values = column.tolist()
+        found = [_TRUTH.get(str(value)) for value in values]
         if None in found:
             row = found.index(None)
             raise ValueError(
-                f"{path}: row {row} has {column[row]!r}; wanted true or false, or 1 or 0"
+                f"{path}: row {row} has {values[row]!r}; wanted true or false, or 1 or 0"
             )
         return np.array(found, bool)
 
@@ -168,7 +169,7 @@ def _outcome(picks: Picks, runs: WatchedRuns, seconds: float) -> dict[str, Any]:
         "rows": sum(meter.rows for meter in meters),
         "passes": sum(meter.passes + 1 for meter in meters),
         "bytes": sum(meter.bytes for meter in meters),
-        "seconds": seconds,
+        "seconds": round(seconds, 3),
         "invalid": picks.invalid,
         **auc,
     }
