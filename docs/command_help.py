@@ -4,6 +4,8 @@ The help is taken from the commands when the site is built. It has their heading
 which extensions for click do not know.
 """
 
+from collections.abc import Iterator
+
 import click
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -19,11 +21,16 @@ class Commands(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """The sections, in the order of the commands."""
-        group = _context(main, "fastal")
-        commands = {name: main.get_command(group, name) for name in main.list_commands(group)}
-        return [
-            _section(name, _context(command, name, group)) for name, command in commands.items()
-        ]
+        return list(_sections(main, _context(main, "fastal")))
+
+
+def _sections(group: click.Group, context: click.Context) -> Iterator[nodes.section]:
+    """The sections of the commands of a group; those of a group in it follow its own."""
+    for name, command in group.commands.items():
+        of_command = _context(command, name, context)
+        yield _section(of_command)
+        if isinstance(command, click.Group):
+            yield from _sections(command, of_command)
 
 
 def _context(
@@ -35,14 +42,14 @@ def _context(
     )
 
 
-def _section(name: str, context: click.Context) -> nodes.section:
-    text = context.get_help()
+def _section(context: click.Context) -> nodes.section:
+    text, path = context.get_help(), context.command_path
     return nodes.section(
         "",
-        nodes.title(text=f"fastal {name}"),
+        nodes.title(text=path),
         nodes.literal_block(text, text, language="text"),
-        ids=[f"fastal-{name}"],
-        names=[f"fastal {name}"],
+        ids=[path.replace(" ", "-")],
+        names=[path],
     )
 
 

@@ -9,6 +9,8 @@ that help, the version and wrong usage take no time.
 
 import click
 
+from fastal.cli.batches import badge, typiclust
+from fastal.cli.combine import combine
 from fastal.cli.diversity import assign, cluster, core_set, outliers, represent
 from fastal.cli.help import HELP_NAMES, Group
 from fastal.cli.labelled import fit_temperature, label_quality
@@ -40,6 +42,9 @@ for _command in (
     outliers,
     represent,
     core_set,
+    badge,
+    typiclust,
+    combine,
     fit_temperature,
     label_quality,
     convert,

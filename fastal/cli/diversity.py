@@ -5,14 +5,16 @@ from typing import Any
 
 import click
 
-from fastal.cli.help import Command, output_option, running_option, selection_option
+from fastal.cli.help import Command, output_option, selection_option
 from fastal.cli.options import (
+    FAST,
     GROUPS,
     PICKS_OUT,
     POOL,
     ROWS,
     RUNNING,
     SCORING,
+    SEED,
     TIES_OPTION,
     K,
     check_quotas,
@@ -23,11 +25,6 @@ from fastal.cli.options import (
     with_options,
 )
 
-_FAST = running_option(
-    "--fast",
-    is_flag=True,
-    help="On a GPU, use matrix products of lower precision, which are faster.",
-)
 _FIT = with_options(
     selection_option(
         "--clusters", "n_clusters", type=int, help="Number of clusters to find in the pool."
@@ -51,13 +48,7 @@ _FIT = with_options(
         help="Number of rows after which the centroids move (mini-batches). Default: they move "
         "once per iteration.",
     ),
-    selection_option(
-        "--seed",
-        type=click.IntRange(min=0),
-        default=0,
-        show_default=True,
-        help="Seed of all random draws. The same seed gives the same picks.",
-    ),
+    SEED,
 )
 
 
@@ -83,7 +74,7 @@ _FIT = with_options(
     type=click.Path(path_type=Path),
     help="File to write the clusters of --clusters to: .npz, for --centroids of a later run.",
 )
-@_FAST
+@FAST
 @RUNNING
 @reports_bad_input
 def cluster(pool: tuple[str, ...], **options: Any) -> None:
@@ -122,7 +113,7 @@ def cluster(pool: tuple[str, ...], **options: Any) -> None:
     help="File to write: .parquet, .csv, or .npy with the fields cluster and similarity. Default: "
     "CSV on standard output.",
 )
-@_FAST
+@FAST
 @RUNNING
 @reports_bad_input
 def assign(pool: tuple[str, ...], **options: Any) -> None:
@@ -157,7 +148,7 @@ def assign(pool: tuple[str, ...], **options: Any) -> None:
 @POOL
 @SCORING
 @PICKS_OUT
-@_FAST
+@FAST
 @RUNNING
 @reports_bad_input
 def outliers(
@@ -210,7 +201,7 @@ def outliers(
 @POOL
 @SCORING
 @PICKS_OUT
-@_FAST
+@FAST
 @RUNNING
 @reports_bad_input
 def represent(pool: tuple[str, ...], training: tuple[str, ...], **options: Any) -> None:
@@ -247,7 +238,7 @@ def represent(pool: tuple[str, ...], training: tuple[str, ...], **options: Any) 
 @POOL
 @SCORING
 @PICKS_OUT
-@_FAST
+@FAST
 @RUNNING
 @reports_bad_input
 def core_set(pool: tuple[str, ...], labelled: tuple[str, ...], **options: Any) -> None:
@@ -262,7 +253,7 @@ def core_set(pool: tuple[str, ...], labelled: tuple[str, ...], **options: Any) -
 
 
 def _k_means_options(options: dict[str, Any]) -> Any:
-    """The options of `_FIT` and `_FAST` as `KMeansOptions`; they are removed from `options`."""
+    """The options of `_FIT` and `FAST` as `KMeansOptions`; they are removed from `options`."""
     from fastal.diversity.clustering.k_means import KMeansOptions
 
     names = ("max_iter", "batch_size", "seed", "fast")

@@ -46,8 +46,7 @@ class Command(click.Command):
 
     def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002
         """The first sentence of the help, whole on a terminal of any width."""
-        first = inspect.cleandoc(self.help or "").partition("\n\n")[0]
-        return re.split(r"(?<=\.)\s", " ".join(first.split()))[0]
+        return _first_sentence(self)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the options under their headings."""
@@ -75,6 +74,15 @@ class Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """The names of the commands."""
         return list(self.commands)
+
+    def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002
+        """See `Command.get_short_help_str`."""
+        return _first_sentence(self)
+
+
+def _first_sentence(command: click.Command) -> str:
+    first = inspect.cleandoc(command.help or "").partition("\n\n")[0]
+    return re.split(r"(?<=\.)\s", " ".join(first.split()))[0]
 
 
 def _heading(parameter: click.Parameter) -> str | None:

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from fastal.base.argument_values import BACKENDS, BYTES_DTYPES, TIES
 from fastal.base.errors import Interrupted, prefixing_errors
 from fastal.cli.help import output_option, pool_option, running_option, selection_option
+from fastal.cli.other_pool import OtherPool, without_names
 from fastal.pipeline.interrupts import exiting, raising
 from fastal.pipeline.progress import Reporter, to_stderr
 
@@ -85,6 +86,10 @@ def spelled(message: str) -> str:
     def alone(found: re.Match[str]) -> str:
         return options[found[1]]
 
+    def numbered(found: re.Match[str]) -> str:
+        return f"{options[found[1]]} {int(found[2]) + 1}"
+
+    message = re.sub(rf"\b({names})\[(\d+)\]", numbered, message)
     message = re.sub(rf"(?<![^\s(])({names})=(['\"])([^'\"]*)\2", with_value, message)
     message = re.sub(rf"(?<![^\s(])({names})=()(\d+)(?!\.?\w)", with_value, message)
     message = re.sub(rf"(?<![^\s(])({names})=True\b", alone, message)
@@ -177,6 +182,18 @@ TIES_OPTION = selection_option(
     show_default=True,
     help="Which of the rows with equal scores to pick: the first, or random ones, drawn by --seed.",
 )
+SEED = selection_option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of all random draws. The same seed gives the same picks.",
+)
+FAST = running_option(
+    "--fast",
+    is_flag=True,
+    help="On a GPU, use matrix products of lower precision, which are faster.",
+)
 _PICKS_FILE = click.Path(path_type=Path, dir_okay=False)
 ROWS = with_options(
     selection_option(
@@ -207,7 +224,7 @@ PICKS_OUT = with_options(
         "by commas. They hold text, numbers or bools.",
     ),
 )
-RUNNING = with_options(
+_CHECKPOINT = with_options(
     running_option(
         "--checkpoint",
         type=click.Path(path_type=Path, file_okay=False),
@@ -218,6 +235,8 @@ RUNNING = with_options(
         is_flag=True,
         help="Continue from the state in the --checkpoint folder, if there is one.",
     ),
+)
+UNRESUMABLE = with_options(
     running_option(
         "--chunk-mb",
         type=click.IntRange(min=1),
@@ -230,6 +249,7 @@ RUNNING = with_options(
         help="Print progress and messages as JSON, one object per line.",
     ),
 )
+RUNNING = with_options(_CHECKPOINT, UNRESUMABLE)
 
 
 def check_quotas(options: dict[str, Any], groups: Mapping[str, object]) -> None:
@@ -266,7 +286,7 @@ def run_over(
     pool: tuple[str, ...],
     options: dict[str, Any],
     group_column: str | None = None,
-    other_pools: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    other_pools: Mapping[str, Sequence[str] | OtherPool] = MappingProxyType({}),
 ) -> None:
     """Opens the pool and runs a command on it, as the options of `POOL` and `RUNNING` say.
 
@@ -275,8 +295,8 @@ def run_over(
         pool: paths.
         options: by name.
         group_column: of the pool.
-        other_pools: paths of further pools, by argument of `work`. They are read from the same
-            column.
+        other_pools: further pools by argument of `work`. Those given as paths are read from the
+            same columns as the pool.
     """
     column, columns = options.pop("column"), options.pop("columns")
     if column and columns:
@@ -300,8 +320,8 @@ def run_over(
     of_items = {name: options.pop(name, None) for name in ("lengths", "offsets", "mask")}
     options["options"] = CommandOptions(
         None if chunk_mb is None else chunk_mb << 20,
-        options.pop("checkpoint"),
-        options.pop("resume"),
+        options.pop("checkpoint", None),
+        options.pop("resume", False),
         list(options.pop("exclude", ())) or None,
         list(options.pop("among", ())) or None,
         reporter=reporter,
@@ -326,16 +346,14 @@ def run_over(
         if any(of_items.values()):
             source = cast("Files", items(source, **of_items))
         others = {}
-        for name, paths in other_pools.items():
-            if paths:
-                with prefixing_errors(name):
-                    other = open_pool(list(paths), **(read | _without_names(paths)))
-                    others[name] = in_column_order_of(source, other)
+        for name, other in other_pools.items():
+            with prefixing_errors(name):
+                if isinstance(other, OtherPool):
+                    if other.paths:
+                        others[name] = other.opened(**named, dtype=read["dtype"])
+                elif other:
+                    opened = open_pool(list(other), **(read | without_names(other)))
+                    others[name] = in_column_order_of(source, opened)
         work(source, **others, **options)
-    if source.skipped:
+    if any(pool.skipped for pool in (source, *others.values())):
         click.get_current_context().exit(3)
-
-
-def _without_names(paths: Sequence[str]) -> dict[str, None]:
-    """No column to read, if these files have no names for columns."""
-    return {"column": None} if all(path.endswith(".npy") for path in paths) else {}

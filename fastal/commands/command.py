@@ -3,7 +3,7 @@
 import logging
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -23,7 +23,7 @@ from fastal.pipeline.reported_run import reported_run
 from fastal.pipeline.run_on_pool import narrow
 from fastal.pipeline.run_options import RunOptions
 from fastal.sources.files import Files
-from fastal.sources.source import fingerprint_digest
+from fastal.sources.source import Skipped, fingerprint_digest
 
 _log = logging.getLogger("fastal")
 # Commands that write their output while the pool is read.
@@ -75,7 +75,7 @@ class CommandRun(Generic[Result]):
         self._command = command
         self._reducer = reducer
         self._source = source
-        _check_not_read(target.out, exclude=options.exclude, among=options.among)
+        check_not_picks(target.out, exclude=options.exclude, among=options.among)
         self._read = narrow(reducer, source, options)
         self._target = target
         self._options = options
@@ -148,13 +148,7 @@ class CommandRun(Generic[Result]):
     def finish(self, **outcome: Any) -> None:
         """Writes the record, reports the outcome, removes the checkpoint."""
         reporter, meter, skipped = self._options.reporter, self._meter, self._source.skipped
-        if (path := self._target.record) is not None:
-            text = as_json(self._record(outcome), indent=2, default=str)
-            try:
-                with written_whole(path, self._target.check_record) as record:
-                    record.write(text.encode() + b"\n")
-            except ValueError as error:  # a file that came meanwhile; the result stays
-                _log.warning("no record was written: %s", error)
+        write_record(self._target, self._record(outcome))
         if self.checkpoint is not None:
             self.checkpoint.remove()
         how = f" ({outcome['backend']})" if outcome.get("backend") else ""
@@ -162,29 +156,13 @@ class CommandRun(Generic[Result]):
         left_out = f", {invalid:,} invalid rows left out" if invalid else ""
         values = {**meter.values(), **outcome, "skipped": len(skipped)}
         reporter.say(f"{meter}{how}{left_out}", "done", **values)
-        for file, from_row, reason in skipped:
-            where = f" from row {from_row} on" if from_row else ""
-            line = f"skipped {file}{where}: {reason}"
-            reporter.warn(line, "skipped", file=file, from_row=from_row, reason=reason)
+        report_skipped(reporter, skipped)
 
     def _record(self, outcome: dict[str, Any]) -> dict[str, Any]:
-        source, meter = self._source, self._meter
-        pool = [
-            {"file": str(f.file), "first_row": n, "rows": f.n_rows}
-            for f, n in zip(source.files, source.starts, strict=False)
-        ]
+        meter = self._meter
+        arguments = self._reducer.bound_to()
         return {
-            "command": self._command,
-            "arguments": self._reducer.bound_to(),
-            "columns": source.columns._asdict(),
-            "items": [str(path) for path in getattr(source, "described_by", ())],
-            "exclude": [str(path) for path in self._options.exclude or ()],
-            "among": [str(path) for path in self._options.among or ()],
-            "out": str(self._target.out),
-            "pool": pool,
-            "pool_rows": source.n_rows,
-            "pool_fingerprint": fingerprint_digest(source),
-            "skipped": [skipped._asdict() for skipped in source.skipped],
+            **what_was_read(self._command, arguments, self._source, self._target, self._options),
             "rows": meter.done,
             "passes": meter.passes + 1,
             "resumed_at": meter.first_row,
@@ -195,7 +173,54 @@ class CommandRun(Generic[Result]):
         }
 
 
-def _check_not_read(out: Path | None, **given: Sequence[Path] | None) -> None:
+def what_was_read(
+    command: str,
+    arguments: dict[str, Any],
+    source: Files,
+    target: Target,
+    options: CommandOptions,
+) -> dict[str, Any]:
+    """The first fields of a record: what a command did, with which pool and files."""
+    pool = [
+        {"file": str(f.file), "first_row": n, "rows": f.n_rows}
+        for f, n in zip(source.files, source.starts, strict=False)
+    ]
+    return {
+        "command": command,
+        "arguments": arguments,
+        "columns": source.columns._asdict(),
+        "items": [str(path) for path in getattr(source, "described_by", ())],
+        "exclude": [str(path) for path in options.exclude or ()],
+        "among": [str(path) for path in options.among or ()],
+        "out": str(target.out),
+        "pool": pool,
+        "pool_rows": source.n_rows,
+        "pool_fingerprint": fingerprint_digest(source),
+        "skipped": [skipped._asdict() for skipped in source.skipped],
+    }
+
+
+def write_record(target: Target, record: dict[str, Any]) -> None:
+    """Writes a record where the target has one."""
+    if target.record is None:
+        return
+    text = as_json(record, indent=2, default=str)
+    try:
+        with written_whole(target.record, target.check_record) as file:
+            file.write(text.encode() + b"\n")
+    except ValueError as error:  # a file that came meanwhile; the result stays
+        _log.warning("no record was written: %s", error)
+
+
+def report_skipped(reporter: Reporter, skipped: Iterable[Skipped]) -> None:
+    """Names files that were skipped."""
+    for file, from_row, reason in skipped:
+        where = f" from row {from_row} on" if from_row else ""
+        line = f"skipped {file}{where}: {reason}"
+        reporter.warn(line, "skipped", file=file, from_row=from_row, reason=reason)
+
+
+def check_not_picks(out: Path | None, **given: Sequence[Path] | None) -> None:
     """ValueError if the output is one of the files of picks that options name."""
     for name, paths in given.items():
         if out is not None and is_among(Path(os.path.realpath(out)), paths or ()):

@@ -19,6 +19,7 @@ from fastal.pipeline.progress import Meter, Reporter
 from fastal.pipeline.reported_run import reported_run
 from fastal.pipeline.row_choice import gathered_rows, narrowed, row_filter_for
 from fastal.pipeline.run_options import RunOptions
+from fastal.pipeline.watched_runs import watched_runs
 from fastal.selection.pick_warnings import warn_of
 from fastal.sources import Source, open_pool
 
@@ -58,7 +59,9 @@ def run_on_pool(
             arguments = {"reducer": type(reducer).__qualname__, **plain(reducer.bound_to())}
             saved = Checkpoint(options.checkpoint, arguments, source, resume=options.resume)
             context.enter_context(saved)
-        if options.progress:
+        if (watched := watched_runs()) is not None:
+            found = watched.run(reducer, source, options.chunk_bytes, saved)
+        elif options.progress:
             meter, reporter = Meter(source.n_rows, reducer), Reporter()
             found = reported_run(
                 reducer, source, options.chunk_bytes, saved, meter=meter, reporter=reporter
@@ -69,7 +72,8 @@ def run_on_pool(
         completed = complete(found, opened)
         if saved is not None:
             saved.remove()
-    for file, from_row, reason in source.skipped:
+    # A command that watches several runs names the files once.
+    for file, from_row, reason in () if watched else source.skipped:
         _log.warning("skipped %s from row %d on: %s", file, from_row, reason)
     return completed
 

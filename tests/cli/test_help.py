@@ -10,7 +10,24 @@ from click.testing import CliRunner
 from fastal.cli import main
 from fastal.cli.help import HEADINGS, Option
 
-COMMANDS = list(main.commands)
+
+def paths(group, *before):
+    """The names that lead to each command that does something."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from paths(command, *before, name)
+        else:
+            yield " ".join((*before, name))
+
+
+COMMANDS = list(paths(main))
+
+
+def command_of(path):
+    command = main
+    for name in path.split():
+        command = command.commands[name]
+    return command
 
 
 def shown(*arguments, width=80):
@@ -20,12 +37,12 @@ def shown(*arguments, width=80):
 
 
 def options_of(name):
-    return [p for p in main.commands[name].params if isinstance(p, click.Option)]
+    return [p for p in command_of(name).params if isinstance(p, click.Option)]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_has_a_heading_and_a_help_text(name):
-    text = shown(name)
+    text = shown(*name.split())
     for option in options_of(name):
         assert isinstance(option, Option), option.name
         assert option.heading in HEADINGS
@@ -41,31 +58,32 @@ def test_every_option_has_a_heading_and_a_help_text(name):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_examples_are_parsed(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    command = main.commands[name]
+    command = command_of(name)
     assert command.examples
     for example in command.examples:
-        assert f"\n  {example}\n" in shown(name)
-        program, given, *arguments = shlex.split(example)
-        assert (program, given) == ("fastal", name)
+        assert f"\n  {example}\n" in shown(*name.split())
+        assert example.startswith(f"fastal {name} ") or example == f"fastal {name}"
+        arguments = shlex.split(example)[1 + len(name.split()) :]
         context = command.make_context(name, arguments, parent=click.Context(main))
         assert set(context.params) == {parameter.name for parameter in command.params}
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_nothing_is_cut_off(width):
-    for arguments in ((), *((name,) for name in COMMANDS)):
+    for arguments in ((), *(name.split() for name in COMMANDS), ["combine"]):
         text = shown(*arguments, width=width).replace("POOL...", "").replace("[ARGS]...", "")
         assert "..." not in text
-    words = shown(width=width).split()
-    for command in main.commands.values():
-        first = command.get_short_help_str()
-        assert first.endswith(".")
-        assert " ".join(first.split()) in " ".join(words)
+    for group, arguments in ((main, ()), (main.commands["combine"], ("combine",))):
+        words = shown(*arguments, width=width).split()
+        for command in group.commands.values():
+            first = command.get_short_help_str()
+            assert first.endswith(".")
+            assert " ".join(first.split()) in " ".join(words)
 
 
 def test_commands_stand_in_the_order_of_use():
     listed = re.findall(r"^  ([\w-]+)  ", shown().partition("Commands:\n")[2], re.MULTILINE)
-    assert listed == COMMANDS
+    assert listed == list(main.commands)
     assert listed[:2] == ["select", "score"]
 
 

@@ -5,9 +5,13 @@ import pytest
 
 from fastal import combine
 from fastal.pipeline.checkpoint import Checkpoint
-from tests.combine import test_uncertain_model_outliers as outliers
-from tests.combine.test_clustered_uncertainty import found
-from tests.support.combined import VALIDATION, pools
+from tests.support.combined import (
+    VALIDATION,
+    clustered_picks,
+    mean_rank,
+    model_outliers_of_uncertain,
+    pools,
+)
 
 
 @pytest.mark.parametrize("oversample", [1, 2, 4])
@@ -17,9 +21,9 @@ def test_picks_are_of_clusters_of_the_model_outliers(oversample, share):
     picks = combine.clustered_model_outliers(
         logits, x, VALIDATION, x, 10, oversample=oversample, share=share, seed=2
     )
-    rows, _ = outliers.by_definition(logits, x, 10 * oversample, share)
+    rows, _ = model_outliers_of_uncertain(logits, x, 10 * oversample, share)
     want = combine.clustered_uncertainty(logits, x, 10, share=1, seed=2, among=rows)
-    assert found(picks) == found(want)
+    assert clustered_picks(picks) == clustered_picks(want)
     assert picks.scores.tobytes() == want.scores.tobytes()
     assert picks.strategy == "clustered_model_outliers"
 
@@ -27,11 +31,11 @@ def test_picks_are_of_clusters_of_the_model_outliers(oversample, share):
 def test_clusters_of_other_rows_are_found_to_be_wrong():
     logits, x = pools()
     picks = combine.clustered_model_outliers(logits, x, VALIDATION, x, 10, share=0.3)
-    rows, _ = outliers.by_definition(
-        logits, x, 20, 0.3, lambda row: outliers.mean_rank(row, VALIDATION)
+    rows, _ = model_outliers_of_uncertain(
+        logits, x, 20, 0.3, lambda row: mean_rank(row, VALIDATION)
     )
     wrong = combine.clustered_uncertainty(logits, x, 10, share=1, among=rows)
-    assert found(picks) != found(wrong)
+    assert clustered_picks(picks) != clustered_picks(wrong)
 
 
 def test_rows_that_are_invalid_in_each_pool_are_counted_once():

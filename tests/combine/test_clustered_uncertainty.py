@@ -8,7 +8,7 @@ import pytest
 from fastal import combine, diversity
 from fastal.base.row_numbers import RowNumbers
 from fastal.selection.noise import gumbel
-from tests.support.combined import cosine, margins, pools, uncertain_rows
+from tests.support.combined import clustered_picks, cosine, margins, pools, uncertain_rows
 
 
 def by_definition(logits, x, k, *, n_clusters, share=0.1, seed=0, scores=margins):
@@ -37,17 +37,13 @@ def by_definition(logits, x, k, *, n_clusters, share=0.1, seed=0, scores=margins
     return [(row, turn[2], role) for turn, row, role in sorted(turns)[:k]]
 
 
-def found(picks):
-    return list(zip(picks.rows.tolist(), picks.groups.tolist(), picks["role"], strict=True))
-
-
 @pytest.mark.parametrize("n_clusters", [1, 3, 10])
 @pytest.mark.parametrize("k", [1, 7, 40, 60])
 def test_picks_follow_the_definition(n_clusters, k):
     logits, x = pools()
     picks = combine.clustered_uncertainty(logits, x, k, n_clusters=n_clusters, seed=3)
     want = by_definition(logits, x, k, n_clusters=n_clusters, seed=3)
-    assert found(picks) == want
+    assert clustered_picks(picks) == want
     assert len(picks) == k
     # The scores are those of `fastal.score`, whose relative error is at most 1e-5.
     np.testing.assert_allclose(picks.scores, margins(logits)[picks.rows], rtol=1e-5)
@@ -57,14 +53,14 @@ def test_a_wrong_uncertainty_is_found():
     logits, x = pools()
     picks = combine.clustered_uncertainty(logits, x, 20, n_clusters=4)
     for wrong in (lambda z: -margins(z), lambda z: -np.sort(z)[:, -1]):
-        assert found(picks) != by_definition(logits, x, 20, n_clusters=4, scores=wrong)
+        assert clustered_picks(picks) != by_definition(logits, x, 20, n_clusters=4, scores=wrong)
 
 
 @pytest.mark.parametrize("k", [1, 5, 6, 23])
 def test_by_default_a_cluster_gives_five_rows(k):
     logits, x = pools()
     picks = combine.clustered_uncertainty(logits, x, k)
-    assert found(picks) == by_definition(logits, x, k, n_clusters=math.ceil(k / 5))
+    assert clustered_picks(picks) == by_definition(logits, x, k, n_clusters=math.ceil(k / 5))
 
 
 def test_only_the_most_uncertain_share_is_picked():

@@ -109,11 +109,14 @@ def check_command(line):
         if words[1].startswith("-"):
             main.make_context("fastal", words[1:], resilient_parsing=True)
             return
-        command = main.get_command(context, words[1])
-        if command is None:
-            raise click.UsageError(f"no command {words[1]}")
-        if len(words) > 2 and words[2] not in ("--help", "..."):
-            command.make_context(words[1], words[2:], parent=context)
+        command, name, rest = main, "fastal", words[1:]
+        while isinstance(command, click.Group) and rest and rest[0] != "STRATEGY":
+            name, *rest = rest
+            command = command.get_command(context, name)
+            if command is None:
+                raise click.UsageError(f"no command {name}")
+        if rest and rest[0] not in ("--help", "...", "STRATEGY"):
+            command.make_context(name, rest, parent=context)
     elif "python" in words[0] and words[1:2] == ["-m"] and words[2].startswith("benchmarks"):
         if importlib.util.find_spec(words[2]) is None:
             raise click.UsageError(f"no module {words[2]}")
@@ -140,13 +143,18 @@ def test_a_command_that_does_not_parse_is_found(line):
         check_command(line)
 
 
+def every_command(group):
+    """A group, its commands, and those of groups in it."""
+    yield group
+    for command in group.commands.values():
+        yield from every_command(command) if isinstance(command, click.Group) else [command]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_names_that_a_page_mentions_exist(page):
-    context = click.Context(main)
-    every = [main.get_command(context, name) for name in main.list_commands(context)]
     options = {
         spelling
-        for command in (main, *every)
+        for command in every_command(main)
         for option in command.params
         for spelling in option.opts
     }

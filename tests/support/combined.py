@@ -1,5 +1,7 @@
 """Pools of logits and embeddings, the definitions that combined strategies share, and the calls."""
 
+import math
+
 import numpy as np
 
 from fastal import combine, diversity
@@ -33,10 +35,38 @@ def uncertain_rows(scores, m, allowed=None):
     return sorted(rows, key=lambda row: (-scores[row], row))[:m]
 
 
+def mean_rank(row, validation):
+    """The mean rank of a row's activations among the validation activations."""
+    ranks = []
+    for value, column in zip(row, np.sort(validation.astype(np.float64), axis=0).T, strict=True):
+        i = np.count_nonzero(column <= value)
+        if i in (0, len(column)):
+            ranks.append(i / len(column))
+        else:
+            a, b = column[i - 1], column[i]
+            ranks.append((i - 1 + (value - a) / (b - a)) / len(column))
+    return float(np.mean([rank if rank < 1 else 1.0 for rank in ranks]))
+
+
+def model_outliers_of_uncertain(
+    logits, x, k, share, outlier=lambda row: 1 - mean_rank(row, VALIDATION)
+):
+    """The k model outliers of the most uncertain rows, best first, and their outlier scores."""
+    candidates = uncertain_rows(margins(logits), max(k, math.ceil(len(logits) * share)))
+    scores = {row: outlier(x[row]) for row in candidates}
+    rows = sorted(candidates, key=lambda row: (-scores[row], row))[:k]
+    return rows, [scores[row] for row in rows]
+
+
 def cosine(a, b):
     """The cosine similarity of two rows, in float64."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     return float(a @ b / np.sqrt(a @ a) / np.sqrt(b @ b))
+
+
+def clustered_picks(picks):
+    """(row, cluster, role) of each pick."""
+    return list(zip(picks.rows.tolist(), picks.groups.tolist(), picks["role"], strict=True))
 
 
 STRATEGIES = {

@@ -1,0 +1,128 @@
+"""Commands of batches over embeddings: `badge` and `typiclust`."""
+
+from functools import partial
+from typing import Any
+
+import click
+
+from fastal.base.argument_values import CLASS_KINDS
+from fastal.cli.help import Command, pool_option, running_option, selection_option
+from fastal.cli.options import (
+    FAST,
+    PICKS_OUT,
+    POOL,
+    ROWS,
+    RUNNING,
+    SCORING,
+    SEED,
+    UNRESUMABLE,
+    loading,
+    reports_bad_input,
+    run_over,
+)
+from fastal.cli.same_rows import popped, same_rows
+
+_K = selection_option("--k", type=int, required=True, help="Number of rows to pick.")
+
+
+def _in_bytes(_: click.Context, __: click.Parameter, mebibytes: int) -> int:
+    return mebibytes << 20
+
+
+@click.command(
+    cls=Command,
+    examples=("fastal badge logits.npy --embeddings embeddings.npy --k 100 --out picks.csv",),
+)
+@_K
+@SEED
+@ROWS
+@pool_option(
+    "--kind",
+    type=click.Choice(CLASS_KINDS),
+    default="logits",
+    show_default=True,
+    help="What the pool holds: logits, probabilities or log-probabilities.",
+)
+@POOL
+@same_rows("embeddings", "the input of the model's last layer")
+@SCORING
+@PICKS_OUT
+@running_option(
+    "--memory-mb",
+    "memory_bytes",
+    type=click.IntRange(min=0),
+    default=1024,
+    show_default=True,
+    callback=_in_bytes,
+    help="MiB for rows. If all rows fit, the pools are read once, otherwise once for each pick.",
+)
+@RUNNING
+@reports_bad_input
+def badge(pool: tuple[str, ...], **options: Any) -> None:
+    """Pick k rows that are uncertain and differ, by their gradients (BADGE).
+
+    The gradient of a row is what it would change in the last layer, if its prediction were its
+    label. Each pick is drawn: the farther a gradient is from those picked before, the likelier.
+    With ids, both pools need the same ids in the same order. Writes CSV: rank, row, score (the
+    distance to the nearest picked gradient), and the id if the pool has ids.
+    """
+    with loading():
+        from fastal.commands.combined import strategy_to_file
+        from fastal.diversity import badge as strategy
+    others = {"embeddings": popped(options, "embeddings")}
+    run_over(partial(strategy_to_file, "badge", strategy), pool, options, other_pools=others)
+
+
+@click.command(
+    cls=Command,
+    examples=("fastal typiclust embeddings.npy --k 100 --out picks.csv",),
+)
+@_K
+@selection_option(
+    "--labelled",
+    multiple=True,
+    help="File of embeddings of the labelled rows. Repeat the option for several files.",
+)
+@selection_option(
+    "--neighbours",
+    type=int,
+    default=20,
+    show_default=True,
+    help="Number of nearest neighbours in its cluster that a row is compared with.",
+)
+@selection_option(
+    "--max-clusters",
+    type=int,
+    default=500,
+    show_default=True,
+    help="Largest number of clusters. There are as many as labelled rows and picks, if not more.",
+)
+@SEED
+@ROWS
+@POOL
+@SCORING
+@PICKS_OUT
+@running_option(
+    "--memory-mb",
+    "memory_bytes",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    callback=_in_bytes,
+    help="MiB for rows of clusters. The largest cluster that is picked from must fit.",
+)
+@FAST
+@UNRESUMABLE
+@reports_bad_input
+def typiclust(pool: tuple[str, ...], labelled: tuple[str, ...], **options: Any) -> None:
+    """Pick the most typical rows of the k largest clusters without labels (TypiClust).
+
+    It is for the first labels, when uncertain rows are of little use. Writes CSV: rank, row, score
+    (1 / the mean distance to the nearest neighbours), the id if the pool has ids, and the cluster
+    as group.
+    """
+    with loading():
+        from fastal.commands.combined import strategy_to_file
+        from fastal.diversity import typiclust as strategy
+    work = partial(strategy_to_file, "typiclust", strategy)
+    run_over(work, pool, options, other_pools={"labelled": labelled})
