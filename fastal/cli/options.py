@@ -63,8 +63,8 @@ def spelled(message: str) -> str:
     """Rewrites a message from the Python names of arguments to the options of this command.
 
     "on_invalid='skip' leaves them out" becomes "--on-invalid skip leaves them out", and
-    "column: wanted ..." becomes "--column: wanted ...". An argument that an option is repeated for is
-    counted from 1: "parts[0]" becomes "--part 1".
+    "column: wanted ..." becomes "--column: wanted ...". Options that are repeated count from 1:
+    "parts[0]" becomes "--part 1".
     """
     options = {
         option.name: max(option.opts, key=len)
