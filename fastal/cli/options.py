@@ -63,7 +63,8 @@ def spelled(message: str) -> str:
     """Rewrites a message from the Python names of arguments to the options of this command.
 
     "on_invalid='skip' leaves them out" becomes "--on-invalid skip leaves them out", and
-    "column: wanted ..." becomes "--column: wanted ...".
+    "column: wanted ..." becomes "--column: wanted ...". Options that are repeated count from 1:
+    "parts[0]" becomes "--part 1".
     """
     options = {
         option.name: max(option.opts, key=len)
@@ -89,7 +90,7 @@ def spelled(message: str) -> str:
     def numbered(found: re.Match[str]) -> str:
         return f"{options[found[1]]} {int(found[2]) + 1}"
 
-    message = re.sub(rf"\b({names})\[(\d+)\]", numbered, message)
+    message = re.sub(rf"(?<![^\s(])({names})\[(\d+)\](?=[ :,]|$)", numbered, message)
     message = re.sub(rf"(?<![^\s(])({names})=(['\"])([^'\"]*)\2", with_value, message)
     message = re.sub(rf"(?<![^\s(])({names})=()(\d+)(?!\.?\w)", with_value, message)
     message = re.sub(rf"(?<![^\s(])({names})=True\b", alone, message)

@@ -1,5 +1,6 @@
 """`fastal combine`, `fastal badge` and `fastal typiclust`: the picks of their functions."""
 
+import inspect
 import json
 import os
 import signal
@@ -139,6 +140,19 @@ def check_same(found, wanted):
     assert (found.groups is None) == (wanted.groups is None)
     if wanted.groups is not None:
         assert found.groups.tolist() == wanted.groups.tolist()
+
+
+def test_each_function_has_a_command_with_its_arguments():
+    functions = {name: getattr(combine, name) for name in combine.__all__ if name.islower()}
+    commands = main.commands["combine"].commands
+    assert [*commands] == [name.removeprefix("combine ") for name in CASES if " " in name]
+    assert {name.replace("-", "_") for name in commands} == {*functions}
+    # The pool, groups as an array, and progress, which --quiet takes away.
+    others = {"logits", "pool", "pool_hidden", "groups", "chunk_bytes", "progress", "options"}
+    for name, function in {**functions, "badge": diversity.badge}.items():
+        command = {**commands, **main.commands}[name.replace("_", "-")]
+        wanted = {*inspect.signature(function).parameters} - others
+        assert wanted <= {parameter.name for parameter in command.params}
 
 
 @pytest.mark.full
