@@ -70,8 +70,10 @@ CASES = {
         lambda **how: combine.uncertain_model_outliers(LOGITS, X, VALIDATION, share=0.3, **how),
     ),
     "combine clustered-model-outliers": (
-        "{}/logits.npy --activations {}/x.npy --validation {}/v.npy --embeddings {}/x.npy "
-        "--share 0.3 --oversample 3 --seed 2",
+        (
+            "{}/logits.npy --activations {}/x.npy --validation {}/v.npy --embeddings {}/x.npy "
+            "--share 0.3 --oversample 3 --seed 2"
+        ),
         lambda **how: combine.clustered_model_outliers(
             LOGITS, X, VALIDATION, X, share=0.3, oversample=3, seed=2, **how
         ),
