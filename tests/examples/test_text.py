@@ -1,7 +1,11 @@
 """The example of the texts reads labelled texts, compares the strategies and draws the picture."""
 
+import functools
+
 import numpy as np
 import pytest
+import torch
+from threadpoolctl import threadpool_limits
 
 from tests.support.examples import example
 
@@ -11,7 +15,20 @@ pytest.importorskip("matplotlib")
 
 @pytest.fixture(scope="module")
 def text():
-    return example("text")
+    """The example; it reads the files of SciPy once."""
+    module = example("text")
+    module.docstrings = functools.cache(module.docstrings)
+    return module
+
+
+@pytest.fixture
+def one_thread():
+    """Threads that wait for one another take ten times as long where others use the cores, too."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(n_threads)
 
 
 @pytest.mark.full
@@ -27,7 +44,7 @@ def test_every_text_has_its_part_of_scipy_as_class(text):
 
 
 @pytest.mark.full
-def test_the_example_prints_the_table_and_draws_the_picture(text, tmp_path, capsys):
+def test_the_example_prints_the_table_and_draws_the_picture(text, tmp_path, capsys, one_thread):
     picture = tmp_path / "curves.png"
     text.main(picture, seeds=2, rounds=3)
     out, err = capsys.readouterr()
