@@ -33,7 +33,7 @@ def test_the_notebook_runs_and_its_picks_raise_the_accuracy(tmp_path):
     client = nbclient.NotebookClient(
         notebook, kernel_name="python3", timeout=120, resources={"metadata": {"path": tmp_path}}
     )
-    client.execute(env=environment())
+    client.execute(env=environment(OMP_NUM_THREADS="1"))
     outputs = [output for cell in cells for output in cell.outputs]
     printed = "".join(output.text for output in outputs if output.output_type == "stream")
     shown = [output.data for output in outputs if "data" in output]
