@@ -28,6 +28,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "command_help",
+    "notebook_code",
 ]
 exclude_patterns = ["_build"]
 html_theme = "furo"

@@ -1,11 +1,10 @@
 """The example of the digits runs, and shows what margin is worth."""
 
-import importlib.util
 import re
 
 import pytest
 
-from tests.support.checkout import ROOT
+from tests.support.examples import example
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
@@ -13,11 +12,8 @@ pytest.importorskip("matplotlib")
 
 @pytest.mark.full
 def test_the_example_prints_the_table_and_draws_the_picture(tmp_path, capsys):
-    spec = importlib.util.spec_from_file_location("digits", ROOT / "examples" / "digits.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     picture = tmp_path / "curves.png"
-    module.main(picture)
+    example("digits").main(picture)
     out, err = capsys.readouterr()
     title, header, *lines, last = out.splitlines()
     assert title == "accuracy from 20 to 220 labels, mean over 5 seeds ± 95% confidence"
