@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastal.base.arrays import as_tensor, is_array
 from fastal.base.checks import MAX_ROW
 
 
@@ -70,14 +71,16 @@ def row_numbers(start: Any, n: int) -> RowNumbers:
     """The numbers of n rows.
 
     Args:
-        start: the number of the first row, or the numbers [n] of all rows in ascending order.
+        start: the number of the first row, or the numbers [n] of all rows in ascending order, an
+            array of any library.
         n: how many rows there are.
 
     Raises:
         TypeError, ValueError: these are no row numbers, not n of them, or not ascending.
     """
-    if isinstance(start, np.ndarray) and start.ndim:
-        return _numbered(start, n)
+    if is_array(start) and len(getattr(start, "shape", ())):
+        is_of_numpy = isinstance(start, np.ndarray)
+        return _numbered(start if is_of_numpy else as_tensor(start, "start").cpu().numpy(), n)
     try:
         first = operator.index(start)
     except TypeError:

@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import array_api_strict
 import numpy as np
 import pytest
 import torch
@@ -300,6 +301,16 @@ def test_starts_are_plain_integers():
     for start in (1.0, "3", [1]):
         with pytest.raises(TypeError, match="start: wanted a row number, got"):
             selector.update(logits(50), start)
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor, array_api_strict.asarray])
+def test_row_numbers_are_arrays_of_any_library(kind):
+    """A `DataLoader` gives tensors."""
+    selector = fastal.Selector(2)
+    selector.update(np.array([[9.0, 0.0], [0.1, 0.0]]), kind([3, 8]))
+    assert selector.result().rows.tolist() == [8, 3]
+    with pytest.raises(ValueError, match="start: wanted ascending row numbers from 0 on, got 2"):
+        selector.update(np.zeros((2, 2)), kind([4, 2]))
 
 
 @pytest.mark.parametrize("start", [-1, 2**63 - 1, 2**63])
