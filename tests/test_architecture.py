@@ -40,6 +40,7 @@ LAYERS = [
 
 
 MODULES = modules()
+PAGE = ["picks.html", "report.css", "report.html", "report.js"]
 
 
 def layer(name):
@@ -212,6 +213,7 @@ def built(tmp_path, **environment):
 def contents(wheel):
     held = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
     want = {"fastal/py.typed", "fastal_kernels/py.typed"}
+    want |= {f"fastal/report/page/{name}" for name in PAGE}
     for name, path in MODULES.items():
         stem = name.replace(".", "/")
         want.add(f"{stem}/__init__.py" if path.stem == "__init__" else f"{stem}.py")

@@ -11,6 +11,7 @@ from fastal.output.atomic import written_whole
 from fastal.output.csv_lines import csv_lines
 from fastal.output.packages import pandas_for
 from fastal.simulation import picture
+from fastal.simulation.curves_file import read_curves
 from fastal.simulation.summary import StrategySummary, as_text, summarised
 from fastal.sources import PathLike
 
@@ -92,6 +93,28 @@ class Simulation:
         with written_whole(Path(path)) as file:
             file.write((",".join(table) + "\n").encode())
             file.writelines(csv_lines(*table.values()))
+
+    @classmethod
+    def load(cls, path: PathLike, metric: str = "score") -> "Simulation":
+        """Reads a .csv file that `save` wrote.
+
+        Args:
+            path: the file.
+            metric: the name of the metric, which the file does not hold.
+
+        Raises:
+            ValueError: the file does not hold curves; the message names the line.
+            OSError: it cannot be read.
+
+        Example:
+            >>> import fastal, numpy as np
+            >>> fastal.Simulation(
+            ...     ("margin",), (0,), np.array([10, 20]), np.array([[[0.5, 0.8]]]), "accuracy"
+            ... ).save("curves.csv")
+            >>> fastal.Simulation.load("curves.csv", "accuracy").scores
+            array([[[0.5, 0.8]]])
+        """
+        return cls(*read_curves(Path(path)), metric)
 
     def plot(self, to: Any) -> None:
         """Draws the curves: a line for the mean over the seeds, and a band around it.
