@@ -24,7 +24,7 @@ from fastal.pipeline.progress import Reporter
         "fastal report picks.csv --pool logits.npy --embeddings x.npy --out report.html",
     ),
 )
-@click.argument("run", nargs=-1, required=True, metavar="RUN...", type=click.Path(exists=True))
+@click.argument("run", nargs=-1, required=True, metavar="RUN...")
 @selection_option(
     "--by",
     type=click.Choice(UNCERTAINTY_SCORES),

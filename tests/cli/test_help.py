@@ -54,7 +54,7 @@ def test_the_examples_are_parsed(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_nothing_is_cut_off(width):
     for arguments in ((), *((name,) for name in COMMANDS)):
-        text = shown(*arguments, width=width).replace("POOL...", "").replace("[ARGS]...", "")
+        text = re.sub(r"(POOL|RUN|\[ARGS\])\.\.\.", "", shown(*arguments, width=width))
         assert "..." not in text
     words = shown(width=width).split()
     for command in main.commands.values():

@@ -32,7 +32,8 @@ def is_image(value: Any) -> bool:
     # A scheme of one letter is a drive. Others, such as "javascript", are no images.
     if len(address.scheme) > 1 and address.scheme not in ("http", "https", "file"):
         return False
-    return Path(address.path).suffix.lower() in _TYPES
+    # Names of files may have the characters that begin a query or a fragment.
+    return any(Path(path).suffix.lower() in _TYPES for path in (value, address.path))
 
 
 class Images:

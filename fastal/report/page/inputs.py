@@ -72,6 +72,8 @@ def inputs_of(run: Any, out: Path) -> Inputs:
             raise TypeError(
                 f"run: wanted a folder, a file, Picks or a Simulation, got {type(item).__name__}"
             )
+        elif not Path(item).exists():
+            raise FileNotFoundError(f"{item}: no such file or folder")
         elif Path(item).is_dir():
             _add_folder(found, Path(item), out)
         elif reason := _add(found, Path(item)):

@@ -109,10 +109,10 @@ def _simplexes(found: PoolSummary, given: Sequence[NamedPicks], by: str) -> str:
     second = _simplex(
         _levels(found.cells), markers, "Heat map of the rows of the pool, with the picks"
     )
+    most = f"{int(found.cells.max()):,}"
     captions = (
         f"The {words} of every prediction: a stronger colour is more uncertain.",
-        "The rows of the pool, on a logarithmic scale; a cell has at most "
-        f"{int(found.cells.max()):,}.",
+        f"The rows of the pool, on a logarithmic scale; a cell has at most {most}.",
     )
     figures = "".join(
         f"<figure>{svg}<figcaption>{caption}</figcaption></figure>"
