@@ -31,9 +31,12 @@ LAYERS = [
     ["fastal.diversity"],
     ["fastal.combine"],
     ["fastal.simulation"],
+    ["fastal.report.page"],
+    ["fastal.report"],
     ["fastal"],
     ["fastal.commands"],
-    ["fastal.report"],
+    ["fastal.report.plots"],
+    ["fastal.report.demo"],
     ["fastal.cli"],
     ["fastal.__main__"],
 ]

@@ -13,7 +13,7 @@ from fastal.cli.help import (
     running_option,
     selection_option,
 )
-from fastal.cli.options import TEMPERATURE, loading, reports_bad_input, spelled
+from fastal.cli.options import TEMPERATURE, check_used, loading, reports_bad_input, spelled
 from fastal.pipeline.progress import Reporter
 
 
@@ -80,10 +80,9 @@ def report(
     The page needs no network and no other file. Picks are matched with --pool and --embeddings by
     row number.
     """
-    if column and not pool:
-        raise click.UsageError("--column needs --pool.")
-    if embedding_column and not embeddings:
-        raise click.UsageError("--embedding-column needs --embeddings.")
+    for argument in ("by", "column", "kind", "temperature"):
+        check_used(argument, pool, "--pool")
+    check_used("embedding_column", embeddings, "--embeddings")
     with loading():
         from fastal.base.errors import prefixing_errors
         from fastal.report.page.write_report import write_page

@@ -51,7 +51,7 @@ def test_a_folder_becomes_a_page_that_knows_its_record(folder):
 
 
 def test_pools_and_embeddings_are_read_as_the_options_say(folder):
-    options = ("--pool", "x.npz", "--column", "a", "--embeddings", "x.npz", "--by", "entropy")
+    options = ("--pool", "x.npz", "--column", "a", "--embeddings", "x.npz", "--kind", "logits")
     column = ("--embedding-column", "b", "--title", "Monday's <run>", "--quiet")
     done = run("report", "run/entropy.csv", *options, *column, "--out", "report.html")
     assert (done.exit_code, done.output) == (0, "")
@@ -78,6 +78,9 @@ def test_picks_of_another_kind_are_a_warning_on_stderr_and_on_the_page(folder):
         (["logits.npy"], "logits.npy: not scores, as `fastal score` writes them"),
         (["run", "--out", "page.htm"], "--out: wanted a .html file, got page.htm"),
         (["run", "--out", "no/page.html"], "no such folder"),
+        (["run", "--by", "ratio"], "--by needs --pool"),
+        (["run", "--temperature", 2], "--temperature needs --pool"),
+        (["run", "--by", "ratio", "--pool", "logits.npy"], "wanted a pool of 3, got 4"),
         (["run", "--column", "a"], "--column needs --pool"),
         (["run", "--embedding-column", "a"], "--embedding-column needs --embeddings"),
         (["run", "--pool", "gone.npy"], "gone.npy"),

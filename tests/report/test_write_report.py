@@ -62,6 +62,27 @@ def test_the_numbers_of_the_summary_are_on_the_page(out):
     assert f"<td>{CURVES.summary()[0].area_gain}</td>" in out.read_text()
 
 
+def test_a_run_without_picks_is_shown(out):
+    none = fastal.Picks([], [])
+    write_report(none, out, pool=LOGITS, embeddings=LOGITS)
+    assert data_of(out)["rows"] == []
+    assert "<td>0</td>" in out.read_text()
+
+
+def test_scores_of_picks_may_be_infinite(out):
+    write_report(fastal.Picks([2, 1], [np.inf, 0.5]), out, pool=LOGITS)
+    assert "<td>0.5 to inf</td>" in out.read_text()
+    assert [row[2] for row in data_of(out)["rows"]] == ["Infinity", 0.5]
+
+
+@pytest.mark.parametrize("by", [None, "entropy"])
+def test_the_triangle_is_of_the_score_of_the_picks_unless_another_is_named(out, by):
+    write_report(fastal.select(LOGITS, 5, by="ratio"), out, pool=LOGITS, by=by)
+    assert f"The {by or 'ratio'} of every prediction" in out.read_text()
+    with pytest.raises(ValueError, match=r"by: it is for the map of three classes.* got no pool"):
+        write_report(CURVES, out, by="margin")
+
+
 def test_picks_of_another_pool_are_a_warning(out, caplog):
     picks = fastal.select(LOGITS, 20)
     write_report(picks, out, pool=LOGITS)
@@ -151,6 +172,8 @@ def test_a_folder_is_recognised_by_what_its_files_hold(tmp_path, out):
     np.save(tmp_path / "s.npy", np.array([(0.5,)] * 300, [("margin", "f4")]))
     np.save(tmp_path / "logits.npy", LOGITS)
     (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "names.csv").write_text("row,label\n1,cat\n")
+    (tmp_path / "issues.csv").write_text("rank,row,label,self_confidence\n1,1,2,0.5\n")
     (tmp_path / "notes.txt").write_text("row,score\n")
     (tmp_path / "other.json").write_text("{}")
     (tmp_path / "sub").mkdir()
@@ -162,7 +185,9 @@ def test_a_folder_is_recognised_by_what_its_files_hold(tmp_path, out):
     assert found.simulations["x.csv"].scores.tolist() == CURVES.scores.tolist()
     assert [*found.score_files] == ["s.npy"]
     left_out = [line.partition(":")[0].rpartition("/")[2] for line in found.left_out]
-    assert left_out == ["logits.npy", "notes.txt", "other.json", "rows.csv", "sub"]
+    assert left_out == [
+        "issues.csv", "logits.npy", "names.csv", "notes.txt", "other.json", "rows.csv", "sub",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

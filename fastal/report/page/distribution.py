@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastal.report.page.named_picks import NamedPicks
 
 BINS = 50
+NOT_SCORES = ("rank", "row", "id", "group", "cluster", "role")  # columns of tables of rows
 _ROWS = 1 << 16  # rows of a file that are in memory at once
 # Scores of one pool may differ by this much, relatively, between backends and dtypes.
 _TOLERANCE = 1e-3
@@ -49,7 +50,9 @@ class Distribution:
             picks: the picks.
             of_picks: the part of `of_picks` that is theirs.
         """
-        return bool(np.allclose(picks.scores, of_picks, rtol=_TOLERANCE, atol=1e-6))
+        return len(of_picks) > 0 and bool(
+            np.allclose(picks.scores, of_picks, rtol=_TOLERANCE, atol=1e-6)
+        )
 
 
 def distributions_of(path: Path, rows: NDArray[np.int64]) -> list[Distribution]:
@@ -135,11 +138,7 @@ def _csv_parts(path: Path) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArra
         lines = csv.reader(file)
         header = next(lines)
         row = header.index("row")
-        scores = {
-            name: place
-            for place, name in enumerate(header)
-            if name not in ("rank", "row", "id", "group", "cluster", "role")
-        }
+        scores = {name: place for place, name in enumerate(header) if name not in NOT_SCORES}
         part: list[Sequence[str]] = []
         for line in lines:
             if len(line) != len(header):

@@ -35,7 +35,11 @@ def histograms(
                     "pool, kind or temperature"
                 )
         charts.append(_chart(of, series, thresholds, is_alone=len(given) == 1))
-    key = legend([(marker(0, 0, i), of.name) for i, of in enumerate(series)]) if series else ""
+    key = ""
+    if series:
+        key = legend([(marker(0, 0, i), of.name) for i, of in enumerate(series)])
+        order = " A line for each series, in the order of the names." if len(series) > 1 else ""
+        key += f'<p class="note-text">The marks at the top are the scores of the picks.{order}</p>'
     return f'<div class="charts">{"".join(charts)}</div>{key}', warnings
 
 
@@ -48,8 +52,9 @@ def _chart(
 ) -> str:
     words = of.name.replace("_", " ")
     # Above the highest bar there is room for the picks and the threshold.
-    top = max(1.0, float(of.counts.max()) * 1.3)
-    frame = Frame(Axis(words, of.low, of.high), Axis("rows", 0, top), 230)
+    most = max(1.0, float(of.counts.max()))
+    rows = Axis("rows, logarithmic", 0.5, 0.5 * (2 * most) ** 1.4, is_log=True)
+    frame = Frame(Axis(words, of.low, of.high), rows, 230)
     width = (of.high - of.low) / BINS
     bars = "".join(
         f"M{frame.x_at(of.low + i * width) + 0.5:.1f} {frame.bottom}"

@@ -11,11 +11,11 @@ import numpy as np
 
 from fastal.picks.files import PICKS_SUFFIXES, read_picks
 from fastal.picks.picks import Picks
+from fastal.report.page.distribution import NOT_SCORES
 from fastal.report.page.named_picks import NamedPicks, read_record
 from fastal.simulation.curves_file import COLUMNS
 from fastal.simulation.result import Simulation
 
-_NOT_SCORES = ("rank", "row", "id", "group", "cluster", "role")
 _RECORD = ".run.json"
 
 
@@ -105,7 +105,8 @@ def _add(found: Inputs, path: Path) -> str:
     if suffix == ".csv":
         with path.open(encoding="utf-8-sig", newline="") as file:
             try:
-                header = next(csv.reader(file), [])
+                lines = csv.reader(file)
+                header, first = next(lines, []), next(lines, [])
             except (UnicodeDecodeError, csv.Error) as error:
                 return f"not a table: {error}"
         if tuple(header) == COLUMNS:
@@ -115,7 +116,8 @@ def _add(found: Inputs, path: Path) -> str:
             found.used.append(f"{path}: learning curves of {n} strateg{'y' if n == 1 else 'ies'}")
             return ""
         if not {"row", "score"} <= set(header):
-            return _add_scores(found, path, [name for name in header if name not in _NOT_SCORES])
+            names = [name for name in header if name not in NOT_SCORES]
+            return _why_no_scores(header, first) or _add_scores(found, path, names)
     if suffix == ".npy":
         return _add_scores(found, path, _fields(path))
     if suffix not in PICKS_SUFFIXES:
@@ -136,11 +138,7 @@ def _add(found: Inputs, path: Path) -> str:
 
 def _add_scores(found: Inputs, path: Path, names: Sequence[str]) -> str:
     """Adds a file of scores, or says why it is none."""
-    if path.suffix == ".csv":
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if "row" not in next(csv.reader(file), []) or not names:
-                return "wanted a column row, and a column score or columns of scores"
-    elif not names:
+    if not names:
         return (
             "not scores, as `fastal score` writes them; predictions are given as pool, embeddings "
             "as embeddings"
@@ -148,6 +146,24 @@ def _add_scores(found: Inputs, path: Path, names: Sequence[str]) -> str:
     found.score_files[_unused(path.name, found.score_files)] = path
     found.used.append(f"{path}: scores: {', '.join(names)}")
     return ""
+
+
+def _why_no_scores(header: Sequence[str], first: Sequence[str]) -> str:
+    """Why a table with this header and this first line holds no scores; empty if it does."""
+    if "row" not in header or "rank" in header or set(header) <= set(NOT_SCORES):
+        return "wanted the columns row and score, or a column row and columns of scores"
+    for name, value in zip(header, first, strict=False):
+        if name not in NOT_SCORES and not _is_number(value):
+            return f"wanted columns of scores, and {name} is no number"
+    return ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _fields(path: Path) -> list[str]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fastal.base.text import shown
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 44  # pixels around the plot
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 44  # pixels around the plot
 WIDTH = 440  # pixels of a chart, before it is scaled to the page
 # Shapes of markers, as paths around 0 of about the same area. Each series has one, so that no
 # reader depends on colours.
@@ -31,11 +31,20 @@ class Axis(NamedTuple):
         label: what it shows.
         low: the value at its beginning.
         high: the value at its end.
+        is_log: whether it is logarithmic.
     """
 
     label: str
     low: float
     high: float
+    is_log: bool = False
+
+    def ticks(self) -> list[float]:
+        """The values that are named: about five round ones, or the powers of 10."""
+        if not self.is_log:
+            return ticks(self.low, self.high)
+        first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
+        return [10.0**power for power in range(first, last + 1)]
 
 
 class Frame:
@@ -74,14 +83,14 @@ class Frame:
             alternative: the text in place of the picture.
         """
         parts = []
-        for value in ticks(self._x.low, self._x.high):
+        for value in self._x.ticks():
             x = self.x_at(value)
             parts.append(f'<path class="grid" d="M{x:.1f} {self.top}V{self.bottom}"/>')
-            parts.append(text(x, self.bottom + 15, number(value), "tick"))
-        for value in ticks(self._y.low, self._y.high):
+            parts.append(text(x, self.bottom + 15, short(value), "tick"))
+        for value in self._y.ticks():
             y = self.y_at(value)
             parts.append(f'<path class="grid" d="M{self.left} {y:.1f}H{self.right}"/>')
-            parts.append(text(self.left - 6, y + 4, number(value), "tick end"))
+            parts.append(text(self.left - 6, y + 4, short(value), "tick end"))
         middle = (self.top + self.bottom) / 2
         parts.append(text((self.left + self.right) / 2, self._height - 8, self._x.label, "label"))
         parts.append(
@@ -160,9 +169,21 @@ def plain_text(words: str) -> str:
 
 def number(value: float) -> str:
     """A number as people read it."""
-    if value == int(value) and abs(value) < 1e15:
+    if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:.4g}"
+
+
+def short(value: float) -> str:
+    """A number in few characters.
+
+    Example:
+        >>> short(2000), short(20000), short(1.5e9)
+        ('2,000', '20k', '1500M')
+    """
+    if abs(value) >= 1e7:
+        return f"{value / 1e6:g}M"
+    return f"{value / 1e3:g}k" if abs(value) >= 1e4 else number(value)
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -180,4 +201,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def _place(value: float, axis: Axis, first: float, last: float) -> float:
+    if axis.is_log:
+        position = math.log(value / axis.low) / math.log(axis.high / axis.low)
+        return first + position * (last - first)
     return first + (value - axis.low) / (axis.high - axis.low) * (last - first)

@@ -75,10 +75,9 @@ def write_report(
     Example:
         >>> import fastal, numpy as np
         >>> from pathlib import Path
-        >>> from fastal.report import write_report
         >>> logits = np.random.default_rng(0).standard_normal((500, 3))
         >>> picks = fastal.select(logits, k=10)
-        >>> write_report(picks, "report.html", pool=logits)
+        >>> fastal.report.write_report(picks, "report.html", pool=logits)
         >>> "<h2>Scores</h2>" in Path("report.html").read_text()
         True
     """
@@ -112,6 +111,9 @@ def write_page(
         reducer = PoolSummarizer(kind, temperature, all_rows(inputs.picks))
         options = RunOptions(progress=progress)
         summary = run_on_pool(reducer, pool, options, lambda found, _: found)
+    if by is not None and (summary is None or summary.n_classes != 3):
+        got = "no pool" if summary is None else f"{summary.n_classes}"
+        raise ValueError(f"by: it is for the map of three classes; wanted a pool of 3, got {got}")
     page.add_facts()
     page.add_scores(summary)
     page.add_probabilities(summary, by)
