@@ -48,6 +48,7 @@ class Network(torch.nn.Module):
         self.classes = torch.nn.Linear(64, 10)
 
     def forward(self, x):
+        """Logits [n, 10]."""
         return self.classes(self.dropout(self.features(x)))
 
     @torch.inference_mode()

@@ -6,7 +6,7 @@ from fastal.base.lazy import import_on_first_use
 from fastal.version import __version__
 
 if TYPE_CHECKING:
-    from fastal import combine, diversity
+    from fastal import combine, diversity, report
     from fastal.base.errors import InvalidRows
     from fastal.labelled.confident_learning import LabelQuality
     from fastal.labelled.label_quality import label_quality
@@ -49,6 +49,7 @@ __all__ = [
     "label_quality",
     "open_pool",
     "predictions",
+    "report",
     "score",
     "select",
     "simulate",
@@ -77,5 +78,5 @@ import_on_first_use(
         "fastal.sources.predictions": ["predictions"],
         "fastal.uncertainty": ["score", "select"],
     },
-    subpackages=["combine", "diversity"],
+    subpackages=["combine", "diversity", "report"],
 )

@@ -31,15 +31,19 @@ LAYERS = [
     ["fastal.diversity"],
     ["fastal.combine"],
     ["fastal.simulation"],
+    ["fastal.report.page"],
+    ["fastal.report"],
     ["fastal"],
     ["fastal.commands"],
-    ["fastal.report"],
+    ["fastal.report.plots"],
+    ["fastal.report.demo"],
     ["fastal.cli"],
     ["fastal.__main__"],
 ]
 
 
 MODULES = modules()
+PAGE = ["picks.html", "report.css", "report.html", "report.js"]
 
 
 def layer(name):
@@ -212,6 +216,7 @@ def built(tmp_path, **environment):
 def contents(wheel):
     held = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
     want = {"fastal/py.typed", "fastal_kernels/py.typed"}
+    want |= {f"fastal/report/page/{name}" for name in PAGE}
     for name, path in MODULES.items():
         stem = name.replace(".", "/")
         want.add(f"{stem}/__init__.py" if path.stem == "__init__" else f"{stem}.py")

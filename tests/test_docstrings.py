@@ -16,7 +16,7 @@ MODULES = [
 ]
 PUBLIC = [
     pytest.param(getattr(home, name), id=f"{home.__name__}.{name}")
-    for home in (fastal, fastal.combine, fastal.diversity)
+    for home in (fastal, fastal.combine, fastal.diversity, fastal.report)
     for name in home.__all__
     if callable(getattr(home, name))
 ]

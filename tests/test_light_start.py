@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 import fastal
-from fastal import combine, diversity
+from fastal import combine, diversity, report
 from tests.support.checkout import ROOT
 
-PACKAGES = [fastal, combine, diversity]
+PACKAGES = [fastal, combine, diversity, report]
 
 
 def run_python(code, *arguments, flags=("-W", "error"), path=(), cwd=None, check=True):
@@ -211,7 +211,7 @@ def test_help_shows_the_public_names():
     )
     for package in PACKAGES:
         assert inspect.getdoc(package) in shown
-        for name in set(package.__all__) - {"__version__", "combine", "diversity"}:
+        for name in set(package.__all__) - {"__version__", "combine", "diversity", "report"}:
             assert f"    {name}(" in shown or f"    class {name}(" in shown, name
 
 

@@ -15,6 +15,7 @@ from fastal.cli.diversity import assign, cluster, core_set, outliers, represent
 from fastal.cli.help import HELP_NAMES, Group
 from fastal.cli.labelled import fit_temperature, label_quality
 from fastal.cli.other_commands import convert, demo, info
+from fastal.cli.report import report
 from fastal.cli.uncertainty import score, select
 from fastal.version import __version__
 
@@ -47,6 +48,7 @@ for _command in (
     combine,
     fit_temperature,
     label_quality,
+    report,
     convert,
     info,
     demo,

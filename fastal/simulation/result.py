@@ -11,6 +11,7 @@ from fastal.output.atomic import written_whole
 from fastal.output.csv_lines import csv_lines
 from fastal.output.packages import pandas_for
 from fastal.simulation import picture
+from fastal.simulation.curves_file import read_curves
 from fastal.simulation.summary import StrategySummary, as_text, summarised
 from fastal.sources import PathLike
 
@@ -92,6 +93,34 @@ class Simulation:
         with written_whole(Path(path)) as file:
             file.write((",".join(table) + "\n").encode())
             file.writelines(csv_lines(*table.values()))
+
+    @classmethod
+    def load(cls, *paths: PathLike, metric: str = "score") -> "Simulation":
+        """Reads .csv files that `save` wrote. Several files are joined.
+
+        Runs do not depend on each other. So processes, machines or GPUs can share a simulation:
+        each runs other seeds, or other strategies.
+
+        Args:
+            paths: the files; together they have every seed of every strategy, and each once.
+            metric: the name of the metric, which the files do not hold.
+
+        Raises:
+            ValueError: a file does not hold curves, or a run is missing or there twice; the message
+                names the file, and the line where there is one.
+            OSError: one cannot be read.
+
+        Example:
+            >>> import fastal, numpy as np
+            >>> fastal.Simulation(
+            ...     ("margin",), (0,), np.array([10, 20]), np.array([[[0.5, 0.8]]]), "accuracy"
+            ... ).save("curves.csv")
+            >>> fastal.Simulation.load("curves.csv", metric="accuracy").scores
+            array([[[0.5, 0.8]]])
+        """
+        if not paths:
+            raise ValueError("paths: wanted a .csv file or several, got none")
+        return cls(*read_curves([Path(path) for path in paths]), metric)
 
     def plot(self, to: Any) -> None:
         """Draws the curves: a line for the mean over the seeds, and a band around it.

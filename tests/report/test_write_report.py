@@ -1,0 +1,226 @@
+"""`write_report`: what is recognised, what is on the page, what is an error."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import fastal
+from fastal.report import write_report
+from fastal.report.page.inputs import inputs_of
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.standard_normal((300, 3)).astype(np.float32)
+CURVES = fastal.Simulation(
+    ("margin", "random"), (0, 1), np.array([10, 20, 30]), RNG.random((2, 2, 3)), "accuracy"
+)
+
+
+def headings(path):
+    return re.findall("<h2>(.*?)</h2>", path.read_text())
+
+
+def data_of(path):
+    held = re.search(r'id="picks-data">(.*?)</script>', path.read_text(), re.DOTALL)[1]
+    return json.loads(held)
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "report.html"
+
+
+def test_the_sections_are_those_that_have_data(out):
+    picks = fastal.select(LOGITS, 20)
+    write_report(picks, out)
+    assert headings(out) == ["The run", "Picks", "How this page was made"]
+    assert "give predictions (--pool, in Python pool=)" in out.read_text()
+    write_report([picks, CURVES], out, pool=LOGITS, embeddings=RNG.random((300, 5)))
+    want = ["The run", "Scores", "Probabilities", "Embeddings", "Learning curves", "Picks"]
+    assert headings(out) == [*want, "How this page was made"]
+    assert "What is not on this page" not in out.read_text()
+    assert "lowest pick" in out.read_text()
+    write_report(CURVES, out)
+    assert headings(out) == ["Learning curves", "How this page was made"]
+    assert data_of(out) is None
+
+
+def test_pools_of_two_and_of_many_classes(out):
+    picks = fastal.select(LOGITS[:, :2], 5)
+    write_report(picks, out, pool=LOGITS[:, :2])
+    assert "Probabilities" not in headings(out)
+    many = RNG.standard_normal((300, 12))
+    write_report(fastal.select(many, 5), out, pool=many)
+    assert "second largest probability" in out.read_text()
+
+
+def test_the_numbers_of_the_summary_are_on_the_page(out):
+    write_report(CURVES, out)
+    for of in CURVES.summary():
+        assert f"<td>{of.final}</td>" in out.read_text()
+    assert f"<td>{CURVES.summary()[0].area_gain}</td>" in out.read_text()
+
+
+def test_a_run_without_picks_is_shown(out):
+    none = fastal.Picks([], [])
+    write_report(none, out, pool=LOGITS, embeddings=LOGITS)
+    assert data_of(out)["rows"] == []
+    assert "<td>0</td>" in out.read_text()
+
+
+def test_scores_of_picks_may_be_infinite(out):
+    write_report(fastal.Picks([2, 1], [np.inf, 0.5]), out, pool=LOGITS)
+    assert "<td>0.5 to inf</td>" in out.read_text()
+    assert [row[2] for row in data_of(out)["rows"]] == ["Infinity", 0.5]
+
+
+@pytest.mark.parametrize("by", [None, "entropy"])
+def test_the_triangle_is_of_the_score_of_the_picks_unless_another_is_named(out, by):
+    write_report(fastal.select(LOGITS, 5, by="ratio"), out, pool=LOGITS, by=by)
+    assert f"The {by or 'ratio'} of every prediction" in out.read_text()
+    with pytest.raises(ValueError, match=r"by: it is for the map of three classes.* got no pool"):
+        write_report(CURVES, out, by="margin")
+
+
+def test_picks_of_another_pool_are_a_warning(out, caplog):
+    picks = fastal.select(LOGITS, 20)
+    write_report(picks, out, pool=LOGITS)
+    assert not caplog.records
+    write_report(picks, out, pool=LOGITS[::-1].copy())
+    assert "margin: its scores are not margin of this pool" in caplog.text
+    assert "<h3>Warnings</h3>" in out.read_text()
+    assert "lowest pick" not in out.read_text()
+
+
+def test_several_picks_are_series_and_a_column(out):
+    picks = [fastal.select(LOGITS, 5, by=by) for by in ("margin", "entropy", "margin")]
+    write_report(picks, out, embeddings=RNG.random((300, 4)))
+    table = data_of(out)
+    assert [row[0] for row in table["rows"]] == [
+        *["margin"] * 5, *["entropy"] * 5, *["margin (2)"] * 5,
+    ]  # fmt: skip
+    assert table["columns"][0] == {"name": "picks", "kind": "text"}
+    assert "row " in out.read_text() and "margin (2)</li>" in out.read_text()
+
+
+def test_groups_are_series_and_rare_ones_share_one(out):
+    groups = np.array([f"g{i % 3}" for i in range(30)] + [f"rare{i}" for i in range(10)], object)
+    picks = fastal.Picks(np.arange(40), np.zeros(40, np.float32), groups=groups)
+    write_report(picks, out, embeddings=RNG.random((300, 4)))
+    names = re.findall(r"</svg> (.*?)</li>", out.read_text())
+    assert len(names) == 8
+    assert names[:3] == ["group g0", "group g1", "group g2"]
+    assert names[-1] == "other groups"
+
+
+def test_the_table_keeps_digits_and_knows_numbers(out):
+    columns = {
+        "n": np.array([2**60 + 1, 3, None], object),
+        "text": np.array(["</script><!--", "b\u2028", "\ud800"], object),
+        "x": np.array([0.1, np.nan, np.inf], object),
+        "flag": np.array([True, False, True], object),
+    }
+    picks = fastal.Picks([7, 8, 9], [0.95, 0.5, 0.25], ids=["007", "1", "2"], columns=columns)
+    write_report(picks, out)
+    assert out.read_text().count("</script>") == 2
+    table = data_of(out)
+    kinds = {column["name"]: column["kind"] for column in table["columns"]}
+    assert kinds == {
+        "rank": "number", "row": "number", "score": "number", "id": "text", "n": "number",
+        "text": "text", "x": "number", "flag": "text",
+    }  # fmt: skip
+    assert table["rows"][0] == [1, 7, 0.95, "007", str(2**60 + 1), "</script><!--", 0.1, True]
+    assert [row[4:7:2] for row in table["rows"][1:]] == [[3, "NaN"], [None, "Infinity"]]
+
+
+def test_more_picks_than_a_browser_can_show_are_cut_with_a_note(out):
+    picks = fastal.Picks(np.arange(10_005), np.zeros(10_005, np.float32))
+    write_report(picks, out)
+    table = data_of(out)
+    assert (len(table["rows"]), table["total"]) == (10_000, 10_005)
+    assert "the first 10,000 of 10,005 picks" in out.read_text()
+
+
+def test_images_are_embedded_referred_to_or_missing(tmp_path):
+    (tmp_path / "pages").mkdir()
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "small.png").write_bytes(b"png")
+    (folder / "large #1.jpg").write_bytes(bytes(300_000))
+    images = ["small.png", "large #1.jpg", "gone.gif", "https://example.org/a.webp?x=1", None]
+    columns = {"image": np.array(images, object), "code": np.array([*"abcd", "javascript:x.png"])}
+    picks = fastal.Picks(np.arange(5), np.zeros(5, np.float32), columns=columns)
+    picks.save(folder / "picks.csv")
+    out = tmp_path / "pages" / "report.html"
+    write_report(folder / "picks.csv", out)
+    table = data_of(out)
+    assert [column["kind"] for column in table["columns"]][3:] == ["image", "text"]
+    assert [row[3] for row in table["rows"]] == [
+        "data:image/png;base64,cG5n", "../images/large%20%231.jpg", "gone.gif",
+        "https://example.org/a.webp?x=1", "",
+    ]  # fmt: skip
+    for note in ("1 images are too large", "1 images are loaded", "1 images were not found"):
+        assert note in out.read_text()
+
+
+def test_a_folder_is_recognised_by_what_its_files_hold(tmp_path, out):
+    picks = fastal.select(LOGITS, 5)
+    for suffix in (".csv", ".jsonl", ".json", ".parquet"):
+        picks.save(tmp_path / f"p{suffix[1:]}{suffix}")
+    CURVES.save(tmp_path / "x.csv")
+    np.save(tmp_path / "s.npy", np.array([(0.5,)] * 300, [("margin", "f4")]))
+    np.save(tmp_path / "logits.npy", LOGITS)
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "names.csv").write_text("row,label\n1,cat\n")
+    (tmp_path / "issues.csv").write_text("rank,row,label,self_confidence\n1,1,2,0.5\n")
+    (tmp_path / "notes.txt").write_text("row,score\n")
+    (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "sub").mkdir()
+    out.write_text("an older page")
+    found = inputs_of(tmp_path, out)
+    assert [of.name for of in found.picks] == ["pcsv", "pjson", "pjsonl", "pparquet"]
+    assert all(of.rows.tolist() == picks.rows.tolist() for of in found.picks)
+    assert [*found.simulations] == ["x.csv"]
+    assert found.simulations["x.csv"].scores.tolist() == CURVES.scores.tolist()
+    assert [*found.score_files] == ["s.npy"]
+    left_out = [line.partition(":")[0].rpartition("/")[2] for line in found.left_out]
+    assert left_out == [
+        "issues.csv", "logits.npy", "names.csv", "notes.txt", "other.json", "rows.csv", "sub",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("run", "options", "message"),
+    [
+        ([], {}, "run: wanted picks, scores or curves, got an empty list"),
+        (None, {}, "run: wanted a folder, a file, Picks or a Simulation, got NoneType"),
+        ("nothing", {}, "nothing: wanted a folder with picks, scores or learning curves"),
+        ("x.npy", {}, "x.npy: not scores"),
+        ("bad.csv", {}, r"bad.csv: wanted picks, with row and score"),
+        ("p.csv", {"by": "bald"}, "by: wanted"),
+        ("p.csv", {"pool": LOGITS, "kind": "multilabel_logits"}, "kind: wanted"),
+        ("p.csv", {"pool": LOGITS[:5]}, "row .* is picked, and the pool has 5 rows"),
+        ("p.csv", {"embeddings": LOGITS[:5]}, "row .* is picked, and the embeddings have 5 rows"),
+        (
+            "p.csv",
+            {"pool": LOGITS, "embeddings": np.zeros((301, 2))},
+            "embeddings: wanted 300 rows, as the pool has, got 301",
+        ),
+        ("p.csv", {"embeddings": np.zeros(300)}, "embeddings"),
+    ],
+)
+def test_what_cannot_be_shown_is_an_error(tmp_path, monkeypatch, out, run, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nothing").mkdir()
+    np.save("x.npy", LOGITS)
+    (tmp_path / "bad.csv").write_text("row,score\n1,much\n")
+    fastal.select(LOGITS, 50).save("p.csv")
+    with pytest.raises((ValueError, TypeError), match=message):
+        write_report(run, out, **options)
+    assert not out.exists()
+
+
+def test_the_page_is_an_html_file(tmp_path):
+    with pytest.raises(ValueError, match=r"out: wanted a \.html file, got .*report\.pdf"):
+        write_report(CURVES, tmp_path / "report.pdf")
