@@ -9,12 +9,12 @@ The images are in the Debian package dataset-fashion-mnist: apt-get install data
 Without them, the digits of scikit-learn stand in, in batches of 20. Needs scikit-learn and
 matplotlib: pip install 'fastal[demo]'.
 
-All strategies and five seeds take two hours on two cores, and minutes on a GPU. For a first look:
+All strategies and five seeds take hours on two cores. For a first look:
 
     python examples/fashion_mnist.py --strategies "random;margin;badge" --seeds 0,1 --rounds 4
 
 Runs do not depend on each other. So several processes, machines or GPUs can share them: give each
-other seeds or other strategies, and an own --curves. `fastal.Simulation.load` joins the files.
+other seeds or other strategies, and --curves of its own. `fastal.Simulation.load` joins the files.
 """
 
 import argparse
