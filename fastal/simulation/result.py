@@ -98,8 +98,8 @@ class Simulation:
     def load(cls, *paths: PathLike, metric: str = "score") -> "Simulation":
         """Reads .csv files that `save` wrote. Several files are joined.
 
-        Runs do not depend on each other. So processes, machines or GPUs can share a simulation:
-        each runs other seeds, or other strategies.
+        Runs do not depend on each other. So processes, machines or GPUs can share a simulation,
+        if each gets different seeds or different strategies.
 
         Args:
             paths: the files; together they have every seed of every strategy, and each once.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastal
+from tests.support.checkout import ROOT
 from tests.support.examples import example
 
 pytest.importorskip("sklearn")
@@ -18,6 +19,7 @@ def fashion(tmp_path, monkeypatch, threads):
     """The example, with networks that are hardly trained."""
     threads(1)  # threads wait for one another where other processes use the cores
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "examples")
     module = example("fashion_mnist")
     module.STEPS = 10
     return module
@@ -30,7 +32,7 @@ def test_all_strategies_run_on_the_digits_if_the_images_are_missing(fashion, cap
     out = capsys.readouterr().out
     assert "dataset-fashion-mnist is not installed: these are curves of digits" in out
     curves = fastal.Simulation.load("fashion-mnist.csv", metric="accuracy")
-    names = list(fashion.strategies(None, None))
+    names = list(fashion.every_strategy(None, None))
     assert list(curves.strategies) == names
     assert {"badge", "atlas", "clustered uncertainty", "random"} < set(names)
     assert curves.n_labelled.tolist() == [20, 40]
@@ -48,3 +50,10 @@ def test_the_images_are_read_if_they_are_there(fashion):
     assert (x.min(), x.max()) == (0, 1)
     assert np.bincount(y).tolist() == [6000] * 10
     assert (len(validation[0]), len(test[0]), batch) == (2000, 8000, 100)
+
+
+def test_a_strategy_that_is_unknown_is_named(fashion, capsys):
+    fashion.IMAGES = Path("nowhere")
+    with pytest.raises(SystemExit):
+        fashion.main(["--strategies", "random;magic"])
+    assert "--strategies: wanted some of random; least_confidence;" in capsys.readouterr().err
