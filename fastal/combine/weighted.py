@@ -144,10 +144,12 @@ def weighted(
     rows = np.flatnonzero(np.logical_and.reduce([~np.isnan(of_part) for of_part in values]))
     combined = np.full(len(values[0]), np.nan, np.float32)
     total = np.zeros(len(rows))
-    weights = sum(part.weight for part in given)
-    for i, (part, of_part) in enumerate(zip(given, values, strict=True)):
+    largest = max(part.weight for part in given)  # so that no sum of weights overflows
+    shares = np.array([part.weight / largest for part in given])
+    shares /= shares.sum()
+    for i, of_part in enumerate(values):
         with prefixing_errors(f"parts[{i}]"):
-            _add(total, of_part[rows], part.weight / weights, scale, combination)
+            _add(total, of_part[rows], shares[i], scale, combination)
     combined[rows] = np.exp(total) if combination == "product" else total
     top = TopK(k)
     top.update(torch.from_numpy(combined), RowNumbers(len(combined), 0))

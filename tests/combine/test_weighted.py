@@ -101,6 +101,14 @@ def test_only_the_ratios_of_weights_matter():
     assert one.scores.tobytes() == other.scores.tobytes()
 
 
+def test_weights_whose_sum_overflows_are_those_of_equal_ratios():
+    huge, one = (
+        combine.weighted([(LOGITS, "margin", weight), (X, DISTANCE, weight)], 40)
+        for weight in (1e308, 1)
+    )
+    assert huge.scores.tobytes() == one.scores.tobytes()
+
+
 def test_rows_that_are_invalid_in_a_part_have_no_rank():
     logits, x = LOGITS.copy(), X.copy()
     logits[3], x[4] = np.nan, np.nan
