@@ -51,7 +51,7 @@ from fastal.pipeline.progress import Reporter
     multiple=True,
     help="Embeddings of the pool, in the same order. The page then shows a map of them.",
 )
-@pool_option("--embedding-column", help="Array or column of --embeddings to read.")
+@pool_option("--embeddings-column", help="Array or column of --embeddings to read.")
 @output_option(
     "--out",
     type=click.Path(path_type=Path),
@@ -67,7 +67,7 @@ def report(
     pool: tuple[str, ...],
     column: str | None,
     embeddings: tuple[str, ...],
-    embedding_column: str | None,
+    embeddings_column: str | None,
     quiet: bool,
     **options: Any,
 ) -> None:
@@ -77,23 +77,23 @@ def report(
     simulation, a folder with such files, or several of these. Files are recognised by what they
     hold. What was used and what was left out is printed.
 
-    The page needs no network and no other file. Picks are matched with --pool and --embeddings by
-    row number.
+    The page needs no network and no other file, except for images that are large or have a URL.
+    Picks are matched with --pool and --embeddings by row number.
     """
     for argument in ("by", "column", "kind", "temperature"):
         check_used(argument, pool, "--pool")
-    check_used("embedding_column", embeddings, "--embeddings")
+    check_used("embeddings_column", embeddings, "--embeddings")
     with loading():
         from fastal.base.errors import prefixing_errors
-        from fastal.report.page.write_report import write_page
+        from fastal.report.page.write_report import write_report
         from fastal.sources import open_pool
     reporter = Reporter(quiet=quiet)
     opened: dict[str, Any] = {"pool": None, "embeddings": None}
-    for name, paths, of in (("pool", pool, column), ("embeddings", embeddings, embedding_column)):
+    for name, paths, of in (("pool", pool, column), ("embeddings", embeddings, embeddings_column)):
         if paths:
             with prefixing_errors(name):
                 opened[name] = open_pool(list(paths), column=of)
     with reporter.warnings(spelled):
-        lines = write_page(list(run), out, **opened, **options, progress=not quiet)
+        lines = write_report(list(run), out, **opened, **options, progress=not quiet)
     for line in lines:
         reporter.say(line, "input")

@@ -43,13 +43,8 @@ def interval(values: NDArray[np.float64] | list[float]) -> Interval:
     mean, n = float(np.mean(values)), len(values)
     if n == 1:
         return Interval(mean, math.nan, math.nan)
-    half = student_t(n - 1) * standard_error(np.asarray(values))
+    half = student_t(n - 1) * float(np.std(values, ddof=1)) / math.sqrt(n)
     return Interval(mean, mean - half, mean + half)
-
-
-def standard_error(values: NDArray[np.float64]) -> float:
-    """The standard deviation of values, with n - 1, divided by sqrt(n)."""
-    return float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
 def student_t(degrees: int) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastal.output.atomic import written_whole
-from fastal.simulation.interval import standard_error
+from fastal.simulation.interval import interval
 
 
 class Curves(NamedTuple):
@@ -40,18 +40,16 @@ def write(path: Path, curves: Curves) -> None:
 
 
 def draw(axes: Any, curves: Curves) -> None:
-    """Draws on axes of matplotlib, for each strategy the mean and the standard error."""
+    """Draws on axes of matplotlib, for each strategy the mean and its 95% confidence interval."""
     n_seeds = curves.scores.shape[1]
     for name, scores in zip(curves.strategies, curves.scores, strict=True):
-        mean = scores.mean(0)
+        mean, low, high = np.array([interval(of_seeds) for of_seeds in scores.T]).T
         (line,) = axes.plot(curves.n_labelled, mean, marker="o", markersize=3, label=name)
         if n_seeds > 1:
-            half = np.array([standard_error(of_seeds) for of_seeds in scores.T])
             axes.fill_between(
-                curves.n_labelled, mean - half, mean + half,
-                color=line.get_color(), alpha=0.2, linewidth=0,
-            )  # fmt: skip
+                curves.n_labelled, low, high, color=line.get_color(), alpha=0.2, linewidth=0
+            )
     axes.set_xlabel("labelled rows")
     axes.set_ylabel(curves.metric)
-    band = f"mean ± standard error over {n_seeds} seeds" if n_seeds > 1 else "one seed"
+    band = f"mean over {n_seeds} seeds ± 95% confidence" if n_seeds > 1 else "one seed"
     axes.legend(title=band)

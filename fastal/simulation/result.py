@@ -125,8 +125,8 @@ class Simulation:
     def plot(self, to: Any) -> None:
         """Draws the curves: a line for the mean over the seeds, and a band around it.
 
-        The band is the mean ± the standard error over the seeds. If there is one seed, there is no
-        band.
+        The band is the 95% confidence interval of the mean, as in `summary`. If there is one seed,
+        there is no band.
 
         Args:
             to: an image file, such as a .png, .svg or .pdf file, which appears whole or not at all;

@@ -1,5 +1,6 @@
 """`fastal report`: one page, or one line that names the cause."""
 
+import json
 import re
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_a_folder_becomes_a_page_that_knows_its_record(folder):
 
 def test_pools_and_embeddings_are_read_as_the_options_say(folder):
     options = ("--pool", "x.npz", "--column", "a", "--embeddings", "x.npz", "--kind", "logits")
-    column = ("--embedding-column", "b", "--title", "Monday's <run>", "--quiet")
+    column = ("--embeddings-column", "b", "--title", "Monday's <run>", "--quiet")
     done = run("report", "run/entropy.csv", *options, *column, "--out", "report.html")
     assert (done.exit_code, done.output) == (0, "")
     page = (folder / "report.html").read_text()
@@ -70,6 +71,20 @@ def test_picks_of_another_kind_are_a_warning_on_stderr_and_on_the_page(folder):
     assert "<h3>Warnings</h3>" in (folder / "report.html").read_text()
 
 
+def test_picks_of_combine_are_named_by_their_command(folder):
+    np.save("x.npy", LOGITS)
+    picked = run(
+        "combine", "clustered-uncertainty", "logits.npy", "--embeddings", "x.npy", "--k", 10,
+        "--out", "combined.csv", "--quiet",
+    )  # fmt: skip
+    assert picked.exit_code == 0, picked.output
+    done = run("report", "combined.csv", "--pool", "logits.npy", "--out", "report.html", "--quiet")
+    assert (done.exit_code, done.output) == (0, "")
+    page = (folder / "report.html").read_text()
+    assert '<th scope="row">strategy</th><td>combine clustered-uncertainty</td>' in page
+    assert "<h3>Warnings</h3>" not in page
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -82,7 +97,9 @@ def test_picks_of_another_kind_are_a_warning_on_stderr_and_on_the_page(folder):
         (["run", "--temperature", 2], "--temperature needs --pool"),
         (["run", "--by", "ratio", "--pool", "logits.npy"], "wanted a pool of 3, got 4"),
         (["run", "--column", "a"], "--column needs --pool"),
-        (["run", "--embedding-column", "a"], "--embedding-column needs --embeddings"),
+        (["run", "--embeddings-column", "a"], "--embeddings-column needs --embeddings"),
+        (["damaged"], "damaged/picks.run.json: damaged, invalid is 'many'"),
+        (["empty.npy"], "empty.npy: "),
         (["run", "--pool", "gone.npy"], "gone.npy"),
         (["run", "--embeddings", "gone.npy"], "gone.npy"),
         (["run", "--pool", "few.npy"], "is picked, and the pool has 3 rows"),
@@ -92,6 +109,11 @@ def test_picks_of_another_kind_are_a_warning_on_stderr_and_on_the_page(folder):
 def test_a_wrong_input_is_one_line_and_status_2(folder, arguments, message):
     (folder / "empty").mkdir()
     np.save("few.npy", LOGITS[:3])
+    (folder / "empty.npy").touch()
+    (folder / "damaged").mkdir()
+    fastal.select(LOGITS, 5).save(folder / "damaged" / "picks.csv")
+    record = {"command": "select", "arguments": {}, "out": "picks.csv", "invalid": "many"}
+    (folder / "damaged" / "picks.run.json").write_text(json.dumps(record))
     out = [] if "--out" in arguments else ["--out", "report.html"]
     done = run("report", *arguments, *out)
     assert done.exit_code == 2, done.output

@@ -6,9 +6,9 @@ import pytest
 import fastal
 from fastal.pipeline.run_on_pool import run_on_pool
 from fastal.pipeline.run_options import RunOptions
+from fastal.report.page import projection
 from fastal.report.page.distribution import BINS, distributions_of
 from fastal.report.page.pool_summary import STEPS, PoolSummarizer
-from fastal.report.page.projection import projected
 
 RNG = np.random.default_rng(0)
 NAMES = ("least_confidence", "margin", "ratio", "entropy")
@@ -18,6 +18,10 @@ def summary_of(logits, rows=(), chunk_bytes=None, **output):
     kind, temperature = output.get("kind", "logits"), output.get("temperature", 1.0)
     reducer = PoolSummarizer(kind, temperature, np.array(rows, np.int64))
     return run_on_pool(reducer, logits, RunOptions(chunk_bytes), lambda found, _: found)
+
+
+def projected(x, rows):
+    return projection.projected(fastal.open_pool(x), rows, np.arange(len(rows)))
 
 
 def softmax(logits):
@@ -109,11 +113,27 @@ def test_scores_in_files_are_counted(tmp_path, monkeypatch, suffix):
         distributions_of(path, np.array([300]))
 
 
+@pytest.mark.parametrize("values", [[3e7], [-3e7], [1e30], [3e7, 3e7 + 2], [0.5], [7]])
+@pytest.mark.parametrize("suffix", [".npy", ".csv"])
+def test_bins_of_equal_and_of_near_scores_hold_them_all(tmp_path, values, suffix):
+    path = tmp_path / f"scores{suffix}"
+    scores = np.resize(np.float32(values), 20)
+    if suffix == ".npy":
+        np.save(path, scores.view([("far", "f4")]))
+    else:
+        lines = "".join(f"{row},{score}\n" for row, score in enumerate(scores))
+        path.write_text(f"row,far\n{lines}")
+    (of,) = distributions_of(path, np.arange(3))
+    assert of.low < of.high
+    assert of.low <= scores.min() <= scores.max() <= of.high
+    assert sorted(of.counts[of.counts > 0].tolist()) == [20 // len(values)] * len(values)
+
+
 @pytest.mark.parametrize("dims", [1, 5, 400])  # fewer and more than rows
 def test_the_projection_is_onto_principal_components(dims):
     x = RNG.standard_normal((200, dims)) * np.linspace(3, 1, dims) + 7
     rows = np.array([199, 0, 55])
-    found = projected(fastal.open_pool(x), rows)
+    found = projected(x, rows)
     left, lengths, _ = np.linalg.svd(x - x.mean(0), full_matrices=False)
     want = (left * lengths)[:, :2]
     if dims == 1:
@@ -129,13 +149,30 @@ def test_the_projection_is_onto_principal_components(dims):
 def test_embeddings_that_are_not_finite_are_left_out():
     x = RNG.standard_normal((50, 3))
     x[4] = np.nan
-    found = projected(fastal.open_pool(x), np.array([4, 5]))
+    found = projected(x, np.array([4, 5]))
     assert len(found.sample) == 49
     assert np.isnan(found.of_picks[0]).all() and np.isfinite(found.of_picks[1]).all()
     with pytest.raises(ValueError, match="wanted two or more finite rows, got 0"):
-        projected(fastal.open_pool(np.full((5, 2), np.nan)), np.array([], np.int64))
+        projected(np.full((5, 2), np.nan), np.array([], np.int64))
 
 
 def test_a_large_pool_is_sampled():
-    found = projected(fastal.open_pool(RNG.random((5000, 2))), np.array([4999]))
+    found = projected(RNG.random((5000, 2)), np.array([4999]))
     assert (found.sample.shape, found.n_rows) == ((2000, 2), 5000)
+
+
+def test_of_the_picks_only_those_that_are_marked_are_read_and_projected(monkeypatch):
+    x = RNG.standard_normal((500, 4))
+    rows = RNG.permutation(500)[:300]
+    rows[7] = rows[200]
+    marked = np.array([0, 7, 200, 299])
+    asked = []
+    read = projection._read
+    monkeypatch.setattr(projection, "_CHUNK_BYTES", 64)  # two rows
+    monkeypatch.setattr(
+        projection, "_read", lambda source, of: asked.append(of.tolist()) or read(source, of)
+    )
+    found = projection.projected(fastal.open_pool(x), rows, marked)
+    assert asked == [list(range(500)), sorted({*rows[marked].tolist()})]
+    assert np.isfinite(found.of_picks).all(1).nonzero()[0].tolist() == marked.tolist()
+    np.testing.assert_allclose(found.of_picks[marked], found.sample[rows[marked]], atol=1e-12)

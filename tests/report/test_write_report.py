@@ -9,6 +9,7 @@ import pytest
 import fastal
 from fastal.report import write_report
 from fastal.report.page.inputs import inputs_of
+from fastal.report.page.named_picks import NamedPicks
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.standard_normal((300, 3)).astype(np.float32)
@@ -62,6 +63,59 @@ def test_the_numbers_of_the_summary_are_on_the_page(out):
     assert f"<td>{CURVES.summary()[0].area_gain}</td>" in out.read_text()
 
 
+def test_of_many_strategies_each_chart_has_eight_and_random(out):
+    names = ("s0", "random", *(f"s{i}" for i in range(1, 15)))
+    scores = RNG.random((16, 2, 3))
+    write_report(fastal.Simulation(names, (0, 1), np.array([10, 20, 30]), scores, "accuracy"), out)
+    page = out.read_text()
+    figures = re.findall("<figure>(.*?)</figure>", page, re.DOTALL)
+    assert [re.findall("<h4>(.*?)</h4>", of) for of in figures] == [
+        ["Chart 1 of 3"], ["Chart 2 of 3"], ["Chart 3 of 3"],
+    ]  # fmt: skip
+    shown = [re.findall("</svg> (.*?)</li>", of) for of in figures]
+    assert all(of[0] == "random" and len(of) <= 8 for of in shown)
+    assert [name for of in shown for name in of[1:]] == [f"s{i}" for i in range(15)]
+    for of, legend in zip(figures, shown, strict=True):
+        lines = re.findall(r'"line (s\d)" d="(.*?)"', of)
+        assert [line for line, _ in lines] == [f"s{i}" for i in range(len(legend))]
+    of_random = {re.search(r'"line s0" d="(.*?)"', of)[1] for of in figures}
+    assert len(of_random) == 1, "the axes differ"
+    assert page.count('<th scope="row">') == 16
+    assert "Each chart has random rows" in page
+
+
+def test_eight_strategies_are_one_chart_and_nine_without_random_are_two(out):
+    for n, wanted in ((8, [8]), (9, [5, 4]), (17, [6, 6, 5])):
+        names, scores = tuple(f"s{i}" for i in range(n)), RNG.random((n, 1, 2))
+        write_report(fastal.Simulation(names, (0,), np.array([1, 2]), scores, "accuracy"), out)
+        figures = re.findall("<figure>(.*?)</figure>", out.read_text(), re.DOTALL)
+        assert [len(re.findall("<li>", of)) for of in figures] == wanted
+        assert "random" not in out.read_text()
+        assert "There is one seed, so there are no intervals." in out.read_text()
+
+
+@pytest.mark.parametrize("value", [0.5, 1e17, -1e17])
+def test_a_curve_may_be_flat(out, value):
+    scores = np.full((1, 2, 2), value)
+    write_report(fastal.Simulation(("a",), (0, 1), np.array([1, 2]), scores, "loss"), out)
+    assert "nan" not in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("n_rounds", "value", "message"),
+    [
+        (1, 0.5, "simulation: wanted the scores of two or more rounds, got 1"),
+        (2, np.nan, "simulation: wanted finite scores, got nan for b, seed 7, round 1"),
+    ],
+)
+def test_curves_that_cannot_be_drawn_are_an_error(out, n_rounds, value, message):
+    scores = np.full((2, 1, n_rounds), 0.5)
+    scores[1, 0, -1] = value
+    labels = np.arange(1, n_rounds + 1)
+    with pytest.raises(ValueError, match=message):
+        write_report(fastal.Simulation(("a", "b"), (7,), labels, scores, "accuracy"), out)
+
+
 def test_a_run_without_picks_is_shown(out):
     none = fastal.Picks([], [])
     write_report(none, out, pool=LOGITS, embeddings=LOGITS)
@@ -73,6 +127,37 @@ def test_scores_of_picks_may_be_infinite(out):
     write_report(fastal.Picks([2, 1], [np.inf, 0.5]), out, pool=LOGITS)
     assert "<td>0.5 to inf</td>" in out.read_text()
     assert [row[2] for row in data_of(out)["rows"]] == ["Infinity", 0.5]
+
+
+def test_no_picks_are_not_picks_of_another_pool(out, caplog):
+    write_report(fastal.Picks([], [], strategy="margin"), out, pool=LOGITS)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("record", "strategy"),
+    [
+        (
+            {"command": "clustered_uncertainty", "arguments": {"by": "margin"}},
+            "clustered_uncertainty",
+        ),
+        ({"command": "select", "arguments": {"by": "margin"}}, "margin"),
+        ({"command": "select", "arguments": {"by": {"name": "random", "seed": 0}}}, "random"),
+        (
+            {"command": "select", "arguments": {"by": {"name": ["margin"], "draws_axis": 1}}},
+            "margin of draws",
+        ),
+        (
+            {"command": "select", "arguments": {"by": {"name": ["margin"], "aggregate": "max"}}},
+            "margin, max of items",
+        ),
+        ({"command": "select", "arguments": {"by": ["margin", "ratio"]}}, "select"),
+        ({}, "outliers"),
+    ],
+)
+def test_only_select_is_named_by_its_score(record, strategy):
+    picks = fastal.Picks([1], [0.5], strategy="outliers")
+    assert NamedPicks("a", picks, record).strategy == strategy
 
 
 @pytest.mark.parametrize("by", [None, "entropy"])
@@ -102,6 +187,22 @@ def test_several_picks_are_series_and_a_column(out):
     ]  # fmt: skip
     assert table["columns"][0] == {"name": "picks", "kind": "text"}
     assert "row " in out.read_text() and "margin (2)</li>" in out.read_text()
+
+
+def test_of_many_picks_each_series_has_the_same_number_of_markers(out):
+    n = 3000
+    x = RNG.random((n, 2))
+    x[1] = np.nan
+    every = fastal.Picks(np.arange(n), np.zeros(n, np.float32))
+    write_report(every, out, embeddings=x)
+    assert "Only the first 1,000 picks are marked." in out.read_text()
+    assert out.read_text().count("<title>row ") == 999
+    write_report([every, every[:1000]], out, embeddings=x)
+    assert "Only the first 500 picks of each series are marked." in out.read_text()
+    assert out.read_text().count(", picks</title>") == 499
+    assert out.read_text().count(", picks (2)</title>") == 499
+    write_report(every[:1000], out, embeddings=x)
+    assert "are marked" not in out.read_text()
 
 
 def test_groups_are_series_and_rare_ones_share_one(out):
@@ -162,6 +263,58 @@ def test_images_are_embedded_referred_to_or_missing(tmp_path):
     ]  # fmt: skip
     for note in ("1 images are too large", "1 images are loaded", "1 images were not found"):
         assert note in out.read_text()
+
+
+def test_a_file_that_has_no_type_of_an_image_is_referred_to(tmp_path, out):
+    (tmp_path / "a.png#2").write_bytes(b"png")
+    (tmp_path / "B.PNG").write_bytes(b"png")
+    images = ["a.png#2", "B.PNG", "long" * 100 + ".png"]
+    picks = fastal.Picks([0, 1, 2], [0.5, 0.4, 0.3], columns={"image": np.array(images, object)})
+    picks.save(tmp_path / "picks.csv")
+    write_report(tmp_path / "picks.csv", out)
+    assert [row[3] for row in data_of(out)["rows"]] == [
+        "a.png%232", "data:image/png;base64,cG5n", images[2],
+    ]  # fmt: skip
+    assert "1 images were not found" in out.read_text()
+
+
+RECORD = {
+    "command": "select", "arguments": {"by": "margin"}, "out": "picks.csv", "invalid": 2,
+    "rows": 300, "pool": [{"file": "logits.npy"}], "backend": None, "versions": {"fastal": "1"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("command", 3), ("invalid", "many"), ("invalid", None), ("rows", "x"), ("rows", 1.5),
+        ("pool", 5), ("pool", ["a"]), ("pool", [{}]), ("backend", []), ("versions", "1"),
+    ],
+)  # fmt: skip
+def test_a_damaged_record_is_an_error_that_names_it(tmp_path, out, name, value):
+    fastal.select(LOGITS, 5).save(tmp_path / "picks.csv")
+    (tmp_path / "picks.run.json").write_text(json.dumps(RECORD))
+    write_report(tmp_path, out)
+    assert "<td>logits.npy</td>" in out.read_text()
+    (tmp_path / "picks.run.json").write_text(json.dumps({**RECORD, name: value}))
+    with pytest.raises(ValueError, match=rf"picks\.run\.json: damaged, {name} "):
+        write_report(tmp_path, out)
+
+
+@pytest.mark.parametrize("text", ['{"command": "sel', "[" * 100_000])
+def test_a_record_that_is_no_json_is_an_error(tmp_path, out, text):
+    fastal.select(LOGITS, 5).save(tmp_path / "picks.csv")
+    (tmp_path / "picks.run.json").write_text(text)
+    with pytest.raises(ValueError, match=r"picks\.run\.json: wanted the record of a run as JSON"):
+        write_report(tmp_path, out)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"arguments": {}, "out": "other.csv", "rows": "x"}'])
+def test_a_record_of_something_else_is_not_used(tmp_path, out, text):
+    fastal.select(LOGITS, 5).save(tmp_path / "picks.csv")
+    (tmp_path / "picks.run.json").write_text(text)
+    write_report(tmp_path, out)
+    assert "rows read" not in out.read_text()
 
 
 def test_a_folder_is_recognised_by_what_its_files_hold(tmp_path, out):

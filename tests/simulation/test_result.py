@@ -165,7 +165,7 @@ def test_the_picture_is_a_file_of_its_suffix(tmp_path, suffix):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_picture_has_the_means_and_the_standard_errors():
+def test_the_picture_has_the_means_and_their_intervals():
     found = simulation()
     axes = Figure().subplots()
     found.plot(axes)
@@ -176,10 +176,8 @@ def test_the_picture_has_the_means_and_the_standard_errors():
         points = band.get_paths()[0].vertices
         for n, of in zip(found.n_labelled, scores.T, strict=True):
             ends = points[points[:, 0] == n, 1]
-            mean = math.fsum(of) / 4
-            error = math.sqrt(math.fsum((v - mean) ** 2 for v in of) / 3) / 2
-            assert_close([ends.min(), ends.max()], [mean - error, mean + error])
-    assert axes.get_legend().get_title().get_text() == "mean ± standard error over 4 seeds"
+            assert_close([ends.min(), ends.max()], t_interval(of)[1:])
+    assert axes.get_legend().get_title().get_text() == "mean over 4 seeds ± 95% confidence"
     assert axes.get_xlabel() == "labelled rows"
     assert axes.get_ylabel() == "accuracy"
 

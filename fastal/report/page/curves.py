@@ -1,53 +1,99 @@
 """Learning curves, and the table of what strategies are worth."""
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
-from fastal.report.page.svg import N_SERIES, Axis, Frame, legend, marker, plain_text
+from fastal.report.page.svg import N_SERIES, Axis, Frame, legend, marker, padding, plain_text
 from fastal.simulation.interval import interval
 from fastal.simulation.result import Simulation
+from fastal.simulation.strategies import RANDOM
 
 
 def learning_curves(name: str, simulation: Simulation) -> str:
-    """A chart of the mean over seeds with its 95% confidence interval, and the summary."""
-    labels = simulation.n_labelled
-    low, high = float(simulation.scores.min()), float(simulation.scores.max())
-    pad = 0.05 * (high - low) or 0.5
-    frame = Frame(
-        Axis("labelled rows", float(labels[0]), float(labels[-1])),
-        Axis(simulation.metric, low - pad, high + pad),
-        320,
-    )
+    """Charts of the mean over seeds with its 95% confidence interval, and the summary.
+
+    A chart has at most `N_SERIES` strategies. All charts of a simulation have the same axes.
+
+    Args:
+        name: of the simulation.
+        simulation: the curves.
+
+    Raises:
+        ValueError: there are fewer than two rounds, or a score is not finite.
+    """
+    if len(simulation.n_labelled) < 2:
+        n_rounds = len(simulation.n_labelled)
+        raise ValueError(f"{name}: wanted the scores of two or more rounds, got {n_rounds}")
+    if not np.isfinite(simulation.scores).all():
+        i, seed, at = np.argwhere(~np.isfinite(simulation.scores))[0]
+        raise ValueError(
+            f"{name}: wanted finite scores, got {simulation.scores[i, seed, at]} for "
+            f"{simulation.strategies[i]}, seed {simulation.seeds[seed]}, round {at}"
+        )
+    charts = _charts(simulation.strategies)
+    figures = []
+    for i, places in enumerate(charts):
+        title = f"<h4>Chart {i + 1} of {len(charts)}</h4>" if len(charts) > 1 else ""
+        figures.append(f"<figure>{title}{_chart(simulation, places)}</figure>")
     n_seeds = len(simulation.seeds)
-    bands, lines, entries = [], [], []
-    for i, (strategy, scores) in enumerate(
-        zip(simulation.strategies, simulation.scores, strict=True)
-    ):
-        of = i % N_SERIES
-        found = [interval(of_seeds) for of_seeds in scores.T]
-        xs = [frame.x_at(float(n)) for n in labels]
-        if n_seeds > 1:
-            upper = [f"{x:.1f} {frame.y_at(f.high):.1f}" for x, f in zip(xs, found, strict=True)]
-            lower = [f"{x:.1f} {frame.y_at(f.low):.1f}" for x, f in zip(xs, found, strict=True)]
-            bands.append(f'<path class="band s{of}" d="M{"L".join(upper + lower[::-1])}z"/>')
-        places = [(x, frame.y_at(f.mean)) for x, f in zip(xs, found, strict=True)]
-        line = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-        lines.append(f'<path class="line s{of}" d="M{line}"/>')
-        lines += [marker(x, y, of) for x, y in places]
-        entries.append((marker(0, 0, of), strategy))
     seeds = (
         f"The lines are means over {n_seeds} seeds. The bands are their 95% confidence intervals, "
         "cut off at the edge of the chart."
         if n_seeds > 1
         else "There is one seed, so there are no intervals."
     )
-    alternative = (
-        f"Learning curves of {', '.join(simulation.strategies)} from {labels[0]:,} to "
-        f"{labels[-1]:,} labels; the table below has the numbers"
+    reference = (
+        " Each chart has random rows, to compare with."
+        if len(charts) > 1 and RANDOM in simulation.strategies
+        else ""
     )
     return (
-        f"<h3>{plain_text(name)}</h3><figure>{frame.svg(bands + lines, alternative)}"
-        f"{legend(entries)}<figcaption>{seeds}</figcaption></figure>{_table(simulation)}"
+        f'<h3>{plain_text(name)}</h3><div class="charts">{"".join(figures)}</div>'
+        f'<p class="note-text">{seeds}{reference}</p>{_table(simulation)}'
     )
+
+
+def _charts(strategies: Sequence[str]) -> list[list[int]]:
+    """The places of the strategies of each chart. If there are several, all begin with random."""
+    if len(strategies) <= N_SERIES:
+        return [list(range(len(strategies)))]
+    in_each = [place for place, name in enumerate(strategies) if name == RANDOM]
+    others = [place for place, name in enumerate(strategies) if name != RANDOM]
+    n_charts = math.ceil(len(others) / (N_SERIES - len(in_each)))
+    return [[*in_each, *part.tolist()] for part in np.array_split(others, n_charts)]
+
+
+def _chart(simulation: Simulation, places: Sequence[int]) -> str:
+    """A chart of the strategies at these places, with its legend."""
+    labels = simulation.n_labelled
+    low, high = float(simulation.scores.min()), float(simulation.scores.max())
+    pad = 0.05 * (high - low) or padding(low)
+    frame = Frame(
+        Axis("labelled rows", float(labels[0]), float(labels[-1])),
+        Axis(simulation.metric, low - pad, high + pad),
+        320,
+    )
+    xs = [frame.x_at(float(n)) for n in labels]
+    bands, lines, entries = [], [], []
+    for of, place in enumerate(places):
+        found = [interval(of_seeds) for of_seeds in simulation.scores[place].T]
+        if len(simulation.seeds) > 1:
+            upper = [f"{x:.1f} {frame.y_at(f.high):.1f}" for x, f in zip(xs, found, strict=True)]
+            lower = [f"{x:.1f} {frame.y_at(f.low):.1f}" for x, f in zip(xs, found, strict=True)]
+            bands.append(f'<path class="band s{of}" d="M{"L".join(upper + lower[::-1])}z"/>')
+        points = [(x, frame.y_at(f.mean)) for x, f in zip(xs, found, strict=True)]
+        line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        lines.append(f'<path class="line s{of}" d="M{line}"/>')
+        lines += [marker(x, y, of) for x, y in points]
+        entries.append((marker(0, 0, of), simulation.strategies[place]))
+    names = ", ".join(simulation.strategies[place] for place in places)
+    alternative = (
+        f"Learning curves of {names} from {labels[0]:,} to {labels[-1]:,} labels; the table below "
+        "has the numbers"
+    )
+    return frame.svg(bands + lines, alternative) + legend(entries)
 
 
 def _table(simulation: Simulation) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.report.page.named_picks import NamedPicks
+from fastal.report.page.svg import padding
 
 BINS = 50
 NOT_SCORES = ("rank", "row", "id", "group", "cluster", "role")  # columns of tables of rows
@@ -43,16 +43,15 @@ class Distribution:
         """The number of rows of the pool."""
         return int(self.counts.sum()) + self.not_finite
 
-    def is_score_of(self, picks: NamedPicks, of_picks: NDArray[np.float32]) -> bool:
-        """Whether picks were made by this score.
 
-        Args:
-            picks: the picks.
-            of_picks: the part of `of_picks` that is theirs.
-        """
-        return len(of_picks) > 0 and bool(
-            np.allclose(picks.scores, of_picks, rtol=_TOLERANCE, atol=1e-6)
-        )
+def is_same_score(scores: NDArray[np.float32], of_picks: NDArray[np.float32]) -> bool:
+    """Whether picks were made by the score of a distribution.
+
+    Args:
+        scores: [k], the scores of the picks.
+        of_picks: [k], the scores that their rows have in the pool.
+    """
+    return bool(np.allclose(scores, of_picks, rtol=_TOLERANCE, atol=1e-6))
 
 
 def distributions_of(path: Path, rows: NDArray[np.int64]) -> list[Distribution]:
@@ -81,7 +80,7 @@ def distributions_of(path: Path, rows: NDArray[np.int64]) -> list[Distribution]:
             finite = values[np.isfinite(values)]
             if len(finite):
                 low, high = ranges[name]
-                ranges[name] = [min(low, finite.min()), max(high, finite.max())]
+                ranges[name] = [min(low, float(finite.min())), max(high, float(finite.max()))]
             of_picks[name][order[places]] = values[held]
     if not seen.all():
         raise ValueError(f"{path}: row {rows[~seen][0]} is picked, and is not in the file")
@@ -92,7 +91,8 @@ def distributions_of(path: Path, rows: NDArray[np.int64]) -> list[Distribution]:
         for name, values in columns.items():
             finite = values[np.isfinite(values)]
             not_finite[name] += len(values) - len(finite)
-            counts[name] += np.histogram(finite, BINS, bounds[name])[0]
+            # In float32, the edges of bins of large scores may be equal.
+            counts[name] += np.histogram(np.float64(finite), BINS, bounds[name])[0]
     return [
         Distribution(name, *bounds[name], counts[name], not_finite[name], of_picks[name])
         for name in names
@@ -105,7 +105,7 @@ def _bounds(path: Path, name: str, low: float, high: float) -> tuple[float, floa
         raise ValueError(f"{path}: no finite score in {name}")
     if low >= 0 and high <= 1:
         return 0.0, 1.0
-    return (float(low), float(high)) if low < high else (low - 0.5, high + 0.5)
+    return (low, high) if low < high else (low - padding(low), high + padding(low))
 
 
 def _places(

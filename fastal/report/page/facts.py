@@ -38,7 +38,11 @@ def _known(of: NamedPicks) -> dict[str, str]:
     if "rows" in record:
         found["rows read"] = f"{record['rows']:,}"
     arguments = record.get("arguments", {})
-    given = [f"{name} {arguments[name]}" for name in _ARGUMENTS if name in arguments]
+    given = [
+        f"{name} {arguments[name]}"
+        for name in _ARGUMENTS
+        if name in arguments and not isinstance(arguments[name], (dict, list))
+    ]
     if given:
         found["arguments"] = ", ".join(given)
     if record.get("pool"):

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastal.report.page.distribution import BINS, Distribution
+from fastal.report.page.distribution import BINS, Distribution, is_same_score
 from fastal.report.page.named_picks import NamedPicks, Series, series_of
-from fastal.report.page.svg import Axis, Frame, legend, marker, number, plain_text, text
+from fastal.report.page.series_legend import series_legend
+from fastal.report.page.svg import Axis, Frame, number, plain_text, text
 
 _RUG = 7  # pixels of the line that marks a pick
 
@@ -27,7 +28,9 @@ def histograms(
         for picks in given:
             in_pool = of.of_picks[place : place + len(picks.picks)]
             place += len(picks.picks)
-            if of.is_score_of(picks, in_pool):
+            if not len(in_pool):
+                continue
+            if is_same_score(picks.scores, in_pool):
                 thresholds.append((picks, float(in_pool.min())))
             elif picks.strategy == of.name:
                 warnings.append(
@@ -35,9 +38,8 @@ def histograms(
                     "pool, kind or temperature"
                 )
         charts.append(_chart(of, series, thresholds, is_alone=len(given) == 1))
-    key = ""
+    key = series_legend(given)
     if series:
-        key = legend([(marker(0, 0, i), of.name) for i, of in enumerate(series)])
         order = " A line for each series, in the order of the names." if len(series) > 1 else ""
         key += f'<p class="note-text">The marks at the top are the scores of the picks.{order}</p>'
     return f'<div class="charts">{"".join(charts)}</div>{key}', warnings

@@ -36,6 +36,13 @@ def is_image(value: Any) -> bool:
     return any(Path(path).suffix.lower() in _TYPES for path in (value, address.path))
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # longer than the name of a file can be
+        return False
+
+
 class Images:
     """Turns addresses into what a page can show.
 
@@ -72,16 +79,18 @@ class Images:
             self.remote += 1
             return value
         candidates = [Path(value)] if folder is None else [folder / value, Path(value)]
-        path = next((path for path in candidates if path.is_file()), None)
+        path = next(filter(_is_file, candidates), None)
         if path is None:
             self.missing += 1
             return quote(value, safe="/.:?&=#%+")
         size = path.stat().st_size
-        if size <= min(_LARGEST, self._left):
+        # "a.png#2" may be the name of a file, which no reader would know as an image.
+        of_type = _TYPES.get(path.suffix.lower())
+        if of_type is not None and size <= min(_LARGEST, self._left):
             self._left -= size
             self.embedded += 1
             held = base64.b64encode(path.read_bytes()).decode()
-            return f"data:{_TYPES[path.suffix.lower()]};base64,{held}"
+            return f"data:{of_type};base64,{held}"
         self.referred += 1
         return quote(os.path.relpath(path, self._folder))
 
@@ -90,8 +99,8 @@ class Images:
         notes = []
         if self.referred:
             notes.append(
-                f"{self.referred:,} images are too large, or too many, to be part of this page: it "
-                "shows them only while they are where they were."
+                f"{self.referred:,} images are too large, too many or of no known type, so they "
+                "are not part of this page: it shows them only while they are where they were."
             )
         if self.remote:
             notes.append(f"{self.remote:,} images are loaded from their addresses.")

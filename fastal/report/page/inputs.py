@@ -12,7 +12,8 @@ import numpy as np
 from fastal.picks.files import PICKS_SUFFIXES, read_picks
 from fastal.picks.picks import Picks
 from fastal.report.page.distribution import NOT_SCORES
-from fastal.report.page.named_picks import NamedPicks, read_record
+from fastal.report.page.named_picks import NamedPicks
+from fastal.report.page.record import read_record
 from fastal.simulation.curves_file import COLUMNS
 from fastal.simulation.result import Simulation
 
@@ -36,11 +37,6 @@ class Inputs:
     score_files: dict[str, Path] = field(default_factory=dict)
     used: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-
-    @property
-    def are_found(self) -> bool:
-        """Whether there is anything to show."""
-        return bool(self.picks or self.simulations or self.score_files)
 
 
 def inputs_of(run: Any, out: Path) -> Inputs:
@@ -170,7 +166,7 @@ def _fields(path: Path) -> list[str]:
     """The fields of floats in a structured .npy file; empty if it is something else."""
     try:
         held = np.load(path, mmap_mode="r")
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise ValueError(f"{path}: {error}") from error
     names = held.dtype.names or ()
     return [name for name in names if held.dtype[name].kind == "f"] if held.ndim == 1 else []

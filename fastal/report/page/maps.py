@@ -6,14 +6,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.report.page.named_picks import NamedPicks, all_rows, series_of
+from fastal.report.page.named_picks import (
+    MOST_MARKED,
+    NamedPicks,
+    all_rows,
+    marked_places,
+    series_of,
+)
 from fastal.report.page.pool_summary import STEPS, PoolSummary
 from fastal.report.page.projection import Projection
-from fastal.report.page.svg import WIDTH, Axis, Frame, drawing, heat, legend, marker, text
+from fastal.report.page.series_legend import series_legend
+from fastal.report.page.svg import WIDTH, Axis, Frame, drawing, heat, marker, padding, text
 from fastal.uncertainty import score
 
 _LEVELS = 10  # of a heat map
-_MOST_MARKERS = 1000  # more of them hide one another
 _SIDE = 330  # pixels of a side of the simplex
 _HEIGHT = 340
 _Places = Callable[[int], tuple[float, float]]  # of a pick, in pixels
@@ -52,9 +58,10 @@ def probability_maps(found: PoolSummary, given: Sequence[NamedPicks], by: str) -
     )
     most = int(found.cells.max())
     return (
-        f"<figure>{frame.svg(marks, alternative)}{_legend(given)}<figcaption>Cells of a stronger "
-        f"colour have more rows, on a logarithmic scale; at most {most:,}. A certain prediction is "
-        f"at the lower right. No prediction is above the lines.{note}</figcaption></figure>"
+        f"<figure>{frame.svg(marks, alternative)}{series_legend(given)}<figcaption>Cells of a "
+        f"stronger colour have more rows, on a logarithmic scale; at most {most:,}. A certain "
+        f"prediction is at the lower right. No prediction is above the lines.{note}"
+        "</figcaption></figure>"
     )
 
 
@@ -63,7 +70,7 @@ def cluster_map(found: Projection, given: Sequence[NamedPicks]) -> str:
     finite = found.of_picks[np.isfinite(found.of_picks).all(1)]
     points = np.concatenate([found.sample, finite])
     low, high = points.min(0), points.max(0)
-    pad = np.where(high > low, 0.04 * (high - low), 0.5)
+    pad = np.where(high > low, 0.04 * (high - low), [padding(value) for value in low])
     low, high = low - pad, high + pad
     shares = [f"{share:.0%} of the variance" for share in found.shares]
     frame = Frame(
@@ -84,8 +91,8 @@ def cluster_map(found: Projection, given: Sequence[NamedPicks]) -> str:
     )
     svg = frame.svg([f'<path class="dots" d="{dots}"/>', *markers], alternative)
     return (
-        f"<figure>{svg}{_legend(given)}<figcaption>The dots are {len(found.sample):,} random rows "
-        f"of {found.n_rows:,}. The axes are their principal components.{note}"
+        f"<figure>{svg}{series_legend(given)}<figcaption>The dots are {len(found.sample):,} random "
+        f"rows of {found.n_rows:,}. The axes are their principal components.{note}"
         "</figcaption></figure>"
     )
 
@@ -119,7 +126,7 @@ def _simplexes(found: PoolSummary, given: Sequence[NamedPicks], by: str) -> str:
         for svg, caption in zip((first, second), captions, strict=True)
     )
     corner = f"<p>A corner is a certain prediction of one class.{note}</p>"
-    return f'<div class="charts">{figures}</div>{_legend(given)}{corner}'
+    return f'<div class="charts">{figures}</div>{series_legend(given)}{corner}'
 
 
 def _simplex(levels: dict[tuple[int, ...], int], markers: Sequence[str], alternative: str) -> str:
@@ -158,22 +165,18 @@ def _levels(cells: NDArray[np.int64]) -> dict[tuple[int, ...], int]:
 def _markers(
     given: Sequence[NamedPicks], values: NDArray[Any], at: _Places
 ) -> tuple[list[str], str]:
-    """Markers of the first picks whose values [k, ...] are finite, and a note if there are more."""
+    """Markers of picks whose values [k, ...] are finite, and a note if not all are marked."""
     rows = all_rows(given)
-    drawn = np.flatnonzero(np.isfinite(values).all(axis=1))
-    shown = set(drawn[:_MOST_MARKERS].tolist())
+    marked = marked_places(given)
+    shown = set(marked[np.isfinite(values[marked]).all(axis=1)].tolist())
+    series = series_of(given) if given else []
     markers = [
         marker(*at(place), i, f"row {rows[place]}, {of.name}")
-        for i, of in enumerate(series_of(given) if given else [])
+        for i, of in enumerate(series)
         for place in of.places.tolist()
         if place in shown
     ]
-    if len(drawn) <= _MOST_MARKERS:
+    if len(marked) == len(rows):
         return markers, ""
-    return markers, f" Only the first {_MOST_MARKERS:,} picks are marked."
-
-
-def _legend(given: Sequence[NamedPicks]) -> str:
-    if not given:
-        return ""
-    return legend([(marker(0, 0, i), of.name) for i, of in enumerate(series_of(given))])
+    each = f"{MOST_MARKED // len(series):,} picks{' of each series' if len(series) > 1 else ''}"
+    return markers, f" Only the first {each} are marked."

@@ -1,6 +1,5 @@
 """Picks as a report shows them: with a name, and with the record of the run that made them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from fastal.base.arrays import as_tensor
 from fastal.picks.picks import Picks
 from fastal.report.page.svg import N_SERIES
 
+MOST_MARKED = 1000  # more markers on a map hide one another
 _MOST_GROUPS = N_SERIES - 1  # and one series for all other groups
 _GROUP_COLUMNS = ("group", "cluster", "role")
 
@@ -35,9 +35,13 @@ class NamedPicks:
 
     @property
     def strategy(self) -> str | None:
-        """The name of the score or the strategy; None if it is not known."""
-        by = self.record.get("arguments", {}).get("by")
-        return by if isinstance(by, str) else self.record.get("command") or self.picks.strategy
+        """The name of the score or the strategy; None if it is not known.
+
+        Other commands than `select` have scores of their own, whatever their argument `by`.
+        """
+        command = self.record.get("command")
+        score = _score(self.record["arguments"].get("by")) if command == "select" else None
+        return score or command or self.picks.strategy
 
     @property
     def invalid(self) -> int:
@@ -103,16 +107,27 @@ def series_of(given: Sequence[NamedPicks]) -> list[Series]:
     return found
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """The record of the run that wrote a file; empty if there is none."""
-    record = path.with_name(path.stem + ".run.json")
-    try:
-        held = json.loads(record.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    is_record = isinstance(held, dict) and isinstance(held.get("arguments"), dict)
-    # A folder may have picks.csv and picks.jsonl, of which one run wrote one.
-    return held if is_record and Path(str(held.get("out"))).name == path.name else {}
+def marked_places(given: Sequence[NamedPicks]) -> NDArray[np.int64]:
+    """The places of the picks that a map marks, [m]: all, or the first of each series if many."""
+    if sum(len(of.picks) for of in given) <= MOST_MARKED:
+        return np.arange(len(all_rows(given)))
+    series = series_of(given)
+    return np.concatenate([of.places[: MOST_MARKED // len(series)] for of in series])
+
+
+def _score(by: Any) -> str | None:
+    """The name of the score that a record has as `by`; None if it has none.
+
+    A score of draws or items has another name than the score of rows, which it is not.
+    """
+    if isinstance(by, str):
+        return by
+    if not isinstance(by, dict) or "name" not in by:
+        return None
+    names = by["name"] if isinstance(by["name"], list) else [by["name"]]
+    of_draws = " of draws" if by.get("draws_axis") is not None else ""
+    of_items = f", {by['aggregate']} of items" if by.get("aggregate") is not None else ""
+    return f"{', '.join(map(str, names))}{of_draws}{of_items}"
 
 
 def _groups(picks: Picks) -> tuple[str, NDArray[np.str_]] | None:

@@ -1,5 +1,6 @@
 """Embeddings along their first two principal components."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ class Projection:
 
     Attributes:
         sample: [m, 2], rows that were drawn at random.
-        of_picks: [k, 2], the rows of all picks; NaN if the row is not finite.
+        of_picks: [k, 2], the rows of all picks; NaN if the row is not finite or not marked.
         shares: the share of the sample's variance along each axis.
         n_rows: the number of rows of the pool.
     """
@@ -31,14 +32,15 @@ class Projection:
     n_rows: int
 
 
-def projected(embeddings: Source, rows: NDArray[np.int64]) -> Projection:
-    """Projects a random sample of a pool, and the picks. Other rows are not read.
+def projected(embeddings: Source, rows: NDArray[np.int64], marked: NDArray[np.int64]) -> Projection:
+    """Projects a random sample of a pool, and the marked picks. Other rows are not read.
 
-    The components are those of the sample.
+    The components are those of the sample. The picks are projected chunk by chunk.
 
     Args:
         embeddings: [N, D].
         rows: [k], the row numbers of all picks.
+        marked: [m], the places among the picks of those to project.
 
     Raises:
         ValueError: a row is picked that the pool does not have; the rows have another shape; fewer
@@ -50,30 +52,31 @@ def projected(embeddings: Source, rows: NDArray[np.int64]) -> Projection:
     if len(rows) and rows.max() >= n_rows:
         raise ValueError(f"row {rows.max()} is picked, and the embeddings have {n_rows:,} rows")
     drawn = np.random.default_rng(0).choice(n_rows, min(n_rows, _SAMPLE), replace=False)
-    wanted = np.union1d(rows, drawn)
-    x = _read(embeddings, wanted)
-    sample = x[np.searchsorted(wanted, np.sort(drawn))]
+    sample = np.concatenate([*_read(embeddings, np.sort(drawn))])
     sample = sample[np.isfinite(sample).all(1)]
     if len(sample) < 2:
         raise ValueError(f"wanted two or more finite rows, got {len(sample)}")
     mean = sample.mean(0)
     directions, shares = _components(sample - mean)
-    of_picks = (x[np.searchsorted(wanted, rows)] - mean) @ directions
+    of_picks = np.full((len(rows), 2), np.nan)
+    if len(marked):
+        wanted, places = np.unique(rows[marked], return_inverse=True)
+        parts = [(x - mean) @ directions for x in _read(embeddings, wanted)]
+        of_picks[marked] = np.concatenate(parts)[places]
     return Projection((sample - mean) @ directions, of_picks, shares, n_rows)
 
 
-def _read(source: Source, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """These rows, [m, D]; the row numbers ascend."""
-    parts = []
+def _read(source: Source, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
+    """These rows, in parts [n, D]; the row numbers ascend."""
+    n_read = 0
     row_bytes = source.row_bytes or 1
     for chunk in ChosenRows(source, rows).chunks(max(1, _CHUNK_BYTES // row_bytes)):
         x = as_tensor(chunk.x, "embeddings")
         check_matrix(x, "embeddings", "dimensions")
-        parts.append(x.double().cpu().numpy())
-    found = np.concatenate(parts)
-    if len(found) != len(rows):
-        raise ValueError(f"wanted {len(rows)} rows, could read {len(found)}")
-    return found
+        n_read += x.shape[0]
+        yield x.double().cpu().numpy()
+    if n_read != len(rows):
+        raise ValueError(f"wanted {len(rows)} rows, could read {n_read}")
 
 
 def _components(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, float]]:

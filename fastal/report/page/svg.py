@@ -106,6 +106,18 @@ class Frame:
         return drawing(parts, alternative, self._height)
 
 
+def padding(value: float) -> float:
+    """What an axis has on either side of a value that is its only one.
+
+    It is large enough that the ends of the axis differ, also for large values.
+
+    Example:
+        >>> padding(0.25), padding(-3e7)
+        (0.5, 30.0)
+    """
+    return max(0.5, abs(value) * 1e-6)
+
+
 def drawing(parts: Iterable[str], alternative: str, height: int) -> str:
     """SVG elements as a picture with a text alternative."""
     return (

@@ -18,7 +18,7 @@ from fastal.report.page.facts import facts
 from fastal.report.page.histograms import histograms
 from fastal.report.page.inputs import Inputs, inputs_of
 from fastal.report.page.maps import cluster_map, probability_maps
-from fastal.report.page.named_picks import NamedPicks, all_rows
+from fastal.report.page.named_picks import NamedPicks, all_rows, marked_places
 from fastal.report.page.picks_table import picks_table, table_controls
 from fastal.report.page.pool_summary import PoolSummarizer, PoolSummary
 from fastal.report.page.projection import projected
@@ -40,7 +40,7 @@ def write_report(
     temperature: float = 1.0,
     title: str = "fastal report",
     progress: bool = False,
-) -> None:
+) -> list[str]:
     """Writes one HTML page that shows a run: scores, maps, learning curves, and the picks.
 
     The page holds its style, its script and its pictures. It opens from a file and loads nothing
@@ -66,6 +66,9 @@ def write_report(
         title: the heading of the page.
         progress: show progress on stderr while the pool is read.
 
+    Returns:
+        A line for each input that was used or left out.
+
     Raises:
         ValueError: nothing in `run` is recognised; a file is damaged; a picked row is not in the
             pool; the page is one of the inputs; or an argument is wrong, which the message names.
@@ -78,28 +81,11 @@ def write_report(
         >>> logits = np.random.default_rng(0).standard_normal((500, 3))
         >>> picks = fastal.select(logits, k=10)
         >>> fastal.report.write_report(picks, "report.html", pool=logits)
+        ['used margin: 10 picks, in memory']
         >>> "<h2>Scores</h2>" in Path("report.html").read_text()
         True
     """
-    write_page(
-        run, Path(out), pool=pool, embeddings=embeddings, by=by, kind=kind, temperature=temperature,
-        title=title, progress=progress,
-    )  # fmt: skip
-
-
-def write_page(
-    run: Any,
-    out: Path,
-    *,
-    pool: Any,
-    embeddings: Any,
-    by: str | None,
-    kind: str,
-    temperature: float,
-    title: str,
-    progress: bool,
-) -> list[str]:
-    """As `write_report`. Returns a line for each input that was used or left out."""
+    out = Path(out)
     if by is not None:
         check_choice("by", by, UNCERTAINTY_SCORES)
     if out.suffix != ".html":
@@ -187,7 +173,8 @@ class _Page:
             )
             return
         with prefixing_errors("embeddings"):
-            found = projected(open_pool(embeddings), self._rows)
+            marked = marked_places(self._inputs.picks)
+            found = projected(open_pool(embeddings), self._rows, marked)
             if summary is not None and found.n_rows != (wanted := summary.distributions[0].n_rows):
                 raise ValueError(f"wanted {wanted:,} rows, as the pool has, got {found.n_rows:,}")
         self.sections["Embeddings"] = cluster_map(found, self._inputs.picks)
