@@ -10,6 +10,12 @@ from numpy.typing import NDArray
 from fastal.output.atomic import written_whole
 from fastal.simulation.interval import interval
 
+# So many strategies have a legend in the axes. More have it beside them.
+_FEW = 8
+# Colours come again after ten strategies, with another line.
+_LINES = "-", "--", "-.", ":"
+_COLOURS = 10
+
 
 class Curves(NamedTuple):
     """What the picture shows; see `Simulation`."""
@@ -28,7 +34,9 @@ def write(path: Path, curves: Curves) -> None:
         raise ModuleNotFoundError(
             "plot needs matplotlib: pip install 'fastal[demo]'", name="matplotlib"
         ) from None
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    n = len(curves.strategies)
+    size = (7, 4.5) if n <= _FEW else (10, max(4.5, 0.2 * n + 1))
+    figure = Figure(figsize=size, layout="constrained")
     formats = figure.canvas.get_supported_filetypes()
     suffix = path.suffix.removeprefix(".")
     if suffix not in formats:
@@ -42,9 +50,12 @@ def write(path: Path, curves: Curves) -> None:
 def draw(axes: Any, curves: Curves) -> None:
     """Draws on axes of matplotlib, for each strategy the mean and its 95% confidence interval."""
     n_seeds = curves.scores.shape[1]
-    for name, scores in zip(curves.strategies, curves.scores, strict=True):
+    for i, (name, scores) in enumerate(zip(curves.strategies, curves.scores, strict=True)):
         mean, low, high = np.array([interval(of_seeds) for of_seeds in scores.T]).T
-        (line,) = axes.plot(curves.n_labelled, mean, marker="o", markersize=3, label=name)
+        (line,) = axes.plot(
+            curves.n_labelled, mean, _LINES[i // _COLOURS % len(_LINES)], color=f"C{i % _COLOURS}",
+            marker="o", markersize=3, label=name,
+        )  # fmt: skip
         if n_seeds > 1:
             axes.fill_between(
                 curves.n_labelled, low, high, color=line.get_color(), alpha=0.2, linewidth=0
@@ -52,4 +63,7 @@ def draw(axes: Any, curves: Curves) -> None:
     axes.set_xlabel("labelled rows")
     axes.set_ylabel(curves.metric)
     band = f"mean over {n_seeds} seeds ± 95% confidence" if n_seeds > 1 else "one seed"
-    axes.legend(title=band)
+    beside = (
+        {} if len(curves.strategies) <= _FEW else {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+    )
+    axes.legend(title=band, **beside)

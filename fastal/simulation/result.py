@@ -1,6 +1,6 @@
 """The result of a simulation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,30 @@ class Simulation:
         If one of the strategies is named "random", the others are compared with it.
         """
         return summarised(self.strategies, self.n_labelled, self.scores)
+
+    def only(self, *strategies: str) -> "Simulation":
+        """The curves of some strategies, in this order.
+
+        Raises:
+            ValueError: none is named, one is named twice, or there is no such strategy.
+
+        Example:
+            >>> import fastal, numpy as np
+            >>> found = fastal.Simulation(
+            ...     ("a", "b", "c"), (0,), np.array([10, 20]), np.zeros((3, 1, 2)), "accuracy"
+            ... )
+            >>> found.only("c", "a").strategies
+            ('c', 'a')
+        """
+        if not strategies or len(set(strategies)) < len(strategies):
+            raise ValueError(f"strategies: wanted each name once, got {list(strategies)}")
+        for name in strategies:
+            if name not in self.strategies:
+                raise ValueError(
+                    f"strategies: wanted some of {', '.join(self.strategies)}, got {name!r}"
+                )
+        places = [self.strategies.index(name) for name in strategies]
+        return replace(self, strategies=strategies, scores=self.scores[places])
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame with the columns that `save` writes.

@@ -182,6 +182,29 @@ def test_the_picture_has_the_means_and_their_intervals():
     assert axes.get_ylabel() == "accuracy"
 
 
+def test_the_picture_of_many_strategies_tells_them_apart(tmp_path):
+    names = tuple(f"strategy {i}" for i in range(30))
+    scores = np.random.default_rng(0).random((30, 2, 3))
+    many = fastal.Simulation(names, (0, 1), np.array([1, 2, 3]), scores, "accuracy")
+    many.plot(tmp_path / "many.png")  # a layout that fails is a warning, which is an error here
+    axes = Figure().subplots()
+    many.plot(axes)
+    looks = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
+    assert len(looks) == 30
+
+
+def test_some_strategies_are_chosen_by_name():
+    scores = np.arange(12.0).reshape(3, 2, 2)
+    whole = fastal.Simulation(("a", "b", "c"), (0, 1), np.array([1, 2]), scores, "accuracy")
+    some = whole.only("c", "a")
+    assert some.strategies == ("c", "a")
+    assert (some.scores == scores[[2, 0]]).all()
+    assert (some.seeds, some.metric) == (whole.seeds, whole.metric)
+    for wrong in ((), ("a", "a"), ("d",)):
+        with pytest.raises(ValueError, match="strategies: wanted"):
+            whole.only(*wrong)
+
+
 def test_the_picture_of_one_seed_has_no_band():
     axes = Figure().subplots()
     simulation(1).plot(axes)
