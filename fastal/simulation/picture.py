@@ -11,7 +11,7 @@ from fastal.output.atomic import written_whole
 from fastal.simulation.interval import interval
 
 # So many strategies have a legend in the axes. More have it beside them.
-_FEW = 8
+_FEW = 5
 # Colours come again after ten strategies, with another line.
 _LINES = "-", "--", "-.", ":"
 _COLOURS = 10
@@ -35,7 +35,7 @@ def write(path: Path, curves: Curves) -> None:
             "plot needs matplotlib: pip install 'fastal[demo]'", name="matplotlib"
         ) from None
     n = len(curves.strategies)
-    size = (7, 4.5) if n <= _FEW else (10, max(4.5, 0.2 * n + 1))
+    size = (7, 4.5) if n <= _FEW else (9.5, max(4.5, 0.2 * n + 1))
     figure = Figure(figsize=size, layout="constrained")
     formats = figure.canvas.get_supported_filetypes()
     suffix = path.suffix.removeprefix(".")
