@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from itertools import pairwise
 
 import pytest
@@ -13,6 +14,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal_kernels import native
@@ -82,9 +84,15 @@ def signals():
 
 @pytest.fixture
 def threads():
-    """Sets the number of torch's threads, for a test."""
+    """Sets the number of threads of torch and of the libraries of NumPy, for a test."""
     before = torch.get_num_threads()
-    yield torch.set_num_threads
+    with ExitStack() as limits:
+
+        def limited(n_threads):
+            torch.set_num_threads(n_threads)
+            limits.enter_context(threadpool_limits(n_threads))
+
+        yield limited
     torch.set_num_threads(before)
 
 

@@ -8,21 +8,22 @@ import click
 from fastal.base.argument_values import CLASS_KINDS
 from fastal.cli.help import Command, pool_option, running_option, selection_option
 from fastal.cli.options import (
+    CHUNKS_AND_MESSAGES,
     FAST,
+    LABELLED,
     PICKS_OUT,
     POOL,
     ROWS,
     RUNNING,
     SCORING,
     SEED,
-    UNRESUMABLE,
+    K,
     loading,
     reports_bad_input,
     run_over,
 )
+from fastal.cli.other_pool import OtherPool
 from fastal.cli.same_rows import popped, same_rows
-
-_K = selection_option("--k", type=int, required=True, help="Number of rows to pick.")
 
 
 def _in_bytes(_: click.Context, __: click.Parameter, mebibytes: int) -> int:
@@ -33,7 +34,7 @@ def _in_bytes(_: click.Context, __: click.Parameter, mebibytes: int) -> int:
     cls=Command,
     examples=("fastal badge logits.npy --embeddings embeddings.npy --k 100 --out picks.csv",),
 )
-@_K
+@K
 @SEED
 @ROWS
 @pool_option(
@@ -77,12 +78,8 @@ def badge(pool: tuple[str, ...], **options: Any) -> None:
     cls=Command,
     examples=("fastal typiclust embeddings.npy --k 100 --out picks.csv",),
 )
-@_K
-@selection_option(
-    "--labelled",
-    multiple=True,
-    help="File of embeddings of the labelled rows. Repeat the option for several files.",
-)
+@K
+@LABELLED
 @selection_option(
     "--neighbours",
     type=int,
@@ -112,7 +109,7 @@ def badge(pool: tuple[str, ...], **options: Any) -> None:
     help="MiB for rows of clusters. The largest cluster that is picked from must fit.",
 )
 @FAST
-@UNRESUMABLE
+@CHUNKS_AND_MESSAGES
 @reports_bad_input
 def typiclust(pool: tuple[str, ...], labelled: tuple[str, ...], **options: Any) -> None:
     """Pick the most typical rows of the k largest clusters without labels (TypiClust).
@@ -125,4 +122,5 @@ def typiclust(pool: tuple[str, ...], labelled: tuple[str, ...], **options: Any) 
         from fastal.commands.combined import strategy_to_file
         from fastal.diversity import typiclust as strategy
     work = partial(strategy_to_file, "typiclust", strategy)
-    run_over(work, pool, options, other_pools={"labelled": labelled})
+    others = {"labelled": OtherPool(labelled, has_same_columns=True)}
+    run_over(work, pool, options, other_pools=others)

@@ -6,16 +6,18 @@ from typing import Any
 import click
 
 from fastal.base.argument_values import SELECTION_SCORES
-from fastal.cli.combine_options import CLUSTERS, SHARE, K, run_strategy
+from fastal.cli.combine_options import SHARE, run_strategy
 from fastal.cli.help import HELP_NAMES, Command, Group, selection_option
 from fastal.cli.model_output import OUTPUT
 from fastal.cli.options import (
+    CLUSTERS,
     PICKS_OUT,
     POOL,
     ROWS,
     RUNNING,
     SCORING,
     SEED,
+    K,
     check_used,
     loading,
     reports_bad_input,
@@ -198,7 +200,8 @@ def representative_clusters(
     Without --clusters, there are 20 clusters. Writes CSV: rank, row, score, the id if the pool has
     ids, and the cluster as group.
     """
-    run_strategy("representative_clusters", pool, options, {"labelled": labelled})
+    others = {"labelled": OtherPool(labelled, has_same_columns=True)}
+    run_strategy("representative_clusters", pool, options, others)
 
 
 @click.command(

@@ -1,6 +1,6 @@
 """What the strategies of `fastal combine` have in common."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -10,10 +10,6 @@ from fastal.cli.help import selection_option
 from fastal.cli.options import loading, run_over
 from fastal.cli.other_pool import OtherPool
 
-K = selection_option("--k", type=int, required=True, help="Number of rows to pick.")
-CLUSTERS = selection_option(
-    "--clusters", "n_clusters", type=int, help="Number of clusters to find in the pool."
-)
 SHARE = selection_option(
     "--share",
     type=click.FLOAT,
@@ -27,7 +23,7 @@ def run_strategy(
     strategy: str,
     pool: tuple[str, ...],
     options: dict[str, Any],
-    others: Mapping[str, Sequence[str] | OtherPool],
+    others: Mapping[str, OtherPool],
     group_column: str | None = None,
 ) -> None:
     """Runs a function of `fastal.combine` over files, as `run_over` does.

@@ -7,8 +7,11 @@ import click
 
 from fastal.cli.help import Command, output_option, selection_option
 from fastal.cli.options import (
+    CLUSTERS,
     FAST,
     GROUPS,
+    K_OR_PER_GROUP,
+    LABELLED,
     PICKS_OUT,
     POOL,
     ROWS,
@@ -24,11 +27,10 @@ from fastal.cli.options import (
     run_over,
     with_options,
 )
+from fastal.cli.other_pool import OtherPool
 
 _FIT = with_options(
-    selection_option(
-        "--clusters", "n_clusters", type=int, help="Number of clusters to find in the pool."
-    ),
+    CLUSTERS,
     selection_option(
         "--centroids",
         type=click.Path(path_type=Path),
@@ -135,7 +137,7 @@ def assign(pool: tuple[str, ...], **options: Any) -> None:
         "fastal outliers embeddings.npy --k 100 --clusters 50 --out picks.csv",
     ),
 )
-@K
+@K_OR_PER_GROUP
 @selection_option(
     "--validation",
     multiple=True,
@@ -178,14 +180,15 @@ def outliers(
     with loading():
         from fastal.commands.diversity import outliers_to_file
     options["how"] = _k_means_options(options)
-    run_over(outliers_to_file, pool, options, group_column, {"validation": validation})
+    others = {"validation": OtherPool(validation, has_same_columns=True)}
+    run_over(outliers_to_file, pool, options, group_column, others)
 
 
 @click.command(
     cls=Command,
     examples=("fastal represent embeddings.npy --k 100 --training labelled.npy --out picks.csv",),
 )
-@selection_option("--k", type=int, required=True, help="Number of rows to pick.")
+@K
 @selection_option(
     "--training",
     multiple=True,
@@ -211,7 +214,8 @@ def represent(pool: tuple[str, ...], training: tuple[str, ...], **options: Any) 
     """
     with loading():
         from fastal.commands.diversity import represent_to_file
-    run_over(represent_to_file, pool, options, other_pools={"training": training})
+    others = {"training": OtherPool(training, has_same_columns=True)}
+    run_over(represent_to_file, pool, options, other_pools=others)
 
 
 @click.command(
@@ -222,11 +226,7 @@ def represent(pool: tuple[str, ...], training: tuple[str, ...], **options: Any) 
 @selection_option(
     "--k", type=int, required=True, help="Number of rows to pick. The pool is read once per pick."
 )
-@selection_option(
-    "--labelled",
-    multiple=True,
-    help="File of embeddings of the labelled rows. Repeat the option for several files.",
-)
+@LABELLED
 @selection_option(
     "--metric",
     type=click.Choice(["cosine", "euclidean"]),
@@ -249,7 +249,8 @@ def core_set(pool: tuple[str, ...], labelled: tuple[str, ...], **options: Any) -
     """
     with loading():
         from fastal.commands.diversity import core_set_to_file
-    run_over(core_set_to_file, pool, options, other_pools={"labelled": labelled})
+    others = {"labelled": OtherPool(labelled, has_same_columns=True)}
+    run_over(core_set_to_file, pool, options, other_pools=others)
 
 
 def _k_means_options(options: dict[str, Any]) -> Any:

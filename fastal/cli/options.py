@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from fastal.base.argument_values import BACKENDS, BYTES_DTYPES, TIES
 from fastal.base.errors import Interrupted, prefixing_errors
 from fastal.cli.help import output_option, pool_option, running_option, selection_option
-from fastal.cli.other_pool import OtherPool, without_names
+from fastal.cli.other_pool import OtherPool
 from fastal.pipeline.interrupts import exiting, raising
 from fastal.pipeline.progress import Reporter, to_stderr
 
@@ -141,8 +141,17 @@ TEMPERATURE = pool_option(
     default=1.0,
     help="Number that logits are divided by. `fastal fit-temperature` finds it. Default: 1.",
 )
-K = selection_option(
+K = selection_option("--k", type=int, required=True, help="Number of rows to pick.")
+K_OR_PER_GROUP = selection_option(
     "--k", type=int, help="Number of rows to pick. Required unless --per-group is given."
+)
+CLUSTERS = selection_option(
+    "--clusters", "n_clusters", type=int, help="Number of clusters to find in the pool."
+)
+LABELLED = selection_option(
+    "--labelled",
+    multiple=True,
+    help="File of embeddings of the labelled rows. Repeat the option for several files.",
 )
 GROUPS = with_options(
     selection_option(
@@ -237,7 +246,7 @@ _CHECKPOINT = with_options(
         help="Continue from the state in the --checkpoint folder, if there is one.",
     ),
 )
-UNRESUMABLE = with_options(
+CHUNKS_AND_MESSAGES = with_options(
     running_option(
         "--chunk-mb",
         type=click.IntRange(min=1),
@@ -250,14 +259,14 @@ UNRESUMABLE = with_options(
         help="Print progress and messages as JSON, one object per line.",
     ),
 )
-RUNNING = with_options(_CHECKPOINT, UNRESUMABLE)
+RUNNING = with_options(_CHECKPOINT, CHUNKS_AND_MESSAGES)
 
 
 def check_quotas(options: dict[str, Any], groups: Mapping[str, object]) -> None:
     """Raises a usage error unless the options say how many rows to pick, of one kind of groups.
 
     Args:
-        options: the values of `K` and `GROUPS`, by argument.
+        options: the values of `K_OR_PER_GROUP` and `GROUPS`, by argument.
         groups: the options that name groups, and their values.
     """
     given = [name for name, value in groups.items() if value]
@@ -287,7 +296,7 @@ def run_over(
     pool: tuple[str, ...],
     options: dict[str, Any],
     group_column: str | None = None,
-    other_pools: Mapping[str, Sequence[str] | OtherPool] = MappingProxyType({}),
+    other_pools: Mapping[str, OtherPool] = MappingProxyType({}),
 ) -> None:
     """Opens the pool and runs a command on it, as the options of `POOL` and `RUNNING` say.
 
@@ -296,8 +305,7 @@ def run_over(
         pool: paths.
         options: by name.
         group_column: of the pool.
-        other_pools: further pools by argument of `work`. Those given as paths are read from the
-            same columns as the pool.
+        other_pools: further pools by argument of `work`.
     """
     column, columns = options.pop("column"), options.pop("columns")
     if column and columns:
@@ -308,7 +316,7 @@ def run_over(
         from fastal.scoring.scoring_options import ScoringOptions
         from fastal.sources import open_pool
         from fastal.sources.draws import draws
-        from fastal.sources.files import Files, in_column_order_of
+        from fastal.sources.files import Files
         from fastal.sources.items import items
 
     reporter = Reporter(quiet=options.pop("quiet"), as_json=options.pop("log_json"))
@@ -348,13 +356,9 @@ def run_over(
             source = cast("Files", items(source, **of_items))
         others = {}
         for name, other in other_pools.items():
-            with prefixing_errors(name):
-                if isinstance(other, OtherPool):
-                    if other.paths:
-                        others[name] = other.opened(**named, dtype=read["dtype"])
-                elif other:
-                    opened = open_pool(list(other), **(read | without_names(other)))
-                    others[name] = in_column_order_of(source, opened)
+            if other.paths:
+                with prefixing_errors(name):
+                    others[name] = other.opened(source, **read, **named)
         work(source, **others, **options)
     if any(pool.skipped for pool in (source, *others.values())):
         click.get_current_context().exit(3)

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 
-def without_names(paths: Sequence[str]) -> dict[str, None]:
-    """No column to read, if these files have no names for columns."""
-    return {"column": None} if all(path.endswith(".npy") for path in paths) else {}
+def without_names(paths: Sequence[str]) -> bool:
+    """Whether none of these files has names for columns."""
+    return all(path.endswith(".npy") for path in paths)
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class OtherPool:
         options: the options of `column` and `columns`, such as "--embeddings-column"; or of the
             first alone.
         has_same_rows: whether its rows are those of the command's pool, which ids may match.
+        has_same_columns: whether it is read from the columns of the command's pool, in their order.
+            Files without names for columns are read whole.
     """
 
     paths: Sequence[str]
@@ -31,6 +33,7 @@ class OtherPool:
     columns: str | None = None
     options: tuple[str, ...] = ()
     has_same_rows: bool = False
+    has_same_columns: bool = False
 
     def __post_init__(self) -> None:
         if self.column and self.columns:
@@ -43,26 +46,40 @@ class OtherPool:
         return OtherPool(paths, self.column, self.columns, self.options)
 
     def opened(
-        self, *, dtype: str | None, id_column: str | None, on_bad_file: str, **_: Any
+        self,
+        pool: Any,
+        *,
+        column: str | Sequence[str] | None,
+        dtype: str | None,
+        id_column: str | None,
+        on_bad_file: str,
+        **_: Any,
     ) -> Any:
         """The pool of files.
 
         Args:
+            pool: the command's pool, opened.
+            column: the column or columns that were read of it.
             dtype: of a column of plain bytes.
             id_column: the column of ids, which is read if the rows are those of the command's pool.
             on_bad_file: as for `fastal.open_pool`, if the rows are those of the command's pool.
         """
         from fastal.sources import open_pool
+        from fastal.sources.files import in_column_order_of
 
         of_rows: dict[str, Any] = {}
         if self.has_same_rows:
             of_rows["on_bad_file"] = on_bad_file
             of_rows["id_column"] = None if without_names(self.paths) else id_column
-        column = self.columns.split(",") if self.columns else self.column
+        if self.has_same_columns:
+            column = None if without_names(self.paths) else column
+        else:
+            column = self.columns.split(",") if self.columns else self.column
         try:
-            return open_pool(list(self.paths), column=column, dtype=dtype, **of_rows)
+            opened = open_pool(list(self.paths), column=column, dtype=dtype, **of_rows)
         except ValueError as error:
             raise ValueError(self._spelled(str(error))) from error
+        return in_column_order_of(pool, opened) if self.has_same_columns else opened
 
     def _spelled(self, message: str) -> str:
         """A message about columns, with the options of this pool."""

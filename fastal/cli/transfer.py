@@ -5,11 +5,12 @@ from typing import Any
 
 import click
 
-from fastal.cli.combine_options import K as REQUIRED_K
 from fastal.cli.combine_options import run_strategy
 from fastal.cli.help import Command, selection_option
 from fastal.cli.options import (
+    CHUNKS_AND_MESSAGES,
     GROUPS,
+    K_OR_PER_GROUP,
     PICKS_OUT,
     POOL,
     ROWS,
@@ -17,12 +18,12 @@ from fastal.cli.options import (
     SCORING,
     SEED,
     TIES_OPTION,
-    UNRESUMABLE,
     K,
     check_quotas,
     reports_bad_input,
     with_options,
 )
+from fastal.cli.other_pool import OtherPool
 
 _VALIDATION = with_options(
     selection_option(
@@ -68,7 +69,7 @@ _SMALL_MODEL = with_options(
         "fastal combine transfer-uncertainty hidden.npy --validation v.npy --correct c.npy --k 100",
     ),
 )
-@K
+@K_OR_PER_GROUP
 @_VALIDATION
 @_SMALL_MODEL
 @GROUPS
@@ -95,7 +96,7 @@ def transfer_uncertainty(pool: tuple[str, ...], group_column: str | None, **opti
     cls=Command,
     examples=("fastal combine transfer-representative hidden.npy --labelled labelled.npy --k 100",),
 )
-@K
+@K_OR_PER_GROUP
 @selection_option(
     "--labelled",
     "labelled_hidden",
@@ -133,7 +134,7 @@ def transfer_representative(
     has them.
     """
     check_quotas(options, {"--group-column": group_column})
-    others = {"labelled_hidden": labelled_hidden}
+    others = {"labelled_hidden": OtherPool(labelled_hidden, has_same_columns=True)}
     run_strategy("transfer_representative", pool, options, others, group_column)
 
 
@@ -141,7 +142,7 @@ def transfer_representative(
     cls=Command,
     examples=("fastal combine atlas hidden.npy --validation v.npy --correct c.npy --k 100",),
 )
-@REQUIRED_K
+@K
 @_VALIDATION
 @selection_option(
     "--per-iteration",
@@ -156,7 +157,7 @@ def transfer_representative(
 @POOL
 @SCORING
 @PICKS_OUT
-@UNRESUMABLE
+@CHUNKS_AND_MESSAGES
 @reports_bad_input
 def atlas(pool: tuple[str, ...], **options: Any) -> None:
     """Pick rows that the model probably gets wrong, in iterations that adapt.
@@ -172,5 +173,5 @@ def _with_validation(
     strategy: str, pool: tuple[str, ...], options: dict[str, Any], group_column: str | None = None
 ) -> None:
     """Runs a strategy whose small model learns from validation rows."""
-    others = {"validation_hidden": options.pop("validation_hidden")}
-    run_strategy(strategy, pool, options, others, group_column)
+    validation = OtherPool(options.pop("validation_hidden"), has_same_columns=True)
+    run_strategy(strategy, pool, options, {"validation_hidden": validation}, group_column)

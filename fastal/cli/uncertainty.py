@@ -15,13 +15,13 @@ from fastal.cli.help import Command, output_option, pool_option, selection_optio
 from fastal.cli.model_output import OUTPUT
 from fastal.cli.options import (
     GROUPS,
+    K_OR_PER_GROUP,
     PICKS_OUT,
     POOL,
     ROWS,
     RUNNING,
     SCORING,
     TIES_OPTION,
-    K,
     check_quotas,
     check_used,
     loading,
@@ -37,7 +37,7 @@ from fastal.cli.options import (
         "fastal select pool/*.parquet --k 100 --carry text --label-config config.xml --out t.json",
     ),
 )
-@K
+@K_OR_PER_GROUP
 @selection_option(
     "--by",
     type=click.Choice(SELECTION_SCORES),

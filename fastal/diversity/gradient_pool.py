@@ -7,18 +7,18 @@ from typing import Any
 from fastal.base.arrays import as_tensor, converter_for, memory_of
 from fastal.base.memory_guard import guarded
 from fastal.diversity.gradients import Gradients
+from fastal.sources.kept_chunks import KeptChunks
 from fastal.sources.side_by_side import Together, side_by_side
 from fastal.sources.source import Chunk, Skipped, Source, SourceOver
 
 _log = logging.getLogger("fastal")
-_ITEM_BYTES = 4
 
 
 class GradientPool(SourceOver):
     """A source of rows [n, C + D + 4], the factors of gradients; see `Gradients`.
 
-    If all rows fit into the memory that is allowed, they stay there, and the two pools are read
-    once. Else they are read anew in every pass.
+    If all rows fit into the memory that is allowed, they stay there (see `KeptChunks`), and the two
+    pools are read once. Else they are read anew in every pass.
 
     Args:
         predictions: a pool [N, C], whose row numbers, ids and carried columns are kept.
@@ -35,9 +35,8 @@ class GradientPool(SourceOver):
         super().__init__(predictions)
         self._embeddings = embeddings
         self._gradients = gradients
-        self._memory_bytes = memory_bytes
-        self._kept: list[Chunk] = []
-        self._are_all_kept = self._has_warned = False
+        self._kept = KeptChunks(memory_bytes)
+        self._has_warned = False
         self._widths: tuple[int, int] | None = None
 
     @property
@@ -74,22 +73,9 @@ class GradientPool(SourceOver):
 
     def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
         """See `Source.chunks`. Rows that stayed in memory are in the chunks of the first pass."""
-        if self._are_all_kept and not start:
-            yield from self._kept
-            return
-        self._kept, n_bytes = [], 0
         pools = self._source, self._embeddings
-        for together in side_by_side(pools, rows, start, "embeddings"):
-            chunk = self._chunk(together)
-            if chunk is None:
-                continue
-            n_bytes += chunk.x.shape[0] * chunk.x.shape[1] * _ITEM_BYTES
-            if n_bytes <= self._memory_bytes:
-                self._kept.append(chunk)
-            else:
-                self._kept = []
-            yield chunk
-        self._are_all_kept = not start and n_bytes <= self._memory_bytes
+        read = (self._chunk(rows) for rows in side_by_side(pools, rows, start, "embeddings"))
+        return self._kept.kept_or((chunk for chunk in read if chunk is not None), self, start)
 
     def _chunk(self, together: Together) -> Chunk | None:
         """The factors of rows; None if they are in a file that is now skipped."""

@@ -12,6 +12,7 @@ from fastal.base.arrays import as_tensor, converter_for, memory_of
 from fastal.base.groups import as_groups
 from fastal.base.items import Items
 from fastal.base.memory_guard import guarded
+from fastal.sources.kept_chunks import KeptChunks
 from fastal.sources.source import Chunk, Source, SourceOver
 
 _WHOLE = 1 << 62  # rows of a chunk of mapped memory, of which only chosen rows are read
@@ -21,8 +22,8 @@ _KEPT_BYTES = 1 << 26  # the most bytes of rows that stay in memory after a pass
 class ChosenRows(SourceOver):
     """A source of some rows, whose numbers are those of the source.
 
-    A chunk has chosen rows of a chunk of the source, copied. If they are few, they stay in memory:
-    strategies of many passes read them from the source once.
+    A chunk has chosen rows of a chunk of the source, copied. If they are few, they stay in memory
+    (see `KeptChunks`): strategies of many passes read them from the source once.
 
     Args:
         source: the pool.
@@ -34,7 +35,7 @@ class ChosenRows(SourceOver):
     def __init__(self, source: Source, rows: NDArray[np.int64]) -> None:
         super().__init__(source)
         self._rows = rows
-        self._kept: list[Chunk] | None = None  # of the first whole pass
+        self._kept = KeptChunks(_KEPT_BYTES)
 
     @property
     def n_rows(self) -> int:
@@ -50,23 +51,7 @@ class ChosenRows(SourceOver):
 
         Rows that stayed in memory are in the chunks of the first pass.
         """
-        if self._kept is not None and not start:
-            yield from self._kept
-            return
-        found: list[Chunk] = []
-        n_skipped = len(self.skipped)
-        for chunk in self._read(rows, start):
-            if self._fit():
-                found.append(chunk)
-            yield chunk
-        # If a file is skipped, its chunks are too.
-        if not start and self._fit() and len(self.skipped) == n_skipped:
-            self._kept = found
-
-    def _fit(self) -> bool:
-        """Whether the rows may stay in memory."""
-        row_bytes = self._source.row_bytes
-        return row_bytes is not None and len(self._rows) * row_bytes <= _KEPT_BYTES
+        return self._kept.kept_or(self._read(rows, start), self, start)
 
     def _read(self, rows: int, start: int) -> Iterator[Chunk]:
         done = self.n_before(start)

@@ -21,6 +21,7 @@ from benchmarks.gpu.picks import check_picks
 from benchmarks.gpu.report import report
 from benchmarks.gpu.runner import run
 from fastal import ops
+from fastal.base.argument_values import DRAWS_SCORES
 from fastal.ops.formulas import FORMULAS
 from tests.support.checkout import ROOT
 from tests.support.matrices import ON_GPU, layouts, regimes
@@ -162,10 +163,17 @@ def test_right_scores_of_draws_pass():
 
 
 def test_wrong_scores_of_draws_are_reported(monkeypatch):
+    def a_little_more(*arguments, **options):
+        return [score * (1 + 1e-4) for score in right(*arguments, **options)]
+
     def without_the_last_draw(x, *arguments, **options):
         return right(x[:, :-1], *arguments, **options)
 
     right = ops.draws
+    monkeypatch.setattr(ops, "draws", a_little_more)
+    failures = failures_of(check_draws("cpu", INTERPRETED.draws))
+    for score in DRAWS_SCORES:
+        assert any(f"{score} is off by 1.0e-04" in failure for failure in failures), score
     monkeypatch.setattr(ops, "draws", without_the_last_draw)
     (first, *_) = failures_of(check_draws("cpu", INTERPRETED.draws))
     assert "NaN in other items" in first

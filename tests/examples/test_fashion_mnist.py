@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*small model hardly tells")
 @pytest.fixture
 def fashion(tmp_path, monkeypatch, threads):
     """The example, with networks that are hardly trained."""
-    threads(1)  # threads wait for one another where other processes use the cores
+    threads(1)  # the runs are small
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(ROOT / "examples")
     module = example("fashion_mnist")

@@ -4,8 +4,6 @@ import functools
 
 import numpy as np
 import pytest
-import torch
-from threadpoolctl import threadpool_limits
 
 from tests.support.examples import example
 
@@ -21,16 +19,6 @@ def text():
     return module
 
 
-@pytest.fixture
-def one_thread():
-    """Threads that wait for one another take ten times as long where others use the cores, too."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(n_threads)
-
-
 @pytest.mark.full
 def test_every_text_has_its_part_of_scipy_as_class(text):
     texts, y, names = text.docstrings()
@@ -44,7 +32,8 @@ def test_every_text_has_its_part_of_scipy_as_class(text):
 
 
 @pytest.mark.full
-def test_the_example_prints_the_table_and_draws_the_picture(text, tmp_path, capsys, one_thread):
+def test_the_example_prints_the_table_and_draws_the_picture(text, tmp_path, capsys, threads):
+    threads(1)  # the runs are small
     picture = tmp_path / "curves.png"
     text.main(picture, seeds=2, rounds=3)
     out, err = capsys.readouterr()

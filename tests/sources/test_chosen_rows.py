@@ -62,6 +62,19 @@ def test_a_pass_that_is_left_early_keeps_nothing():
     assert source.n_passes == 2
 
 
+def test_a_pass_in_which_a_file_is_skipped_keeps_nothing(tmp_path):
+    for name, part in zip("ab", np.split(pool(), 2), strict=True):
+        np.save(tmp_path / f"{name}.npy", part)
+    source = Counted(fastal.open_pool(tmp_path, on_bad_file="skip"))
+    chosen = ChosenRows(source, np.array([1, 6, 50, 60]))
+    for chunk in chosen.chunks(100):
+        is_in_b = chunk.start >= 50
+        assert chosen.check(chunk.start, lost=is_in_b) == (not is_in_b)
+    for _ in range(2):
+        assert read(chosen, 100)[0].tolist() == [1, 6]
+    assert source.n_passes == 2
+
+
 def test_a_file_that_changes_between_passes_is_still_found_out(tmp_path):
     path = tmp_path / "pool.npy"
     np.save(path, pool())

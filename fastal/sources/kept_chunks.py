@@ -1,0 +1,44 @@
+"""The chunks of a pool that stay in memory after its first pass."""
+
+from collections.abc import Iterable, Iterator
+
+from fastal.base.arrays import memory_of
+from fastal.sources.source import Chunk, Source
+
+
+class KeptChunks:
+    """The chunks of a whole pass, from which later passes are read.
+
+    Nothing is kept of a pass in which a file was skipped, of one that was left early, of one that
+    began after the first row, or if the rows take more memory than is allowed.
+
+    Args:
+        memory_bytes: the most bytes of rows that are kept.
+    """
+
+    def __init__(self, memory_bytes: int) -> None:
+        self._memory_bytes = memory_bytes
+        self._kept: list[Chunk] | None = None
+
+    def kept_or(self, chunks: Iterable[Chunk], source: Source, start: int) -> Iterator[Chunk]:
+        """Yields the chunks that are kept; if there are none, others, which it then keeps.
+
+        Args:
+            chunks: the chunks of a new pass, whose arrays own their memory.
+            source: the source of the pass, which knows the skipped files.
+            start: the first row of the pass.
+        """
+        if self._kept is not None and not start:
+            yield from self._kept
+            return
+        found: list[Chunk] = []
+        n_bytes, skipped = 0, source.skipped
+        for chunk in chunks:
+            n_bytes += memory_of(chunk.x, "pool").nbytes
+            if n_bytes <= self._memory_bytes:
+                found.append(chunk)
+            else:
+                found = []
+            yield chunk
+        if not start and n_bytes <= self._memory_bytes and source.skipped == skipped:
+            self._kept = found
