@@ -32,7 +32,7 @@ class KeptChunks:
             yield from self._kept
             return
         found: list[Chunk] = []
-        n_bytes, skipped = 0, source.skipped
+        n_bytes, skipped = 0, list(source.skipped)
         for chunk in chunks:
             n_bytes += memory_of(chunk.x, "pool").nbytes
             if n_bytes <= self._memory_bytes:
