@@ -136,6 +136,16 @@ def test_no_picks_are_not_picks_of_another_pool(out, caplog):
     assert not caplog.records
 
 
+def test_the_arguments_of_a_score_are_facts(tmp_path, out):
+    fastal.select(LOGITS, 5).save(tmp_path / "picks.csv")
+    by = {"name": "margin", "temperature": 3.0}
+    record = {**RECORD, "arguments": {"by": by, "kind": "logits"}}
+    (tmp_path / "picks.run.json").write_text(json.dumps(record))
+    write_report(tmp_path, out)
+    assert "<td>kind logits, temperature 3.0</td>" in out.read_text()
+    assert "<td>margin</td>" in out.read_text()
+
+
 @pytest.mark.parametrize(
     ("record", "strategy"),
     [
