@@ -119,7 +119,7 @@ def read_picks(path: Path) -> Picks:
     """
     with _wanting(path, "picks, with row and score"):
         held = _READERS[path.suffix](path)
-        rows = np.array([int(record["row"]) for record in held], np.int64)
+        rows = _rows(held)
         scores = np.array([float(record["score"]) for record in held], np.float32)
         names = [*dict.fromkeys(name for record in held for name in record)]
         ids, groups = (
@@ -153,7 +153,7 @@ def read_rows(path: Path) -> tuple[NDArray[np.int64] | None, NDArray[Any] | None
             raise ValueError(f"it has {', '.join(sorted(names))}")
         rows = None
         if "row" in names or not held:
-            rows = np.array([int(record["row"]) for record in held], np.int64)
+            rows = _rows(held)
         ids = _column(held, "id", int | str | None) if "id" in names else None
     return rows, ids
 
@@ -172,6 +172,22 @@ def arrow_table(name: str, table: Table) -> Any:
     """A table as one of pyarrow; if it is not installed, the error begins with `name`."""
     pa = pyarrow_for(name)
     return pa.table({name: _arrow(pa, values) for name, values in table.items()})
+
+
+def _rows(held: list[dict[str, Any]]) -> NDArray[np.int64]:
+    """The row numbers of picks, [k]; ValueError if one is none."""
+    found = np.empty(len(held), np.int64)
+    for place, record in enumerate(held):
+        value = record["row"]
+        try:
+            number = int(value)
+        except (TypeError, ValueError, OverflowError):
+            number = -1
+        is_equal = isinstance(value, str) or value == number
+        if isinstance(value, bool) or not is_equal or not 0 <= number < 2**63:
+            raise ValueError(f"pick {place + 1}: row is {value!r}, which is no row number")
+        found[place] = number
+    return found
 
 
 def _column(held: list[dict[str, Any]], name: str, wanted: Any) -> NDArray[Any]:

@@ -1,6 +1,5 @@
 """Reads the curves of a simulation back from their files."""
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastal.base.csv_rows import csv_rows
+
+_MOST_LABELS, _MOST_SEED = 2**63 - 1, 2**64 - 1
 COLUMNS = ("strategy", "seed", "round", "n_labelled", "score")
 
 
@@ -38,29 +40,32 @@ def read_curves(paths: Sequence[Path]) -> CurvesFile:
 
 def _add(path: Path, found: dict[tuple[str, int, int], float], n_labelled: dict[int, int]) -> None:
     """Adds the scores and the numbers of labels in a file."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file)
-        header = next(lines, [])
-        if tuple(header) != COLUMNS:
-            raise ValueError(f"{path}: wanted the columns {','.join(COLUMNS)}, got {header}")
-        for line in lines:
-            where = f"{path} line {lines.line_num}"
-            try:
-                strategy, *numbers, text = line
-                seed, number, labels = map(int, numbers)
-                score = float(text)
-            except ValueError:
-                raise ValueError(f"{where}: wanted {','.join(COLUMNS)}, got {line}") from None
-            if not math.isfinite(score):
-                raise ValueError(f"{where}: wanted a finite score, got {text}")
-            if (strategy, seed, number) in found:
-                raise ValueError(f"{where}: {strategy}, seed {seed}, round {number} came before")
-            if n_labelled.setdefault(number, labels) != labels:
-                raise ValueError(
-                    f"{where}: wanted {n_labelled[number]} labels in round {number}, as in the "
-                    f"lines before, got {labels}"
-                )
-            found[strategy, seed, number] = score
+    rows = csv_rows(path)
+    _, header = next(rows, (0, []))
+    if tuple(header) != COLUMNS:
+        raise ValueError(f"{path}: wanted the columns {','.join(COLUMNS)}, got {header}")
+    for number_of_line, line in rows:
+        where = f"{path} line {number_of_line}"
+        try:
+            strategy, *numbers, text = line
+            seed, number, labels = map(int, numbers)
+            score = float(text)
+        except ValueError:
+            raise ValueError(f"{where}: wanted {','.join(COLUMNS)}, got {line}") from None
+        if not 0 <= seed <= _MOST_SEED:
+            raise ValueError(f"{where}: wanted a seed from 0 to {_MOST_SEED}, got {seed}")
+        if not 0 <= labels <= _MOST_LABELS:
+            raise ValueError(f"{where}: wanted n_labelled from 0 to {_MOST_LABELS}, got {labels}")
+        if not math.isfinite(score):
+            raise ValueError(f"{where}: wanted a finite score, got {text}")
+        if (strategy, seed, number) in found:
+            raise ValueError(f"{where}: {strategy}, seed {seed}, round {number} came before")
+        if n_labelled.setdefault(number, labels) != labels:
+            raise ValueError(
+                f"{where}: wanted {n_labelled[number]} labels in round {number}, as in the "
+                f"lines before, got {labels}"
+            )
+        found[strategy, seed, number] = score
 
 
 def _complete(

@@ -63,6 +63,16 @@ def test_pools_and_embeddings_are_read_as_the_options_say(folder):
     assert "<h3>Warnings</h3>" not in page
 
 
+def test_a_damaged_record_is_one_line_of_warning(folder):
+    record = json.loads((folder / "run" / "entropy.run.json").read_text())
+    (folder / "run" / "entropy.run.json").write_text(json.dumps({**record, "invalid": "many"}))
+    done = run("report", "run/entropy.csv", "--out", "report.html", "--quiet")
+    assert done.exit_code == 0
+    assert done.output == (
+        "run/entropy.run.json: damaged, invalid is 'many'; the record is not used\n"
+    )
+
+
 def test_picks_of_another_kind_are_a_warning_on_stderr_and_on_the_page(folder):
     options = ("--pool", "logits.npy", "--temperature", 9, "--quiet")
     done = run("report", "run/entropy.csv", *options, "--out", "report.html")
@@ -98,7 +108,11 @@ def test_picks_of_combine_are_named_by_their_command(folder):
         (["run", "--by", "ratio", "--pool", "logits.npy"], "wanted a pool of 3, got 4"),
         (["run", "--column", "a"], "--column needs --pool"),
         (["run", "--embeddings-column", "a"], "--embeddings-column needs --embeddings"),
-        (["damaged"], "damaged/picks.run.json: damaged, invalid is 'many'"),
+        ([""], "Error: run: wanted a folder or a file, got an empty path"),
+        (
+            ["run", "--title", "x", "--out", "link.html"],
+            "--out: link.html is run/entropy.csv, which",
+        ),
         (["empty.npy"], "empty.npy: "),
         (["run", "--pool", "gone.npy"], "gone.npy"),
         (["run", "--embeddings", "gone.npy"], "gone.npy"),
@@ -110,13 +124,10 @@ def test_a_wrong_input_is_one_line_and_status_2(folder, arguments, message):
     (folder / "empty").mkdir()
     np.save("few.npy", LOGITS[:3])
     (folder / "empty.npy").touch()
-    (folder / "damaged").mkdir()
-    fastal.select(LOGITS, 5).save(folder / "damaged" / "picks.csv")
-    record = {"command": "select", "arguments": {}, "out": "picks.csv", "invalid": "many"}
-    (folder / "damaged" / "picks.run.json").write_text(json.dumps(record))
+    (folder / "link.html").symlink_to("run/entropy.csv")
     out = [] if "--out" in arguments else ["--out", "report.html"]
     done = run("report", *arguments, *out)
     assert done.exit_code == 2, done.output
     assert message in done.stderr
     assert "Traceback" not in done.output
-    assert not list(folder.glob("*.htm*"))
+    assert [path.name for path in folder.glob("*.htm*")] == ["link.html"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fastal.cli import main
 from fastal.output.atomic import written_whole
-from fastal.picks.files import read_picks, write_picks
+from fastal.picks.files import read_picks, read_rows, write_picks
 from fastal.picks.picks import Picks
 from fastal.sources import labels
 
@@ -124,6 +124,17 @@ def test_a_nested_value_in_a_file_of_picks_is_refused(tmp_path):
     (tmp_path / "p.jsonl").write_text('{"row": 0, "score": 1, "box": [1, 2]}')
     with pytest.raises(ValueError, match=r"p.jsonl: wanted picks.*box is \[1, 2\], no plain value"):
         Picks.load(tmp_path / "p.jsonl")
+
+
+@pytest.mark.parametrize("row", ["1.7", "true", "-1", '"much"', "null", "1e999", str(2**63)])
+@pytest.mark.parametrize("read", [read_picks, read_rows])
+def test_a_row_number_that_is_none_is_refused_with_the_place_of_the_pick(tmp_path, row, read):
+    path = tmp_path / "p.jsonl"
+    path.write_text(f'{{"row": 0, "score": 1}}\n{{"row": {row}, "score": 1}}\n')
+    with pytest.raises(
+        ValueError, match=r"p\.jsonl: wanted .*: pick 2: row is .*, which is no row"
+    ):
+        read(path)
 
 
 @pytest.mark.parametrize("call", [lambda path: Picks([], []).save(path), Picks.load])

@@ -113,7 +113,7 @@ def test_scores_in_files_are_counted(tmp_path, monkeypatch, suffix):
         distributions_of(path, np.array([300]))
 
 
-@pytest.mark.parametrize("values", [[3e7], [-3e7], [1e30], [3e7, 3e7 + 2], [0.5], [7]])
+@pytest.mark.parametrize("values", [[3e7], [-3e7], [1e30], [3e7, 3e7 + 2], [3e38, -3e38], [7]])
 @pytest.mark.parametrize("suffix", [".npy", ".csv"])
 def test_bins_of_equal_and_of_near_scores_hold_them_all(tmp_path, values, suffix):
     path = tmp_path / f"scores{suffix}"
@@ -127,6 +127,17 @@ def test_bins_of_equal_and_of_near_scores_hold_them_all(tmp_path, values, suffix
     assert of.low < of.high
     assert of.low <= scores.min() <= scores.max() <= of.high
     assert sorted(of.counts[of.counts > 0].tolist()) == [20 // len(values)] * len(values)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".csv"])
+def test_scores_beyond_float32_are_not_finite(tmp_path, suffix):
+    path = tmp_path / f"scores{suffix}"
+    if suffix == ".npy":
+        np.save(path, np.array([(0.5,), (1e300,)], [("a", "f8")]))
+    else:
+        path.write_text("row,a\n0,0.5\n1,1e300\n")
+    (of,) = distributions_of(path, np.arange(2))
+    assert (of.counts.sum(), of.not_finite) == (1, 1)
 
 
 @pytest.mark.parametrize("dims", [1, 5, 400])  # fewer and more than rows

@@ -1,6 +1,7 @@
 """`write_report`: what is recognised, what is on the page, what is an error."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -105,7 +106,8 @@ def test_a_curve_may_be_flat(out, value):
     ("n_rounds", "value", "message"),
     [
         (1, 0.5, "simulation: wanted the scores of two or more rounds, got 1"),
-        (2, np.nan, "simulation: wanted finite scores, got nan for b, seed 7, round 1"),
+        (2, np.nan, "wanted scores from -1e\\+150 to 1e\\+150, got nan for b, seed 7, round 1"),
+        (2, -1e300, "simulation: wanted scores from .* got -1e\\+300 for b, seed 7, round 1"),
     ],
 )
 def test_curves_that_cannot_be_drawn_are_an_error(out, n_rounds, value, message):
@@ -132,6 +134,16 @@ def test_scores_of_picks_may_be_infinite(out):
 def test_no_picks_are_not_picks_of_another_pool(out, caplog):
     write_report(fastal.Picks([], [], strategy="margin"), out, pool=LOGITS)
     assert not caplog.records
+
+
+def test_the_arguments_of_a_score_are_facts(tmp_path, out):
+    fastal.select(LOGITS, 5).save(tmp_path / "picks.csv")
+    by = {"name": "margin", "temperature": 3.0}
+    record = {**RECORD, "arguments": {"by": by, "kind": "logits"}}
+    (tmp_path / "picks.run.json").write_text(json.dumps(record))
+    write_report(tmp_path, out)
+    assert "<td>kind logits, temperature 3.0</td>" in out.read_text()
+    assert "<td>margin</td>" in out.read_text()
 
 
 @pytest.mark.parametrize(
@@ -289,24 +301,29 @@ RECORD = {
     [
         ("command", 3), ("invalid", "many"), ("invalid", None), ("rows", "x"), ("rows", 1.5),
         ("pool", 5), ("pool", ["a"]), ("pool", [{}]), ("backend", []), ("versions", "1"),
+        ("versions", None), ("invalid", float("inf")),
     ],
 )  # fmt: skip
-def test_a_damaged_record_is_an_error_that_names_it(tmp_path, out, name, value):
+def test_a_damaged_record_is_not_used_and_a_warning_names_it(tmp_path, out, caplog, name, value):
     fastal.select(LOGITS, 5).save(tmp_path / "picks.csv")
     (tmp_path / "picks.run.json").write_text(json.dumps(RECORD))
     write_report(tmp_path, out)
     assert "<td>logits.npy</td>" in out.read_text()
+    assert not caplog.records
     (tmp_path / "picks.run.json").write_text(json.dumps({**RECORD, name: value}))
-    with pytest.raises(ValueError, match=rf"picks\.run\.json: damaged, {name} "):
-        write_report(tmp_path, out)
+    write_report(tmp_path, out)
+    assert f"picks.run.json: damaged, {name} " in caplog.text
+    assert "; the record is not used" in caplog.text
+    assert "<td>logits.npy</td>" not in out.read_text()
+    assert "the record is not used</li>" in out.read_text()
 
 
 @pytest.mark.parametrize("text", ['{"command": "sel', "[" * 100_000])
-def test_a_record_that_is_no_json_is_an_error(tmp_path, out, text):
+def test_a_record_that_is_no_json_is_not_used(tmp_path, out, caplog, text):
     fastal.select(LOGITS, 5).save(tmp_path / "picks.csv")
     (tmp_path / "picks.run.json").write_text(text)
-    with pytest.raises(ValueError, match=r"picks\.run\.json: wanted the record of a run as JSON"):
-        write_report(tmp_path, out)
+    write_report(tmp_path, out)
+    assert "picks.run.json: wanted the record of a run as JSON" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"arguments": {}, "out": "other.csv", "rows": "x"}'])
@@ -315,6 +332,96 @@ def test_a_record_of_something_else_is_not_used(tmp_path, out, text):
     (tmp_path / "picks.run.json").write_text(text)
     write_report(tmp_path, out)
     assert "rows read" not in out.read_text()
+
+
+def test_data_uris_count_as_images_of_the_page(tmp_path, out):
+    images = ["data:image/png;base64," + "A" * n for n in (4, 300_000)]
+    picks = fastal.Picks([0, 1], [0.5, 0.4], columns={"image": np.array(images, object)})
+    write_report(picks, out)
+    assert [row[3] for row in data_of(out)["rows"]] == [images[0], ""]
+    assert "1 images are data URIs that are too large" in out.read_text()
+
+
+def test_a_column_named_picks_is_kept_beside_the_names_of_the_files(out):
+    picks = fastal.Picks([0], [0.5], strategy="a", columns={"picks": np.array(["mine"], object)})
+    write_report([picks, picks], out)
+    assert data_of(out)["columns"][0]["name"] == "picks (2)"
+    assert [row[0] for row in data_of(out)["rows"]] == ["a", "a (2)"]
+    assert [row[-1] for row in data_of(out)["rows"]] == ["mine", "mine"]
+
+
+@pytest.mark.parametrize("target", ["picks.csv", "picks.run.json", "pool.npy", "x.npy"])
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_the_page_does_not_replace_a_file_that_is_read(tmp_path, target, link):
+    fastal.select(LOGITS, 5).save(tmp_path / "picks.csv")
+    np.save(tmp_path / "pool.npy", LOGITS)
+    np.save(tmp_path / "x.npy", LOGITS)
+    (tmp_path / "picks.run.json").write_text("{}")
+    before = (tmp_path / target).read_bytes()
+    page = tmp_path / "report.html"
+    getattr(page, link)(tmp_path / target)
+    for run in (tmp_path, tmp_path / "picks.csv"):
+        with pytest.raises(ValueError, match=r"out: .*report\.html is "):
+            write_report(run, page, pool=tmp_path / "pool.npy", embeddings=tmp_path / "x.npy")
+    assert (tmp_path / target).read_bytes() == before
+
+
+def test_an_older_page_in_the_folder_is_replaced(tmp_path, out):
+    fastal.select(LOGITS, 5).save(tmp_path / "picks.csv")
+    assert write_report(tmp_path, out) == write_report(tmp_path, out)
+
+
+def test_only_regular_files_are_read(tmp_path, out):
+    os.mkfifo(tmp_path / "pipe.csv")
+    fastal.select(LOGITS, 5).save(tmp_path / "picks.csv")
+    assert f"left out {tmp_path / 'pipe.csv'}: not a regular file" in write_report(tmp_path, out)
+
+
+def test_long_fields_are_read(tmp_path, out):
+    long = "x" * 200_000
+    texts = np.array([long] * 5, object)
+    picks = fastal.select(LOGITS, 5)
+    fastal.Picks(picks.rows, picks.scores, columns={"text": texts}).save(tmp_path / "picks.csv")
+    scores = "".join(f"{row},{long},0.5\n" for row in range(300))
+    (tmp_path / "scores.csv").write_text(f"row,id,margin\n{scores}")
+    write_report(tmp_path, out)
+    assert "Scores" in headings(out)
+    assert data_of(out)["rows"][0][3] == long
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("s.csv", b"row,a\n0,1\n1,\xff\n", "s.csv: not a table: after line 0: "),
+        ("s.csv", b"row,a\n0,1\n1,x\n", "s.csv line 3: wanted a row number and scores"),
+        ("s.csv", b"row,a\n0,1\n1\n", "s.csv line 3: wanted 2 fields, got 1"),
+        ("s.csv", b"row,a\n0,1\n-1,2\n", "s.csv line 3: -1 is no row number"),
+        ("s.csv", b"row,a\n0,1\n%d,2\n" % 2**63, f"s.csv line 3: {2**63} is no row number"),
+        ("p.csv", b"rank,row,score\n1,-1,0.5\n", "p.csv: .* pick 1: row is '-1', which is no row"),
+        ("p.jsonl", b'{"row": 1.7, "score": 1}\n', "p.jsonl: .* pick 1: row is 1.7, which is no"),
+        ("z.npy", b"", "z.npy: not a .npy file"),
+        ("z.npy", b"PK\x03\x04", "z.npy: not a .npy file"),
+    ],
+)
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path, out, name, text, message):
+    (tmp_path / name).write_bytes(text)
+    with pytest.raises(ValueError, match=message):
+        write_report(tmp_path / name, out)
+
+
+def test_bytes_that_are_no_text_late_in_a_file_are_an_error_with_its_name(tmp_path, out):
+    path = tmp_path / "s.csv"
+    path.write_bytes(b"row,a\n" + b"0,1\n" * 50_000 + b"\xff,1\n")
+    with pytest.raises(ValueError, match=r"s\.csv after line \d+: .*can't decode"):
+        write_report(path, out)
+
+
+def test_a_folder_with_one_file_says_what_it_lacks(tmp_path, out):
+    (tmp_path / "picks.csv").write_text("rank,row,score\n")
+    with pytest.raises(
+        ValueError, match=r"none of its files is recognised: .*picks\.csv: no picks"
+    ):
+        write_report(tmp_path, out)
 
 
 def test_a_folder_is_recognised_by_what_its_files_hold(tmp_path, out):
@@ -347,6 +454,9 @@ def test_a_folder_is_recognised_by_what_its_files_hold(tmp_path, out):
     ("run", "options", "message"),
     [
         ([], {}, "run: wanted picks, scores or curves, got an empty list"),
+        ("", {}, "run: wanted a folder or a file, got an empty path"),
+        ("p.csv", {"title": 5}, "title: wanted a text, got int"),
+        ("p.csv", {"embeddings": np.diag([1e200] * 300)}, "embeddings: wanted values below 1e"),
         (None, {}, "run: wanted a folder, a file, Picks or a Simulation, got NoneType"),
         ("nothing", {}, "nothing: wanted a folder with picks, scores or learning curves"),
         ("x.npy", {}, "x.npy: not scores"),

@@ -10,6 +10,8 @@ from fastal.simulation.interval import interval
 from fastal.simulation.result import Simulation
 from fastal.simulation.strategies import RANDOM
 
+_LARGEST = 1e150  # the squares of such scores are finite
+
 
 def learning_curves(name: str, simulation: Simulation) -> str:
     """Charts of the mean over seeds with its 95% confidence interval, and the summary.
@@ -21,15 +23,17 @@ def learning_curves(name: str, simulation: Simulation) -> str:
         simulation: the curves.
 
     Raises:
-        ValueError: there are fewer than two rounds, or a score is not finite.
+        ValueError: there are fewer than two rounds, or a score is NaN or beyond 1e150.
     """
     if len(simulation.n_labelled) < 2:
         n_rounds = len(simulation.n_labelled)
         raise ValueError(f"{name}: wanted the scores of two or more rounds, got {n_rounds}")
-    if not np.isfinite(simulation.scores).all():
-        i, seed, at = np.argwhere(~np.isfinite(simulation.scores))[0]
+    is_valid = np.abs(simulation.scores) < _LARGEST  # false for NaN
+    if not is_valid.all():
+        i, seed, at = np.argwhere(~is_valid)[0]
+        got = simulation.scores[i, seed, at]
         raise ValueError(
-            f"{name}: wanted finite scores, got {simulation.scores[i, seed, at]} for "
+            f"{name}: wanted scores from -{_LARGEST:g} to {_LARGEST:g}, got {got} for "
             f"{simulation.strategies[i]}, seed {simulation.seeds[seed]}, round {at}"
         )
     charts = _charts(simulation.strategies)

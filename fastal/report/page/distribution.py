@@ -1,13 +1,13 @@
 """How a score is distributed over a pool, and where the picks are in it."""
 
-import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastal.base.csv_rows import csv_rows
 from fastal.report.page.svg import padding
 
 BINS = 50
@@ -130,38 +130,41 @@ def _parts(path: Path) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[np
     for first in range(0, len(held), _ROWS):
         part = held[first : first + _ROWS]
         numbers = np.arange(first, first + len(part))
-        yield numbers, {name: np.array(part[name], np.float32) for name in names}
+        with np.errstate(over="ignore"):  # beyond float32: not finite
+            yield numbers, {name: np.array(part[name], np.float32) for name in names}
 
 
 def _csv_parts(path: Path) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[np.float32]]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file)
-        header = next(lines)
-        row = header.index("row")
-        scores = {name: place for place, name in enumerate(header) if name not in NOT_SCORES}
-        part: list[Sequence[str]] = []
-        for line in lines:
-            if len(line) != len(header):
-                raise ValueError(
-                    f"{path} line {lines.line_num}: wanted {len(header)} fields, got {len(line)}"
-                )
-            part.append(line)
-            if len(part) == _ROWS:
-                yield _as_arrays(path, part, row, scores)
-                part = []
-        if part:
-            yield _as_arrays(path, part, row, scores)
+    lines = csv_rows(path)
+    _, header = next(lines)
+    row = header.index("row")
+    scores = {name: place for place, name in enumerate(header) if name not in NOT_SCORES}
+    numbers: list[int] = []
+    columns: dict[str, list[float]] = {name: [] for name in scores}
+    for number, line in lines:
+        if len(line) != len(header):
+            raise ValueError(f"{path} line {number}: wanted {len(header)} fields, got {len(line)}")
+        try:
+            numbers.append(int(line[row]))
+            for name, place in scores.items():
+                columns[name].append(float(line[place]))
+        except ValueError as error:
+            raise ValueError(
+                f"{path} line {number}: wanted a row number and scores: {error}"
+            ) from error
+        if not 0 <= numbers[-1] < 2**63:
+            raise ValueError(f"{path} line {number}: {numbers[-1]} is no row number")
+        if len(numbers) == _ROWS:
+            yield _as_arrays(numbers, columns)
+            numbers, columns = [], {name: [] for name in scores}
+    if numbers:
+        yield _as_arrays(numbers, columns)
 
 
 def _as_arrays(
-    path: Path, part: list[Sequence[str]], row: int, scores: dict[str, int]
+    numbers: list[int], columns: dict[str, list[float]]
 ) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float32]]]:
-    try:
-        numbers = np.array([int(line[row]) for line in part], np.int64)
-        columns = {
-            name: np.array([float(line[place]) for line in part], np.float32)
-            for name, place in scores.items()
+    with np.errstate(over="ignore"):  # beyond float32: not finite
+        return np.array(numbers, np.int64), {
+            name: np.array(values, np.float32) for name, values in columns.items()
         }
-    except ValueError as error:
-        raise ValueError(f"{path}: wanted row numbers and scores: {error}") from error
-    return numbers, columns

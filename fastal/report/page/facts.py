@@ -38,6 +38,8 @@ def _known(of: NamedPicks) -> dict[str, str]:
     if "rows" in record:
         found["rows read"] = f"{record['rows']:,}"
     arguments = record.get("arguments", {})
+    if isinstance(by := arguments.get("by"), dict):  # a score with its own arguments
+        arguments = {**by, **arguments}
     given = [
         f"{name} {arguments[name]}"
         for name in _ARGUMENTS

@@ -53,16 +53,16 @@ class Images:
         page: the file of the page.
 
     Attributes:
-        embedded: how many images are part of the page.
         referred: how many are on this machine and are not.
         missing: how many of the files are missing.
+        left_out: how many data URIs are too large to be part of the page.
         remote: how many are loaded from the network.
     """
 
     def __init__(self, page: Path) -> None:
         self._folder = page.parent
         self._left = _TOTAL
-        self.embedded = self.referred = self.missing = self.remote = 0
+        self.referred = self.missing = self.left_out = self.remote = 0
 
     def shown(self, value: str, folder: Path | None) -> str:
         """The address for the page.
@@ -73,7 +73,9 @@ class Images:
                 working folder. None: it is in memory.
         """
         if value.startswith("data:"):
-            self.embedded += 1
+            if not self._has_room(len(value) * 3 // 4):  # base64 has 4 characters for 3 bytes
+                self.left_out += 1
+                return ""
             return value
         if urlsplit(value).scheme in ("http", "https", "file"):
             self.remote += 1
@@ -82,17 +84,22 @@ class Images:
         path = next(filter(_is_file, candidates), None)
         if path is None:
             self.missing += 1
-            return quote(value, safe="/.:?&=#%+")
+            return quote(value, safe="/.:?&=#%+", errors="replace")
         size = path.stat().st_size
         # "a.png#2" may be the name of a file, which no reader would know as an image.
         of_type = _TYPES.get(path.suffix.lower())
-        if of_type is not None and size <= min(_LARGEST, self._left):
-            self._left -= size
-            self.embedded += 1
+        if of_type is not None and self._has_room(size):
             held = base64.b64encode(path.read_bytes()).decode()
             return f"data:{of_type};base64,{held}"
         self.referred += 1
-        return quote(os.path.relpath(path, self._folder))
+        return quote(os.fsencode(os.path.relpath(path, self._folder)))
+
+    def _has_room(self, size: int) -> bool:
+        """Whether an image of so many bytes becomes part of the page; then it is counted."""
+        if size > min(_LARGEST, self._left):
+            return False
+        self._left -= size
+        return True
 
     def notes(self) -> list[str]:
         """What a reader of the page must know of its images."""
@@ -104,6 +111,11 @@ class Images:
             )
         if self.remote:
             notes.append(f"{self.remote:,} images are loaded from their addresses.")
+        if self.left_out:
+            notes.append(
+                f"{self.left_out:,} images are data URIs that are too large, or too many, to be "
+                "part of this page."
+            )
         if self.missing:
             notes.append(f"{self.missing:,} images were not found.")
         return notes

@@ -10,6 +10,7 @@ from fastal.picks.table import plain, ranked, records
 from fastal.report.page.images import Images, is_image
 from fastal.report.page.named_picks import NamedPicks
 from fastal.report.page.svg import plain_text
+from fastal.report.page.unused import unused
 
 MOST_ROWS = 10_000
 _LARGEST = 2**53  # beyond it, the numbers of a browser are rounded
@@ -28,12 +29,14 @@ def picks_table(given: Sequence[NamedPicks], page: Path) -> tuple[dict[str, Any]
     Returns:
         The table as plain values, and notes about its images.
     """
+    carried = [name for of in given for name in of.picks.columns]
+    label_name = unused("picks", carried)
     rows: list[dict[str, Any]] = []
     names: dict[str, None] = {}
     folders = []
     for of in given:
         table = ranked(of.picks[: MOST_ROWS - len(rows)])
-        label = {"picks": of.name} if len(given) > 1 else {}
+        label = {label_name: of.name} if len(given) > 1 else {}
         names |= dict.fromkeys([*label, *table])
         rows += [{**record, **label} for record in records(table)]
         folders += [of.folder] * len(table["row"])

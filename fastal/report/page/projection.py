@@ -13,6 +13,7 @@ from fastal.sources.source import Source
 
 _SAMPLE = 2000  # rows that stand for the pool
 _CHUNK_BYTES = 32 << 20
+_LARGEST = 1e140  # the sum of the squares of a sample of such values is finite
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def projected(embeddings: Source, rows: NDArray[np.int64], marked: NDArray[np.in
 
     Raises:
         ValueError: a row is picked that the pool does not have; the rows have another shape; fewer
-            than two of the sample are finite; or the number of rows is not known.
+            than two of the sample are finite; a value is beyond 1e140; or the number of rows is not
+            known.
     """
     n_rows = embeddings.n_rows
     if n_rows is None:
@@ -56,14 +58,20 @@ def projected(embeddings: Source, rows: NDArray[np.int64], marked: NDArray[np.in
     sample = sample[np.isfinite(sample).all(1)]
     if len(sample) < 2:
         raise ValueError(f"wanted two or more finite rows, got {len(sample)}")
-    mean = sample.mean(0)
-    directions, shares = _components(sample - mean)
+    with np.errstate(over="ignore", invalid="ignore"):  # of values that are then refused
+        mean = sample.mean(0)
+        centred = sample - mean
+    largest = np.abs(centred).max()
+    if not largest < _LARGEST:
+        raise ValueError(f"wanted values below {_LARGEST:g}, got some that differ by {largest:g}")
+    directions, shares = _components(centred)
     of_picks = np.full((len(rows), 2), np.nan)
     if len(marked):
         wanted, places = np.unique(rows[marked], return_inverse=True)
-        parts = [(x - mean) @ directions for x in _read(embeddings, wanted)]
+        with np.errstate(over="ignore", invalid="ignore"):  # of rows that are not finite
+            parts = [(x - mean) @ directions for x in _read(embeddings, wanted)]
         of_picks[marked] = np.concatenate(parts)[places]
-    return Projection((sample - mean) @ directions, of_picks, shares, n_rows)
+    return Projection(centred @ directions, of_picks, shares, n_rows)
 
 
 def _read(source: Source, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:

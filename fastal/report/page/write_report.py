@@ -8,7 +8,7 @@ from typing import Any
 from fastal.base.argument_values import UNCERTAINTY_SCORES
 from fastal.base.checks import check_choice
 from fastal.base.errors import prefixing_errors
-from fastal.output.atomic import written_whole
+from fastal.output.target import Target
 from fastal.pipeline.run_on_pool import run_on_pool
 from fastal.pipeline.run_options import RunOptions
 from fastal.report.page.curves import learning_curves
@@ -24,6 +24,8 @@ from fastal.report.page.pool_summary import PoolSummarizer, PoolSummary
 from fastal.report.page.projection import projected
 from fastal.report.page.svg import plain_text
 from fastal.sources import PathLike, open_pool
+from fastal.sources.files import Files
+from fastal.sources.source import Source
 from fastal.version import __version__
 
 _log = logging.getLogger("fastal")
@@ -85,12 +87,15 @@ def write_report(
         >>> "<h2>Scores</h2>" in Path("report.html").read_text()
         True
     """
-    out = Path(out)
+    if not isinstance(title, str):
+        raise TypeError(f"title: wanted a text, got {type(title).__name__}")
     if by is not None:
         check_choice("by", by, UNCERTAINTY_SCORES)
-    if out.suffix != ".html":
-        raise ValueError(f"out: wanted a .html file, got {out}")
-    inputs = inputs_of(run, out)
+    sources = [_opened("pool", pool), _opened("embeddings", embeddings)]
+    reads = [source if isinstance(source, Files) else None for source in sources]
+    target = Target(Path(out), (".html",), *reads, has_record=False)
+    pool, embeddings = sources
+    inputs = inputs_of(run, Path(out))
     page = _Page(inputs)
     summary = None
     if pool is not None:
@@ -105,9 +110,9 @@ def write_report(
     page.add_probabilities(summary, by)
     page.add_embeddings(embeddings, summary)
     page.add_curves()
-    table = page.add_picks(out)
+    table = page.add_picks(Path(out))
     page.add_origin()
-    with written_whole(out) as file:
+    with target.written() as file:
         file.write(document(title, page.sections, table))
     for line in page.warnings:
         _log.warning("%s", line)
@@ -131,7 +136,7 @@ class _Page:
         self._rows = all_rows(inputs.picks)
         self._missing: list[str] = []
         self.sections: dict[str, str] = {}
-        self.warnings: list[str] = []
+        self.warnings = list(inputs.warnings)
         self.lines = [f"used {line}" for line in inputs.used]
         self.lines += [f"left out {line}" for line in inputs.left_out]
 
@@ -174,7 +179,7 @@ class _Page:
             return
         with prefixing_errors("embeddings"):
             marked = marked_places(self._inputs.picks)
-            found = projected(open_pool(embeddings), self._rows, marked)
+            found = projected(embeddings, self._rows, marked)
             if summary is not None and found.n_rows != (wanted := summary.distributions[0].n_rows):
                 raise ValueError(f"wanted {wanted:,} rows, as the pool has, got {found.n_rows:,}")
         self.sections["Embeddings"] = cluster_map(found, self._inputs.picks)
@@ -205,6 +210,13 @@ class _Page:
         if self._missing:
             html += f"<h3>What is not on this page</h3>{_list(self._missing)}"
         self.sections["How this page was made"] = html
+
+
+def _opened(name: str, given: Any) -> Source | None:
+    if given is None:
+        return None
+    with prefixing_errors(name):
+        return open_pool(given)
 
 
 def _list(lines: list[str]) -> str:
