@@ -120,7 +120,7 @@ def read_picks(path: Path) -> Picks:
     with _wanting(path, "picks, with row and score"):
         held = _READERS[path.suffix](path)
         rows = _rows(held)
-        scores = np.array([float(record["score"]) for record in held], np.float32)
+        scores = _scores(held)
         names = [*dict.fromkeys(name for record in held for name in record)]
         ids, groups = (
             _column(held, name, int | str | None) if name in names else None
@@ -188,6 +188,18 @@ def _rows(held: list[dict[str, Any]]) -> NDArray[np.int64]:
             raise ValueError(f"pick {place + 1}: row is {value!r}, which is no row number")
         found[place] = number
     return found
+
+
+def _scores(held: list[dict[str, Any]]) -> NDArray[np.float32]:
+    """The scores of picks, [k]; ValueError if one is no number."""
+    found = []
+    for place, record in enumerate(held):
+        value = record["score"]
+        try:
+            found.append(float(value))
+        except (TypeError, ValueError):
+            raise ValueError(f"pick {place + 1}: score is {value!r}, no number") from None
+    return np.array(found, np.float32)
 
 
 def _column(held: list[dict[str, Any]], name: str, wanted: Any) -> NDArray[Any]:

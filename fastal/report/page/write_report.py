@@ -91,6 +91,8 @@ def write_report(
         raise TypeError(f"title: wanted a text, got {type(title).__name__}")
     if by is not None:
         check_choice("by", by, UNCERTAINTY_SCORES)
+    if pool is None and (kind != "logits" or temperature != 1.0):
+        raise ValueError("kind and temperature: they are for the pool; wanted pool, too")
     sources = [_opened("pool", pool), _opened("embeddings", embeddings)]
     reads = [source if isinstance(source, Files) else None for source in sources]
     target = Target(Path(out), (".html",), *reads, has_record=False)
