@@ -70,6 +70,7 @@ def uncertain_model_outliers(
         measure = ValidationRank(in_column_order_of(activations, validation))
     candidates = most_uncertain(logits, activations, k, by, stages, name="activations", share=share)
     selector = Selector(k, measure, on_invalid=stages.on_invalid, backend=stages.backend)
+    selector.order.advice = ""
     with prefixing_errors("activations"):
         run = stages.run("outliers", among=candidates.rows)
         found = run_on_pool(selector, candidates.other, run, lambda found, _: found)
