@@ -21,14 +21,17 @@ def csv_rows(path: Path) -> Generator[tuple[int, list[str]], None, None]:
         >>> list(csv_rows(path))
         [(1, ['row', 'score']), (2, ['7', '0.5'])]
     """
-    limit = csv.field_size_limit(_LONGEST_FIELD)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets add a mark
-            lines = csv.reader(file)
+    with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets add a mark
+        lines = csv.reader(file)
+        while True:
+            # The limit is that of the process: it must not stay while the caller has the row.
+            limit = csv.field_size_limit(_LONGEST_FIELD)
             try:
-                for fields in lines:
-                    yield lines.line_num, fields
+                fields = next(lines)
+            except StopIteration:
+                return
             except (UnicodeDecodeError, csv.Error) as error:
                 raise ValueError(f"{path} after line {lines.line_num}: {error}") from error
-    finally:
-        csv.field_size_limit(limit)
+            finally:
+                csv.field_size_limit(limit)
+            yield lines.line_num, fields
