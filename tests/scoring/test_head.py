@@ -130,8 +130,9 @@ def test_rows_and_weight_may_have_different_dtypes(backend, dtype):
 
 @pytest.mark.full
 def test_rows_of_many_classes_in_several_blocks(backend):
-    hidden, weight, bias = exact_case(300, 6, 40_000, torch.bfloat16)
     name, device = backend
+    is_interpreted = name == "triton" and not ON_GPU  # which takes a minute for all rows
+    hidden, weight, bias = exact_case(20 if is_interpreted else 300, 6, 40_000, torch.bfloat16)
     got = fastal.Head(weight, bias).score(hidden.to(device), backend=name)
     assert_scores(got, definitions(logits_of(hidden, weight, bias)))
 
