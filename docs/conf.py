@@ -39,6 +39,7 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the signatures say more to a reader than torch's long names
+autodoc_mock_imports = ["transformers"]  # the tools of adapters need not be there
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # a NamedTuple lists its fields in its own text
 napoleon_use_rtype = False  # "Returns" says shapes, not the names of types
