@@ -133,7 +133,9 @@ def test_a_planted_upward_import_is_found(tmp_path, module, code):
     assert found.startswith("fastal.cli")
 
 
-@pytest.mark.parametrize("code", ["import fastal.ops", "from fastal.base.errors import InvalidRows"])
+@pytest.mark.parametrize(
+    "code", ["import fastal.ops", "from fastal.base.errors import InvalidRows"]
+)
 def test_a_planted_private_import_of_an_adapter_is_found(tmp_path, code):
     known = planted(tmp_path, "fastal.adapters.transformers", code)
     (found,) = private_imports("fastal.adapters.transformers", known)

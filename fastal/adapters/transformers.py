@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, SequentialSampler
 from transformers import TrainerCallback
@@ -41,7 +40,7 @@ class ScoresOfLogits:
         >>> from fastal.adapters.transformers import ScoresOfLogits
         >>> logits = torch.tensor([[0.0, 9.0], [1.0, 1.0]])
         >>> ScoresOfLogits()(logits, None).round(decimals=3)
-        tensor([0.0000, 1.0000])
+        tensor([0., 1.])
         >>> tokens, labels = logits.expand(2, 2, 2), torch.tensor([[1, -100], [1, 0]])
         >>> ScoresOfLogits("ratio", aggregate="mean")(tokens, labels).round(decimals=3)
         tensor([0.0000, 0.5000])
@@ -218,9 +217,7 @@ class RunningSelection(TrainerCallback):
         self._scores = scores
         return scores
 
-    def on_prediction_step(
-        self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **kwargs: Any
-    ) -> None:
+    def on_prediction_step(self, args: Any, *_: Any, eval_dataloader: Any, **__: Any) -> None:
         """Called by Trainer after each batch: selects among its rows."""
         scores, self._scores = self._scores, None
         if scores is None:  # an evaluation of the loss alone
@@ -232,16 +229,11 @@ class RunningSelection(TrainerCallback):
         self._selector.update(scores)
         self._n_rows += len(scores)
 
-    def on_evaluate(
-        self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **kwargs: Any
-    ) -> None:
+    def on_evaluate(self, *_: Any, eval_dataloader: Any, **__: Any) -> None:
         """Called by Trainer at the end of `evaluate`."""
         self._end(eval_dataloader)
 
-    def on_predict(
-        self, args: Any, state: Any, control: Any, metrics: Any, eval_dataloader: Any = None,
-        **kwargs: Any,
-    ) -> None:  # fmt: skip
+    def on_predict(self, *_: Any, eval_dataloader: Any, **__: Any) -> None:
         """Called by Trainer at the end of `predict`."""
         self._end(eval_dataloader)
 
@@ -288,7 +280,7 @@ def _check_order(args: Any, loader: Any) -> None:
             "RunningSelection: with dataloader_in_order=False, row numbers would mean nothing; "
             "wanted True"
         )
-    if isinstance(loader.dataset, IterableDataset):
+    if isinstance(getattr(loader, "dataset", None), IterableDataset):
         if loader.num_workers > 1:
             raise ValueError(
                 f"RunningSelection: {loader.num_workers} workers iterate over one IterableDataset, "

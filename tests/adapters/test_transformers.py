@@ -2,7 +2,10 @@
 
 import doctest
 import importlib
+import os
 import re
+import socket
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -93,22 +96,23 @@ def tagger():
     return model_of(BertForTokenClassification)
 
 
+def trainer_of(folder, model, hook=None, callbacks=(), compute_metrics=None, **arguments):
+    return Trainer(
+        model,
+        TrainingArguments(
+            str(folder), report_to="none", disable_tqdm=True, use_cpu=True,
+            per_device_eval_batch_size=BATCH, **arguments,
+        ),
+        data_collator=padded,
+        preprocess_logits_for_metrics=hook,
+        callbacks=[*callbacks],
+        compute_metrics=compute_metrics,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def trainer(tmp_path):
-    def of(model, hook=None, callbacks=(), compute_metrics=None, **arguments):
-        return Trainer(
-            model,
-            TrainingArguments(
-                str(tmp_path), report_to="none", disable_tqdm=True, use_cpu=True,
-                per_device_eval_batch_size=BATCH, **arguments,
-            ),
-            data_collator=padded,
-            preprocess_logits_for_metrics=hook,
-            callbacks=[*callbacks],
-            compute_metrics=compute_metrics,
-        )  # fmt: skip
-
-    return of
+    return partial(trainer_of, tmp_path)
 
 
 def running(trainer, model, *args, arguments=None, **options):
@@ -380,13 +384,37 @@ def test_rows_that_are_dropped_are_missed(trainer, classifier):
         of.predict(Rows())
 
 
+def predict_in_part(rank, port, folder):
+    """What one of two processes does; both end with the scores of all rows."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    tagger, rows = model_of(BertForTokenClassification), Rows(of_tokens=True)
+    hook = ScoresOfLogits(aggregate="mean")
+    np.save(folder / f"{rank}.npy", trainer_of(folder, tagger, hook).predict(rows).predictions)
+    _, of = running(partial(trainer_of, folder), tagger, 3, aggregate="mean")
+    with pytest.raises(ValueError, match="each of 2 processes sees a part of the rows"):
+        of.predict(rows)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.full
+def test_scores_of_several_processes_come_in_the_order_of_the_rows(trainer, tagger, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(predict_in_part, (port, tmp_path), nprocs=2)
+    want = token_scores(trainer, tagger, "margin")
+    for rank in range(2):
+        np.testing.assert_allclose(np.load(tmp_path / f"{rank}.npy"), want, rtol=2e-5)
+
+
 @pytest.mark.parametrize(
     ("world_size", "loader", "message"),
     [
         (2, {}, r"2 processes.*ScoresOfLogits.*by='score'"),
         (1, {"in_order": False}, "dataloader_in_order=False"),
         (1, {"dataset": Stream([]), "num_workers": 2}, "2 workers iterate over one"),
-        (1, {"dataset": []}, "wanted a SequentialSampler.*got NoneType"),
+        (1, {}, "wanted a SequentialSampler.*got NoneType"),
     ],
 )
 def test_orders_that_cannot_be_known_are_refused(world_size, loader, message):
