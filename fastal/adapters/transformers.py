@@ -18,8 +18,8 @@ class ScoresOfLogits:
     """Turns the logits of each batch into uncertainty scores, for `preprocess_logits_for_metrics`.
 
     Trainer then keeps one number per row instead of the logits, and `predictions` of its output
-    are the scores [N], in the order of the rows. This also holds with several processes. Rank them
-    with `fastal.select(predictions, k, by="score")`.
+    are the scores [N], in the order in which it evaluates the rows. This also holds with several
+    processes. Rank them with `fastal.select(predictions, k, by="score")`.
 
     Attributes:
         by: "least_confidence", "margin", "ratio" or "entropy"; or several of these in a tuple or a
@@ -129,10 +129,11 @@ class ScoresOfLogits:
 
 
 class RunningSelection(TrainerCallback):
-    """Picks rows while Trainer predicts: give it as `preprocess_logits_for_metrics` and a callback.
+    """Picks rows while Trainer predicts.
 
-    As a callback it learns which loader the batches come from and when an evaluation has ended.
-    Each evaluation starts anew. Trainer gets the scores of the rows, [N], as its predictions.
+    Give it to Trainer twice: as `preprocess_logits_for_metrics` and among the `callbacks`. As a
+    callback it learns which loader the batches come from, and when an evaluation has ended. Each
+    evaluation starts anew. Trainer gets the scores of the rows, [N], as its predictions.
 
     Args:
         k: how many rows to pick, at least 1.
@@ -211,7 +212,7 @@ class RunningSelection(TrainerCallback):
         self._picks: fastal.Picks | None = None
 
     def __call__(self, logits: Any, labels: Any) -> Tensor:
-        """The scores of a batch, see `ScoresOfLogits`; they count with the step that follows."""
+        """The scores of a batch, see `ScoresOfLogits`. Trainer then calls `on_prediction_step`."""
         scores = self._score(logits, labels)
         assert isinstance(scores, Tensor)
         self._scores = scores
