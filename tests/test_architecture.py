@@ -39,10 +39,12 @@ LAYERS = [
     ["fastal.report.demo"],
     ["fastal.cli"],
     ["fastal.__main__"],
+    ["fastal.adapters"],
 ]
 
 
 MODULES = modules()
+PUBLIC = ["fastal", "fastal.combine", "fastal.diversity"]
 PAGE = ["picks.html", "report.css", "report.html", "report.js"]
 
 
@@ -79,9 +81,21 @@ def foreign_imports(name, known):
             yield imported
 
 
+def private_imports(name, known):
+    """The imports of an adapter that a user's own code should not have: it may become that."""
+    for imported in imports(known[name], known):
+        if imported.partition(".")[0] in ("fastal", "fastal_kernels") and imported not in PUBLIC:
+            yield imported
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_run_one_way(name):
     assert not list(imports_upward(name, MODULES))
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("fastal.adapters.")])
+def test_adapters_import_public_names_alone(name):
+    assert not list(private_imports(name, MODULES))
 
 
 def test_every_layer_exists():
@@ -117,6 +131,20 @@ def planted(tmp_path, module, code):
 def test_a_planted_upward_import_is_found(tmp_path, module, code):
     (found,) = imports_upward(module, planted(tmp_path, module, code))
     assert found.startswith("fastal.cli")
+
+
+@pytest.mark.parametrize(
+    "code", ["import fastal.ops", "from fastal.base.errors import InvalidRows"]
+)
+def test_a_planted_private_import_of_an_adapter_is_found(tmp_path, code):
+    known = planted(tmp_path, "fastal.adapters.transformers", code)
+    (found,) = private_imports("fastal.adapters.transformers", known)
+    assert found in code.split()
+
+
+def test_a_planted_import_of_an_adapter_is_found(tmp_path):
+    known = planted(tmp_path, "fastal.cli", "from fastal.adapters import transformers")
+    assert list(imports_upward("fastal.cli", known)) == ["fastal.adapters.transformers"]
 
 
 @pytest.mark.parametrize("code", FOREIGN)
@@ -170,6 +198,7 @@ def test_importing_fastal_is_light():
         "fsspec",
         "h5py",
         "zarr",
+        "transformers",
     ]
     code = f"import sys, fastal; print(*[m for m in {heavy} if m in sys.modules])"
     python = [sys.executable, "-W", "error", "-c", code]

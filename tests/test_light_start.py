@@ -50,6 +50,7 @@ BEFORE = set(sys.modules)
         "import fastal; fastal.InvalidRows",
         "import fastal; fastal.diversity, dir(fastal.diversity)",
         "import fastal.diversity",
+        "import fastal.adapters, fastal; fastal.adapters",
         "import fastal; fastal.combine, dir(fastal.combine)",
         "from fastal import diversity",
         "import fastal; hasattr(fastal, 'scores')",
