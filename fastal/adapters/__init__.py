@@ -1,0 +1,1 @@
+"""Adapters for other tools, one tool a file. Each imports its tool."""
