@@ -281,10 +281,10 @@ class Badge(_Strategy):
         >>> import numpy as np
         >>> from skactiveml.classifier import ParzenWindowClassifier
         >>> from fastal.adapters.skactiveml import Badge
-        >>> X = np.array([[1.0], [1.5], [8.0], [2.0]])
+        >>> X = np.array([[1.0], [1.4], [8.0], [2.0]])
         >>> y = np.array([0, np.nan, np.nan, 1])
         >>> Badge(random_state=0).query(X, y, ParzenWindowClassifier(classes=[0, 1]))
-        array([2])
+        array([1])
     """
 
     def __init__(
