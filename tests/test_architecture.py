@@ -34,6 +34,7 @@ LAYERS = [
     ["fastal.report.page"],
     ["fastal.report"],
     ["fastal"],
+    ["fastal.adapters"],
     ["fastal.commands"],
     ["fastal.report.plots"],
     ["fastal.report.demo"],
