@@ -186,7 +186,7 @@ class Uncertainty(_Strategy):
             raise ValueError(f"method: wanted one of {_METHODS}, got {self.method!r}")
         fitted = self._fitted(request, clf, fit_clf, sample_weight)
         probabilities = np.asarray(fitted.predict_proba(request.samples))
-        with _numbering_candidates():
+        with _naming_candidates():
             picks = fastal.select(
                 probabilities, request.batch_size, self.method, kind="probs", ties="random",
                 seed=request.seed,
@@ -246,7 +246,7 @@ class CoreSet(_Strategy):
             ValueError, TypeError: a bad argument; the message names it.
         """
         request = self._request((X, y, candidates, batch_size, return_utilities))
-        samples, known = _floats(request.samples), _floats(request.known)
+        samples, known = _matrix(request.samples), _matrix(request.known)
         picked = np.empty(0, np.int64)
         if not len(known):
             picked = np.array([request.seed % len(samples)])
@@ -258,7 +258,7 @@ class CoreSet(_Strategy):
             picked = np.concatenate((picked, farthest.rows))
         if not return_utilities:
             return request.answer(picked, None)
-        return request.answer(picked, _nearest(samples, _floats(request.known), picked))
+        return request.answer(picked, _nearest(samples, _matrix(request.known), picked))
 
 
 class Badge(_Strategy):
@@ -333,8 +333,11 @@ class Badge(_Strategy):
         fitted = self._fitted(request, clf, fit_clf, sample_weight)
         found = fitted.predict_proba(request.samples, **flags)
         probabilities, embeddings = found if isinstance(found, tuple) else (found, request.samples)
-        probabilities, embeddings = np.asarray(probabilities), _floats(np.asarray(embeddings))
-        with _numbering_candidates():
+        probabilities, embeddings = (
+            np.asarray(probabilities),
+            _matrix(np.asarray(embeddings), "embeddings"),
+        )
+        with _naming_candidates():
             picks = diversity.badge(
                 probabilities, embeddings, request.batch_size, kind="probs", seed=request.seed
             )
@@ -409,7 +412,7 @@ class TypiClust(_Strategy):
         """
         request = self._request((X, y, candidates, batch_size, return_utilities))
         picks = diversity.typiclust(
-            _floats(request.samples), request.batch_size, labelled=_floats(request.known),
+            _matrix(request.samples), request.batch_size, labelled=_matrix(request.known),
             neighbours=self.neighbours, max_clusters=self.max_clusters, seed=request.seed,
         )  # fmt: skip
         if not return_utilities:
@@ -420,16 +423,24 @@ class TypiClust(_Strategy):
 
 
 @contextmanager
-def _numbering_candidates() -> Iterator[None]:
-    """Says of rows with invalid probabilities that their numbers are those of the candidates."""
+def _naming_candidates() -> Iterator[None]:
+    """Names the candidates, numbered from 0, whose predictions are invalid."""
     try:
         yield
     except fastal.InvalidRows as error:
-        raise ValueError(f"predict_proba: of the candidates, numbered from 0: {error}") from error
+        raise ValueError(
+            f"predict_proba: of candidates {error.rows} (numbered from 0), each has {error.reason}"
+        ) from error
 
 
-def _floats(x: NDArray[Any]) -> NDArray[Any]:
-    """The same samples in a floating dtype that holds them."""
+def _matrix(x: NDArray[Any], name: str = "X") -> NDArray[Any]:
+    """The same samples [n, D] in a floating dtype that holds them.
+
+    Raises:
+        ValueError: they have another shape.
+    """
+    if x.ndim != 2:
+        raise ValueError(f"{name}: wanted [samples, features], got shape {x.shape}")
     return x.astype(np.result_type(x, np.float32), copy=False)
 
 

@@ -339,7 +339,7 @@ class Wrong(Softmax):
 @pytest.mark.parametrize("kind", [Uncertainty, Badge])
 def test_bad_probabilities_are_named_by_the_candidate(kind):
     X, y = samples()
-    with pytest.raises(ValueError, match=r"predict_proba: of the candidates, .* 2") as caught:
+    with pytest.raises(ValueError, match=r"predict_proba: of candidates \[2\]") as caught:
         kind().query(X, y, Wrong(), fit_clf=False)
     assert isinstance(caught.value.__cause__, fastal.InvalidRows)
 
@@ -351,6 +351,9 @@ def test_other_parameters_are_checked():
             query(Uncertainty(method), X, y)
     with pytest.raises(TypeError, match="clf_embedding_flag_name"):
         query(Badge(clf_embedding_flag_name=3), X, y)
+    for kind in (CoreSet, TypiClust):
+        with pytest.raises(ValueError, match=r"X: wanted \[samples, features\], got shape \(52, 2"):
+            kind().query(X.reshape(N, 2, 2), y)
     with pytest.raises(ValueError, match="neighbours"):
         TypiClust(neighbours=0).query(X, y)
     with pytest.raises(ValueError, match="max_clusters"):
