@@ -34,12 +34,12 @@ LAYERS = [
     ["fastal.report.page"],
     ["fastal.report"],
     ["fastal"],
-    ["fastal.adapters"],
     ["fastal.commands"],
     ["fastal.report.plots"],
     ["fastal.report.demo"],
     ["fastal.cli"],
     ["fastal.__main__"],
+    ["fastal.adapters"],
 ]
 
 

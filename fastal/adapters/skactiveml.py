@@ -69,7 +69,7 @@ class _Request:
         return rows, table
 
 
-class _Strategy(SingleAnnotatorPoolQueryStrategy):  # type: ignore[misc]
+class _Strategy(SingleAnnotatorPoolQueryStrategy):
     """What the strategies share: the checks of scikit-activeml, and its order of arguments."""
 
     def _request(

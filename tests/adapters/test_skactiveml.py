@@ -6,7 +6,9 @@ import math
 import numpy as np
 import pytest
 
-pytest.importorskip("skactiveml", reason="scikit-activeml is not installed")
+pytest.importorskip(
+    "skactiveml", reason="skactiveml is missing; scripts/test-adapters skactiveml has it"
+)
 
 from skactiveml import pool
 from skactiveml.base import SkactivemlClassifier

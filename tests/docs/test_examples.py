@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import fastal
+import fastal.adapters
 from fastal import diversity
 from fastal.cli import main
 from tests.support.checkout import ROOT
