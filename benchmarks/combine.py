@@ -21,6 +21,7 @@ import torch
 from scipy.stats import chisquare
 
 import fastal
+from benchmarks.files import read
 from benchmarks.interleaved import interleaved, means, seconds
 from fastal import combine, diversity
 from tests.support.memory import peak
@@ -151,14 +152,6 @@ def write_normal(path: Path, n: int, width: int) -> None:
             array[start : start + (1 << 18)].shape
         )
     array.flush()
-
-
-def read(path: Path) -> None:
-    """Reads a file from its first byte to its last."""
-    buffer = bytearray(1 << 24)
-    with path.open("rb", buffering=0) as file:
-        while file.readinto(buffer):
-            pass
 
 
 TABLES = {"clustered": clustered, "transfer": transfer, "badge": badge}

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Generator
 from pathlib import Path
 
-_LONGEST_FIELD = 2**31 - 1  # the largest limit that Python's reader accepts
+LONGEST_FIELD = 2**31 - 1  # the largest limit that Python's reader accepts
 
 
 def csv_rows(path: Path) -> Generator[tuple[int, list[str]], None, None]:
@@ -25,7 +25,7 @@ def csv_rows(path: Path) -> Generator[tuple[int, list[str]], None, None]:
         lines = csv.reader(file)
         while True:
             # The limit is that of the process: it must not stay while the caller has the row.
-            limit = csv.field_size_limit(_LONGEST_FIELD)
+            limit = csv.field_size_limit(LONGEST_FIELD)
             try:
                 fields = next(lines)
             except StopIteration:

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from fastal.base.argument_values import CLASS_KINDS
-from fastal.cli.help import Command, pool_option, running_option, selection_option
+from fastal.cli.help import Command, running_option, selection_option
+from fastal.cli.model_output import CLASS_KIND
 from fastal.cli.options import (
     CHUNKS_AND_MESSAGES,
     FAST,
@@ -37,13 +37,7 @@ def _in_bytes(_: click.Context, __: click.Parameter, mebibytes: int) -> int:
 @K
 @SEED
 @ROWS
-@pool_option(
-    "--kind",
-    type=click.Choice(CLASS_KINDS),
-    default="logits",
-    show_default=True,
-    help="What the pool holds: logits, probabilities or log-probabilities.",
-)
+@CLASS_KIND
 @POOL
 @same_rows("embeddings", "the input of the model's last layer")
 @SCORING

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from fastal.base.argument_values import CLASS_KINDS
 from fastal.cli.help import Command, output_option, pool_option, selection_option
+from fastal.cli.model_output import CLASS_KIND
 from fastal.cli.options import (
     ON_INVALID,
     POOL,
@@ -64,13 +64,7 @@ def fit_temperature(pool: tuple[str, ...], on_invalid: str, **options: Any) -> N
     examples=("fastal label-quality logits.npy --labels labels.csv --out issues.csv",),
 )
 @_LABELS
-@pool_option(
-    "--kind",
-    type=click.Choice(CLASS_KINDS),
-    default="logits",
-    show_default=True,
-    help="What the pool holds: logits, probabilities or log-probabilities.",
-)
+@CLASS_KIND
 @TEMPERATURE
 @POOL
 @SCORING

@@ -2,10 +2,17 @@
 
 import click
 
-from fastal.base.argument_values import KINDS
+from fastal.base.argument_values import CLASS_KINDS, KINDS
 from fastal.cli.help import pool_option
 from fastal.cli.options import TEMPERATURE, with_options
 
+CLASS_KIND = pool_option(
+    "--kind",
+    type=click.Choice(CLASS_KINDS),
+    default="logits",
+    show_default=True,
+    help="What the pool holds: logits, probabilities or log-probabilities.",
+)
 OUTPUT = with_options(
     pool_option(
         "--kind",

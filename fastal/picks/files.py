@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from fastal.base.csv_rows import LONGEST_FIELD
 from fastal.base.text import as_json
 from fastal.output.atomic import written_whole
 from fastal.output.csv_lines import csv_field, csv_lines
@@ -20,8 +21,6 @@ from fastal.picks.picks import Picks
 from fastal.picks.table import Table, plain, ranked, records
 from fastal.sources.expand import PathLike
 from fastal.sources.labels import as_integers, joined
-
-_LONGEST_FIELD = 2**31 - 1  # of CSV: the largest limit that Python's reader accepts
 
 
 def checked_suffix(path: Path) -> Path:
@@ -213,7 +212,7 @@ def _column(held: list[dict[str, Any]], name: str, wanted: Any) -> NDArray[Any]:
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
-    limit = csv.field_size_limit(_LONGEST_FIELD)
+    limit = csv.field_size_limit(LONGEST_FIELD)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets add a mark
             held: list[dict[str, Any]] = list(csv.DictReader(file))
