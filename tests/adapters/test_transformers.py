@@ -3,7 +3,6 @@
 import doctest
 import importlib
 import os
-import re
 import socket
 from functools import partial
 from types import SimpleNamespace
@@ -13,7 +12,7 @@ import pytest
 import torch
 
 import fastal
-from tests.support.checkout import ROOT
+from tests.support.adapter_pages import page_code
 
 transformers = pytest.importorskip(
     "transformers", reason="transformers is missing; scripts/test-adapters transformers has it"
@@ -435,10 +434,8 @@ def test_the_examples_of_the_page_run(classifier, tmp_path):
         "pool": Rows(),
         "labelled": [1, 2],
     }  # fmt: skip
-    page = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
-    (section,) = re.findall(r"^## Hugging Face Trainer\n(.*?)(?=^## |\Z)", page, re.M | re.S)
     found = []
-    for block in re.findall(r"^```py\n(.*?)^```$", section, re.M | re.S):
+    for block in page_code("transformers"):
         exec(block, names)
         found += [names["picks"].rows.tolist()]
     assert len(found) == 3
