@@ -1,6 +1,5 @@
 """Files of labels: a group for each row of a pool, such as `fastal assign` writes them."""
 
-import csv
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastal.base.csv_rows import csv_rows
 from fastal.sources import labels
 
 # The columns of labels, of which the first that a file has is read.
@@ -84,13 +84,18 @@ def _read_npy(path: Path, columns: Sequence[str]) -> _Table:
 
 
 def _read_csv(path: Path, _: Sequence[str]) -> _Table:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file)
-        names = next(lines, [])
-        rows = [line for line in lines if line]
-        columns = list(zip(*rows, strict=True)) or [()] * len(names)
-    table = dict(zip(names, columns, strict=True))
-    return {name: _of_text(name, values) for name, values in table.items()}
+    lines = csv_rows(path)
+    names = next(lines, (0, []))[1]
+    rows = []
+    for number, fields in lines:
+        if fields and len(fields) != len(names):
+            raise ValueError(
+                f"line {number}: wanted {len(names)} fields, as in the first line, got "
+                f"{len(fields)}"
+            )
+        rows += [fields] if fields else []
+    columns: list[tuple[str, ...]] = list(zip(*rows, strict=True)) or [()] * len(names)
+    return {n: _of_text(n, values) for n, values in zip(names, columns, strict=True)}
 
 
 def _of_text(name: str, values: tuple[str, ...]) -> NDArray[Any]:
