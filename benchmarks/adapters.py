@@ -1,0 +1,125 @@
+"""Times adapters beside the same work done by fastal alone, on 1,000,000 rows.
+
+    scripts/test-adapters TOOL                      # makes the environment of the tool
+    .venv-adapters/TOOL/bin/python -m benchmarks.adapters TOOL
+
+An adapter is called as its tool calls it. What the tool itself does in such a call, such as checking
+its input, is timed with a strategy that does nothing else, and subtracted. The works take turns.
+"""
+
+import argparse
+import logging
+import statistics
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+import fastal
+from benchmarks.interleaved import Work, interleaved
+
+ROWS, CLASSES, K, BATCH = 1_000_000, 100, 1000, 10_000
+
+
+class Case(NamedTuple):
+    """Works that are compared.
+
+    Attributes:
+        fastal: the work, done by fastal's public functions.
+        adapter: the same work by the adapter.
+        tool: what the tool does in that call by itself; None: nothing.
+    """
+
+    fastal: Work
+    adapter: Work
+    tool: Work | None = None
+
+
+def logits() -> torch.Tensor:
+    return 3 * torch.randn(ROWS, CLASSES, generator=torch.Generator().manual_seed(0))
+
+
+def of_transformers() -> dict[str, Case]:
+    from fastal.adapters.transformers import ScoresOfLogits
+
+    batches = logits().split(BATCH)
+    adapter = ScoresOfLogits("margin")
+    return {
+        "ScoresOfLogits, batches of 10,000": Case(
+            lambda: [fastal.score(batch).margin for batch in batches],
+            lambda: [adapter(batch, None) for batch in batches],
+        )
+    }
+
+
+def of_skactiveml() -> dict[str, Case]:
+    from skactiveml.base import SingleAnnotatorPoolQueryStrategy, SkactivemlClassifier
+
+    from fastal.adapters.skactiveml import Uncertainty
+
+    probs = logits().softmax(1).numpy()
+
+    class Known(SkactivemlClassifier):
+        def fit(self, X, y, sample_weight=None):
+            return self
+
+        def predict_proba(self, X):
+            return probs
+
+    class First(SingleAnnotatorPoolQueryStrategy):
+        """Checks and gathers what any strategy of the tool does."""
+
+        def query(self, X, y, clf, fit_clf=True, batch_size=1):
+            X, y, candidates, batch_size, _ = self._validate_data(X, y, None, batch_size, False)
+            X_candidates, mapping = self._transform_candidates(candidates, X, y)
+            clf.predict_proba(X_candidates)
+            return mapping[:batch_size]
+
+    X, y = np.zeros((ROWS, 2), np.float32), np.full(ROWS, np.nan)
+    call = {"X": X, "y": y, "clf": Known(), "fit_clf": False, "batch_size": K}
+    options = {"kind": "probs", "ties": "random"}
+    return {
+        "Uncertainty": Case(
+            partial(fastal.select, probs, K, **options),
+            partial(Uncertainty("margin").query, **call),
+            partial(First().query, **call),
+        )
+    }
+
+
+TOOLS: dict[str, Callable[[], dict[str, Case]]] = {
+    "skactiveml": of_skactiveml,
+    "transformers": of_transformers,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.adapters", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("tool", choices=TOOLS)
+    parser.add_argument("--rounds", type=int, default=10, help="how often each work is timed")
+    options = parser.parse_args()
+    logging.getLogger("fastal").setLevel(logging.ERROR)
+    print(f"{ROWS:,} x {CLASSES} float32, k = {K:,}, {torch.get_num_threads()} threads")
+    print(f"{'':48}{'fastal, ms':>12}{'adapter':>10}{'tool':>10}{'cost':>8}")
+    for name, case in TOOLS[options.tool]().items():
+        works = [work for work in case if work is not None]
+        for work in works:
+            work()
+        taken = interleaved(*works, rounds=options.rounds)
+        alone, adapter, tool = (statistics.median(t) for t in zip(*([*t, 0.0][:3] for t in taken)))
+        cost = statistics.median(
+            (ours - of_tool) / direct - 1
+            for direct, ours, of_tool in (([*t, 0.0][:3]) for t in taken)
+        )
+        print(
+            f"{options.tool + ': ' + name:48}{1e3 * alone:12.1f}{1e3 * adapter:10.1f}"
+            f"{1e3 * tool:10.1f}{cost:8.1%}"
+        )
+
+
+if __name__ == "__main__":
+    main()
