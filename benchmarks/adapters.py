@@ -3,13 +3,12 @@
     scripts/test-adapters TOOL                      # makes the environment of the tool
     .venv-adapters/TOOL/bin/python -m benchmarks.adapters TOOL
 
-An adapter is called as its tool calls it. What the tool itself does in such a call, such as checking
-its input, is timed with a strategy that does nothing else, and subtracted. The works take turns.
+An adapter is called as its tool calls it. What the tool itself does in such a call, such as checks
+of its input, is timed by a strategy that does nothing else, and subtracted. The works take turns.
 """
 
 import argparse
 import logging
-import statistics
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -62,23 +61,23 @@ def of_skactiveml() -> dict[str, Case]:
     probs = logits().softmax(1).numpy()
 
     class Known(SkactivemlClassifier):
-        def fit(self, X, y, sample_weight=None):
+        def fit(self, *_, **__):
             return self
 
-        def predict_proba(self, X):
+        def predict_proba(self, *_):
             return probs
 
     class First(SingleAnnotatorPoolQueryStrategy):
         """Checks and gathers what any strategy of the tool does."""
 
-        def query(self, X, y, clf, fit_clf=True, batch_size=1):
-            X, y, candidates, batch_size, _ = self._validate_data(X, y, None, batch_size, False)
-            X_candidates, mapping = self._transform_candidates(candidates, X, y)
-            clf.predict_proba(X_candidates)
-            return mapping[:batch_size]
+        def query(self, X, y, clf, fit_clf, batch_size):  # noqa: ARG002, N803
+            x, y, candidates, batch_size, _ = self._validate_data(X, y, None, batch_size, False)
+            samples, numbers = self._transform_candidates(candidates, x, y)
+            clf.predict_proba(samples)
+            return numbers[:batch_size]
 
-    X, y = np.zeros((ROWS, 2), np.float32), np.full(ROWS, np.nan)
-    call = {"X": X, "y": y, "clf": Known(), "fit_clf": False, "batch_size": K}
+    x, y = np.zeros((ROWS, 2), np.float32), np.full(ROWS, np.nan)
+    call = {"X": x, "y": y, "clf": Known(), "fit_clf": False, "batch_size": K}
     options = {"kind": "probs", "ties": "random"}
     return {
         "Uncertainty": Case(
@@ -96,29 +95,23 @@ TOOLS: dict[str, Callable[[], dict[str, Case]]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.adapters", description=__doc__.splitlines()[0]
-    )
+    what = __doc__.partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="benchmarks.adapters", description=what)
     parser.add_argument("tool", choices=TOOLS)
     parser.add_argument("--rounds", type=int, default=10, help="how often each work is timed")
     options = parser.parse_args()
     logging.getLogger("fastal").setLevel(logging.ERROR)
     print(f"{ROWS:,} x {CLASSES} float32, k = {K:,}, {torch.get_num_threads()} threads")
-    print(f"{'':48}{'fastal, ms':>12}{'adapter':>10}{'tool':>10}{'cost':>8}")
+    print(f"{'':50}{'fastal, ms':>12}{'adapter':>10}{'tool':>10}{'cost':>8}")
     for name, case in TOOLS[options.tool]().items():
-        works = [work for work in case if work is not None]
+        works = [work or (lambda: None) for work in case]
         for work in works:
             work()
-        taken = interleaved(*works, rounds=options.rounds)
-        alone, adapter, tool = (statistics.median(t) for t in zip(*([*t, 0.0][:3] for t in taken)))
-        cost = statistics.median(
-            (ours - of_tool) / direct - 1
-            for direct, ours, of_tool in (([*t, 0.0][:3]) for t in taken)
-        )
-        print(
-            f"{options.tool + ': ' + name:48}{1e3 * alone:12.1f}{1e3 * adapter:10.1f}"
-            f"{1e3 * tool:10.1f}{cost:8.1%}"
-        )
+        taken = np.array(interleaved(*works, rounds=options.rounds))
+        direct, adapter, tool = taken.T
+        cost = np.median((adapter - tool) / direct) - 1
+        milliseconds = "".join(f"{1e3 * value:10.1f}" for value in np.median(taken, axis=0))
+        print(f"{options.tool}: {name}".ljust(52) + milliseconds + f"{cost:8.1%}")
 
 
 if __name__ == "__main__":
