@@ -20,11 +20,12 @@ from sklearn.metrics import pairwise_distances_argmin_min
 import fastal
 from fastal import diversity
 
-__all__ = ["Badge", "CoreSet", "TypiClust", "Uncertainty"]
+__all__ = ["Badge", "CoreSet", "Disagreement", "TypiClust", "Uncertainty"]
 
 Answer: TypeAlias = NDArray[np.int64] | tuple[NDArray[np.int64], NDArray[np.float64]]
 
 _METHODS = "least_confidence", "margin", "ratio", "entropy"
+_OF_COMMITTEES = "bald", "kl_to_mean", "vote_entropy", "variation_ratio"
 _SEEDS = 1 << 31  # what `RandomState.randint` can draw from on every platform
 
 
@@ -105,11 +106,13 @@ class _Strategy(SingleAnnotatorPoolQueryStrategy):
         seed = int(self.random_state_.randint(_SEEDS))
         return _Request(x, y, samples, numbers, n_numbers, x[is_known], batch_size, seed)
 
-    def _fitted(self, request: _Request, clf: Any, fit_clf: Any, sample_weight: Any) -> Any:
+    def _fitted(
+        self, request: _Request, clf: Any, fit_clf: Any, sample_weight: Any, name: str = "clf"
+    ) -> Any:
         """The classifier, or a copy that is fitted."""
-        check_type(clf, "clf", SkactivemlClassifier)
+        check_type(clf, name, SkactivemlClassifier)
         check_equal_missing_label(clf.missing_label, self.missing_label_)
-        check_type(fit_clf, "fit_clf", bool)
+        check_type(fit_clf, f"fit_{name}", bool)
         if not fit_clf:
             return clf
         weights = () if sample_weight is None else (sample_weight,)
@@ -180,10 +183,7 @@ class Uncertainty(_Strategy):
         request = self._request(
             (X, y, candidates, batch_size, return_utilities), allows_labelled=True
         )
-        if not isinstance(self.method, str):
-            raise TypeError(f"method: wanted one of {_METHODS}, got {self.method!r}")
-        if self.method not in _METHODS:
-            raise ValueError(f"method: wanted one of {_METHODS}, got {self.method!r}")
+        _check_method(self.method, _METHODS)
         fitted = self._fitted(request, clf, fit_clf, sample_weight)
         probabilities = np.asarray(fitted.predict_proba(request.samples))
         with _naming_candidates():
@@ -195,6 +195,136 @@ class Uncertainty(_Strategy):
             return request.answer(picks.rows, None)
         scores = getattr(fastal.score(probabilities, kind="probs"), self.method)
         return request.answer(picks.rows, [scores] * len(picks))
+
+
+class Disagreement(_Strategy):
+    """Query by committee: how much the members of an ensemble disagree.
+
+    It takes the place of `skactiveml.pool.GreedyBALD` ("bald") and `QueryByCommittee`
+    ("kl_to_mean", "vote_entropy", "variation_ratio"). The picks are the same, except among
+    candidates whose scores differ by less than 1e-6, and except where those clip probabilities:
+    they compute with at least 1e-7.
+
+    Args:
+        method: "bald", "kl_to_mean" (the same number), "vote_entropy" or "variation_ratio"; see
+            `fastal.score` of draws. A member votes for the class it finds most probable.
+        sample_predictions_method_name: the method of the ensemble that puts out the probabilities
+            of all members, [members, n, classes]; None: each member is asked.
+        sample_predictions_dict: arguments for that method; None: none.
+        missing_label: what stands in y for a label that is missing.
+        random_state: None, an int or a `numpy.random.RandomState`. It breaks ties.
+
+    Example:
+        >>> import numpy as np
+        >>> from skactiveml.classifier import ParzenWindowClassifier
+        >>> from fastal.adapters.skactiveml import Disagreement
+        >>> X = np.array([[0.0], [1.0], [2.0], [3.0], [4.0]])
+        >>> y = np.array([0, np.nan, np.nan, np.nan, 1])
+        >>> members = [
+        ...     ParzenWindowClassifier(classes=[0, 1], metric_dict={"gamma": gamma})
+        ...     for gamma in (0.1, 1.0)
+        ... ]
+        >>> Disagreement("bald", random_state=0).query(X, y, members).tolist() in ([1], [3])
+        True
+    """
+
+    def __init__(
+        self,
+        method: str = "bald",
+        sample_predictions_method_name: str | None = None,
+        sample_predictions_dict: Mapping[str, Any] | None = None,
+        missing_label: Any = MISSING_LABEL,
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(missing_label=missing_label, random_state=random_state)
+        self.method = method
+        self.sample_predictions_method_name = sample_predictions_method_name
+        self.sample_predictions_dict = sample_predictions_dict
+
+    def query(
+        self,
+        X: Any,
+        y: Any,
+        ensemble: Any,
+        fit_ensemble: bool = True,
+        sample_weight: Any = None,
+        candidates: Any = None,
+        batch_size: int = 1,
+        return_utilities: bool = False,
+    ) -> Answer:
+        """Picks the candidates about which the members disagree most.
+
+        Args:
+            X: as for `Uncertainty.query`.
+            y: as for `Uncertainty.query`.
+            ensemble: a list of `SkactivemlClassifier` with the same classes; or one such that has
+                `estimators_` when it is fitted, or the method to sample predictions.
+            fit_ensemble: whether to fit copies first. False: the members are fitted already.
+            sample_weight: as for `Uncertainty.query`.
+            candidates: as for `Uncertainty.query`.
+            batch_size: as for `Uncertainty.query`.
+            return_utilities: as for `Uncertainty.query`.
+
+        Returns:
+            As from `Uncertainty.query`. Utilities are in nats, and those of "variation_ratio" from
+            0 to 1.
+
+        Raises:
+            ValueError, TypeError: a bad argument, or bad probabilities; the message names it. Also
+                if a member of `estimators_` knows other classes than the ensemble.
+        """
+        request = self._request(
+            (X, y, candidates, batch_size, return_utilities), allows_labelled=True
+        )
+        _check_method(self.method, _OF_COMMITTEES)
+        draws = self._draws(request, ensemble, fit_ensemble, sample_weight)
+        with _naming_candidates():
+            picks = fastal.select(
+                draws, request.batch_size, self.method, kind="probs", ties="random",
+                seed=request.seed,
+            )  # fmt: skip
+        if not return_utilities:
+            return request.answer(picks.rows, None)
+        scores = getattr(fastal.score(draws, kind="probs"), self.method)
+        return request.answer(picks.rows, [scores] * len(picks))
+
+    def _draws(
+        self, request: _Request, ensemble: Any, fit_ensemble: Any, sample_weight: Any
+    ) -> Any:
+        """The probabilities of all members, as a pool."""
+        name, arguments = self.sample_predictions_method_name, self.sample_predictions_dict
+        if name is None and arguments is not None:
+            raise ValueError(
+                "sample_predictions_dict: wanted None, since sample_predictions_method_name is "
+                f"None; got {arguments!r}"
+            )
+        if isinstance(ensemble, (list, tuple)):
+            if name is not None:
+                raise ValueError(
+                    "sample_predictions_method_name: wanted None, since ensemble is a list of "
+                    f"members; got {name!r}"
+                )
+            if not ensemble:
+                raise ValueError("ensemble: wanted at least one classifier, got none")
+            members = [
+                self._fitted(request, member, fit_ensemble, sample_weight, "ensemble")
+                for member in ensemble
+            ]
+            return _predictions(members, members[0].classes_, request.samples)
+        fitted = self._fitted(request, ensemble, fit_ensemble, sample_weight, "ensemble")
+        if name is None:
+            if not hasattr(fitted, "estimators_"):
+                raise TypeError(
+                    "ensemble: wanted a list of classifiers, or one with estimators_ or with "
+                    f"sample_predictions_method_name; got {ensemble!r}"
+                )
+            return _predictions(fitted.estimators_, fitted.classes_, request.samples)
+        check_type(name, "sample_predictions_method_name", str)
+        if not hasattr(fitted, name):
+            raise ValueError(
+                f"sample_predictions_method_name: {type(fitted).__name__} has no method {name!r}"
+            )
+        return fastal.draws(getattr(fitted, name)(request.samples, **(arguments or {})), axis=0)
 
 
 class CoreSet(_Strategy):
@@ -420,6 +550,38 @@ class TypiClust(_Strategy):
         utilities = np.full((len(picks), len(request.samples)), -np.inf)
         utilities[np.arange(len(picks)), picks.rows] = picks.scores
         return request.answer(picks.rows, utilities)
+
+
+def _check_method(method: Any, wanted: tuple[str, ...]) -> None:
+    if not isinstance(method, str):
+        raise TypeError(f"method: wanted one of {wanted}, got {method!r}")
+    if method not in wanted:
+        raise ValueError(f"method: wanted one of {wanted}, got {method!r}")
+
+
+def _predictions(members: Iterable[Any], classes: NDArray[Any], samples: NDArray[Any]) -> Any:
+    """The probabilities of members that are fitted, as draws.
+
+    Raises:
+        ValueError: a member knows other classes. Their order would be a guess: members inside an
+            ensemble may know classes by their values, or by their places among others.
+    """
+    found = []
+    for place, member in enumerate(members):
+        own = member.classes_
+        if len(own) != len(classes):
+            raise ValueError(
+                f"ensemble: member {place} knows the classes {own.tolist()}; wanted members that "
+                f"know all of {classes.tolist()}, so give each of them `classes`, or label a "
+                "sample of each class first"
+            )
+        if isinstance(member, SkactivemlClassifier) and not np.array_equal(own, classes):
+            raise ValueError(
+                f"ensemble: member {place} has the classes {own.tolist()}, others "
+                f"{classes.tolist()}; wanted the same classes in all members"
+            )
+        found.append(np.asarray(member.predict_proba(samples)))
+    return fastal.draws(found)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import doctest
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ pytest.importorskip(
 
 from skactiveml import pool
 from skactiveml.base import SkactivemlClassifier
-from skactiveml.classifier import ParzenWindowClassifier
+from skactiveml.classifier import ParzenWindowClassifier, SklearnClassifier
 from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
 
 import fastal
 from fastal import diversity
 from fastal.adapters import skactiveml
-from fastal.adapters.skactiveml import Badge, CoreSet, TypiClust, Uncertainty
+from fastal.adapters.skactiveml import Badge, CoreSet, Disagreement, TypiClust, Uncertainty
 
 N = 60
 
@@ -35,6 +37,23 @@ class Softmax(SkactivemlClassifier):
         return (found, 3 * X[:, :2]) if with_embeddings else found
 
 
+class Member(Softmax):
+    """One of an ensemble: it weighs the samples by a factor of each class."""
+
+    def __init__(self, missing_label=np.nan, seed=0, n_classes=4):
+        super().__init__(missing_label=missing_label)
+        self.seed, self.n_classes = seed, n_classes
+        self.classes_ = np.arange(n_classes)
+
+    def predict_proba(self, X):
+        factors = np.random.default_rng(self.seed).uniform(0, 2, self.n_classes)
+        return super().predict_proba(X * factors)
+
+
+def ensemble_of(strategy, n_classes=4):
+    return [Member(strategy.missing_label, seed, n_classes) for seed in range(5)]
+
+
 def samples(n=N, width=4, n_labelled=8, seed=0):
     rng = np.random.default_rng(seed)
     y = np.full(n, np.nan)
@@ -46,6 +65,9 @@ def given(strategy, X, y, **arguments):
     """The arguments of a query: those with a classifier get one that is fitted."""
     if isinstance(strategy, (Uncertainty, Badge, pool.UncertaintySampling, pool.Badge)):
         arguments.update(clf=Softmax(missing_label=strategy.missing_label), fit_clf=False)
+    elif isinstance(strategy, (Disagreement, pool.GreedyBALD, pool.QueryByCommittee)):
+        ensemble = ensemble_of(strategy, np.asarray(X).shape[1])
+        arguments = {"ensemble": ensemble, "fit_ensemble": False} | arguments
     return {"X": X, "y": y, **arguments}
 
 
@@ -53,7 +75,7 @@ def query(strategy, X, y, **arguments):
     return strategy.query(**given(strategy, X, y, **arguments))
 
 
-STRATEGIES = [Uncertainty, CoreSet, Badge, TypiClust]
+STRATEGIES = [Uncertainty, Disagreement, CoreSet, Badge, TypiClust]
 each = pytest.mark.parametrize("kind", STRATEGIES)
 
 
@@ -77,6 +99,100 @@ def test_uncertainty_has_the_picks_and_the_scaled_utilities_of_uncertainty_sampl
         found, utilities = query(Uncertainty(ours), X, y, **how)
         assert found.tolist() == want.tolist()
         np.testing.assert_allclose(utilities, scale(n_classes) * want_utilities, rtol=1e-5)
+
+
+class Committee(Member):
+    """An ensemble that puts out the predictions of all members."""
+
+    def all_of_them(self, X):
+        return np.stack([member.predict_proba(X) for member in ensemble_of(self)])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("bald", pool.GreedyBALD),
+        ("kl_to_mean", partial(pool.QueryByCommittee, "KL_divergence")),
+        ("vote_entropy", partial(pool.QueryByCommittee, "vote_entropy")),
+        ("variation_ratio", partial(pool.QueryByCommittee, "variation_ratios")),
+    ],
+)
+def test_disagreement_has_the_utilities_of_the_librarys_committees(ours, theirs):
+    X, y = samples()
+    sampling = {"sample_predictions_method_name": "all_of_them", "random_state": 0}
+    for candidates in (None, [0, 5, 7, 8, 9, 20, 31], samples(12, seed=3)[0]):
+        how = {"ensemble": Committee(), "fit_ensemble": False, "candidates": candidates}
+        how |= {"batch_size": 5, "return_utilities": True}
+        want, of_theirs = theirs(**sampling).query(X, y, **how)
+        found, utilities = Disagreement(ours, **sampling).query(X, y, **how)
+        np.testing.assert_allclose(utilities[0], of_theirs[0], rtol=1e-5, atol=1e-6)
+        if ours in ("bald", "kl_to_mean"):  # votes tie, and each draws among equal ones
+            assert found.tolist() == want.tolist()
+
+
+def test_an_ensemble_may_sample_predictions_or_hold_members():
+    X, y = samples()
+    want = query(Disagreement(random_state=0), X, y, batch_size=5)
+    sampling = Disagreement(sample_predictions_method_name="all_of_them", random_state=0)
+    committee = Committee()
+    found = sampling.query(X, y, committee, fit_ensemble=False, batch_size=5)
+    assert found.tolist() == want.tolist()
+    committee.estimators_ = ensemble_of(committee)
+    found = Disagreement(random_state=0).query(X, y, committee, fit_ensemble=False, batch_size=5)
+    assert found.tolist() == want.tolist()
+
+
+@pytest.mark.parametrize(
+    ("labels", "missing"), [([0.0, 1.0, 2.0], np.nan), (["a", "b", "c"], None)]
+)
+def test_the_trees_of_a_forest_are_members(labels, missing):
+    X, y = samples(200, 3, n_labelled=40)
+    known = np.flatnonzero(~np.isnan(y))
+    named = np.full(200, missing)
+    named[known] = [labels[value] for value in X[known].argmax(1)]
+    forest = RandomForestClassifier(9, max_depth=3, random_state=0)
+    ensemble = SklearnClassifier(forest, classes=labels, missing_label=missing)
+    how = {"X": X, "y": named, "ensemble": ensemble, "batch_size": 8, "return_utilities": True}
+    _, of_theirs = pool.GreedyBALD(missing_label=missing).query(**how)
+    _, utilities = Disagreement(missing_label=missing).query(**how)
+    np.testing.assert_allclose(utilities[0], of_theirs[0], rtol=1e-4, atol=1e-5)
+
+
+def test_members_with_other_classes_are_refused():
+    X, y = samples()
+    committee = Committee()
+    committee.classes_ = np.array([1, 2, 3, 4])
+    committee.estimators_ = [Member(n_classes=4), Member(n_classes=2)]  # of places 0 and 1
+    with pytest.raises(ValueError, match=r"^ensemble: member 0 has the classes \[0, 1, 2, 3\]"):
+        Disagreement().query(X, y, committee, fit_ensemble=False)
+    committee.classes_ = np.arange(4)
+    with pytest.raises(ValueError, match=r"^ensemble: member 1 knows the classes \[0, 1\]; wanted"):
+        Disagreement().query(X, y, committee, fit_ensemble=False)
+
+
+def test_bad_ensembles_are_named():
+    X, y = samples()
+    sampling = {"sample_predictions_method_name": "all_of_them"}
+    for ensemble, options, error, message in [
+        ([], {}, ValueError, "ensemble: wanted at least one classifier, got none"),
+        ("forest", {}, TypeError, "`ensemble`"),
+        (["tree"], {}, TypeError, "`ensemble`"),
+        (
+            Member(),
+            {},
+            TypeError,
+            "ensemble: wanted a list of classifiers, or one with estimators_",
+        ),
+        ([Member()], sampling, ValueError, "sample_predictions_method_name: wanted None, since"),
+        (Member(), sampling, ValueError, "Member has no method 'all_of_them'"),
+        (Member(), {"sample_predictions_dict": {}}, ValueError, "sample_predictions_dict: wanted"),
+    ]:
+        with pytest.raises(error, match=message):
+            Disagreement(**options).query(X, y, ensemble, fit_ensemble=False)
+    with pytest.raises(TypeError, match="`fit_ensemble`"):
+        Disagreement().query(X, y, ensemble_of(Disagreement()), "yes")
+    with pytest.raises(ValueError, match=r"^method: wanted one of .*'bald'"):
+        query(Disagreement("margin"), X, y)
 
 
 def test_the_ratio_is_that_of_the_two_largest_probabilities():
@@ -223,10 +339,10 @@ def test_candidates_may_be_none_or_indices_or_samples(kind):
 
 
 @each
-def test_labelled_candidates_are_left_out_except_of_uncertainty(kind):
+def test_labelled_candidates_are_left_out_except_where_predictions_score_them(kind):
     X, y = samples()
     places = [*np.flatnonzero(~np.isnan(y)), *np.flatnonzero(np.isnan(y))[:3]]
-    if kind is Uncertainty:
+    if kind in (Uncertainty, Disagreement):
         assert len(query(kind(), X, y, candidates=places, batch_size=11)) == 11
         return
     with pytest.warns(UserWarning, match="batch_size: wanted 4 candidates .* there are 3"):
