@@ -24,6 +24,7 @@ sys.modules["transformers"] = SimpleNamespace(TrainerCallback=object)
 sys.modules["baal.active.heuristics.heuristics"] = SimpleNamespace(
     AbstractHeuristic=object, available_reductions={}
 )
+sys.modules["small_text.query_strategies"] = SimpleNamespace(QueryStrategy=object)
 
 import fastal  # noqa: E402
 
