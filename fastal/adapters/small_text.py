@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from small_text.query_strategies import QueryStrategy
+from torch import Tensor
 
 import fastal
 from fastal import diversity
@@ -110,7 +111,7 @@ class Uncertainty(QueryStrategy):
             clf: a classifier; not asked if `dataset` is an array.
             dataset: a dataset of small-text, whose unlabelled part the classifier predicts; or
                 predictions of all its samples, as `representation` of the learner's `query`: an
-                array [N, C] or [N, draws, C] of this `kind`, which may be a memmap.
+                array [N, C] or [N, draws, C] of this `kind`, a memmap or a tensor.
             indices_unlabeled: [U] integers, the samples to pick from.
             indices_labeled: not read.
             y: the labels, of which only the type is read: a sparse matrix means that each sample
@@ -157,7 +158,7 @@ class Uncertainty(QueryStrategy):
             noise=self.noise, beta=self.beta, seed=int(self._random.integers(_SEEDS)),
             ties=self.ties, among=among,
         )  # fmt: skip
-        return np.asarray(picks.rows)
+        return _on_host(picks.rows)
 
     @property
     def _draws_axis(self) -> int | None:
@@ -212,7 +213,7 @@ class CoreSet(QueryStrategy):
             clf: a classifier with `embed`; not asked if `dataset` is an array.
             dataset: a dataset of small-text, whose unlabelled and labelled parts the classifier
                 embeds; or embeddings of all its samples [N, D], as `representation` of the
-                learner's `query`, which may be a memmap.
+                learner's `query`, such as a memmap or a tensor.
             indices_unlabeled: [U] integers, the samples to pick from.
             indices_labeled: [L] integers. If there are none, the first pick is the unlabelled
                 sample with the lowest index.
@@ -235,7 +236,7 @@ class CoreSet(QueryStrategy):
                 picks = diversity.k_center(
                     dataset, n, labelled=dataset[labelled], metric=self.metric, among=unlabelled
                 )
-            return np.asarray(picks.rows)
+            return _on_host(picks.rows)
         if not hasattr(clf, "embed"):
             raise TypeError(
                 f"clf: wanted a classifier with embed, got {type(clf).__name__}; or give the "
@@ -253,6 +254,11 @@ class CoreSet(QueryStrategy):
 
     def __str__(self) -> str:
         return f"CoreSet(metric={self.metric!r})"
+
+
+def _on_host(rows: Any) -> NDArray[np.int64]:
+    """Row numbers as small-text has them, also of a tensor on a GPU."""
+    return np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows)
 
 
 def _is_array(dataset: Any) -> bool:

@@ -4,6 +4,7 @@ import doctest
 
 import numpy as np
 import pytest
+import torch
 from scipy.sparse import csr_matrix
 
 from tests.support.adapter_pages import page_code
@@ -165,6 +166,15 @@ def test_a_representation_is_scored_without_the_classifier(kind, is_mapped, tmp_
     own, classifier = learner(BreakingTies(), logits)
     with pytest.raises(AttributeError, match="'x'"):  # it gives the array to the classifier
         own.query(PICKS, representation=given)
+
+
+@pytest.mark.parametrize("strategy", [Uncertainty, CoreSet])
+def test_a_representation_may_be_a_tensor(strategy):
+    active, _ = learner(strategy(), samples())
+    found = active.query(PICKS, representation=torch.from_numpy(samples()))
+    assert type(found) is np.ndarray
+    assert found.dtype == np.int64
+    assert found.tolist() == query(strategy(), representation=samples())
 
 
 def test_bald_has_the_picks_of_the_librarys_own():
