@@ -5,7 +5,8 @@ left out of the view: `dataset.match_tags("labelled", bool=False)`.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import fiftyone as fo
@@ -263,6 +264,7 @@ def compute_uniqueness(
     uniqueness_field: str = "uniqueness",
     *,
     missing: str = "raise",
+    on_invalid: str = "raise",
 ) -> None:
     """Writes into a field how far each sample is from the most similar other sample.
 
@@ -276,9 +278,10 @@ def compute_uniqueness(
         uniqueness_field: the field to write: floats in [0, 2], where samples with equal embeddings
             have 0. Samples that were left out get None.
         missing: see `open_samples`.
+        on_invalid: "raise", or "skip" to leave out samples that are not finite.
 
     Raises:
-        InvalidRows: an embedding is not finite; the message names the sample.
+        InvalidRows: with on_invalid="raise"; it names the first sample that is not finite.
         ValueError, TypeError: as `open_samples`.
 
     Example:
@@ -292,14 +295,23 @@ def compute_uniqueness(
         [0.0, 0.0, 1.0]
     """
     ids, values = _read_embeddings(samples, embeddings, missing)
+    if on_invalid == "skip":
+        finite = np.isfinite(values).all(1)
+        ids, values = [ids[place] for place in np.flatnonzero(finite)], values[finite]
     if len(ids) < 2:
-        raise ValueError(f"samples: wanted at least 2 with {embeddings!r} to compare, got 1")
+        raise ValueError(
+            f"samples: wanted at least 2 with {embeddings!r} to compare, got {len(ids)}"
+        )
     nearest = np.full(len(ids), -1.0)
     # Each sample is compared with those before it, and then with those after it.
     for order in (np.arange(len(ids)), np.arange(len(ids))[::-1]):
-        with _NamedSamples([ids[place] for place in order]):
+        with _naming_samples([ids[place] for place in order]):
             found = diversity.deduplicate(
-                values[order], np.ones((1, values.shape[1])), -1.0, memory_bytes=4 * values.size
+                values[order],
+                np.ones((1, values.shape[1])),
+                -1.0,
+                memory_bytes=4 * values.size,
+                on_invalid=on_invalid,
             )
         places = order[found.rows]
         nearest[places] = np.maximum(nearest[places], found.similarity)
@@ -309,18 +321,15 @@ def compute_uniqueness(
     )  # fmt: skip
 
 
-class _NamedSamples:
+@contextmanager
+def _naming_samples(ids: Sequence[str]) -> Iterator[None]:
     """A context in which the error about an invalid row names its sample."""
-
-    def __init__(self, ids: Sequence[str]) -> None:
-        self._ids = ids
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: object, __: object) -> None:
-        if isinstance(error, fastal.InvalidRows) and not error.where:
-            raise error.located(f"sample {self._ids[error.rows[0]]}") from None
+    try:
+        yield
+    except fastal.InvalidRows as error:
+        if error.where:  # a row of another pool, such as the labelled samples
+            raise
+        raise error.located(f"sample {ids[error.rows[0]]}") from None
 
 
 def _picked(
@@ -330,7 +339,7 @@ def _picked(
     strategy: Callable[..., fastal.Picks],
     options: dict[str, Any],
 ) -> fastal.Picks:
-    with _NamedSamples(ids):
+    with _naming_samples(ids):
         return strategy(fastal.open_pool(values, ids=ids), k=k, **options)
 
 
@@ -404,7 +413,7 @@ def _path(samples: Samples, field: str) -> tuple[str, bool]:
         if not issubclass(found.document_type, (fo.Classification, fo.Classifications)):
             raise ValueError(
                 f"field: {field!r} holds {found.document_type.__name__}; wanted the path of its "
-                f"numbers, such as {field}.detections.confidence"
+                "numbers, such as predictions.detections.confidence"
             )
         path = f"{field}.logits"
     parts = path.split(".")

@@ -226,6 +226,28 @@ def test_frames_of_a_video_are_its_rows():
     np.testing.assert_allclose(dataset.values("uncertainty"), want, rtol=1e-6)
 
 
+def test_boxes_can_be_picked_one_by_one():
+    confidences = RNG.random((4, 3))
+    patches = dataset_of(p=[detections(row) for row in confidences.tolist()]).to_patches("p")
+    view = select(patches, "p.confidence", 5, by="score", rank_field="rank")
+    assert view.values("p.confidence") == sorted(confidences.ravel(), reverse=True)[:5]
+    assert view.values("rank") == [1, 2, 3, 4, 5]
+
+
+def test_of_grouped_samples_those_of_the_slice_are_picked():
+    dataset = fo.Dataset()
+    dataset.add_group_field("group", default="left")
+    for number, (left, right) in enumerate(zip(LOGITS[:6], LOGITS[6:12], strict=True)):
+        group = fo.Group()
+        for name, row in (("left", left), ("right", right)):
+            dataset.add_sample(
+                fo.Sample(f"{number}.png", group=group.element(name), p=classification(row))
+            )
+    assert places(select(dataset, "p", 3)) == fastal.select(LOGITS[:6], k=3).rows.tolist()
+    dataset.group_slice = "right"
+    assert places(select(dataset, "p", 3)) == fastal.select(LOGITS[6:12], k=3).rows.tolist()
+
+
 LACKING = {
     "a label": ("p", [classification(np.ones(2)), None, classification(np.array([0.0, 9.0]))]),
     "logits": ("p", [classification(np.ones(2)), fo.Classification(label="a"),
@@ -273,8 +295,14 @@ def test_a_sample_that_cannot_be_scored_is_named_or_left_out():
             compute(dataset, "p", "into")
     with pytest.raises(fastal.InvalidRows, match=f"sample {bad}"):
         select(dataset, "p", 2)
+    good = dataset.limit(2)
+    with pytest.raises(fastal.InvalidRows, match=r"row 0 \(training\) has NaN"):
+        compute_representativeness(good, "p", labelled=dataset.skip(2))
     compute_uncertainty(dataset, "p", on_invalid="skip")
-    assert [value is None for value in dataset.values("uncertainty")] == [False, False, True, False]
+    compute_representativeness(dataset, "p", on_invalid="skip")
+    compute_uniqueness(dataset, "p", on_invalid="skip")
+    for field in ("uncertainty", "representativeness", "uniqueness"):
+        assert [value is None for value in dataset.values(field)] == [False, False, True, False]
     assert 2 not in places(select(dataset, "p", 4, on_invalid="skip"))
 
 
@@ -379,6 +407,15 @@ def test_hardness_takes_independent_labels_for_classes():
     assert dataset.values("hardness")[0] == pytest.approx(math.log(2), abs=1e-5)
     compute_uncertainty(dataset, "p", kind="multilabel_logits", aggregate="max")
     assert dataset.values("uncertainty")[0] < 1e-3
+
+
+def test_hardness_stops_at_a_first_sample_without_a_label_and_writes_nan():
+    dataset = dataset_of(p=[None, classification(LOGITS[0])])
+    with pytest.raises(TypeError, match="Cannot infer an appropriate field type for value 'None'"):
+        fob.compute_hardness(dataset, "p")
+    dataset = dataset_of(p=[classification(np.array([0.0, np.nan]))])
+    fob.compute_hardness(dataset, "p")
+    assert math.isnan(dataset.values("hardness")[0])
 
 
 def test_representativeness_of_fiftyone_is_1_for_the_sample_farthest_from_its_centre():
@@ -496,23 +533,26 @@ def test_operators_leave_out_samples_only_if_they_are_told_to():
 
 @pytest.mark.usefixtures("plugin")
 def test_the_form_of_each_operator_suggests_fields_and_has_its_parameters(pool):
+    both = {"skip_missing", "skip_invalid", "view_target", "field"}
+    scores = {"by", "kind", "temperature", "aggregate"}
+    picks = {"k", "labelled_tag", "rank_field", "score_field"}
     want = {
-        "select_uncertain": {"by", "kind", "temperature", "aggregate", "skip_invalid",
-                             "k", "labelled_tag", "rank_field", "score_field"},
-        "select_diverse": {"strategy", "k", "labelled_tag", "rank_field", "score_field"},
-        "compute_uncertainty": {"by", "kind", "temperature", "aggregate", "skip_invalid", "into"},
+        "select_uncertain": scores | picks,
+        "select_diverse": {"strategy"} | picks,
+        "compute_uncertainty": scores | {"into"},
         "compute_representativeness": {"into"},
         "compute_uniqueness": {"into"},
-    }  # fmt: skip
+    }
     for name, own in want.items():
         operator = foo.get_operator(f"{PLUGIN}/{name}")
         ctx = ExecutionContext({"dataset_name": pool.name}, operator_uri=operator.uri)
         form = operator.resolve_type(ctx, "inputs").to_json()["type"]["properties"]
-        assert set(form) == {"view_target", "field", "skip_missing", *own}
+        assert set(form) == both | own
         suggested = [choice["value"] for choice in form["field"]["view"]["choices"]]
         assert "embedding" in suggested
         assert ("prediction.confidence" in suggested) == ("uncertain" in name)
-        operator.resolve_type(ctx, "outputs").to_json()
+        outputs = operator.resolve_type(ctx, "outputs")
+        assert (outputs is None) == name.startswith("compute")
 
 
 @pytest.mark.usefixtures("plugin")
