@@ -25,6 +25,7 @@ sys.modules["baal.active.heuristics.heuristics"] = SimpleNamespace(
     AbstractHeuristic=object, available_reductions={}
 )
 sys.modules["small_text.query_strategies"] = SimpleNamespace(QueryStrategy=object)
+sys.modules["fiftyone"] = SimpleNamespace()
 
 import fastal  # noqa: E402
 

@@ -82,9 +82,13 @@ def foreign_imports(name, known):
 
 
 def private_imports(name, known):
-    """The imports of an adapter that a user's own code should not have: it may become that."""
+    """The imports of an adapter that a user's own code should not have: it may become that.
+
+    A plugin, `fastal.adapters.TOOL_plugin`, also imports the adapter of its tool.
+    """
+    public = [*PUBLIC, *re.findall(r"(.+)_plugin$", name)]
     for imported in imports(known[name], known):
-        if imported.partition(".")[0] in ("fastal", "fastal_kernels") and imported not in PUBLIC:
+        if imported.partition(".")[0] in ("fastal", "fastal_kernels") and imported not in public:
             yield imported
 
 
@@ -246,6 +250,7 @@ def contents(wheel):
     held = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
     want = {"fastal/py.typed", "fastal_kernels/py.typed"}
     want |= {f"fastal/report/page/{name}" for name in PAGE}
+    want.add("fastal/adapters/fiftyone_plugin/fiftyone.yml")
     for name, path in MODULES.items():
         stem = name.replace(".", "/")
         want.add(f"{stem}/__init__.py" if path.stem == "__init__" else f"{stem}.py")
