@@ -21,6 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "kernels"), str(ROOT / "docs")]
 # Of the tools of adapters, what the adapters import: a build needs no tool. A mock of autodoc
 # would hide the arguments of the subclass.
 sys.modules["transformers"] = SimpleNamespace(TrainerCallback=object)
+sys.modules["daft"] = SimpleNamespace(DataType=object, Expression=object, Series=object)
 sys.modules["datasets"] = SimpleNamespace(Dataset=object)
 sys.modules["lightning.pytorch.callbacks"] = SimpleNamespace(BasePredictionWriter=object)
 
