@@ -1,5 +1,6 @@
 """Picks while the Trainer of Lightning predicts, in one process or in several."""
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
@@ -13,6 +14,8 @@ from torch.utils.data import DistributedSampler, IterableDataset
 import fastal
 
 __all__ = ["RunningSelection"]
+
+_log = logging.getLogger("fastal")
 
 Part: TypeAlias = str | int | Callable[[Any], Any] | None
 
@@ -143,13 +146,18 @@ class RunningSelection(BasePredictionWriter):
             n_given, states = _gathered(own, trainer.global_rank)
         else:
             n_given, states = self._n_given, []
-        if trainer.limit_predict_batches == 1.0:
+        limit = trainer.limit_predict_batches
+        if isinstance(limit, float) and limit == 1:  # of an integer, 1 is one batch
             _check_complete(loader, n_given)
         for state in states:
             other = self._new_selector()
             other.load_state_dict(state)
             self._selector.merge(other)
         self._picks = self._selector.result()
+        if not len(self._picks) and trainer.is_global_zero:
+            _log.warning(
+                "RunningSelection: nothing was picked; %d rows are invalid", self._picks.invalid
+            )
 
     def _start(self) -> None:
         self._selector = self._new_selector()

@@ -2,9 +2,11 @@
 
 import doctest
 import importlib
+import logging
 import operator
 import os
 import socket
+import time
 from functools import partial
 from types import SimpleNamespace
 
@@ -187,8 +189,15 @@ def test_every_predict_starts_anew(predict):
 
 
 def test_part_of_a_predict_is_asked_for(predict):
-    found = predict(RunningSelection(5), loader_of(), limit_predict_batches=2)
-    check_same(found, fastal.select(POOL[: 2 * BATCH], 5))
+    for limit, batches in ((2, 2), (1, 1), (0.5, 2)):
+        found = predict(RunningSelection(5), loader_of(), limit_predict_batches=limit)
+        check_same(found, fastal.select(POOL[: batches * BATCH], 5))
+
+
+def test_a_selection_without_picks_is_told(predict, caplog):
+    with caplog.at_level(logging.WARNING, "fastal"):
+        assert len(predict(RunningSelection(5, exclude=range(N)), loader_of())) == 0
+    assert "RunningSelection: nothing was picked" in caplog.text
 
 
 def test_invalid_rows_are_named_by_their_numbers(predict):
@@ -284,17 +293,21 @@ def test_trainer_names_rows_of_an_earlier_loader_where_it_knows_none(tmp_path):
     assert recorded.said == [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]
 
 
-class SlowFirst(Dataset):
-    """The first batch takes longer than the others."""
+class LateFirst(Dataset):
+    """Row 0 is read after the second row of the other worker, so after its first was returned."""
+
+    def __init__(self):
+        self.is_under_way = torch.multiprocessing.Event()
 
     def __len__(self):
         return 4
 
     def __getitem__(self, i):
         if i == 0:
-            import time
-
-            time.sleep(1)
+            assert self.is_under_way.wait(60)
+            time.sleep(0.2)
+        if i == 3:
+            self.is_under_way.set()
         return torch.tensor([float(i)])
 
 
@@ -302,7 +315,7 @@ class SlowFirst(Dataset):
 def test_trainer_names_wrong_rows_where_workers_are_not_in_order(tmp_path):
     """Why the adapter refuses such loaders."""
     recorded = Recorded()
-    loader = DataLoader(SlowFirst(), batch_size=1, num_workers=2, in_order=False)
+    loader = DataLoader(LateFirst(), batch_size=1, num_workers=2, in_order=False)
     trainer_of(tmp_path, [recorded]).predict(Model(), loader, return_predictions=False)
     assert recorded.said == [[0], [1], [2], [3]]
     assert recorded.were != recorded.said
