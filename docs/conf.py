@@ -18,7 +18,7 @@ from sphinx.application import Sphinx
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "kernels"), str(ROOT / "docs")]
 
-# Of the tools of adapters, what the adapters subclass: a build needs no tool. A mock of autodoc
+# Of the tools of adapters, what the adapters import: a build needs no tool. A mock of autodoc
 # would hide the arguments of the subclass.
 sys.modules["transformers"] = SimpleNamespace(TrainerCallback=object)
 sys.modules["baal.active.heuristics.heuristics"] = SimpleNamespace(
@@ -26,6 +26,9 @@ sys.modules["baal.active.heuristics.heuristics"] = SimpleNamespace(
 )
 sys.modules["small_text.query_strategies"] = SimpleNamespace(QueryStrategy=object)
 sys.modules["fiftyone"] = SimpleNamespace()
+sys.modules["daft"] = SimpleNamespace(DataType=object, Expression=object, Series=object)
+sys.modules["datasets"] = SimpleNamespace(Dataset=object)
+sys.modules["lightning.pytorch.callbacks"] = SimpleNamespace(BasePredictionWriter=object)
 
 import fastal  # noqa: E402
 
