@@ -44,7 +44,7 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 # Of the tools of adapters and what comes with them, what only functions need.
-autodoc_mock_imports = ["modAL", "scipy", "sklearn"]
+autodoc_mock_imports = ["cleanlab", "modAL", "scipy", "sklearn"]
 autodoc_typehints = "none"  # the signatures say more to a reader than torch's long names
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # a NamedTuple lists its fields in its own text
