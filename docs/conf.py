@@ -43,7 +43,7 @@ html_show_sphinx = False
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-# Of the tools of adapters and what comes with them, what only functions need.
+# Tools, and packages that come with them, of which the adapters subclass nothing.
 autodoc_mock_imports = ["cleanlab", "modAL", "scipy", "sklearn"]
 autodoc_typehints = "none"  # the signatures say more to a reader than torch's long names
 napoleon_numpy_docstring = False

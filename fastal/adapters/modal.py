@@ -557,12 +557,13 @@ def _with_two_classes(predicted: Any) -> NDArray[Any]:
     Raises:
         ValueError: they are neither [N, C] nor [N, L, C], or a single column is not all 1.
     """
-    found = np.asarray(predicted)
-    if found.ndim not in (2, 3) or isinstance(predicted, list):
+    if isinstance(predicted, list):  # one array for each output
         raise ValueError(
-            "predict_proba: wanted an array [rows, classes], got "
-            + (f"a list of {len(predicted)}" if isinstance(predicted, list) else f"{found.shape}")
+            f"predict_proba: wanted an array [rows, classes], got a list of {len(predicted)}"
         )
+    found = np.asarray(predicted)
+    if found.ndim not in (2, 3):
+        raise ValueError(f"predict_proba: wanted [rows, classes], got shape {found.shape}")
     if found.shape[-1] != 1:
         return found
     if not (found == 1).all():

@@ -221,13 +221,14 @@ def points(n=300, width=6, seed=0, dtype=np.float64):
     return np.random.default_rng(seed).standard_normal((n, width)).astype(dtype)
 
 
-def distances_of(x, metric):
+def distances_of(x, metric, dtype=np.float64):
     """All distances [N, N], inf to itself."""
-    x = np.asarray(x, np.float64)
-    found = np.empty((len(x), len(x)))
+    x = np.asarray(x, dtype)
+    found = np.empty((len(x), len(x)), dtype)
+    lengths = np.sqrt((x * x).sum(1))
     for row, one in enumerate(x):
         if metric == "cosine":
-            found[row] = 1 - x @ one / (np.linalg.norm(x, axis=1) * math.sqrt(one @ one))
+            found[row] = 1 - x @ one / (lengths * lengths[row])
         else:
             found[row] = np.sqrt(((x - one) ** 2).sum(1))
         found[row, row] = np.inf
@@ -307,6 +308,13 @@ def test_distances_are_exact_far_from_the_origin_and_near_each_other():
     naive = (x * x).sum(1) - 2 * x @ x.T
     np.fill_diagonal(naive, np.inf)
     assert naive.argsort(1)[:, :5].tolist() != want.tolist()
+
+    x = points(100)
+    x[50:] = x[:50] + 1e-6 * points(50, seed=1)
+    graph, naive = knn_graph(x, 1, "cosine").data, distances_of(x, "cosine").min(1)
+    exact = distances_of(x, "cosine", np.longdouble).min(1)
+    np.testing.assert_allclose(graph, exact.astype(float), rtol=1e-5)
+    assert (abs(naive - exact) > 1e-5 * exact).any()
 
     tiny, huge = 1e-160 * points(30), 1e140 * points(30)
     same = knn_graph(points(30), 4, "cosine").indices.tolist()

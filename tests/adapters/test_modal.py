@@ -59,7 +59,7 @@ class Given:
     X_training = None
 
     def predict_proba(self, x):
-        return x.mean(1) if np.ndim(x) == 3 and not isinstance(x, list) else x
+        return x.mean(1) if not isinstance(x, list) and x.ndim == 3 else x
 
     def vote_proba(self, x):
         return x
@@ -435,10 +435,10 @@ def test_bad_numbers_of_rows_are_named(name):
 
 
 def test_bad_predictions_are_named():
-    several = [np.full((4, 2), 0.5)] * 2
+    several = [np.full((4, 2), 0.5), np.full((4, 3), 1 / 3)]
     with pytest.raises(ValueError, match=r"predict_proba: wanted an array .* a list of 2"):
         modal.margin_sampling(Given(), several)
-    with pytest.raises(ValueError, match=r"predict_proba: wanted an array .*\(4,\)"):
+    with pytest.raises(ValueError, match=r"predict_proba: wanted \[rows, classes\], .*\(4,\)"):
         modal.margin_sampling(Given(), np.ones(4))
     forest = RandomForestClassifier(5, random_state=0)
     model = ActiveLearner(
