@@ -51,6 +51,8 @@ html_show_sphinx = False
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
+# Tools, and packages that come with them, of which the adapters subclass nothing.
+autodoc_mock_imports = ["cleanlab", "modAL", "scipy", "sklearn"]
 autodoc_typehints = "none"  # the signatures say more to a reader than torch's long names
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # a NamedTuple lists its fields in its own text
