@@ -548,6 +548,8 @@ def test_the_form_of_each_operator_suggests_fields_and_has_its_parameters(pool):
         ctx = ExecutionContext({"dataset_name": pool.name}, operator_uri=operator.uri)
         form = operator.resolve_type(ctx, "inputs").to_json()["type"]["properties"]
         assert set(form) == both | own
+        if "k" in own:
+            assert list(form)[:3] == ["view_target", "field", "k"]
         suggested = [choice["value"] for choice in form["field"]["view"]["choices"]]
         assert "embedding" in suggested
         assert ("prediction.confidence" in suggested) == ("uncertain" in name)

@@ -77,8 +77,7 @@ class _Operator(foo.Operator):
         ]
 
     def add_inputs(self, inputs: Any) -> None:
-        """Adds the inputs that are this operator's own."""
-        raise NotImplementedError
+        """Adds the inputs that come after the field."""
 
     def execute(self, ctx: Any) -> dict[str, int] | None:
         """Computes, and writes or shows the result."""
@@ -107,6 +106,7 @@ class _OfPredictions(_Operator):
 
     def add_inputs(self, inputs: Any) -> None:
         """Adds the arguments of `fastal.select`."""
+        super().add_inputs(inputs)
         _add_enum(inputs, "by", fastal.Scores._fields, "Score", default="margin")
         _add_enum(inputs, "kind", _KINDS, "What the field holds", default="logits")
         inputs.float("temperature", default=1.0, label="Temperature, which divides the logits")
@@ -119,11 +119,14 @@ class _OfPredictions(_Operator):
 class _Select(_Operator):
     """Shows a view of the picks."""
 
+    def add_inputs(self, inputs: Any) -> None:
+        """Adds the number of picks."""
+        inputs.int("k", min=1, default=100, required=True, label="How many samples to pick")
+
     def resolve_input(self, ctx: Any) -> Any:
         """The form in the App."""
         form = super().resolve_input(ctx)
         inputs = form.type
-        inputs.int("k", min=1, default=100, required=True, label="How many samples to pick")
         inputs.str(
             "labelled_tag", label="Tag of labelled samples",
             description="They are not picked, and diverse samples differ from them too",
@@ -168,9 +171,6 @@ class _Compute(_Operator):
     into: str
     function: Callable[..., None]
 
-    def add_inputs(self, inputs: Any) -> None:
-        """Adds nothing."""
-
     def resolve_input(self, ctx: Any) -> Any:
         """The form in the App."""
         form = super().resolve_input(ctx)
@@ -205,6 +205,7 @@ class SelectDiverse(_Select):
 
     def add_inputs(self, inputs: Any) -> None:
         """Adds the strategy."""
+        super().add_inputs(inputs)
         _add_enum(inputs, "strategy", _STRATEGIES, "Strategy", default="k_center")
 
     def pick(self, samples: Any, labelled: Any, field: str, given: dict[str, Any]) -> Any:
