@@ -160,7 +160,8 @@ class ToolExport:
 
     @property
     def _column(self) -> str:
-        return self.text_column or self.image_column or self._argument.removesuffix("_column")
+        given = [name for name in (self.text_column, self.image_column) if name is not None]
+        return given[0] if given else self._argument.removesuffix("_column")
 
     def _examples(self, table: Table, labels: Sequence[str | None] | None) -> Iterator[_Example]:
         is_image = self._argument == "image_column"
