@@ -80,12 +80,13 @@ def test_records_with_images(tmp_path, server, client):
     )
     dataset = rg.Dataset("images", settings=settings, client=client)
     dataset.create()
-    url = "https://example.org/1.png"
-    picks = Picks([1], [0.5], columns={"url": [url]})
+    (tmp_path / "2.png").write_bytes(b"png")
+    urls = ["https://example.org/1.png", str(tmp_path / "2.png")]
+    picks = Picks([1, 2], [0.5, 0.25], columns={"url": urls})
     picks.save(tmp_path / "p.json", format="argilla", image_column="url")
     dataset.records.from_json(tmp_path / "p.json")
-    (record,) = server.held["records"]
-    assert record["fields"] == {"url": url}
+    found = [record["fields"]["url"] for record in server.held["records"]]
+    assert found == [urls[0], "data:image/png;base64,cG5n"]  # the file of a path is sent
 
 
 def test_what_the_client_exports_is_read(tmp_path, server, dataset):
