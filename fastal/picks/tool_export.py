@@ -1,56 +1,14 @@
-"""Picks as annotation tools read them, in the order in which they are to be labelled."""
+"""Picks as a file for an annotation tool."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from fastal.base.argument_values import TOOLS
-from fastal.base.text import as_json
 from fastal.picks.label_config import Control
 from fastal.picks.table import Table, records, with_large_integers_as_text
-
-_COLUMNS = ("text_column", "image_column")  # the arguments that name what the annotators see
-
-
-class _Example(NamedTuple):
-    """What a tool is told of a pick.
-
-    Attributes:
-        column: the name of the column that the annotators see.
-        content: its value.
-        is_image: whether it is the address of an image.
-        label: the name of the predicted class; None: no prediction.
-        values: the other columns.
-    """
-
-    column: str
-    content: str
-    is_image: bool
-    label: str | None
-    values: dict[str, Any]
-
-
-class _Tool(NamedTuple):
-    """A tool.
-
-    Attributes:
-        suffix: of the files that it reads.
-        columns: those of `_COLUMNS` that it takes; the first is the default.
-        write: writes examples to a file.
-        takes_labels: whether its files hold predicted classes.
-        rounds: whether a browser or pandas rounds its large integers.
-        is_finite: whether its numbers must be finite.
-        holds_once: whether a content may be there only once, on a line of its own.
-    """
-
-    suffix: str
-    columns: tuple[str, ...]
-    write: Callable[[BinaryIO, Iterator[_Example]], None]
-    takes_labels: bool = True
-    rounds: bool = False
-    is_finite: bool = False
-    holds_once: bool = False
+from fastal.picks.tool_formats import COLUMNS, TOOL_FORMATS, Example, Tool
 
 
 @dataclass(frozen=True)
@@ -119,11 +77,15 @@ class ToolExport:
         for name, given in (("predicted", predicted), ("class_names", class_names)):
             if given is not None:
                 self.check_takes_labels(name)
-        if predicted is not None:
-            return self.control.labels(predicted, class_names, n)
-        if class_names is not None:
-            raise ValueError("class_names: wanted predicted, too")
-        return None
+        if predicted is None:
+            if class_names is not None:
+                raise ValueError("class_names: wanted predicted, too")
+            return None
+        found = self.control.labels(predicted, class_names, n)
+        for label in found:
+            if class_names is not None and label is not None and label not in class_names:
+                raise ValueError(f"predicted: {label!r} is none of {', '.join(class_names)}")
+        return found
 
     def write(
         self, file: BinaryIO, table: Table, labels: Sequence[str | None] | None = None
@@ -141,15 +103,15 @@ class ToolExport:
         tool = self._tool
         self.check_columns([*table])
         self._check_contents(table[self._column].tolist())
-        if tool.is_finite:
+        if tool.refuses_infinity:
             self._check_finite(table)
-        if tool.rounds:
+        if tool.rounds_integers:
             table = with_large_integers_as_text(table)
         tool.write(file, self._examples(table, labels))
 
     @property
-    def _tool(self) -> _Tool:
-        return _TOOLS[self.tool]
+    def _tool(self) -> Tool:
+        return TOOL_FORMATS[self.tool]
 
     @property
     def _argument(self) -> str:
@@ -163,12 +125,14 @@ class ToolExport:
         given = [name for name in (self.text_column, self.image_column) if name is not None]
         return given[0] if given else self._argument.removesuffix("_column")
 
-    def _examples(self, table: Table, labels: Sequence[str | None] | None) -> Iterator[_Example]:
+    def _examples(self, table: Table, labels: Sequence[str | None] | None) -> Iterator[Example]:
         is_image = self._argument == "image_column"
         for place, record in enumerate(records(table)):
-            content = record.pop(self._column)
+            content = record[self._column]
+            if self._column not in ("id", "group"):  # what tells rows from one another stays
+                del record[self._column]
             label = None if labels is None else labels[place]
-            yield _Example(self._column, content, is_image, label, record)
+            yield Example(self._column, content, is_image, label, record)
 
     def _check_contents(self, contents: list[Any]) -> None:
         """ValueError or TypeError if what the annotators would see is no text, or is empty."""
@@ -179,7 +143,7 @@ class ToolExport:
                 raise TypeError(f"{got}; wanted text")
             if not content:
                 raise ValueError(f"{got}; wanted text that is not empty")
-            if not self._tool.holds_once:
+            if not self._tool.is_list:
                 continue
             if content.splitlines() != [content]:
                 raise ValueError(f"{got}; wanted a name on one line of a list")
@@ -208,76 +172,7 @@ def export_for(
     """
     if tool is not None:
         return ToolExport(tool, text_column, image_column)
-    for name, given in zip(_COLUMNS, (text_column, image_column), strict=True):
+    for name, given in zip(COLUMNS, (text_column, image_column), strict=True):
         if given is not None:
             raise ValueError(f"{name}: wanted format, too")
     return None
-
-
-def _write_lines(record_of: Callable[[_Example], dict[str, Any]]) -> Any:
-    def write(file: BinaryIO, examples: Iterator[_Example]) -> None:
-        for example in examples:
-            file.write(as_json(record_of(example), ensure_ascii=False).encode() + b"\n")
-
-    return write
-
-
-def _prodigy(example: _Example) -> dict[str, Any]:
-    """A task of Prodigy; source: the input formats and the interface `choice` in its manual."""
-    content = {"image" if example.is_image else "text": example.content}
-    accept = {} if example.label is None else {"accept": [example.label]}
-    return {**content, "meta": example.values, **accept}
-
-
-def _doccano(example: _Example) -> dict[str, Any]:
-    """A line of doccano; source: `data_import` in its code.
-
-    doccano keeps every other field as metadata. The columns are in one field, since it reads lines
-    into a DataFrame, where a column of integers and None would become floats; and since it exports
-    numbers of its own as `id` unless a field has this name.
-    """
-    labels = [] if example.label is None else [example.label]
-    return {"text": example.content, "label": labels, "fastal": example.values}
-
-
-def _argilla(example: _Example) -> dict[str, Any]:
-    """A record of Argilla; source: `Record.from_dict` in its client, validators in its server.
-
-    The id is there for Argilla alone, which updates a record that has it. It is text there.
-    """
-    values = example.values
-    identifier = values.get("id")
-    record = {
-        "id": str(values["row"] if identifier is None else identifier),
-        "fields": {example.column: example.content},
-        "metadata": {name: value for name, value in values.items() if value is not None},
-    }
-    if example.label is None:
-        return record
-    confidence = 1 - values["score"]
-    suggestion = {
-        "value": example.label,
-        "score": confidence if 0 <= confidence <= 1 else None,
-        "agent": "fastal",
-    }
-    return {**record, "suggestions": {"label": suggestion}}
-
-
-def _write_argilla(file: BinaryIO, examples: Iterator[_Example]) -> None:
-    separator = b"[\n"
-    for example in examples:  # in ASCII, since the client reads files in the system's encoding
-        file.write(separator + as_json(_argilla(example)).encode())
-        separator = b",\n"
-    file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
-
-
-def _write_list(file: BinaryIO, examples: Iterator[_Example]) -> None:
-    file.writelines(example.content.encode() + b"\n" for example in examples)
-
-
-_TOOLS = {
-    "prodigy": _Tool(".jsonl", _COLUMNS, _write_lines(_prodigy), rounds=True),
-    "doccano": _Tool(".jsonl", _COLUMNS[:1], _write_lines(_doccano), rounds=True),
-    "argilla": _Tool(".json", _COLUMNS, _write_argilla, is_finite=True),
-    "cvat": _Tool(".txt", _COLUMNS[1:], _write_list, takes_labels=False, holds_once=True),
-}

@@ -163,6 +163,14 @@ def argilla_export(record):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("tool", ["prodigy", "argilla"])
+def test_ids_that_are_images_stay_ids(tmp_path, tool):
+    picks = Picks([3, 1], [1, 0.5], ["z.png", "y.png"])
+    written(tmp_path, tool, picks, image_column="id")
+    found = Picks.load(tmp_path / f"out{SUFFIXES[tool]}")
+    assert found.ids.tolist() == ["z.png", "y.png"]
+
+
 def exported(tool, records):
     if tool == "prodigy":
         return [prodigy_export(one, answer) for one in records for answer in ("accept", "reject")]
@@ -250,6 +258,10 @@ def test_a_list_of_images_is_no_file_to_exclude(tmp_path, x):
         ({"label_config": "c.xml"}, ValueError, "^label_config: wanted none with format='prodigy'"),
         ({"class_names": ["a"]}, ValueError, "^class_names: wanted predicted, too"),
         ({"predicted": [0, 0, 0]}, ValueError, "^class_names: wanted the names of the classes"),
+        (
+            {"predicted": ["a", None, "c"], "class_names": ["a", "b"]}, ValueError,
+            "^predicted: 'c' is none of a, b",
+        ),
         ({"predicted": ["a"]}, ValueError, "^predicted: wanted one class for each of 3 picks"),
         (
             {"predicted": [0, 3, 0], "class_names": ["a"]}, ValueError,
