@@ -231,11 +231,11 @@ def select(
         resume: continue from the checkpoint, if there is one. A checkpoint of another pool, k or
             other argument is refused.
         exclude: rows that must not be picked, such as those that are labelled: row numbers; a mask
-            [N]; picks; a file of picks (.csv, .jsonl, .parquet, or .json as written here or as
-            exported by Label Studio) or another table with a column `row` or `id`; or a list of
-            several of these. Picks are matched by id if they and the pool have ids, else by row
-            number. Such rows count in no quota, and it does not matter whether they are valid. Ids
-            that are not in the pool are counted in a warning.
+            [N]; picks; a file of picks (.csv, .jsonl, .parquet or .json, as written here or as
+            exported by Label Studio, Prodigy, doccano or Argilla) or another table with a column
+            `row` or `id`; or a list of several of these. Picks are matched by id if they and the
+            pool have ids, else by row number. Such rows count in no quota, and it does not matter
+            whether they are valid. Ids that are not in the pool are counted in a warning.
         among: the only rows that may be picked, in the same forms, such as the picks of another
             strategy. If they are few, only they are read. Ids that are not in the pool are an
             error.

@@ -24,4 +24,5 @@ BACKENDS = ("auto", "triton", "native", "torch")
 # The columns that files of picks may have of their own, so that no carried column may be named so.
 PICKS_COLUMNS = ("rank", "row", "score", "id", "group", "cluster", "role")
 TASK_COLUMNS = ("fastal_rank", "fastal_score")  # as rank and score are named in tasks
+TOOLS = ("prodigy", "doccano", "argilla", "cvat")  # annotation tools that picks are written for
 BYTES_DTYPES = ("float16", "bfloat16", "float32", "float64")  # of a column of plain bytes

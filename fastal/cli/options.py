@@ -10,7 +10,7 @@ from typing import Any, cast
 import click
 from click.core import ParameterSource
 
-from fastal.base.argument_values import BACKENDS, BYTES_DTYPES, TIES
+from fastal.base.argument_values import BACKENDS, BYTES_DTYPES, TIES, TOOLS
 from fastal.base.errors import Interrupted, prefixing_errors
 from fastal.cli.help import output_option, pool_option, running_option, selection_option
 from fastal.cli.other_pool import OtherPool
@@ -210,15 +210,32 @@ ROWS = with_options(
         "--exclude",
         type=_PICKS_FILE,
         multiple=True,
-        help="File of picks that must not be picked again: .csv, .jsonl, .parquet, or .json (also "
-        "as Label Studio exports it). Rows are matched by id if both have ids, otherwise by row "
-        "number. Repeat the option for several files.",
+        help="File of picks that must not be picked again: .csv, .jsonl, .parquet or .json, also "
+        "as Label Studio, Prodigy, doccano and Argilla export it. Rows are matched by id if both "
+        "have ids, otherwise by row number. Repeat the option for several files.",
     ),
     selection_option(
         "--among",
         type=_PICKS_FILE,
         multiple=True,
         help="File of the only rows that may be picked, in the same formats.",
+    ),
+)
+TOOL_FORMAT = with_options(
+    output_option(
+        "--format",
+        type=click.Choice(TOOLS),
+        help="Annotation tool that reads the file: prodigy or doccano (.jsonl), argilla (.json), "
+        "or cvat (.txt, a list of images). Default: as the suffix of --out says.",
+    ),
+    output_option(
+        "--text-column",
+        help="With --format: column of texts that the annotators see. Default: text.",
+    ),
+    output_option(
+        "--image-column",
+        help="With --format: column of paths or URLs of images that the annotators see. Default "
+        "for cvat: image.",
     ),
 )
 PICKS_OUT = with_options(
@@ -228,6 +245,7 @@ PICKS_OUT = with_options(
         help="File to write the picks to: .csv, .jsonl, .parquet, or .json (Label Studio tasks). "
         "Default: CSV on standard output.",
     ),
+    TOOL_FORMAT,
     pool_option(
         "--carry",
         help="Arrays or columns that the output gets too, such as text,image_url: names, separated "
@@ -312,6 +330,7 @@ def run_over(
         raise click.UsageError("Wanted one of --column and --columns, got both.")
     with loading():
         from fastal.commands.command import CommandOptions
+        from fastal.picks.tool_export import export_for
         from fastal.scoring.model_output import ModelOutput
         from fastal.scoring.scoring_options import ScoringOptions
         from fastal.sources import open_pool
@@ -327,6 +346,9 @@ def run_over(
         names = ("kind", "temperature", "class_axis", "draws_axis", "aggregate")
         options["output"] = ModelOutput(**{name: options.pop(name) for name in names})
     of_items = {name: options.pop(name, None) for name in ("lengths", "offsets", "mask")}
+    export = export_for(
+        *(options.pop(name, None) for name in ("format", "text_column", "image_column"))
+    )
     options["options"] = CommandOptions(
         None if chunk_mb is None else chunk_mb << 20,
         options.pop("checkpoint", None),
@@ -334,6 +356,7 @@ def run_over(
         list(options.pop("exclude", ())) or None,
         list(options.pop("among", ())) or None,
         reporter=reporter,
+        export=export,
     )
     read = {"column": columns.split(",") if columns else column, "dtype": options.pop("dtype")}
     carry = options.pop("carry", None)
@@ -354,6 +377,8 @@ def run_over(
             source = cast("Files", open_pool(list(pool), **read, **named))
         if any(of_items.values()):
             source = cast("Files", items(source, **of_items))
+        if export is not None:
+            export.check_columns(source.columns.of_picks)
         others = {}
         for name, other in other_pools.items():
             if other.paths:

@@ -12,7 +12,14 @@ from fastal.cli.help import (
     running_option,
     selection_option,
 )
-from fastal.cli.options import POOL, RUNNING, loading, reports_bad_input, run_over
+from fastal.cli.options import (
+    POOL,
+    RUNNING,
+    TOOL_FORMAT,
+    loading,
+    reports_bad_input,
+    run_over,
+)
 
 
 @click.command(
@@ -20,6 +27,7 @@ from fastal.cli.options import POOL, RUNNING, loading, reports_bad_input, run_ov
     examples=(
         "fastal convert predictions/*.parquet --column logits --id-column id --out shards",
         "fastal convert picks.csv --out tasks.json",
+        "fastal convert picks.csv --format prodigy --text-column review --out tasks.jsonl",
     ),
 )
 @POOL
@@ -29,8 +37,9 @@ from fastal.cli.options import POOL, RUNNING, loading, reports_bad_input, run_ov
     type=click.Path(path_type=Path),
     required=True,
     help="New folder for the shards of a pool; or a .csv, .jsonl, .parquet or .json file for "
-    "picks.",
+    "picks, or that of --format.",
 )
+@TOOL_FORMAT
 @output_option(
     "--shard-mb",
     type=click.IntRange(min=1),
@@ -50,15 +59,18 @@ def convert(
     converted too if their columns are named.
 
     If --out is a .csv, .jsonl, .parquet or .json file, POOL is a file of picks. A .json file holds
-    tasks for Label Studio.
+    tasks for Label Studio. With --format, POOL is always a file of picks.
     """
     with loading():
         from fastal.commands.convert import convert_picks, convert_pool
         from fastal.picks.files import PICKS_SUFFIXES
-    if out.suffix in PICKS_SUFFIXES:
+        from fastal.picks.tool_export import export_for
+    names = ("format", "text_column", "image_column")
+    export = export_for(*(options.pop(name) for name in names))
+    if export is not None or out.suffix in PICKS_SUFFIXES:
         if len(pool) != 1:
             raise ValueError(f"picks: wanted one file for {out}, got {len(pool)}")
-        convert_picks(Path(pool[0]), out)
+        convert_picks(Path(pool[0]), out, export)
         return
     run_over(
         convert_pool, pool, {**options, "out": out, "shard_bytes": shard_mb << 20}, group_column

@@ -22,7 +22,6 @@ from fastal.commands.command import (
 )
 from fastal.commands.uncertainty import put_picks
 from fastal.output.target import Target, is_among
-from fastal.picks.files import PICKS_SUFFIXES
 from fastal.picks.picks import Picks
 from fastal.pipeline.given_groups import check_has_groups
 from fastal.pipeline.watched_runs import WatchedRuns, watching
@@ -64,7 +63,7 @@ def strategy_to_file(
     """
     given = {name: value for name, value in arguments.items() if value is not None}
     others = {name: value for name, value in given.items() if isinstance(value, Files)}
-    target = Target(out, PICKS_SUFFIXES, pool, *others.values())
+    target = Target(out, options.picks_suffixes, pool, *others.values())
     check_not_picks(out, exclude=options.exclude, among=options.among)
     if options.checkpoint is not None:
         target.check_not_read(Path(options.checkpoint), "checkpoint")
@@ -82,7 +81,7 @@ def strategy_to_file(
             pool, exclude=options.exclude, among=options.among, chunk_bytes=options.chunk_bytes,
             **given,
         )  # fmt: skip
-    put_picks(target, picks)
+    put_picks(target, picks, options.export)
     outcome = _outcome(picks, runs, time.perf_counter() - began)
     of_others = {name: [str(file.file) for file in other.files] for name, other in others.items()}
     read = what_was_read(command, plain, pool, target, options)

@@ -16,6 +16,8 @@ from fastal.base.text import as_json
 from fastal.output.atomic import written_whole
 from fastal.output.resumable import partial_path, written_in_parts
 from fastal.output.target import Target, is_among
+from fastal.picks.files import PICKS_SUFFIXES
+from fastal.picks.tool_export import ToolExport
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.interrupts import interruptible
 from fastal.pipeline.progress import Meter, Reporter
@@ -36,9 +38,16 @@ class CommandOptions(RunOptions):
 
     Attributes:
         reporter: writes progress and messages.
+        export: how picks are written for an annotation tool; None: as the suffix of the file says.
     """
 
     reporter: Reporter = field(default_factory=Reporter)
+    export: ToolExport | None = None
+
+    @property
+    def picks_suffixes(self) -> tuple[str, ...]:
+        """The suffixes that a file of picks may have."""
+        return PICKS_SUFFIXES if self.export is None else (self.export.suffix,)
 
 
 def versions() -> dict[str, str]:

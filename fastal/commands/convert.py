@@ -7,6 +7,7 @@ from fastal.output.atomic import naming_path_in_errors
 from fastal.output.shards import Shards, ShardWriter, published
 from fastal.output.target import FolderTarget, Target, is_among
 from fastal.picks.files import PICKS_SUFFIXES, read_picks, write_picks
+from fastal.picks.tool_export import ToolExport
 from fastal.sources.files import Files
 
 _DEFAULTS = CommandOptions()
@@ -50,14 +51,14 @@ def convert_pool(
     return shards
 
 
-def convert_picks(picks: Path, out: Path) -> None:
-    """Writes a file of picks in another format; see `write_picks`."""
-    for name, path in (("picks", picks), ("out", out)):
-        if path.suffix not in PICKS_SUFFIXES:
-            raise ValueError(f"{name}: wanted a {' or '.join(PICKS_SUFFIXES)} file, got {path}")
-    target = Target(out, PICKS_SUFFIXES, has_record=False)
+def convert_picks(picks: Path, out: Path, export: ToolExport | None = None) -> None:
+    """Writes a file of picks in another format, or for a tool; see `write_picks`."""
+    if picks.suffix not in PICKS_SUFFIXES:
+        raise ValueError(f"picks: wanted a {' or '.join(PICKS_SUFFIXES)} file, got {picks}")
+    suffixes = PICKS_SUFFIXES if export is None else (export.suffix,)
+    target = Target(out, suffixes, has_record=False)
     if is_among(out, [picks]):
         raise ValueError(f"out: {out} is the file to read")
     found = read_picks(picks)
     with target.written() as file:
-        write_picks(file, found, out.suffix)
+        write_picks(file, found, out.suffix, export=export)

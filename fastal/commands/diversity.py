@@ -27,7 +27,6 @@ from fastal.diversity.representative import reducer_for
 from fastal.output.parquet_scores import ParquetSink
 from fastal.output.score_files import CsvSink, NpySink, ScoreWriter, Sink, Written
 from fastal.output.target import Target
-from fastal.picks.files import PICKS_SUFFIXES
 from fastal.picks.picks import Picks
 from fastal.pipeline.given_groups import check_has_groups
 from fastal.pipeline.run_on_pool import with_ids
@@ -88,7 +87,7 @@ def cluster_to_file(
         how: how centroids are found.
     """
     held = None if centroids is None else _opened(centroids)
-    target = Target(out, PICKS_SUFFIXES, pool, held)
+    target = Target(out, options.picks_suffixes, pool, held)
     saved = None
     if save is not None:
         saved = Target(save, (".npz",), pool, held, name="save", has_record=False)
@@ -104,7 +103,7 @@ def cluster_to_file(
         reducer = _fitted_first(clusters, lambda: clusters.sampler(n_random), identity, scoring)
     with CommandRun("cluster", reducer, pool, target, options) as command_run:
         picks = with_ids(_by_cluster(command_run.run()), pool, reducer)
-        put_picks(target, picks)
+        put_picks(target, picks, options.export)
         if saved is not None:
             with saved.written() as file:
                 clusters.write(file)
@@ -185,7 +184,7 @@ def outliers_to_file(
     if per_group is not None:
         check_has_groups(pool)
     held = None if centroids is None else _opened(centroids)
-    target = Target(out, PICKS_SUFFIXES, pool, validation, held)
+    target = Target(out, options.picks_suffixes, pool, validation, held)
     selector = partial(
         selector_for, k, options=scoring, per_group=per_group, ties=ties, seed=how.seed
     )
@@ -230,7 +229,7 @@ def represent_to_file(
         scoring: how the measure is applied.
         fast: as for `nearest_centroid`.
     """
-    target = Target(out, PICKS_SUFFIXES, pool, training)
+    target = Target(out, options.picks_suffixes, pool, training)
     reducer = reducer_for(training, k, scoring, adaptive=adaptive, fast=fast)
     return picks_to_file("represent", reducer, pool, target, options)
 
@@ -258,7 +257,7 @@ def core_set_to_file(
         options: how the command is run.
         scoring: how distances are computed.
     """
-    target = Target(out, PICKS_SUFFIXES, pool, labelled)
+    target = Target(out, options.picks_suffixes, pool, labelled)
     reducer = CoreSet(
         k, labelled=labelled, metric=metric, fast=fast, on_invalid=scoring.on_invalid,
         backend=scoring.backend,

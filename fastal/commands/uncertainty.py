@@ -20,10 +20,11 @@ from fastal.output.score_files import (
     table_dtype,
 )
 from fastal.output.target import Target, is_among
-from fastal.picks.files import PICKS_SUFFIXES, write_picks
+from fastal.picks.files import write_picks
 from fastal.picks.label_config import Control, read_control
 from fastal.picks.label_studio import task_columns
 from fastal.picks.picks import Picks
+from fastal.picks.tool_export import ToolExport
 from fastal.pipeline.given_groups import with_groups
 from fastal.pipeline.predicted import predicted_classes
 from fastal.pipeline.progress import is_terminal
@@ -37,7 +38,7 @@ from fastal.sources.files import Files
 
 
 class Annotation(NamedTuple):
-    """The choice that annotators of tasks make, and the names of the classes in their order."""
+    """The choice that annotators make, and the names of the classes in their order."""
 
     control: Control
     classes: list[str]
@@ -86,22 +87,31 @@ def select_to_file(
         label_config: for tasks: the labelling configuration; the tasks then have the predicted
             classes as predictions. See `Picks.save`.
         class_names: the names of the classes, separated by commas; or a file with a name per line.
+            For an annotation tool, the examples then have the predicted classes.
         head: a file with the head of a model, if the rows are hidden states; see `read_head`.
     """
     annotation = None
-    if head is not None and label_config is not None:
-        raise ValueError("label_config: wanted rows of predictions, got hidden states and head")
-    if label_config is not None:
+    export = options.export
+    if export is not None and label_config is not None:
+        raise ValueError(f"label_config: wanted none with format={export.tool!r}")
+    wants_classes = class_names if label_config is None else label_config
+    if wants_classes is not None:
+        argument = "class_names" if label_config is None else "label_config"
+        if head is not None:
+            raise ValueError(f"{argument}: wanted rows of predictions, got hidden states and head")
         if not output.is_distribution or by in DISAGREEMENT_SCORES:
             raise ValueError(
-                "label_config: it wants one predicted class for each row, and the pool has draws, "
+                f"{argument}: it wants one predicted class for each row, and the pool has draws, "
                 "labels or items of several rows"
             )
-        annotation = _annotation(
-            label_config, class_names, pool, out, has_groups=per_group is not None
-        )
-    elif class_names is not None:
-        raise ValueError("class_names: wanted label_config, too")
+        if export is not None:
+            export.check_takes_labels("class_names")
+            control = export.control
+        elif label_config is not None:
+            control = _control(label_config, pool, out, has_groups=per_group is not None)
+        else:
+            raise ValueError("class_names: wanted label_config, or format, too")
+        annotation = Annotation(control, _classes(control, class_names, pool))
     predicted = groups == "predicted"
     measure: By = by
     if head is not None:
@@ -111,7 +121,7 @@ def select_to_file(
         k, measure, output, scoring, per_group=per_group, predicted=predicted, noise=noise,
         seed=seed, beta=beta, ties=ties,
     )  # fmt: skip
-    target = Target(out, PICKS_SUFFIXES, pool)
+    target = Target(out, options.picks_suffixes, pool)
     if out is not None and head is not None and is_among(Path(os.path.realpath(out)), [head]):
         raise ValueError(f"out: {out} is the file of head")
     if groups is None or predicted:
@@ -121,10 +131,8 @@ def select_to_file(
     return picks_to_file("select", selector, pool, target, options, annotation, groups=groups)
 
 
-def _annotation(
-    label_config: str, class_names: str | None, pool: Files, out: Path | None, *, has_groups: bool
-) -> Annotation:
-    """What tasks get beside the picks. All that can be wrong is checked before the pool is read."""
+def _control(label_config: str, pool: Files, out: Path | None, *, has_groups: bool) -> Control:
+    """The choice in tasks. All that can be wrong is checked before the pool is read."""
     if out is None or out.suffix != ".json":
         raise ValueError(f"label_config: wanted out, a .json file of tasks, got {out}")
     control = read_control(label_config)
@@ -132,9 +140,14 @@ def _annotation(
     names |= {"id"} if pool.columns.ids else set()
     names |= {"group"} if has_groups else set()
     control.check_fields(task_columns(sorted(names)))
+    return control
+
+
+def _classes(control: Control, class_names: str | None, pool: Files) -> list[str]:
+    """The names of the classes of the pool, in their order."""
     shape = pool.files[0].row_shape
     given = None if class_names is None else _names_of(class_names)
-    return Annotation(control, control.classes(given, shape[-1] if shape else None))
+    return control.classes(given, shape[-1] if shape else None)
 
 
 def _names_of(class_names: str) -> list[str]:
@@ -169,7 +182,7 @@ def picks_to_file(
     labelled = cast("Files", with_groups(pool, groups, are_wanted=reducer.takes_groups))
     with CommandRun(command, reducer, labelled, target, options) as command_run:
         picks = with_ids(command_run.run(), pool, reducer)
-        put_picks(target, picks, *_annotated(picks, pool, annotation))
+        put_picks(target, picks, options.export, *_annotated(picks, pool, annotation))
         warn_of(picks, reducer, pool)
         command_run.finish(invalid=picks.invalid, backend=reducer.backend_used)
     return picks
@@ -188,13 +201,14 @@ def _annotated(
 def put_picks(
     target: Target,
     picks: Picks,
+    export: ToolExport | None = None,
     control: Control | None = None,
     labels: Sequence[str | None] | None = None,
 ) -> None:
-    """Writes picks to a file that appears whole, or to standard output, as CSV."""
+    """Writes picks to a file that appears whole, or to standard output, as CSV or for a tool."""
     suffix = ".csv" if target.out is None else target.out.suffix
     with target.written() as file:
-        write_picks(file, picks, suffix, control, labels)
+        write_picks(file, picks, suffix, control, labels, export)
 
 
 def score_to_file(

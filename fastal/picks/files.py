@@ -16,9 +16,11 @@ from fastal.output.atomic import written_whole
 from fastal.output.csv_lines import csv_field, csv_lines
 from fastal.output.packages import check_writable, pyarrow_for
 from fastal.picks.label_config import Control, read_control
-from fastal.picks.label_studio import read_tasks, write_tasks
+from fastal.picks.label_studio import data_of_tasks, write_tasks
 from fastal.picks.picks import Picks
 from fastal.picks.table import Table, plain, ranked, records
+from fastal.picks.tool_export import ToolExport
+from fastal.picks.tool_records import check_columns, picks_in
 from fastal.sources.expand import PathLike
 from fastal.sources.labels import as_integers, joined
 
@@ -36,20 +38,27 @@ def save_picks(
     label_config: PathLike | None = None,
     predicted: Any = None,
     class_names: Sequence[str] | None = None,
+    export: ToolExport | None = None,
 ) -> None:
     """Writes a file of picks, whole or not at all; see `Picks.save`."""
     check_writable("path", path.suffix)
     control = labels = None
-    if label_config is not None:
+    if export is not None:
+        if label_config is not None:
+            raise ValueError(f"label_config: wanted none with format={export.tool!r}")
+        if path.suffix != export.suffix:
+            raise ValueError(f"path: {export.tool} wants a {export.suffix} file, got {path}")
+        labels = export.labels(predicted, class_names, len(picks))
+    elif label_config is not None:
         if path.suffix != ".json":
             raise ValueError(f"label_config: wanted a .json file of tasks as path, got {path}")
         control = read_control(label_config)
         if predicted is not None:
             labels = control.labels(predicted, class_names, len(picks))
     elif predicted is not None or class_names is not None:
-        raise ValueError("predicted and class_names: wanted label_config, too")
+        raise ValueError("predicted and class_names: wanted label_config, or format, too")
     with written_whole(path) as file:
-        write_picks(file, picks, path.suffix, control, labels)
+        write_picks(file, picks, path.suffix, control, labels, export)
 
 
 def write_picks(
@@ -58,6 +67,7 @@ def write_picks(
     suffix: str,
     control: Control | None = None,
     labels: Sequence[str | None] | None = None,
+    export: ToolExport | None = None,
 ) -> None:
     """Writes picks, best first.
 
@@ -75,9 +85,11 @@ def write_picks(
             round them.
         control: the choice that the annotators of tasks make.
         labels: [k], what the model chooses; see `write_tasks`.
+        export: how picks are written for another tool, whatever the suffix.
 
     Raises:
-        ValueError: the control shows a field that the tasks lack.
+        ValueError: the control shows a field that the tasks lack, or a value that a tool cannot
+            hold.
         KeyError: the format is not one of these.
         ModuleNotFoundError: the format is Parquet, and pyarrow is not installed.
 
@@ -88,14 +100,16 @@ def write_picks(
         >>> file.getvalue().decode().split()
         ['rank,row,score', '1,7,0.95', '2,0,0.25']
     """
-    if control is None:
+    if export is not None:
+        export.write(file, ranked(picks), labels)
+    elif control is None:
         _WRITERS[suffix](file, ranked(picks))
     else:
         write_tasks(file, ranked(picks), control, labels)
 
 
 def read_picks(path: Path) -> Picks:
-    """Reads a file that `write_picks` wrote, in the format of its suffix.
+    """Reads a file that `write_picks` wrote, or that a tool exports, in the format of its suffix.
 
     Returns:
         The picks. Rows are int64, scores float32. Ids, groups and carried columns are integers,
@@ -215,7 +229,9 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
     limit = csv.field_size_limit(LONGEST_FIELD)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets add a mark
-            held: list[dict[str, Any]] = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            check_columns(reader.fieldnames or ())
+            held: list[dict[str, Any]] = list(reader)
     finally:
         csv.field_size_limit(limit)
     for record in held:  # None is an empty field
@@ -225,7 +241,15 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_json_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+    held = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+    picks = picks_in(held, path)
+    return held if picks is None else picks
+
+
+def _read_json(path: Path) -> list[dict[str, Any]]:
+    held = json.loads(path.read_text("utf-8"))
+    picks = picks_in(held, path)
+    return data_of_tasks(held, path) if picks is None else picks
 
 
 def _read_parquet(path: Path) -> list[dict[str, Any]]:
@@ -277,6 +301,6 @@ _READERS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
     ".csv": _read_csv,
     ".jsonl": _read_json_lines,
     ".parquet": _read_parquet,
-    ".json": read_tasks,
+    ".json": _read_json,
 }
 PICKS_SUFFIXES = tuple(_WRITERS)

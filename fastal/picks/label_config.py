@@ -83,6 +83,10 @@ class Control(NamedTuple):
         for value in values:
             name = value
             if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+                if not classes:
+                    raise ValueError(
+                        f"class_names: wanted the names of the classes, since predicted has {value}"
+                    )
                 if not 0 <= value < len(classes):
                     raise ValueError(
                         f"predicted: wanted the numbers of {len(classes)} classes, got {value}"

@@ -1,19 +1,15 @@
 """Picks as tasks for Label Studio."""
 
-import json
 import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from numpy.typing import NDArray
-
 from fastal.base.text import as_json
 from fastal.picks.label_config import Control
-from fastal.picks.table import Table, records
+from fastal.picks.table import Table, records, with_large_integers_as_text
 
-_LARGEST = 2**53  # beyond it, float64 does not have every integer
 _log = logging.getLogger("fastal")
 _MODEL_VERSION = "fastal"  # the name of the predictions, to be chosen in the project's settings
 _RENAMED = {"rank": "fastal_rank", "score": "fastal_score"}  # in a task, names need their origin
@@ -41,11 +37,9 @@ def write_tasks(
             begins with the lowest score.
     """
     separator = b"[\n"
-    large = [name for name, values in table.items() if _is_large(values)]
     if control is not None:
         control.check_fields(task_columns([*table]))
-    for place, record in enumerate(records(table)):
-        record |= {name: None if record[name] is None else str(record[name]) for name in large}
+    for place, record in enumerate(records(with_large_integers_as_text(table))):
         score = record["score"]
         data = {"fastal_rank": record.pop("rank"), "fastal_score": record.pop("score"), **record}
         task: dict[str, Any] = {"data": data}
@@ -56,12 +50,11 @@ def write_tasks(
     file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
 
 
-def read_tasks(path: Path) -> list[dict[str, Any]]:
-    """The data of the tasks in a file, with the score of each under its own name.
+def data_of_tasks(held: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    """The data of the tasks of a file, with the score of each under its own name.
 
     Tasks of other origin, which have no score, are left out with a warning, unless all are such.
     """
-    held = json.loads(path.read_text("utf-8"))
     if held and not any("data" in task for task in held):
         raise ValueError("its tasks have no data; export as JSON, not as JSON-MIN")
     tasks = [task["data"] for task in held if "data" in task]
@@ -84,10 +77,3 @@ def _prediction(control: Control, label: str, score: float) -> dict[str, Any]:
 
 def _carried(data: dict[str, Any]) -> dict[str, Any]:
     return {name: data[name] for name in data if name not in _RENAMED.values()}
-
-
-def _is_large(values: NDArray[Any]) -> bool:
-    """Whether a column has integers that a browser would round, since its numbers are float64."""
-    if values.dtype.kind not in "iuO":
-        return False
-    return any(type(value) is int and abs(value) > _LARGEST for value in values.tolist())

@@ -180,7 +180,9 @@ class Picks:
         """Reads a file of picks that `save` or a command wrote, in the format of its suffix.
 
         Args:
-            path: a .csv, .jsonl, .parquet or .json file.
+            path: a .csv, .jsonl, .parquet or .json file; also what Label Studio (JSON), Prodigy
+                (`db-out`), doccano (JSONL or JSON) and Argilla (`to_json`) export of such picks. A
+                row that several people labelled is one pick.
 
         Returns:
             Picks. Rows are int64, scores float32. Ids, groups and carried columns have the type
@@ -204,6 +206,9 @@ class Picks:
         self,
         path: PathLike,
         *,
+        format: str | None = None,  # noqa: A002 (the name that users expect)
+        text_column: str | None = None,
+        image_column: str | None = None,
         label_config: PathLike | None = None,
         predicted: Any = None,
         class_names: Sequence[str] | None = None,
@@ -217,19 +222,27 @@ class Picks:
             path: the file: .csv, .jsonl (one JSON object per line), .parquet (extra `arrow`), or
                 .json (tasks for Label Studio, whose data the columns are). A file that exists is
                 replaced.
+            format: an annotation tool that reads the file: "prodigy" or "doccano" (.jsonl),
+                "argilla" (.json), or "cvat" (.txt, a list of images). None: as the suffix says.
+            text_column: with `format`: the column of texts that the annotators see.
+            image_column: with `format`: the column of paths or URLs of images that they see. If
+                neither is given, `text_column` is "text"; for CVAT, `image_column` is "image".
             label_config: for tasks: the XML file of the project's labelling configuration, which
                 then must find all its fields in the tasks. If it has several Choices tags, the file
                 and the name of one, as in "config.xml:sentiment".
-            predicted: for tasks, with `label_config`: [k], the class that the model predicts for
-                each pick, as a name or a number; None for a pick without a prediction. The tasks
-                then have predictions of the model version "fastal", which annotators see. Their
-                score is 1 - the score of the pick.
+            predicted: with `label_config` or `format`: [k], the class that the model predicts for
+                each pick, as a name or a number; None for a pick without a prediction. Annotators
+                see it and correct it. Tasks then have predictions of the model version "fastal",
+                and Argilla suggestions of the agent "fastal". Their score is 1 - the score of the
+                pick.
             class_names: the names of the classes, in their order; None: the choices of the
                 configuration.
 
         Raises:
             ValueError, OSError: the path has another suffix, or cannot be written; or the
-                configuration cannot be read, shows a field that the picks lack, or lacks a class.
+                configuration cannot be read, shows a field that the picks lack, or lacks a class;
+                or the tool of `format` cannot hold a value.
+            TypeError: what the annotators would see is no text, such as None.
             ModuleNotFoundError: the format is Parquet, and pyarrow is not installed.
 
         Example:
@@ -240,8 +253,11 @@ class Picks:
             ['rank,row,score', '1,1,1.0']
         """
         from fastal.picks.files import checked_suffix, save_picks
+        from fastal.picks.tool_export import export_for
 
-        save_picks(self, checked_suffix(Path(path)), label_config, predicted, class_names)
+        export = export_for(format, text_column, image_column)
+        target = Path(path) if export is not None else checked_suffix(Path(path))
+        save_picks(self, target, label_config, predicted, class_names, export)
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame with the columns that `save` writes.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fastal.picks.picks import Picks
 
 Table = dict[str, NDArray[Any]]
+_LARGEST = 2**53  # beyond it, float64 does not have every integer
 
 
 def table_of(picks: "Picks") -> Table:
@@ -37,3 +38,21 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.float32):
         return float(str(value))
     return value.item() if isinstance(value, np.generic) else value
+
+
+def with_large_integers_as_text(table: Table) -> Table:
+    """The table, with columns as text that have integers which a browser would round."""
+    return {name: _as_text(x) if _is_large(x) else x for name, x in table.items()}
+
+
+def _is_large(values: NDArray[Any]) -> bool:
+    """Whether a column has integers beyond float64, which are all the numbers of a browser."""
+    if values.dtype.kind not in "iuO":
+        return False
+    return any(type(value) is int and abs(value) > _LARGEST for value in values.tolist())
+
+
+def _as_text(values: NDArray[Any]) -> NDArray[Any]:
+    found = np.empty(len(values), object)
+    found[:] = [None if value is None else str(value) for value in values.tolist()]
+    return found

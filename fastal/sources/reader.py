@@ -35,6 +35,12 @@ class Columns(NamedTuple):
     ragged: bool = False
 
     @property
+    def of_picks(self) -> list[str]:
+        """The names of the columns of labels that picks have, of those named here."""
+        names = {"id": self.ids, "group": self.groups}
+        return [*self.carried, *(name for name, column in names.items() if column)]
+
+    @property
     def label_columns(self) -> list[str]:
         """The names of the columns of ids and groups, and of those that are carried."""
         names = dict.fromkeys((self.ids, self.groups, *self.carried))

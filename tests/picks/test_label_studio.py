@@ -161,7 +161,7 @@ def test_options_that_do_not_fit_are_refused(tmp_path, pool, config, monkeypatch
 
 def test_class_names_need_a_configuration(pool):
     done = run("select", pool, "--k", 3, "--class-names", "a,b,c")
-    refused(done, "--class-names: wanted --label-config, too")
+    refused(done, "--class-names: wanted --label-config, or --format, too")
 
 
 BOMB = """<?xml version="1.0"?><!DOCTYPE v [<!ENTITY a "aaaaaaaaaa">
@@ -247,7 +247,7 @@ def test_infinite_scores_are_no_score_of_a_prediction(tmp_path, config):
         ({"predicted": [-1, 0, 0]}, ValueError, "got -1"),
         ({"predicted": [0.5, 0, 0]}, TypeError, "^predicted: wanted names or numbers"),
         ({"predicted": [0, 0, 0], "class_names": ["x"]}, ValueError, "^class_names: 'x' is no"),
-        ({"predicted": [0, 0, 0], "label_config": None}, ValueError, "wanted label_config, too"),
+        ({"predicted": [0, 0, 0], "label_config": None}, ValueError, "wanted label_config, or"),
         ({"path": "t.csv"}, ValueError, "^label_config: wanted a .json file of tasks as path"),
     ],
 )  # fmt: skip
