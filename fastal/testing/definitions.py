@@ -44,5 +44,5 @@ def definitions(x: Any, kind: str = "logits") -> Scores:
     p1, p2, others = p[:, 0], p[:, 1], p[:, 1:].sum(1)
     log_p = np.log(p, where=p > 0, out=np.zeros_like(p))  # the limit of p log p at 0 is 0
     log_p[:, 0] = np.log1p(-others)
-    entropy = -(p * log_p).sum(1) / np.log(n)
+    entropy = np.abs(p * log_p).sum(1) / np.log(n)  # each term of the sum is 0 or below
     return Scores(n * others / (n - 1), others + p2, p2 / p1, entropy)

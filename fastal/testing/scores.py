@@ -67,7 +67,7 @@ def check_scores(
         >>> check_scores(wrong, names=["entropy"], n_classes=[3])  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         AssertionError: check_scores: float16 logits [17, 3], seed 3: entropy: row ...: got ...,
-        wanted ...; the relative error is 0.099, allowed are 1e-05...; 15 of 17 rows are wrong
+        wanted ...; the relative error is 0.099, allowed is 1e-05...; 15 of 17 rows are wrong
     """
     check_choice("names", names, Scores._fields)
     check_choice("kinds", kinds, KINDS)
