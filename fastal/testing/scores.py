@@ -40,8 +40,8 @@ def check_scores(
     Args:
         score: called as score(x, kind) with a tensor x [N, C] on the CPU, of one of the dtypes and
             any strides, and one of the kinds. It returns the scores of the rows, each [N] float32
-            or float64 in [0, 1]: `fastal.Scores` or a mapping by name, of tensors on any device or
-            of what NumPy converts.
+            or float64 in [0, 1]: `fastal.Scores`, a mapping by name, or one array for each name in
+            their order. Arrays are tensors on any device, or what NumPy converts.
         names: the scores to check.
         kinds: what the matrices hold: any of "logits", "probs" and "log_probs".
         dtypes: any of float16, bfloat16, float32 and float64.
@@ -63,7 +63,7 @@ def check_scores(
         ...     return fastal.score(x, kind=kind, backend="torch")
         >>> check_scores(mine, n_classes=[2, 1000])
         >>> def wrong(x, kind):  # in nats
-        ...     return {"entropy": mine(x, kind).entropy * 1.0986}
+        ...     return {"entropy": mine(x, kind).entropy.mul(1.0986)}
         >>> check_scores(wrong, names=["entropy"], n_classes=[3])  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         AssertionError: check_scores: float16 logits [17, 3], seed 3: entropy: row ...: got ...,

@@ -40,9 +40,9 @@ def check_select(
             is None, only the rows are checked.
         by: the score that it ranks by: "least_confidence", "margin", "ratio" or "entropy".
         on_invalid: what it does with rows that have NaN or +inf, or -inf throughout. "raise": a
-            ValueError that names the first such row, as `fastal.InvalidRows` does; if it reads in
-            chunks, the first of the chunk. "skip": they are left out, and counted as `invalid` of
-            the picks or as n_skipped. None: such rows are not given.
+            ValueError that names the first such row, as `fastal.InvalidRows` does. "skip": they are
+            left out, and counted as `invalid` of the picks or as n_skipped. None: such rows are not
+            given.
         ties: of rows with equal scores, "first" wants the lowest row numbers first. With "any", any
             of them are right, such as random ones.
         exclude: whether it is called with `exclude`.

@@ -1,5 +1,7 @@
 """The definitions and cases of the kit against others: mpmath, long doubles, and known values."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,17 @@ def test_definitions_agree_with_long_doubles(n_classes):
     x = regimes(n_classes, torch.float64)
     for got, want in zip(definitions(x), in_long_doubles(x), strict=True):
         np.testing.assert_allclose(got, want.astype(float), rtol=1e-6, atol=TINY)
+
+
+def test_definitions_of_the_most_classes_keep_ten_digits():
+    for rows in (np.zeros((1, 262_144)), np.full((1, 262_144), -1000.0)):
+        np.testing.assert_allclose(definitions(rows), 1, rtol=1e-10)
+    tail = np.zeros((1, 262_144))
+    tail[0, 0] = 40  # the others have e^-40 of its probability each
+    others = 262_143 * math.exp(-40) / (1 + 262_143 * math.exp(-40))
+    assert definitions(tail).least_confidence == pytest.approx(
+        others * 262_144 / 262_143, rel=1e-10
+    )
 
 
 def test_definitions_have_the_values_of_the_book():
