@@ -103,6 +103,9 @@ class _Check:
         if self._dtype != torch.float16 or self._kind != "probs":  # the smallest float16 is 6e-8
             x = cases.far_apart(n_classes, self._dtype, self._kind)
             self._compare(x, f", far apart, seed {n_classes}")
+        if self._kind == "logits":  # far from 0, too, where a logit times log2(e) loses digits
+            x = (x.double() + (40_000 if self._dtype == torch.float16 else 1.5 * 2**19)).to(x.dtype)
+            self._compare(x, f", far apart and huge, seed {n_classes}")
 
     def layouts(self, n_classes: int) -> None:
         """The same values under other strides."""

@@ -42,7 +42,7 @@ def check_select(
         on_invalid: what it does with rows that have NaN or +inf, or -inf throughout. "raise": a
             ValueError that names the first such row, as `fastal.InvalidRows` does. "skip": they are
             left out, and counted as `invalid` of the picks or as n_skipped. None: such rows are not
-            given.
+            given. Rows that are excluded are not refused.
         ties: of rows with equal scores, "first" wants the lowest row numbers first. With "any", any
             of them are right, such as random ones.
         exclude: whether it is called with `exclude`.
@@ -86,24 +86,26 @@ def check_select(
         bad = _Check(select, pool.with_bad_rows(), ties)
         for k in (1, n_rows):
             bad.skips(k) if on_invalid == "skip" else bad.raises(k)
+        if exclude:
+            bad.picks(n_rows, np.flatnonzero(~bad.pool.is_valid))
 
 
 class _Check:
     """The checks of one pool."""
 
     def __init__(self, select: Callable[..., Found], pool: KnownPool, ties: str) -> None:
-        self._select, self._pool, self._ties = select, pool, ties
+        self._select, self.pool, self._ties = select, pool, ties
 
     def picks(self, k: int, excluded: Any = None) -> Found:
         """Picks of k rows."""
         case = f"k={k}" if excluded is None else f"k={k}, exclude={excluded.tolist()}"
         options = {} if excluded is None else {"exclude": excluded.copy()}
-        logits = self._pool.logits.copy()
-        with checking(f"check_select: {self._pool}: {case}"):
+        logits = self.pool.logits.copy()
+        with checking(f"check_select: {self.pool}: {case}"):
             found = self._select(logits, k, **options)
-            if not np.array_equal(logits, self._pool.logits, equal_nan=True):
+            if not np.array_equal(logits, self.pool.logits, equal_nan=True):
                 raise AssertionError("the pool was written to")
-            self._pool.check(
+            self.pool.check(
                 found, k, ties=self._ties, excluded=() if excluded is None else excluded
             )
         return found
@@ -111,13 +113,13 @@ class _Check:
     def skips(self, k: int) -> None:
         """Leaves out bad rows."""
         found = self.picks(k)
-        n_bad = int((~self._pool.is_valid).sum())
-        with checking(f"check_select: {self._pool}: k={k}, {n_bad} rows are invalid"):
+        n_bad = int((~self.pool.is_valid).sum())
+        with checking(f"check_select: {self.pool}: k={k}, {n_bad} rows are invalid"):
             if (count := invalid_count(found)) != n_bad:
                 raise AssertionError(f"{count} rows are said to be skipped")
 
     def raises(self, k: int) -> None:
         """Refuses bad rows."""
-        bad = np.flatnonzero(~self._pool.is_valid).tolist()
-        with checking(f"check_select: {self._pool}: k={k}, rows {bad} are invalid"):
-            check_refused(lambda: self._select(self._pool.logits.copy(), k), bad)
+        bad = np.flatnonzero(~self.pool.is_valid).tolist()
+        with checking(f"check_select: {self.pool}: k={k}, rows {bad} are invalid"):
+            check_refused(lambda: self._select(self.pool.logits.copy(), k), bad)

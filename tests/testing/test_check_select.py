@@ -13,8 +13,9 @@ NAMES = fastal.Scores._fields
 
 def by_sorting(pool, k, exclude=(), *, by="margin", step=1):
     """Selection in a few lines. With step=-1, the last of equal rows comes first."""
-    scores = np.array(getattr(fastal.score(pool), by))
-    scores[list(exclude)] = -1
+    left = np.delete(pool, exclude, axis=0) if len(exclude) else pool
+    scores = np.full(len(pool), -1, np.float32)
+    scores[np.delete(np.arange(len(pool)), list(exclude))] = getattr(fastal.score(left), by)
     rows = np.lexsort((step * np.arange(len(pool)), -scores))[: min(k, (scores >= 0).sum())]
     return rows, scores[rows]
 
@@ -133,6 +134,11 @@ def refusing_without_a_name(pool, k, exclude=()):
     return by_sorting(pool, k, exclude)
 
 
+def refusing_excluded_rows(pool, k, exclude=()):
+    fastal.score(pool)
+    return by_sorting(pool, k, exclude)
+
+
 def scores_in_float16(pool, k, exclude=()):
     rows, scores = by_sorting(pool, k, exclude)
     return rows, scores.astype(np.float16)
@@ -179,6 +185,10 @@ WRONG = {
         r"rows: wanted integers \[n\], got float64 \[1\]",
     ),
     "NaN is not found": (nan_first, "are invalid: wanted ValueError that names row 1, got"),
+    "rows that are excluded are refused": (
+        refusing_excluded_rows,
+        r"k=500, exclude=\[1, 228, 250, 499\]: raised InvalidRows: row 1",
+    ),
     "an error names no row": (refusing_without_a_name, "are invalid: wanted an error that names"),
 }
 
