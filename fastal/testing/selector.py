@@ -221,5 +221,5 @@ class _Check:
 
 
 def _parts(n_rows: int, cuts: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Consecutive parts of the rows, the first and the last as often as not empty."""
+    """Consecutive parts of the rows. The first and the last are empty."""
     return pairwise([0, 0, *cuts, n_rows, n_rows])

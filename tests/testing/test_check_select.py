@@ -214,6 +214,16 @@ def test_wrong_counts_and_orders_of_invalid_rows_are_caught(select, message):
         check_select(select, on_invalid="skip")
 
 
+def test_one_of_equal_rows_picked_twice_is_caught_where_any_of_them_is_right():
+    def select(pool, k, exclude=()):
+        rows, scores = by_sorting(pool, k, exclude)
+        rows[1:] = np.where(scores[1:] == scores[:-1], rows[:-1], rows[1:])
+        return rows, scores
+
+    with pytest.raises(AssertionError, match="k=7: a row is picked twice"):
+        check_select(select, ties="any")
+
+
 def test_what_is_not_asked_for_is_not_checked():
     check_select(at_random, ties="any")
     check_select(nan_first, on_invalid=None)
