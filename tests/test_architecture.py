@@ -40,6 +40,7 @@ LAYERS = [
     ["fastal.cli"],
     ["fastal.__main__"],
     ["fastal.adapters"],
+    ["fastal.testing"],
 ]
 
 
@@ -82,13 +83,15 @@ def foreign_imports(name, known):
 
 
 def private_imports(name, known):
-    """The imports of an adapter that a user's own code should not have: it may become that.
+    """The imports that a user's own code should not have: an adapter or a check may become that.
 
     A plugin, `fastal.adapters.TOOL_plugin`, also imports the adapter of its tool.
     """
     public = [*PUBLIC, *re.findall(r"(.+)_plugin$", name)]
     for imported in imports(known[name], known):
-        if imported.partition(".")[0] in ("fastal", "fastal_kernels") and imported not in public:
+        is_of_testing = name.startswith("fastal.testing") and imported.startswith("fastal.testing")
+        is_ours = imported.partition(".")[0] in ("fastal", "fastal_kernels")
+        if is_ours and imported not in public and not is_of_testing:
             yield imported
 
 
@@ -97,8 +100,10 @@ def test_imports_run_one_way(name):
     assert not list(imports_upward(name, MODULES))
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("fastal.adapters.")])
-def test_adapters_import_public_names_alone(name):
+@pytest.mark.parametrize(
+    "name", [name for name in MODULES if name.startswith(("fastal.adapters.", "fastal.testing"))]
+)
+def test_adapters_and_checks_import_public_names_alone(name):
     assert not list(private_imports(name, MODULES))
 
 
@@ -137,12 +142,12 @@ def test_a_planted_upward_import_is_found(tmp_path, module, code):
     assert found.startswith("fastal.cli")
 
 
+@pytest.mark.parametrize("module", ["fastal.adapters.transformers", "fastal.testing.scores"])
 @pytest.mark.parametrize(
     "code", ["import fastal.ops", "from fastal.base.errors import InvalidRows"]
 )
-def test_a_planted_private_import_of_an_adapter_is_found(tmp_path, code):
-    known = planted(tmp_path, "fastal.adapters.transformers", code)
-    (found,) = private_imports("fastal.adapters.transformers", known)
+def test_a_planted_private_import_is_found(tmp_path, module, code):
+    (found,) = private_imports(module, planted(tmp_path, module, code))
     assert found in code.split()
 
 

@@ -7,6 +7,7 @@ import inspect
 import pytest
 
 import fastal
+from fastal import testing
 from tests.support.modules import modules
 
 MODULES = [
@@ -17,7 +18,7 @@ MODULES = [
 ]
 PUBLIC = [
     pytest.param(getattr(home, name), id=f"{home.__name__}.{name}")
-    for home in (fastal, fastal.combine, fastal.diversity, fastal.report)
+    for home in (fastal, fastal.combine, fastal.diversity, fastal.report, testing)
     for name in home.__all__
     if callable(getattr(home, name))
 ]

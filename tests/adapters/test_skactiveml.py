@@ -21,6 +21,7 @@ import fastal
 from fastal import diversity
 from fastal.adapters import skactiveml
 from fastal.adapters.skactiveml import Badge, CoreSet, Disagreement, TypiClust, Uncertainty
+from fastal.testing import check_select
 
 N = 60
 
@@ -203,6 +204,32 @@ def test_the_ratio_is_that_of_the_two_largest_probabilities():
     found, utilities = query(Uncertainty("ratio"), X, y, batch_size=9, return_utilities=True)
     assert found.tolist() == sorted(unlabelled, key=ratio.get, reverse=True)[:9]
     np.testing.assert_allclose(utilities[0, unlabelled], list(ratio.values()), rtol=1e-5)
+
+
+class Table(Softmax):
+    """Softmax of the rows of a table that the samples number."""
+
+    table = None
+
+    def predict_proba(self, X):
+        with np.errstate(invalid="ignore"):  # rows that cannot be scored
+            return super().predict_proba(self.table[X[:, 0].astype(int)])
+
+
+@pytest.mark.parametrize("method", fastal.Scores._fields)
+def test_uncertainty_passes_the_public_checks(method):
+    def select(pool, k, exclude=()):
+        y = np.full(len(pool), np.nan)
+        y[list(exclude)] = 0
+        model = Table()
+        model.table = pool
+        rows, utilities = Uncertainty(method, random_state=0).query(
+            np.arange(float(len(pool)))[:, None], y, model, fit_clf=False,
+            batch_size=min(k, len(pool) - len(exclude)), return_utilities=True,
+        )  # fmt: skip
+        return rows, utilities[np.arange(len(rows)), rows]
+
+    check_select(select, by=method, ties="any")
 
 
 def test_equal_scores_are_broken_at_random():

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import fastal
+from fastal.testing import check_scores, check_select
 from tests.support.adapter_pages import page_code
 
 transformers = pytest.importorskip(
@@ -133,6 +134,40 @@ def test_trainer_keeps_the_scores_of_the_logits(trainer, classifier, by, argumen
     picks = fastal.select(scores, k=9, by="score")
     assert picks.rows.tolist() == want.rows.tolist()
     assert picks.scores.tolist() == want.scores.tolist()
+
+
+@pytest.mark.parametrize("on_invalid", ["raise", "skip"])
+def test_scores_of_logits_pass_the_public_checks(on_invalid):
+    def score(x, kind):
+        hook = ScoresOfLogits(fastal.Scores._fields, kind=kind, on_invalid=on_invalid)
+        return hook(x, None)
+
+    check_scores(score, n_classes=[2, 33], on_invalid=on_invalid)
+
+
+class Identity(torch.nn.Module):
+    """A model of rows that are logits."""
+
+    def forward(self, x):
+        return {"logits": x}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("on_invalid", ["raise", "skip"])
+def test_running_selection_passes_the_public_checks(tmp_path, on_invalid):
+    def select(pool, k, exclude=None):
+        selection = RunningSelection(k, exclude=exclude, on_invalid=on_invalid)
+        arguments = TrainingArguments(
+            str(tmp_path), report_to="none", disable_tqdm=True, use_cpu=True,
+            per_device_eval_batch_size=BATCH,
+        )  # fmt: skip
+        rows = [{"x": row} for row in torch.from_numpy(pool)]
+        Trainer(
+            Identity(), arguments, preprocess_logits_for_metrics=selection, callbacks=[selection]
+        ).predict(rows)
+        return selection.result()
+
+    check_select(select, on_invalid=on_invalid, n_rows=100)
 
 
 def test_several_scores_are_a_plain_tuple(trainer, classifier):

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import fastal.adapters
+import fastal.testing
 from fastal import diversity
 from fastal.cli import main
 from tests.support.checkout import ROOT

@@ -10,6 +10,7 @@ import torch
 
 import fastal
 from fastal.ops.formulas import FORMULAS, Statistics
+from fastal.testing import check_scores
 from tests.support.matrices import (
     CLASSES,
     DTYPES,
@@ -43,6 +44,18 @@ def test_the_two_oracles_agree():
     x = regimes(10, torch.float64)[[0, 1, 2, 3, 4, 6, 8, 9]]
     for rough, fine in zip(definitions(x), definitions_to_any_digit(x), strict=True):
         np.testing.assert_allclose(rough.astype(float), fine.astype(float), rtol=1e-6)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("on_invalid", ["raise", "skip"])
+def test_every_backend_passes_the_public_checks(backend, on_invalid):
+    few = {"kinds": ["logits", "probs"], "dtypes": [torch.bfloat16], "n_classes": [33]}
+    check_scores(
+        lambda x, kind: scored(x, backend, kind=kind, on_invalid=on_invalid),
+        on_invalid=on_invalid,
+        same_bits=backend != ("torch", "cuda"),  # torch's own CUDA sums depend on the block
+        **(few if backend == ("triton", "cpu") else {"dtypes": dtypes(backend[0])}),
+    )
 
 
 @pytest.mark.parametrize("n_classes", CLASSES)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import fastal
 from fastal.ops.formulas import UNCERTAINTY_SCORES
+from fastal.testing import check_select, check_selector
 from fastal_kernels import native
 
 
@@ -47,6 +48,20 @@ def test_select_is_sorting_and_taking(by, k):
     np.testing.assert_array_equal(picks.scores, scores)
     assert picks.ids is None
     assert picks.invalid == 0
+
+
+@pytest.mark.parametrize("by", UNCERTAINTY_SCORES)
+@pytest.mark.parametrize("on_invalid", ["raise", "skip"])
+@pytest.mark.parametrize("ties", ["first", "random"])
+def test_select_and_selector_pass_the_public_checks(by, on_invalid, ties):
+    how = {"on_invalid": on_invalid, "ties": ties}
+    wanted = {"by": by, "on_invalid": on_invalid, "ties": "first" if ties == "first" else "any"}
+
+    def select(pool, k, exclude=None):
+        return fastal.select(pool, k, by, exclude=exclude, **how)
+
+    check_select(select, **wanted)
+    check_selector(lambda k: fastal.Selector(k, by, **how), **wanted, n_rows=200)
 
 
 @settings(deadline=None)

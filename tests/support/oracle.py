@@ -4,10 +4,9 @@ import mpmath
 import numpy as np
 import torch
 
-# Against the definition on the same input. Scores below float32's smallest normal number cannot
-# have a relative precision: there float32 is spaced by 1.4e-45, and GPUs round to 0.
-RELATIVE = 1e-5
-TINY = float(np.finfo(np.float32).tiny)
+from fastal.testing import assert_scores as assert_scores
+from fastal.testing.compare import RELATIVE as RELATIVE
+from fastal.testing.compare import TINY as TINY
 
 
 def definitions(logits):
@@ -55,16 +54,3 @@ def _row(x, temperature):
 
 def as_numpy(x):
     return x.detach().cpu().double().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
-
-
-def assert_scores(scores, truth):
-    """Holds the four scores against the truth; NaN nowhere, every score in [0, 1]."""
-    for name, got, want in zip(
-        ("least_confidence", "margin", "ratio", "entropy"), scores, truth, strict=True
-    ):
-        got, want = as_numpy(got).astype(np.longdouble), np.asarray(want, np.longdouble)
-        assert got.shape == want.shape, name
-        assert ((got >= 0) & (got <= 1)).all(), f"{name}: {got}"
-        excess = np.abs(got - want) - np.where(want < TINY, TINY, RELATIVE * want)
-        worst = np.argmax(excess) if len(want) else 0
-        assert (excess <= 0).all(), f"{name}: row {worst}: {got[worst]} for {want[worst]}"
