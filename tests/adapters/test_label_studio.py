@@ -12,6 +12,8 @@ from click.testing import CliRunner
 import fastal
 from fastal.cli import main
 from fastal.picks.label_config import read_control
+from tests.support import label_studio_pages as pages
+from tests.support.browser import CHROMIUM, browser
 from tests.support.label_studio_server import Refused, label_studio
 
 pytest.importorskip(
@@ -224,7 +226,8 @@ def test_a_round_from_the_command_to_labels_and_to_the_next_round(server, config
         out = tmp_path / "tasks.json"
         done = CliRunner().invoke(main, [
             "select", str(pool), "--column", "logits", "--id-column", "review", "--carry", "text",
-            "--by", "margin", "--k", "6", "--label-config", str(config), "--out", str(out), *options,
+            "--by", "margin", "--k", "6", "--label-config", str(config), "--out", str(out),
+            *options,
         ])  # fmt: skip
         assert done.exit_code == 0, done.output
         return out
@@ -248,6 +251,32 @@ def test_a_round_from_the_command_to_labels_and_to_the_next_round(server, config
         row = annotated["data"]["row"]
         label = annotated["annotations"][0]["result"][0]["value"]["choices"]
         assert label == [["bad", "g"][int(logits[row].argmax())]]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
+def test_an_annotator_sees_the_picks_in_order_with_what_the_model_predicts(server, tmp_path):
+    project = pages.import_reviews(server.first, tmp_path)
+    pages.show_few_columns(server.first, project)
+    with browser(tmp_path / "profile") as page:
+        page.resize(1280, 800)
+        pages.log_in(page, server.first.url)
+        pages.open_tasks(page, server.first.url, project)
+        shown = [line for line in pages.lines(page) if line in pages.TEXTS]
+        assert shown == pages.TEXTS[: len(shown)] != []
+        pages.label_as_displayed(page)
+        assert page.value(pages.CHOSEN) == ["positive"]  # which the prediction holds as its alias
+        page.click(pages.with_text("negative[1]"))
+        page.until(f"{pages.CHOSEN}.includes('negative')")
+        for text in pages.TEXTS[1:3]:  # the first is corrected, the second is confirmed
+            page.click(pages.button("Submit"))
+            page.until(f"document.body.innerText.includes({text!r}) && {pages.CHOSEN}.length > 0")
+        assert [url for url in page.requests if not url.startswith(server.first.url)] == []
+    found = {
+        task["data"]["text"]: annotation["result"][0]["value"]["choices"]
+        for task in server.first.export(project)
+        for annotation in task["annotations"]
+    }
+    assert found == {pages.TEXTS[0]: ["negative"], pages.TEXTS[1]: ["negative"]}
 
 
 def write_pool(path, logits):

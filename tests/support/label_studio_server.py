@@ -154,11 +154,15 @@ def label_studio(folder: Path) -> Iterator[Annotator]:
 def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     """Waits until the server answers."""
     end = time.monotonic() + _SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=10):
-                return
-        except OSError:
-            text = log.read_text(errors="replace")
-            assert process.poll() is None and time.monotonic() < end, text
-            time.sleep(0.2)
+    while not _answers(url):
+        text = log.read_text(errors="replace")
+        assert process.poll() is None and time.monotonic() < end, text
+        time.sleep(0.2)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=10):
+            return True
+    except OSError:
+        return False
