@@ -145,7 +145,8 @@ def browser(profile: Path) -> Iterator[Browser]:
     read_by_it, written_by_us, read_by_us, written_by_it = ends
     options = [
         "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-        "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--user-data-dir={profile}", "--remote-debugging-pipe",
+        "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        f"--user-data-dir={profile}", "--remote-debugging-pipe",
     ]  # fmt: skip
     shell = f'exec "$@" 3<&{read_by_it} 4>&{written_by_it}'
     with subprocess.Popen(

@@ -67,8 +67,14 @@ def open_tasks(page: Browser, url: str, project: int) -> None:
     page.until("document.body.innerText.includes('fastal_rank')")
 
 
-def show_few_columns(annotator: Annotator, project: int) -> None:
-    """Makes a tab of the Data Manager with the columns that matter, in the order of the picks."""
+def show_few_columns(annotator: Annotator, project: int, sign: str = "") -> None:
+    """Makes a tab of the Data Manager with the columns that matter.
+
+    Args:
+        annotator: who makes it.
+        project: the number of the project.
+        sign: "": in the order of the picks; "-": in the opposite order.
+    """
     columns = annotator.call("GET", f"/api/dm/columns?project={project}")["columns"]
     hidden = [
         f"tasks:{'data.' if column.get('parent') == 'data' else ''}{column['id']}"
@@ -77,7 +83,7 @@ def show_few_columns(annotator: Annotator, project: int) -> None:
     ]
     data = {
         "title": "Picks", "type": "list", "target": "tasks", "gridWidth": 4,
-        "ordering": ["tasks:data.fastal_rank"], "columnsWidth": {"tasks:data.text": 420},
+        "ordering": [f"{sign}tasks:data.fastal_rank"], "columnsWidth": {"tasks:data.text": 420},
         "hiddenColumns": {"explore": hidden, "labeling": []}, "columnsDisplayType": {},
     }  # fmt: skip
     annotator.call("POST", "/api/dm/views", {"project": project, "data": data})
