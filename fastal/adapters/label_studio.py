@@ -52,6 +52,9 @@ class Backend:
         control: the name of the `Choices` tag; None: the configuration has one.
         name: how the versions of the model begin. Each `fit` makes a version, with the time.
 
+    Attributes:
+        version: the present version of the model, which its predictions have.
+
     Raises:
         ValueError: an unknown `by` or `kind`, or `fit_every` below 1.
         TypeError: `predict` or `fit` cannot be called.

@@ -32,6 +32,9 @@ def write_tasks(
 ) -> None:
     """Writes tasks; source: Label Studio's JSON import format. Only `data` can be sorted by.
 
+    Of a prediction, an import keeps the result, the score and the model version. It drops the
+    cluster.
+
     Args:
         file: open for writing bytes.
         table: the columns of the picks, which become the data of the tasks.

@@ -229,7 +229,8 @@ class Picks:
 
         Raises:
             ValueError, OSError: the path has another suffix, or cannot be written; or the
-                configuration cannot be read, shows a field that the picks lack, or lacks a class.
+                configuration cannot be read, shows a field that the picks lack or that is None, or
+                lacks a class.
             ModuleNotFoundError: the format is Parquet, and pyarrow is not installed.
 
         Example:

@@ -1,6 +1,7 @@
 """Label Studio in a browser: what an annotator clicks.
 
-`python -m tests.support.label_studio_pages docs/images` takes the pictures of its page.
+`python -m tests.support.label_studio_pages docs/images` takes the pictures of its page, in the
+environment that `scripts/test-adapters label_studio` makes.
 """
 
 import sys
