@@ -1,6 +1,7 @@
 """The labelling configuration of a Label Studio project: which choice the annotators make."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,8 @@ class Control(NamedTuple):
         to_name: the name of the tag that shows the data.
         choices: the values of its choices, and what an annotation holds for each: the value, or the
             alias of the choice. Empty if the choices come from the task.
-        fields: the fields of a task that the configuration shows, `$text` as "text".
+        fields: the fields that Label Studio wants in every task, `$text` as "text": those that the
+            tags with a name show.
     """
 
     config: str
@@ -39,6 +41,15 @@ class Control(NamedTuple):
                     f"label_config: {self.config} shows ${shown(field)}, and tasks without it are "
                     f"refused by Label Studio; wanted carry with {field!r}; tasks have "
                     f"{', '.join(held)}"
+                )
+
+    def check_values(self, data: Mapping[str, Any]) -> None:
+        """ValueError if a field of a task is None: Label Studio would refuse the whole file."""
+        for field in self.fields:
+            if data[field] is None:
+                raise ValueError(
+                    f"label_config: {self.config} shows ${shown(field)}, and row {data['row']} has "
+                    "None there, which Label Studio refuses; wanted text or a number"
                 )
 
     def classes(self, names: Sequence[str] | None, n_classes: int | None = None) -> list[str]:
@@ -150,9 +161,17 @@ def read_control(config: PathLike) -> Control:
         for choice in tag.iter("Choice")
         if (value := choice.get("value")) is not None
     }
-    values = (of.get("value", "") for of in root.iter() if of.tag != "Choice")
-    fields = dict.fromkeys(value[1:] for value in values if value[:1] == "$" and value != "$")
+    values = (of.get("value", "") for of in root.iter() if of.get("name"))
+    fields = dict.fromkeys(filter(None, map(_field, values)))
     return Control(f"{path}:{found}", found, to_name, choices, list(fields))
+
+
+def _field(value: str) -> str:
+    """The field that the value of a tag shows, as Label Studio finds it; "" if there is none."""
+    if len(value) > 1 and value[0] == "$":
+        return value[1:].partition("[")[0]  # a part of a list
+    within = re.search(r"\$(\w+)", value)
+    return within[1] if within else ""
 
 
 class _WithoutDoctype(ET.TreeBuilder):

@@ -28,10 +28,14 @@ def write_tasks(
 ) -> None:
     """Writes tasks; source: Label Studio's JSON import format. Only `data` can be sorted by.
 
+    Of a prediction, an import keeps the result, the score and the model version. It drops the
+    cluster.
+
     Args:
         file: open for writing bytes.
         table: the columns of the picks, which become the data of the tasks.
-        control: the choice that the annotators make.
+        control: the choice that the annotators make. A field that its configuration shows may not
+            be None.
         labels: [k], the choice that the model predicts, which the annotators then see. The score of
             a prediction is 1 - the score of the pick, since Label Studio's uncertainty sampling
             begins with the lowest score.
@@ -42,6 +46,8 @@ def write_tasks(
     for place, record in enumerate(records(with_large_integers_as_text(table))):
         score = record["score"]
         data = {"fastal_rank": record.pop("rank"), "fastal_score": record.pop("score"), **record}
+        if control is not None:
+            control.check_values(data)
         task: dict[str, Any] = {"data": data}
         if control is not None and labels is not None and labels[place] is not None:
             task["predictions"] = [_prediction(control, str(labels[place]), score)]

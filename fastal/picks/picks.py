@@ -240,8 +240,8 @@ class Picks:
 
         Raises:
             ValueError, OSError: the path has another suffix, or cannot be written; or the
-                configuration cannot be read, shows a field that the picks lack, or lacks a class;
-                or the tool of `format` cannot hold a value.
+                configuration cannot be read, shows a field that the picks lack or that is None, or
+                lacks a class; or the tool of `format` cannot hold a value.
             TypeError: what the annotators would see is no text, such as None.
             ModuleNotFoundError: the format is Parquet, and pyarrow is not installed.
 

@@ -130,7 +130,9 @@ def test_one_of_several_controls_is_named(tmp_path, pool):
         ([ANIMAL], "no tag is named 't', as 'animal' wants"),
         ([TEXT, ANIMAL, "<"], "wanted the XML of a labelling configuration"),
         (['<Image name="t" value="$image"/>', ANIMAL], "shows $image, and tasks without it are"),
-        ([TEXT, ANIMAL, '<Header value="$title"/>'], "wanted carry with 'title'"),
+        ([TEXT, ANIMAL, '<Header name="h" value="$title"/>'], "wanted carry with 'title'"),
+        ([TEXT, ANIMAL, '<Header name="h" value="On: $day"/>'], "wanted carry with 'day'"),
+        ([TEXT, ANIMAL, '<List name="l" value="$all[0]"/>'], "wanted carry with 'all'"),
     ],
 )
 def test_configurations_that_do_not_fit_are_refused_before_the_pool_is_read(
@@ -263,6 +265,19 @@ def test_a_field_that_the_picks_lack_is_named(tmp_path, config):
     with pytest.raises(ValueError, match=r"shows \$text, .* refused by Label Studio; wanted carry"):
         Picks([0], [1.0]).save(tmp_path / "t.json", label_config=config)
     assert not (tmp_path / "t.json").exists()
+
+
+def test_none_in_a_field_is_refused_with_its_row(tmp_path, config):
+    picks = Picks([4, 7], [1.0, 0.5], columns={"text": ["a", None]})
+    with pytest.raises(ValueError, match=r"^label_config: .* shows \$text, and row 7 has None"):
+        picks.save(tmp_path / "t.json", label_config=config)
+    assert not (tmp_path / "t.json").exists()
+    picks.save(tmp_path / "t.json")
+
+
+def test_a_tag_without_a_name_wants_no_field(tmp_path):
+    config = config_of(tmp_path, TEXT, ANIMAL, '<Header value="$title"/>')
+    assert read_control(config).fields == ["text"]
 
 
 @pytest.mark.parametrize("rows", [1, 2, 100])

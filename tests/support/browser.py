@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,10 +52,11 @@ class Browser:
         assert "error" not in answer, answer["error"]
         return answer["result"]
 
-    def open(self, path: Path) -> None:
-        """Opens a file and waits until it is loaded."""
+    def open(self, page: Path | str) -> None:
+        """Opens a file or an address and waits until it is loaded."""
         self._events.clear()
-        self.call("Page.navigate", url=path.absolute().as_uri())
+        url = page if isinstance(page, str) else page.absolute().as_uri()
+        self.call("Page.navigate", url=url)
         while "Page.loadEventFired" not in self._events:
             self._note(self._read())
 
@@ -63,6 +65,34 @@ class Browser:
         found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
+
+    def until(self, expression: str, seconds: float = 60) -> Any:
+        """The value of a JavaScript expression as soon as it is true."""
+        end = time.monotonic() + seconds
+        while not (found := self.value(expression)):
+            assert time.monotonic() < end, f"never true: {expression}"
+            time.sleep(0.1)
+        return found
+
+    def write(self, selector: str, text: str) -> None:
+        """Writes text into a field."""
+        self.until(f"document.querySelector({selector!r}) !== null")
+        self.value(f"document.querySelector({selector!r}).focus()")
+        self.call("Input.insertText", text=text)
+
+    def click(self, expression: str) -> None:
+        """Clicks with the mouse in the middle of the element that a JavaScript expression finds."""
+        self.until(f"Boolean({expression})")
+        self.value(f"({expression}).scrollIntoView({{block: 'nearest'}})")
+        box = self.value(
+            f"(() => {{ const box = ({expression}).getBoundingClientRect(); "
+            "return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call(
+                "Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left",
+                clickCount=1,
+            )  # fmt: skip
 
     def press(self, key: str, code: int) -> None:
         """Presses and releases a key."""
@@ -115,7 +145,8 @@ def browser(profile: Path) -> Iterator[Browser]:
     read_by_it, written_by_us, read_by_us, written_by_it = ends
     options = [
         "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-        "--disable-dev-shm-usage", f"--user-data-dir={profile}", "--remote-debugging-pipe",
+        "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        f"--user-data-dir={profile}", "--remote-debugging-pipe",
     ]  # fmt: skip
     shell = f'exec "$@" 3<&{read_by_it} 4>&{written_by_it}'
     with subprocess.Popen(
