@@ -205,7 +205,7 @@ class Backend:
     def _new_version(self) -> str:
         """A name that no earlier run had: Label Studio does not ask again for one that it has."""
         now = datetime.now(timezone.utc).replace(tzinfo=None)
-        return f"{self._name} {now.isoformat(timespec="microseconds")}"
+        return f"{self._name} {now.isoformat(timespec='microseconds')}"
 
 
 class _Choices(NamedTuple):
