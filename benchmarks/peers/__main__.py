@@ -23,7 +23,7 @@ import torch
 
 import fastal
 from benchmarks.peers.measure import Case, Limits, Runner, prepared
-from benchmarks.peers.results import Results, amount, read, seconds, write
+from benchmarks.peers.results import Results, amount, named, read, seconds, write
 from benchmarks.peers.tasks import TASKS, TOOLS
 from fastal.ops import instruction_set
 
@@ -100,11 +100,10 @@ def started(limits: Limits) -> Results:
 
 
 def line(case: Case) -> str:
-    size = " x ".join(f"{n:,}" for n in case["size"].values())
-    start = f"  {TOOLS[case['tool']].label:<40}{size:>20}"
+    start = f"  {TOOLS[case['tool']].label:<40}{named(case['size']):>20}"
     if case["status"] != "done":
-        details = {key: case[key] for key in ("message", "expected", "expected_bytes") if key in case}
-        return f"{start}  {case['status']} {json.dumps(details) if details else ''}"
+        reasons = [case[key] for key in ("message", "expected", "expected_bytes") if key in case]
+        return f"{start}  {case['status']} {json.dumps(reasons) if reasons else ''}"
     agreed = ", ".join(f"{name} {value:.3g}" for name, value in case["agreement"].items())
     return f"{start} {seconds(case['seconds']):>10} {amount(case['peak']):>10}  {agreed}"
 

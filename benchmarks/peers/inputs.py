@@ -40,7 +40,7 @@ def _logits(rng: np.random.Generator, rows: int, classes: int) -> Inputs:
 def _probabilities(rng: np.random.Generator, rows: int, classes: int) -> Inputs:
     made = _logits(rng, rows, classes)
     p = np.exp(made.pop("logits").astype(np.float64))
-    return {"probs": p / p.sum(1, keepdims=True), **made}
+    return {"probs": (p / p.sum(1, keepdims=True)).astype(np.float32), **made}
 
 
 def _quotas(rng: np.random.Generator, rows: int, classes: int) -> Inputs:

@@ -179,19 +179,17 @@ def _variables(limits: Limits) -> dict[str, str]:
 def expected(cases: Sequence[Case], size: Size, limits: Limits) -> Case | None:
     """A skipped case, if the next size is expected to take more than the limits.
 
-    The time grows by the exponent of the last two sizes, or in proportion if that is less. Memory
-    grows in proportion.
+    The time grows by the exponent of the last two sizes, memory in proportion.
     """
     if not cases:
         return None
     growth = elements(size) / elements(cases[-1]["size"])
-    exponent = 1.0
-    if len(cases) > 1:
-        grown = elements(cases[-1]["size"]) / elements(cases[-2]["size"])
-        slower = cases[-1]["seconds"] / cases[-2]["seconds"]
-        exponent = max(1.0, math.log(slower) / math.log(grown))
-    if cases[-1]["peak"] * growth > MARGIN * limits.memory:
-        return {"status": "skipped", "expected_bytes": cases[-1]["peak"] * growth}
+    if (memory := cases[-1]["peak"] * growth) > MARGIN * limits.memory:
+        return {"status": "skipped", "expected_bytes": memory}
+    if len(cases) == 1:
+        return None
+    grown = elements(cases[-1]["size"]) / elements(cases[-2]["size"])
+    exponent = math.log(cases[-1]["seconds"] / cases[-2]["seconds"]) / math.log(grown)
     seconds = cases[-1]["seconds"] * growth**exponent
     return {"status": "skipped", "expected": seconds} if seconds > MARGIN * limits.seconds else None
 

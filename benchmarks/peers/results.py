@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.peers.measure import Case
+from benchmarks.peers.tasks import Size
+
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 class Results(NamedTuple):
@@ -63,3 +66,8 @@ def amount(n_bytes: float) -> str:
     if n_bytes < 1e6:
         return "< 1 MB"
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
+
+
+def named(size: Size) -> str:
+    """A size in words."""
+    return f" {TIMES} ".join(f"{n:,}" for n in size.values())

@@ -25,28 +25,24 @@ def agreement(task: str, data: Inputs, right: Answer, found: Answer) -> Agreemen
     """How far a tool's answer is from the right one.
 
     Returns:
-        `shared`: the share of the right rows that the tool found, and `ordered`: 1 if the rows are
-        the same in the same order. `error`: the largest relative error of a score, or that of the
-        temperature. `inertia`: of clusters, per row. `cost`: the mean squared distance of gradients
-        to the nearest pick's, as a share of that to the first.
+        `shared`: the share of the right rows that the tool found. `error`: the largest relative
+        error of a score, or that of the temperature. `inertia`: of clusters, per row. `cost`: the
+        mean squared distance of gradients to the nearest pick's, as a share of that to the first.
     """
     if task == "kmeans":
         return {"inertia": inertia(data["x"], found["centroids"])}
     if task == "badge":
         return {"cost": seeding_cost(data["logits"], data["x"], found["rows"])}
     if "rows" in right:
-        return _rows(right["rows"], found["rows"])
+        return {"shared": _shared(right["rows"], found["rows"])}
     return {"error": max(_error(found[name], right[name]) for name in found)}
 
 
-def _rows(right: NDArray[Any], found: NDArray[Any]) -> Agreement:
-    """Rows [k], or one such list for each of several scores."""
-    right, found = np.atleast_2d(right), np.atleast_2d(found)
-    pairs = list(zip(right, found, strict=True))
+def _shared(right: NDArray[Any], found: NDArray[Any]) -> float:
+    """Of rows [k], or of one such list for each of several scores."""
+    pairs = list(zip(np.atleast_2d(right), np.atleast_2d(found), strict=True))
     shared = sum(len(np.intersect1d(*pair)) for pair in pairs)
-    wanted = sum(max(len(one), len(other)) for one, other in pairs)
-    ordered = all(np.array_equal(*pair) for pair in pairs)
-    return {"shared": shared / wanted, "ordered": float(ordered)}
+    return shared / sum(max(len(one), len(other)) for one, other in pairs)
 
 
 def _error(found: NDArray[Any], right: NDArray[Any]) -> float:
@@ -105,7 +101,8 @@ def _three(data: Inputs) -> Answer:
 
 
 def _batch(data: Inputs) -> Answer:
-    ranked = np.sort(data["probs"], axis=1)
+    p = data["probs"].astype(np.float64)
+    ranked = np.sort(p / p.sum(1, keepdims=True), axis=1)
     return {"rows": _best(ranked[:, -2] - ranked[:, -1], int(data["k"]))}
 
 
@@ -147,8 +144,8 @@ def _outliers(data: Inputs) -> Answer:
     n_values, ranks = len(data["validation"]), np.zeros(len(data["x"]))
     for column, values in zip(data["x"].T.astype(np.float64), data["validation"].T, strict=True):
         ordered = np.sort(values.astype(np.float64))
-        ranks += np.interp(column, ordered, np.arange(n_values) / n_values, right=1, left=0)
-        ranks -= (column == ordered[-1]) * ((n_values - 1) / n_values - 1)
+        ranks += np.interp(column, ordered, np.arange(n_values) / n_values)
+        ranks[column >= ordered[-1]] += 1 / n_values
     return {"rows": _best(1 - ranks / data["x"].shape[1], int(data["k"]))}
 
 

@@ -48,9 +48,7 @@ def say(**what: Any) -> None:
     print(json.dumps(what), flush=True)
 
 
-def do(
-    prepare: Callable[[Inputs], Callable[[], Any]], task: str, folder: Path, tool: str
-) -> None:
+def do(prepare: Callable[[Inputs], Callable[[], Any]], task: str, folder: Path, tool: str) -> None:
     """All sizes of a job."""
     say(began=task)  # before the next request: the parent's buffer must not have read it
     while request := json.loads(sys.stdin.readline()):

@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator
 class Lookup(BaseEstimator):
     """A fitted classifier whose probabilities are its input."""
 
-    def predict_proba(self, X):
-        return X
+    def predict_proba(self, x):
+        return x
 
 
 def probabilities(logits):

@@ -42,15 +42,15 @@ def dedup(data):
 class Lookup(ClassifierMixin, BaseEstimator):
     """A fitted classifier whose decision function is its input."""
 
-    def fit(self, X, y):
+    def fit(self, _, y):
         self.classes_ = np.unique(y)
         return self
 
-    def decision_function(self, X):
-        return X
+    def decision_function(self, x):
+        return x
 
-    def predict(self, X):
-        return self.classes_[X.argmax(1)]
+    def predict(self, x):
+        return self.classes_[x.argmax(1)]
 
 
 def temperature(data):

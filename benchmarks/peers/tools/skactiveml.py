@@ -11,28 +11,26 @@ from benchmarks.peers.inputs import LABELLED
 
 
 class Lookup(SkactivemlClassifier):
-    """A fitted classifier that knows its predictions by the number of the row."""
+    """A fitted classifier that knows its predictions; of the whole pool, nothing is copied."""
 
     def __init__(self, predictions=None, embeddings=None):
         super().__init__()
         self.predictions, self.embeddings = predictions, embeddings
 
-    def fit(self, X, y, sample_weight=None):  # noqa: ARG002
+    def fit(self, *_):
         return self
 
     def __sklearn_is_fitted__(self):
         return True
 
-    def predict_proba(self, X, with_embeddings=False):
-        rows = X[:, 0].astype(np.int64)
+    def predict_proba(self, x, with_embeddings=False):
         p = self.predictions()
-        if p.ndim == 3:  # draws first
-            return p[:, rows]
-        return (p[rows], self.embeddings[rows]) if with_embeddings else p[rows]
+        assert len(x) == p.shape[-2]  # the whole pool, in its order
+        return (p, self.embeddings) if with_embeddings else p
 
 
-def numbers(data, name="logits"):
-    """The samples that `Lookup` reads as numbers of rows, and their missing labels."""
+def samples(data, name="logits"):
+    """Samples that stand for the rows, all without a label."""
     n = len(data[name])
     return np.arange(n, dtype=np.float64)[:, None], np.full(n, np.nan)
 
@@ -56,11 +54,11 @@ def scores(data):
 
 
 def by_method(data, methods, model):
-    X, y = numbers(data, "logits" if "logits" in data else "probs")
+    x, y = samples(data, "logits" if "logits" in data else "probs")
 
     def query(method):
         strategy = pool.UncertaintySampling(method, random_state=0)
-        return strategy.query(X, y, model, fit_clf=False, batch_size=int(data["k"]))
+        return strategy.query(x, y, model, fit_clf=False, batch_size=int(data["k"]))
 
     return np.stack([query(method) for method in methods])
 
@@ -87,12 +85,12 @@ def batch(data):
 
 
 def bald(data):
-    X, y = numbers(data)
+    x, y = samples(data)
     logits = torch.from_numpy(data["logits"])
     model = Lookup(lambda: torch.softmax(logits, 2).transpose(0, 1).contiguous().numpy())
     strategy = pool.GreedyBALD(sample_predictions_method_name="predict_proba", random_state=0)
     return lambda: {
-        "rows": strategy.query(X, y, model, fit_ensemble=False, batch_size=int(data["k"]))
+        "rows": strategy.query(x, y, model, fit_ensemble=False, batch_size=int(data["k"]))
     }
 
 
@@ -104,7 +102,7 @@ def core_set(data):
 
 
 def badge(data):
-    X, y = numbers(data)
+    x, y = samples(data)
     model = Lookup(softmax(data), data["x"])
     strategy = pool.Badge(clf_embedding_flag_name="with_embeddings", random_state=0)
-    return lambda: {"rows": strategy.query(X, y, model, fit_clf=False, batch_size=int(data["k"]))}
+    return lambda: {"rows": strategy.query(x, y, model, fit_clf=False, batch_size=int(data["k"]))}
