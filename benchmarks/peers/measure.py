@@ -179,7 +179,7 @@ def _variables(limits: Limits) -> dict[str, str]:
 def expected(cases: Sequence[Case], size: Size, limits: Limits) -> Case | None:
     """A skipped case, if the next size is expected to take more than the limits.
 
-    The time grows by the exponent of the last two sizes, memory in proportion.
+    The time grows by the exponent of the last two sizes, memory in proportion to the elements.
     """
     if not cases:
         return None
@@ -189,7 +189,9 @@ def expected(cases: Sequence[Case], size: Size, limits: Limits) -> Case | None:
     if len(cases) == 1:
         return None
     grown = elements(cases[-1]["size"]) / elements(cases[-2]["size"])
-    exponent = math.log(cases[-1]["seconds"] / cases[-2]["seconds"]) / math.log(grown)
+    exponent = 1.0
+    if grown > 1:
+        exponent = math.log(cases[-1]["seconds"] / cases[-2]["seconds"]) / math.log(grown)
     seconds = cases[-1]["seconds"] * growth**exponent
     return {"status": "skipped", "expected": seconds} if seconds > MARGIN * limits.seconds else None
 

@@ -77,7 +77,8 @@ TASKS = {
     "top": Task("the top 1,000 by margin", _SCORES, _SWEEP, _QUICK),
     "scores": Task(
         "least confidence, margin, ratio and entropy of every row", (*_SCORES, "cleanlab"),
-        [*_rows(10_000, 100_000, 1_000_000, classes=10), *_LARGE], _QUICK,
+        [*_rows(10_000, 100_000, 1_000_000, classes=10), {"rows": 100_000, "classes": 100}, *_LARGE,
+         {"rows": 2000, "classes": 32_000}], _QUICK,
     ),
     "bald": Task(
         "the top 1,000 by BALD",

@@ -126,6 +126,8 @@ def done(tool, rows, taken, peak=0, task="top", **agreed):
         # Quadratic growth.
         ([done("modal", 100, 0.01), done("modal", 1000, 1.0)],
          {"status": "skipped", "expected": pytest.approx(100)}),
+        ([done("modal", 10_000, 1.0), done("modal", 10_000, 50.0)],
+         {"status": "skipped", "expected": 50.0}),
         ([done("modal", 1000, 0.1, peak=10**9)], {"status": "skipped", "expected_bytes": 10**10}),
     ],
 )  # fmt: skip
