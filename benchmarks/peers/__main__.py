@@ -65,7 +65,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tools", type=names(TOOLS), default=list(TOOLS), metavar="TOOL,...",
                         help=f"of {', '.join(TOOLS)}")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="OUT", help="the file of results")
-    parser.add_argument("--limit", type=float, default=30, help="seconds of a run (default: 30)")
+    parser.add_argument("--limit", type=float, default=20, help="seconds of a run (default: 20)")
     parser.add_argument("--memory", type=float, default=10, help="GB of a run (default: 10)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
     return parser.parse_args()

@@ -41,7 +41,10 @@ REASONS = {
         "fastal also finds the row that each duplicate is most similar to. The others say only "
         "that there is one."
     ),
-    "temperature": "fastal computes the losses in float64, in several passes over the pool.",
+    "temperature": (
+        "fastal computes the losses in float64, in several passes over the pool. Compare the "
+        "errors."
+    ),
 }
 
 

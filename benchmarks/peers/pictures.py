@@ -77,7 +77,7 @@ def draw_bars(path: Path, results: Results) -> None:
 
 def _title(results: Results) -> str:
     size, threads = named(results.of(BARS)[0]["size"]), results.about["threads"]
-    return f"{TASKS[BARS].title}; {size} logits, {threads} threads"
+    return f"{TASKS[BARS].title.capitalize()}; {size} logits, {threads} threads"
 
 
 def draw_growth(path: Path, results: Results) -> None:
