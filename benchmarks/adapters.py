@@ -11,6 +11,7 @@ import argparse
 import logging
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -88,8 +89,65 @@ def of_skactiveml() -> dict[str, Case]:
     }
 
 
+def of_modal() -> dict[str, Case]:
+    from fastal.adapters.modal import margin_sampling
+
+    probs = logits().softmax(1).numpy()
+    learner = SimpleNamespace(predict_proba=lambda *_: probs)
+    return {
+        "margin_sampling": Case(
+            partial(fastal.select, probs, K, kind="probs"),
+            partial(margin_sampling, learner, np.zeros((ROWS, 1)), K),
+        )
+    }
+
+
+def of_baal() -> dict[str, Case]:
+    from fastal.adapters.baal import Uncertainty
+
+    # The loop wants all scores, too: their mean and deviation.
+    def ranked(x):
+        scores = fastal.score(x).margin
+        return fastal.select(scores, K, by="score"), scores
+
+    x = logits()
+    return {
+        "Uncertainty": Case(partial(ranked, x), partial(Uncertainty(query_size=K).get_ranks, x))
+    }
+
+
+def of_small_text() -> dict[str, Case]:
+    from fastal.adapters.small_text import Uncertainty
+
+    x = logits().numpy()
+    rows = np.arange(ROWS)
+    unlabelled, labelled = np.delete(rows, rows[::100]), rows[::100]
+    return {
+        "Uncertainty, of a representation": Case(
+            partial(fastal.select, x, K, among=unlabelled),
+            partial(Uncertainty().query, None, x, unlabelled, labelled, labelled % 2, K),
+        )
+    }
+
+
+def of_cleanlab() -> dict[str, Case]:
+    from fastal.adapters.cleanlab import get_active_learning_scores
+
+    probs = logits().softmax(1).numpy()
+    return {
+        "get_active_learning_scores": Case(
+            partial(fastal.score, probs, kind="probs"),
+            partial(get_active_learning_scores, pred_probs_unlabeled=probs),
+        )
+    }
+
+
 TOOLS: dict[str, Callable[[], dict[str, Case]]] = {
+    "baal": of_baal,
+    "cleanlab": of_cleanlab,
+    "modal": of_modal,
     "skactiveml": of_skactiveml,
+    "small_text": of_small_text,
     "transformers": of_transformers,
 }
 

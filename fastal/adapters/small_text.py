@@ -126,10 +126,11 @@ class Uncertainty(QueryStrategy):
             ValueError, TypeError: a bad argument, or bad predictions; the message names it.
         """
         self._validate_query_input(indices_unlabeled, n)
-        unlabelled = _ascending(indices_unlabeled, n)
+        unlabelled = _indices(indices_unlabeled, n)
         if _is_array(dataset):
             with _naming_samples("representation"):
                 return self._picked(dataset, n, self.kind, unlabelled)
+        unlabelled = np.sort(unlabelled)  # ties go to the lowest index
         kind = self._kind_of_labels(y)
         draws = {} if self._draws_axis is None else {"dropout_sampling": self.dropout_samples}
         probabilities = np.asarray(clf.predict_proba(dataset[unlabelled], **draws))
@@ -229,7 +230,7 @@ class CoreSet(QueryStrategy):
             ValueError, TypeError: a bad argument, or bad embeddings; the message names it.
         """
         self._validate_query_input(indices_unlabeled, n)
-        unlabelled = _ascending(indices_unlabeled, n)
+        unlabelled = np.sort(_indices(indices_unlabeled, n))
         labelled = np.asarray(indices_labeled).astype(np.int64)
         if _is_array(dataset):
             with _naming_samples("representation"):
@@ -266,11 +267,11 @@ def _is_array(dataset: Any) -> bool:
     return hasattr(dataset, "shape")
 
 
-def _ascending(indices_unlabeled: Any, n: int) -> NDArray[np.int64]:
-    """The samples to pick from, in the order of the dataset."""
+def _indices(indices_unlabeled: Any, n: int) -> NDArray[np.int64]:
+    """The samples to pick from."""
     if n < 1:
         raise ValueError(f"n: wanted at least 1, got {n}")
-    return np.sort(np.asarray(indices_unlabeled).astype(np.int64))
+    return np.asarray(indices_unlabeled).astype(np.int64, copy=False)
 
 
 @contextmanager
