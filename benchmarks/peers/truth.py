@@ -128,7 +128,7 @@ def _bald(data: Inputs) -> Answer:
 def _core_set(data: Inputs) -> Answer:
     """Greedy k-centre after the labelled rows, which are the first of the pool."""
     x = data["x"].astype(np.float64)
-    squares = np.einsum("nd,nd->n", x, x)
+    squares = np.square(x).sum(1)
     nearest = np.full(len(x), np.inf)
     picked: list[int] = []
     for step in range(LABELLED + int(data["k"])):
