@@ -21,6 +21,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "kernels"), str(ROOT / "docs")]
 # Of the tools of adapters, what the adapters import: a build needs no tool. A mock of autodoc
 # would hide the arguments of the subclass.
 sys.modules["transformers"] = SimpleNamespace(TrainerCallback=object)
+sys.modules["skactiveml.base"] = SimpleNamespace(
+    SingleAnnotatorPoolQueryStrategy=object, SkactivemlClassifier=object
+)
 sys.modules["baal.active.heuristics.heuristics"] = SimpleNamespace(
     AbstractHeuristic=object, available_reductions={}
 )
@@ -52,7 +55,7 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 # Tools, and packages that come with them, of which the adapters subclass nothing.
-autodoc_mock_imports = ["cleanlab", "modAL", "scipy", "sklearn"]
+autodoc_mock_imports = ["cleanlab", "modAL", "scipy", "skactiveml", "sklearn"]
 autodoc_typehints = "none"  # the signatures say more to a reader than torch's long names
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # a NamedTuple lists its fields in its own text
