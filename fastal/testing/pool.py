@@ -49,7 +49,7 @@ class KnownPool:
         """The same pool with four rows that cannot be scored, one of them the best."""
         logits, scores = self.logits.copy(), self.scores.copy()
         best = int(np.argmax(scores))
-        first, middle, last = (row for row in (1, len(logits) // 2, len(logits) - 1))
+        first, middle, last = len(logits) // 3, len(logits) // 2, len(logits) - 1
         logits[best] = np.nan
         logits[first, 2] = np.nan
         logits[middle, -1] = np.inf

@@ -45,7 +45,8 @@ def check_scores(
         names: the scores to check.
         kinds: what the matrices hold: any of "logits", "probs" and "log_probs".
         dtypes: any of float16, bfloat16, float32 and float64.
-        n_classes: numbers of classes, each at least 2. They decide how long the check takes.
+        n_classes: numbers of classes, each at least 2; every matrix has one of these. Rows of
+            `invalid_rows` need at least 4. They decide how long the check takes.
         on_invalid: what `score` does with rows of `invalid_rows`: "raise" for an `InvalidRows` that
             names the row, "skip" for NaN; None: they are not checked.
         same_bits: whether a row's scores must have the same bits among any other rows. Selection
@@ -77,7 +78,7 @@ def check_scores(
         raise ValueError(f"n_classes: wanted numbers of classes, each at least 2, got {n_classes}")
     for kind in kinds:
         for dtype in dtypes:
-            check = _Check(score, names, kind, dtype)
+            check = _Check(score, names, kind, dtype, n_classes)
             for n in n_classes:
                 check.regimes(n)
             for n in sorted({min(n_classes), *(n for n in n_classes if n <= 100)}):
@@ -92,8 +93,12 @@ def check_scores(
 class _Check:
     """The checks of one kind and dtype."""
 
-    def __init__(self, score: Score, names: Sequence[str], kind: str, dtype: torch.dtype) -> None:
+    def __init__(
+        self, score: Score, names: Sequence[str], kind: str, dtype: torch.dtype,
+        n_classes: Sequence[int],
+    ) -> None:  # fmt: skip
         self._score, self._names, self._kind, self._dtype = score, names, kind, dtype
+        self._n_classes = sorted(n_classes)
 
     def regimes(self, n_classes: int) -> None:
         """The regimes of accuracy."""
@@ -141,8 +146,9 @@ class _Check:
         fill = 0.0 if self._kind == "probs" else -math.inf
         if self._kind == "log_probs":
             good = np.log(good).tolist()
+        widths = [n for n in self._n_classes if n >= len(good)]  # the others hold no such rows
         for name, row in cases.invalid_rows(self._kind).items():
-            for width in (4, 64):
+            for width in {*widths[:1], *widths[len(widths) // 2 :][:1]}:
                 x = torch.full((5, width), fill, dtype=self._dtype)
                 x[:, :4] = torch.tensor([good, good, row, good, row], dtype=self._dtype)
                 case = f"{self._case(x)}, rows 2 and 4 are invalid ({name})"
@@ -164,7 +170,8 @@ class _Check:
 
     def _random(self, n_rows: int) -> Tensor:
         generator = torch.Generator().manual_seed(1)
-        x = 3 * torch.randn(n_rows, 10, generator=generator, dtype=torch.float64)
+        n_classes = min(self._n_classes, key=lambda n: abs(n - 10))  # few: there are many rows
+        x = 3 * torch.randn(n_rows, n_classes, generator=generator, dtype=torch.float64)
         if self._kind != "logits":
             x = torch.log_softmax(x, 1)
         return (x.exp() if self._kind == "probs" else x).to(self._dtype)

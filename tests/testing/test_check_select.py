@@ -130,7 +130,7 @@ def repeating(pool, k, exclude=()):
 
 def refusing_without_a_name(pool, k, exclude=()):
     if not np.isfinite(pool).all():
-        raise ValueError("there are invalid rows")
+        raise ValueError("1 or more rows are invalid")
     return by_sorting(pool, k, exclude)
 
 
@@ -184,10 +184,10 @@ WRONG = {
         lambda pool, k, exclude=(): (by_sorting(pool, k)[0] * 1.0, None),
         r"rows: wanted integers \[n\], got float64 \[1\]",
     ),
-    "NaN is not found": (nan_first, "are invalid: wanted ValueError that names row 1, got"),
+    "NaN is not found": (nan_first, "are invalid: wanted ValueError that names row 166, got"),
     "rows that are excluded are refused": (
         refusing_excluded_rows,
-        r"k=500, exclude=\[1, 228, 250, 499\]: raised InvalidRows: row 1",
+        r"k=500, exclude=\[166, 228, 250, 499\]: raised InvalidRows: row 166",
     ),
     "an error names no row": (refusing_without_a_name, "are invalid: wanted an error that names"),
 }
