@@ -8,7 +8,6 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
@@ -42,14 +41,17 @@ class Backend:
         fit: called with all annotations that this backend has seen, as pairs of the data of a task
             and the name of the class; returns the new `predict`, or None if the old one has
             learned. It runs in a thread of its own, and the old `predict` answers until it returns.
-            None: the model does not learn.
+            So `fit` should train a copy of the model. The thread ends with the process, even if
+            `fit` still runs. None: the model does not learn.
         fit_every: `fit` is called after so many new or changed annotations. The button "Start
-            Training" of Label Studio calls it at once.
+            Training" of Label Studio calls it at once. While `fit` runs, at most one more call
+            waits, and it gets all annotations that have come when it begins.
         by: "least_confidence", "margin", "ratio" or "entropy"; see `fastal.score`.
-        kind: what `predict` returns: "probs", "logits" or "log_probs".
+        kind: what `predict` returns: "logits", "probs" or "log_probs".
         class_names: the choices of the labelling configuration in the order of the columns of
             `predict`; None: they are in the order of the configuration.
-        control: the name of the `Choices` tag; None: the configuration has one.
+        control: the name of the `Choices` tag; None: the configuration has one. Only tags with
+            `name` and `toName` count.
         name: how the versions of the model begin. Each `fit` makes a version, with the time.
 
     Attributes:
@@ -61,7 +63,7 @@ class Backend:
 
     Example:
         >>> from fastal.adapters.label_studio import Backend
-        >>> backend = Backend(lambda tasks: [[0.9, 0.1] for task in tasks])
+        >>> backend = Backend(lambda tasks: [[0.9, 0.1] for task in tasks], kind="probs")
         >>> config = '''<View><Text name="t" value="$text"/><Choices name="mood" toName="t">
         ...   <Choice value="bad"/><Choice value="good"/></Choices></View>'''
         >>> backend.predictions([{"text": "hm"}], config)[0]["result"][0]["value"]
@@ -75,7 +77,7 @@ class Backend:
         *,
         fit_every: int = 10,
         by: str = "margin",
-        kind: str = "probs",
+        kind: str = "logits",
         class_names: Sequence[str] | None = None,
         control: str | None = None,
         name: str = "fastal",
@@ -93,9 +95,10 @@ class Backend:
         self._by, self._kind = by, kind
         self._class_names, self._control, self._name = class_names, control, name
         self._examples: dict[int, tuple[Data, str]] = {}  # by the number of the annotation
-        self._n_new = 0
+        self._n_new = 0  # annotations since a fit took its examples
         self._in_predict, self._in_state = threading.Lock(), threading.Lock()
-        self._worker = ThreadPoolExecutor(1)
+        self._in_fit, self._is_waiting = threading.Lock(), False
+        self._learner: threading.Thread | None = None  # the last
         self.version = self._new_version()
 
     def predictions(self, tasks: list[Data], config: str) -> list[dict[str, Any]]:
@@ -135,8 +138,8 @@ class Backend:
 
         Args:
             port: where it listens; 0: any free port, which `server_port` then names.
-            host: the address that it listens at. Whoever reaches it can ask for predictions and
-                send annotations, so let only Label Studio reach it.
+            host: the address that it listens at. The server asks for no password, so let only
+                Label Studio reach this address.
 
         Raises:
             OSError: it cannot listen there.
@@ -156,41 +159,52 @@ class Backend:
     def _respond(self, request: Data) -> dict[str, Any]:
         tasks = [task["data"] for task in request["tasks"]]
         found = self.predictions(tasks, request["label_config"])
-        return {"results": found, "model_version": self.version}
+        version = found[0]["model_version"] if found else self.version
+        return {"results": found, "model_version": version}
 
     def _note(self, event: Data) -> None:
         """Keeps the annotations of an event of Label Studio; calls `fit` if it is time."""
-        action = event.get("action")
-        is_due = action == "START_TRAINING"
+        changes = self._changes(event)
         with self._in_state:
-            if action in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED"):
-                choices = _read_choices(event["project"]["label_config"], self._control)
-                for annotation, task in _pairs(event["annotation"], event["task"]):
-                    self._keep(annotation, task, choices)
-            elif action == "ANNOTATIONS_DELETED":
-                for annotation in event["annotations"]:
-                    self._examples.pop(annotation["id"], None)
-            is_due |= self._n_new >= self._fit_every
-            if is_due:
-                self._n_new = 0
-        if is_due and self._fit is not None:
-            self._worker.submit(self._learn)
+            for number, example in changes:
+                if example is None:
+                    self._examples.pop(number, None)
+                else:
+                    self._examples[number] = example
+                    self._n_new += 1
+            is_due = event.get("action") == "START_TRAINING" or self._n_new >= self._fit_every
+            if self._fit is not None and is_due and not self._is_waiting:
+                # A daemon, so that Ctrl-C ends the process while `fit` runs.
+                self._learner = threading.Thread(target=self._learn, daemon=True)
+                self._learner.start()
+                self._is_waiting = True
 
-    def _keep(self, annotation: Data, task: Data, choices: "_Choices") -> None:
-        label = None if annotation["was_cancelled"] else choices.label(annotation["result"])
-        if label is None:  # skipped, or without a choice
-            self._examples.pop(annotation["id"], None)
-            return
-        self._examples[annotation["id"]] = task["data"], label
-        self._n_new += 1
+    def _changes(self, event: Data) -> list[tuple[int, tuple[Data, str] | None]]:
+        """The numbers of annotations and their examples; None if they are skipped or deleted."""
+        action = event.get("action")
+        if action == "ANNOTATIONS_DELETED":
+            return [(annotation["id"], None) for annotation in event["annotations"]]
+        if action not in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED"):
+            return []
+        choices = _read_choices(event["project"]["label_config"], self._control)
+        changes = []
+        for annotation, task in _pairs(event["annotation"], event["task"]):
+            label = None if annotation["was_cancelled"] else choices.label(annotation["result"])
+            changes.append((annotation["id"], None if label is None else (task["data"], label)))
+        return changes
 
     def _learn(self) -> None:
+        with self._in_fit:
+            with self._in_state:
+                examples = [*self._examples.values()]
+                self._n_new, self._is_waiting = 0, False
+            if examples:
+                self._fit_to(examples)
+            else:
+                _log.warning("fit: not called, since no annotation has come yet")
+
+    def _fit_to(self, examples: list[tuple[Data, str]]) -> None:
         assert self._fit is not None
-        with self._in_state:
-            examples = [*self._examples.values()]
-        if not examples:
-            _log.warning("fit: not called, since no annotation has come yet")
-            return
         try:
             predict = self._fit(examples)
         except Exception:
@@ -224,6 +238,8 @@ class _Choices(NamedTuple):
     def classes(self, names: Sequence[str] | None) -> list[str]:
         """The names of the classes in the order of the model."""
         found = list(self.written if names is None else names)
+        if len(set(found)) < len(found):
+            raise ValueError(f"class_names: wanted each name once, got {', '.join(found)}")
         for name in found:
             if name not in self.written:
                 raise ValueError(
@@ -243,31 +259,46 @@ class _Choices(NamedTuple):
 
     def label(self, result: list[Data]) -> str | None:
         """The name of the choice that an annotation holds; None if it holds none."""
+        chosen = [
+            choice
+            for part in result
+            if part.get("from_name") == self.name
+            for choice in part["value"]["choices"]
+        ]
+        if not chosen:
+            return None
+        if len(chosen) > 1:
+            raise ValueError(f"annotation: wanted one choice of {self.name!r}, got {chosen}")
         names = {written: name for name, written in self.written.items()}
-        for part in result:
-            if part.get("from_name") == self.name:
-                (choice,) = part["value"]["choices"]
-                if choice not in names:
-                    raise ValueError(
-                        f"annotation: {choice!r} is no choice of {self.name!r}, which has "
-                        f"{', '.join(names)}"
-                    )
-                return names[choice]
-        return None
+        if chosen[0] not in names:
+            raise ValueError(
+                f"annotation: {chosen[0]!r} is no choice of {self.name!r}, which has "
+                f"{', '.join(names)}"
+            )
+        return names[chosen[0]]
 
 
 def _read_choices(config: str, name: str | None) -> _Choices:
     """Reads the `Choices` tag of a labelling configuration."""
     try:
         root = ET.fromstring(config, ET.XMLParser(target=_WithoutDoctype()))
-    except ET.ParseError as error:
-        raise ValueError(f"label_config: wanted XML: {error}") from error
-    tags = {tag.get("name"): tag for tag in root.iter("Choices")}
-    held = ", ".join(map(repr, tags)) or "none"
-    if name not in tags and (name is not None or len(tags) != 1):
+    except (ET.ParseError, ValueError) as error:
+        raise ValueError(
+            f"label_config: wanted the XML of a labelling configuration: {error}"
+        ) from error
+    named = [tag for tag in root.iter("Choices") if tag.get("name") and tag.get("toName")]
+    tags = {tag.get("name", ""): tag for tag in named}
+    if name is None and len(tags) == 1:
+        (name,) = tags
+    if name is None or name not in tags:
+        held = ", ".join(map(repr, tags)) or "none"
         wanted = "one Choices tag, or control" if name is None else f"a Choices tag named {name!r}"
-        raise ValueError(f"control: wanted {wanted}; the labelling configuration has {held}")
-    tag = next(iter(tags.values())) if name is None else tags[name]
+        raise ValueError(
+            f"control: wanted {wanted}; the labelling configuration has {held} with name and toName"
+        )
+    tag, to_name = tags[name], tags[name].get("toName", "")
+    if not any(of.get("name") == to_name for of in root.iter() if of is not tag):
+        raise ValueError(f"label_config: no tag is named {to_name!r}, as {name!r} wants")
     if tag.get("choice", "single").startswith("multiple"):
         raise ValueError("control: wanted one choice per task, got a tag with choice='multiple'")
     written = {
@@ -277,14 +308,16 @@ def _read_choices(config: str, name: str | None) -> _Choices:
     }
     if len(written) < 2:
         raise ValueError(f"control: wanted a tag with two choices or more, got {len(written)}")
-    return _Choices(tag.get("name", ""), tag.get("toName", ""), written)
+    if len(set(written.values())) < len(written):
+        raise ValueError(f"control: wanted another alias for each choice, got {written}")
+    return _Choices(name, to_name, written)
 
 
 class _WithoutDoctype(ET.TreeBuilder):
     """Refuses a DOCTYPE, since it may define entities of any length."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:  # noqa: ARG002
-        raise ValueError("label_config: wanted no DOCTYPE")
+        raise ValueError("wanted no DOCTYPE")
 
 
 def _pairs(annotations: Any, tasks: Any) -> list[tuple[Data, Data]]:

@@ -2,12 +2,18 @@
 
 import doctest
 import json
+import signal
+import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from subprocess import PIPE
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,10 +26,11 @@ from fastal.adapters import label_studio as adapter
 from fastal.adapters.label_studio import Backend
 from fastal.cli import main
 from fastal.picks.label_config import read_control
+from tests.support import checkout
 from tests.support import label_studio_pages as pages
 from tests.support.adapter_pages import page_code
 from tests.support.browser import CHROMIUM, browser
-from tests.support.label_studio_server import Refused, label_studio
+from tests.support.label_studio_server import Refused, held_port, label_studio
 
 TEXT = '<Text name="review" value="$text"/>'
 CHOICES = (
@@ -310,9 +317,9 @@ LONG = 12  # characters, from which on the model says "good"
 
 
 def of_length(tasks):
-    """A model: the probabilities of bad and good."""
-    good = np.array([1 / (1 + np.exp(0.5 * (LONG - len(task["text"])))) for task in tasks])
-    return np.stack([1 - good, good], 1)
+    """A model: the logits of bad and good."""
+    good = np.array([0.25 * (len(task["text"]) - LONG) for task in tasks])
+    return np.stack([-good, good], 1)
 
 
 @contextmanager
@@ -329,7 +336,13 @@ def running(backend):
         http.server_close()
 
 
+def learned(backend):
+    """Waits until the last call of `fit` has ended."""
+    backend._learner.join()
+
+
 def eventually(condition):
+    """Waits for what a server sends."""
     end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
@@ -359,6 +372,14 @@ def test_a_prediction_has_the_likeliest_class_and_one_minus_the_uncertainty(by, 
     assert {prediction["model_version"] for prediction in found} == {backend.version}
 
 
+def test_a_model_returns_logits_unless_it_says_otherwise():
+    logits = np.random.default_rng(2).standard_normal((9, 2))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    found = Backend(lambda tasks: logits).predictions([{}] * 9, CONFIG)
+    scores = [prediction["score"] for prediction in found]
+    np.testing.assert_allclose(scores, 1 - NAIVE["margin"](p), atol=1e-5)
+
+
 def test_no_tasks_have_no_predictions():
     assert Backend(lambda tasks: 1 / 0).predictions([], CONFIG) == []
 
@@ -376,18 +397,41 @@ def test_output_that_does_not_fit_is_refused(output, error, words):
         Backend(lambda tasks: output).predictions([{}, {}], CONFIG)
 
 
+def with_choices(attributes):
+    """A configuration with a second tag of choices."""
+    choices = '<Choice value="good"/><Choice value="bad"/>'
+    return CONFIG.replace("</View>", f"<Choices {attributes}>{choices}</Choices></View>")
+
+
+@pytest.mark.parametrize(
+    "attributes", ['toName="review"', 'name="b"', 'name="" toName="review"', 'name="b" toName=""']
+)
+def test_only_choices_with_a_name_and_to_name_count(attributes):
+    found = Backend(of_length).predictions([{"text": "x"}], with_choices(attributes))
+    assert found[0]["result"] == choice("bad")
+
+
 @pytest.mark.parametrize(
     ("config", "options", "words"),
     [
-        ("<View", {}, "^label_config: wanted XML"),
+        ("<View", {}, "^label_config: wanted the XML"),
+        ("\ud800", {}, "^label_config: wanted the XML"),
         ("<View/>", {}, "one Choices tag, or control; .* has none"),
-        (CONFIG + "<View/>", {}, "^label_config: wanted XML"),
-        ('<!DOCTYPE v SYSTEM "x"><View/>', {}, "wanted no DOCTYPE"),
+        (CONFIG + "<View/>", {}, "^label_config: wanted the XML"),
+        ('<!DOCTYPE v SYSTEM "x"><View/>', {}, "^label_config: .*: wanted no DOCTYPE"),
         (CONFIG, {"control": "x"}, "a Choices tag named 'x'; .* has 'mood'"),
         (CONFIG, {"class_names": ["bad", "fine"]}, "^class_names: 'fine' is no choice of 'mood'"),
         (CONFIG.replace("<Choices", '<Choices choice="multiple"'), {}, "one choice per task"),
         (CONFIG.replace('<Choice value="bad"/>', ""), {}, "two choices or more, got 1"),
-        (CONFIG.replace("</View>", '<Choices name="b"/></View>'), {}, "has 'mood', 'b'"),
+        (with_choices('name="b" toName="review"'), {}, "has 'mood', 'b'"),
+        (with_choices('name="b"'), {"control": "b"}, "has 'mood' with name and toName"),
+        (with_choices('toName="review"'), {"control": ""}, "has 'mood' with name and toName"),
+        (CONFIG.replace('name="mood"', ""), {}, "has none with name and toName"),
+        (CONFIG.replace('toName="review"', ""), {}, "has none with name and toName"),
+        (CONFIG.replace('toName="review"', 'toName="x"'), {}, "^label_config: no tag is named 'x'"),
+        (CONFIG.replace('toName="review"', 'toName="mood"'), {}, "no tag is named 'mood'"),
+        (CONFIG.replace('"g"', '"bad"'), {}, "another alias for each choice, got .*'good': 'bad'"),
+        (CONFIG, {"class_names": ["bad", "bad"]}, "^class_names: wanted each name once, got bad,"),
     ],
 )
 def test_configurations_that_do_not_fit_a_backend_are_refused(config, options, words):
@@ -436,21 +480,133 @@ def test_fit_gets_the_annotations_that_stand():
     ):
         assert calls == []
         backend._note(given)
-    eventually(lambda: calls)
+    learned(backend)
     want = [({"text": f"text {number}"}, "good") for number in (1, 2, 7)]
     assert calls == [want]
-    eventually(lambda: backend.version not in versions)
+    assert backend.version not in versions
     backend._note({"action": "ANNOTATIONS_DELETED", "annotations": [{"id": 2}, {"id": 99}]})
     backend._note({"action": "START_TRAINING"})
-    eventually(lambda: len(calls) == 2)
-    assert calls[1] == [want[0], want[2]]
+    learned(backend)
+    assert calls[1:] == [[want[0], want[2]]]
+
+
+def test_an_annotation_whose_choice_was_taken_back_counts_no_more():
+    calls = []
+    backend = Backend(of_length, calls.append, fit_every=3)
+    for number in (1, 2):
+        backend._note(event("ANNOTATION_CREATED", number, "g"))
+    taken_back = event("ANNOTATION_UPDATED", 2, "g")
+    taken_back["annotation"]["result"][0]["value"]["choices"] = []
+    backend._note(taken_back)
+    backend._note(event("ANNOTATION_CREATED", 3, "bad"))
+    learned(backend)
+    assert calls == [[({"text": "text 1"}, "good"), ({"text": "text 3"}, "bad")]]
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (choice("x"), "^annotation: 'x' is no choice of 'mood', which has bad, g"),
+        (
+            choice("bad") + choice("g"),
+            r"^annotation: wanted one choice of 'mood', got \['bad', 'g'\]",
+        ),
+    ],
+)
+def test_of_annotations_with_one_that_is_wrong_none_is_kept(result, words):
+    backend = Backend(of_length)
+    events = [event("ANNOTATIONS_CREATED", number, "g") for number in (1, 2, 3)]
+    events[2]["annotation"]["result"] = result
+    all_three = {name: [each[name] for each in events] for name in ("annotation", "task")}
+    with pytest.raises(ValueError, match=words):
+        backend._note(events[0] | all_three)
+    assert (backend._examples, backend._n_new) == ({}, 0)
+
+
+def test_while_fit_runs_one_more_waits_and_gets_all_annotations():
+    begun, may_end, sizes = threading.Event(), threading.Event(), []
+
+    def fit(examples):
+        sizes.append(len(examples))
+        begun.set()
+        assert may_end.wait(60)
+
+    backend = Backend(of_length, fit, fit_every=2)
+    for number in range(2):
+        backend._note(event("ANNOTATION_CREATED", number, "g"))
+    assert begun.wait(60)
+    n_threads = threading.active_count()
+    for number in range(2, 31):
+        backend._note(event("ANNOTATION_CREATED", number, "g"))
+    backend._note({"action": "START_TRAINING"})
+    assert threading.active_count() == n_threads + 1
+    may_end.set()
+    learned(backend)
+    assert sizes == [2, 31]
+    backend._note(event("ANNOTATION_CREATED", 31, "g"))  # the first since then
+    learned(backend)
+    assert sizes == [2, 31]
+    backend._note(event("ANNOTATION_CREATED", 32, "g"))
+    learned(backend)
+    assert sizes == [2, 31, 33]
+
+
+SLOW = """
+import time
+from fastal.adapters.label_studio import Backend
+
+def fit(examples):
+    print("fit", flush=True)
+    time.sleep(60)
+
+backend = Backend(len, fit)
+backend._examples[1] = {}, "good"
+server = backend.server(0)
+backend._note({"action": "START_TRAINING"})
+backend._note({"action": "START_TRAINING"})
+server.serve_forever()
+"""
+
+
+@pytest.mark.full
+def test_ctrl_c_ends_a_backend_that_learns():
+    command = [sys.executable, "-c", SLOW]
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, env=checkout.environment()) as process:
+        try:
+            assert process.stdout.readline() == b"fit\n"
+            process.send_signal(signal.SIGINT)
+            left, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert left == b""
+    assert b"KeyboardInterrupt" in errors
+    assert process.returncode == -signal.SIGINT
+
+
+def test_an_answer_has_the_version_of_its_predictions(monkeypatch):
+    backend = Backend(of_length, lambda examples: None, fit_every=1)
+    predictions = backend.predictions
+
+    def and_learn(*given):
+        found = predictions(*given)
+        backend._note(event("ANNOTATION_CREATED", 1, "g"))
+        learned(backend)
+        return found
+
+    monkeypatch.setattr(backend, "predictions", and_learn)
+    answer = backend._respond({"tasks": [{"data": {"text": "x"}}], "label_config": CONFIG})
+    (prediction,) = answer["results"]
+    assert answer["model_version"] == prediction["model_version"] != backend.version
+    assert backend._respond({"tasks": [], "label_config": CONFIG}) == {
+        "results": [], "model_version": backend.version,
+    }  # fmt: skip
 
 
 def test_a_fit_that_fails_leaves_the_model_as_it_was(caplog):
     backend = Backend(of_length, lambda examples: 1 / 0, fit_every=1)
     version = backend.version
     backend._note(event("ANNOTATION_CREATED", 1, "g"))
-    backend._worker.shutdown()
+    learned(backend)
     assert "fit: it failed on 1 annotations; predict stays as it was" in caplog.text
     assert "ZeroDivisionError" in caplog.text
     assert backend.version == version
@@ -459,7 +615,7 @@ def test_a_fit_that_fails_leaves_the_model_as_it_was(caplog):
 def test_training_without_annotations_is_a_warning(caplog):
     backend = Backend(of_length, lambda examples: 1 / 0)
     backend._note({"action": "START_TRAINING"})
-    backend._worker.shutdown()
+    learned(backend)
     assert caplog.messages == ["fit: not called, since no annotation has come yet"]
 
 
@@ -469,7 +625,7 @@ def test_while_fit_runs_the_old_model_answers():
     def fit(examples):
         begun.set()
         assert may_end.wait(60)
-        return lambda tasks: 1 - of_length(tasks)
+        return lambda tasks: -of_length(tasks)
 
     backend = Backend(of_length, fit, fit_every=1)
 
@@ -480,7 +636,8 @@ def test_while_fit_runs_the_old_model_answers():
     assert begun.wait(60)
     assert label() == choice("bad")
     may_end.set()
-    eventually(lambda: label() == choice("g"))
+    learned(backend)
+    assert label() == choice("g")
 
 
 def test_what_is_wrong_is_the_reason_in_the_first_line_of_the_answer(caplog):
@@ -525,7 +682,7 @@ def test_a_backend_learns_from_annotations_and_its_predictions_are_renewed(serve
 
     def fit(examples):
         calls.append(examples)
-        return lambda tasks: 1 - of_length(tasks)
+        return lambda tasks: -of_length(tasks)
 
     user, backend = server.first, Backend(of_length, fit, fit_every=2)
     project = user.project(CONFIG)
@@ -609,15 +766,35 @@ def test_the_code_of_the_page_runs(monkeypatch):
             config = pages.CONFIG.replace(' alias="pos"', "")
             found = self.backend.predictions([{"text": "x"}], config)
             assert found[0]["result"][0]["value"] == {"choices": ["positive"]}
+            assert found[0]["score"] == pytest.approx(0.8 - 0.2)
 
     monkeypatch.setattr(Backend, "server", lambda backend, port: Server(backend))
-    learned = []
-    model = SimpleNamespace(
-        predict_proba=lambda texts: np.array([[0.2, 0.8]] * len(texts)),
-        fit=lambda texts, labels: learned.append((texts, labels)),
-    )
+    model = Model()
     names = {"model": model}
     for block in page_code("label_studio"):
         exec(block, names)
-    names["fit"]([({"text": "a"}, "positive")])
-    assert learned == [(["a"], ["positive"])]
+    predict = names["fit"]([({"text": "a"}, "positive")])
+    assert vars(model) == {}  # so the old model answers as before
+    assert predict([{"text": "b"}]) == [["a", "positive", "b"]]
+
+
+class Model:
+    """A model of the page, which shows what it learned."""
+
+    def fit(self, texts, labels):
+        self.learned = [*texts, *labels]
+
+    def predict_proba(self, texts):
+        if not hasattr(self, "learned"):
+            return np.array([[0.2, 0.8]] * len(texts))
+        return [[*self.learned, *texts]]
+
+
+def test_a_held_port_is_free_for_a_server_that_starts_later():
+    with held_port() as port:
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        with ThreadingHTTPServer(("127.0.0.1", port), BaseHTTPRequestHandler):
+            socket.create_connection(("127.0.0.1", port)).close()

@@ -128,9 +128,24 @@ def label_studio(folder: Path) -> Iterator[Annotator]:
     Args:
         folder: an empty one, for its database and its log.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    with held_port() as port, _started(folder, port) as annotator:
+        yield annotator
+
+
+@contextmanager
+def held_port() -> Iterator[int]:
+    """A free port that no other process is given within the block, while a server may listen at it.
+
+    A server may bind a port twice that nobody listens at, if both sockets allow it.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@contextmanager
+def _started(folder: Path, port: int) -> Iterator[Annotator]:
     url = f"http://127.0.0.1:{port}"
     options = [
         "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port),
