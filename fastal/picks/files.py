@@ -20,9 +20,11 @@ from fastal.picks.label_studio import data_of_tasks, write_tasks
 from fastal.picks.picks import Picks
 from fastal.picks.table import Table, plain, ranked, records
 from fastal.picks.tool_export import ToolExport
-from fastal.picks.tool_records import check_columns, picks_in
+from fastal.picks.tool_records import check_lines, picks_in
 from fastal.sources.expand import PathLike
 from fastal.sources.labels import as_integers, joined
+
+_UTF_8 = "utf-8-sig"  # spreadsheets and shells add a mark before it
 
 
 def checked_suffix(path: Path) -> Path:
@@ -42,6 +44,8 @@ def save_picks(
 ) -> None:
     """Writes a file of picks, whole or not at all; see `Picks.save`."""
     check_writable("path", path.suffix)
+    if isinstance(class_names, str):
+        raise TypeError(f"class_names: wanted a list of names, got {class_names!r}")
     control = labels = None
     if export is not None:
         if label_config is not None:
@@ -228,12 +232,11 @@ def _column(held: list[dict[str, Any]], name: str, wanted: Any) -> NDArray[Any]:
 def _read_csv(path: Path) -> list[dict[str, Any]]:
     limit = csv.field_size_limit(LONGEST_FIELD)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets add a mark
-            reader = csv.DictReader(file)
-            check_columns(reader.fieldnames or ())
-            held: list[dict[str, Any]] = list(reader)
+        with path.open(encoding=_UTF_8, newline="") as file:
+            held: list[dict[str, Any]] = list(csv.DictReader(file))
     finally:
         csv.field_size_limit(limit)
+    check_lines(held)
     for record in held:  # None is an empty field
         for name in {"id", "group"} & record.keys():
             record[name] = record[name] or None
@@ -241,15 +244,25 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_json_lines(path: Path) -> list[dict[str, Any]]:
-    held = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+    held = _objects([json.loads(line) for line in path.read_text(_UTF_8).split("\n") if line])
     picks = picks_in(held, path)
     return held if picks is None else picks
 
 
 def _read_json(path: Path) -> list[dict[str, Any]]:
-    held = json.loads(path.read_text("utf-8"))
+    held = _objects(json.loads(path.read_text(_UTF_8)))
     picks = picks_in(held, path)
     return data_of_tasks(held, path) if picks is None else picks
+
+
+def _objects(held: Any) -> list[dict[str, Any]]:
+    """What JSON holds; TypeError if it is no list of objects."""
+    if not isinstance(held, list):
+        raise TypeError("it holds no list")
+    for record in held:
+        if not isinstance(record, dict):
+            raise TypeError(f"it has {as_json(record)[:40]}, which is no JSON object")
+    return held
 
 
 def _read_parquet(path: Path) -> list[dict[str, Any]]:

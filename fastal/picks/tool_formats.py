@@ -80,12 +80,13 @@ def _doccano(example: Example) -> dict[str, Any]:
 def _argilla(example: Example) -> dict[str, Any]:
     """A record of Argilla; source: `Record.from_dict` in its client, validators in its server.
 
-    The id is there for Argilla alone, which updates a record that has it. It is text there.
+    The id is there for Argilla alone, which updates a record that has it. It is text there. A row
+    without an id is named as such, since another row may have its number as an id.
     """
     values = example.values
-    identifier = values.get("id")
+    identifier = values.get("id", values["row"])
     record = {
-        "id": str(values["row"] if identifier is None else identifier),
+        "id": f"row {values['row']}" if identifier is None else str(identifier),
         "fields": {example.column: example.content},
         "metadata": {name: value for name, value in values.items() if value is not None},
     }
@@ -101,9 +102,17 @@ def _argilla(example: Example) -> dict[str, Any]:
 
 
 def _write_argilla(file: BinaryIO, examples: Iterator[Example]) -> None:
+    held = [_argilla(example) for example in examples]
+    places: dict[str, int] = {}
+    for place, record in enumerate(held, 1):
+        if (before := places.setdefault(record["id"], place)) != place:
+            raise ValueError(
+                f"format: picks {before} and {place} have the same id {record['id']!r} in argilla, "
+                "which would keep one of them; wanted ids that differ as text"
+            )
     separator = b"[\n"
-    for example in examples:  # in ASCII, since the client reads files in the system's encoding
-        file.write(separator + as_json(_argilla(example)).encode())
+    for record in held:  # in ASCII, since the client reads files in the system's encoding
+        file.write(separator + as_json(record).encode())
         separator = b",\n"
     file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
 

@@ -1,7 +1,6 @@
 """Records of picks in what annotation tools export."""
 
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ _HELD_IN = ("fastal", "meta", "metadata")  # of doccano, Prodigy and Argilla
 _CONTENTS = ("text", "image")
 
 
-def picks_in(held: list[Any], path: Path) -> list[dict[str, Any]] | None:
+def picks_in(held: list[dict[str, Any]], path: Path) -> list[dict[str, Any]] | None:
     """The columns of picks that tools keep with their records; None if no record has them.
 
-    A row that several people labelled counts once. Records of other origin are left out with a
-    warning.
+    A row that several people labelled counts once, at its first place. Picks of a file that no tool
+    changed may be among the records. Others are left out with a warning.
 
     Args:
         held: the records of a file.
@@ -25,23 +24,30 @@ def picks_in(held: list[Any], path: Path) -> list[dict[str, Any]] | None:
         >>> picks_in([line, line], Path("annotations.jsonl"))
         [{'text': 'fine', 'row': 7, 'score': 0.5}]
     """
-    found = [pick for record in held if (pick := _pick_in(record)) is not None]
-    if not found:
+    of_tools = [_pick_in(record) for record in held]
+    if not any(of_tools):
         return None
+    found = [
+        pick or record
+        for pick, record in zip(of_tools, held, strict=True)
+        if pick or {"row", "score"} <= record.keys()
+    ]
     if len(found) < len(held):
         _log.warning("%s: %d of %d records are no picks", path, len(held) - len(found), len(held))
-    once = {(str(pick["row"]), str(pick.get("id"))): pick for pick in reversed(found)}
-    return list(reversed(once.values()))
+    once: dict[tuple[str, str], dict[str, Any]] = {}
+    for pick in found:
+        once.setdefault((str(pick["row"]), str(pick.get("id"))), pick)
+    return list(once.values())
 
 
-def check_columns(names: Iterable[str]) -> None:
-    """ValueError if a table has the columns of a pick in one, as doccano's CSV has."""
-    if "fastal" in names:
+def check_lines(held: list[dict[str, Any]]) -> None:
+    """ValueError if lines of a CSV file have the columns of a pick in one, as doccano's have."""
+    if any("row" not in line and (line.get("fastal") or "").startswith("{") for line in held):
         raise ValueError("it is doccano's, whose ids are not those of the pool; export as JSONL")
 
 
-def _pick_in(record: Any) -> dict[str, Any] | None:
-    if not isinstance(record, dict) or "row" in record:
+def _pick_in(record: dict[str, Any]) -> dict[str, Any] | None:
+    if "row" in record:
         return None
     for name in _HELD_IN:
         values = record.get(name)

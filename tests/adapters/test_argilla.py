@@ -59,7 +59,7 @@ def test_the_client_reads_the_records_and_sends_them_in_their_order(tmp_path, se
     picks_of().save(path, format="argilla", predicted=["yes", None, "no"])
     dataset.records.from_json(path)
     sent = server.held["records"]
-    assert [record["external_id"] for record in sent] == [str(LARGE), "2", str(2**61)]
+    assert [record["external_id"] for record in sent] == [str(LARGE), "2", f"row {2**61}"]
     assert [record["fields"]["text"] for record in sent] == TEXTS
     assert sent[0]["metadata"] == {"rank": 1, "row": 5, "score": 0.75, "id": LARGE, "n": 1}
     assert sent[1]["metadata"] == {"rank": 2, "row": 0, "score": 0.5, "id": 2}

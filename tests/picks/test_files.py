@@ -150,3 +150,34 @@ def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path):
         picks.save(tmp_path / "p.jsonl")
     assert [path.name for path in tmp_path.iterdir()] == ["p.jsonl"]
     assert (tmp_path / "p.jsonl").read_text() == "before"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_may_begin_with_the_mark_and_have_the_line_ends_of_windows(
+    tmp_path, suffix, mark, end
+):
+    path = tmp_path / f"p{suffix}"
+    Picks([4, 2], [0.5, 0.25], columns={"text": ["a\u2028b", "c\x85"]}).save(path)
+    path.write_bytes((mark + path.read_bytes().decode().replace("\n", end)).encode())
+    found = read_picks(path)
+    assert (found.rows.tolist(), found["text"].tolist()) == ([4, 2], ["a\u2028b", "c\x85"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("p.json", "{}", "it holds no list"),
+        ("p.json", '{"row": 1, "score": 2}', "it holds no list"),
+        ("p.json", "5", "it holds no list"),
+        ("p.json", '["row"]', 'it has "row", which is no JSON object'),
+        ("p.jsonl", '{"row": 1, "score": 2}\n[1]', r"it has \[1\], which is no JSON object"),
+        ("p.jsonl", "null", "it has null, which is no JSON object"),
+    ],
+)
+@pytest.mark.parametrize("read", [read_picks, read_rows])
+def test_json_that_is_no_list_of_objects_is_refused(tmp_path, name, text, words, read):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=f"{name}: wanted .*: {words}$"):
+        read(tmp_path / name)

@@ -102,11 +102,36 @@ def test_records_of_argilla(tmp_path):
         "suggestions": {"label": {"value": "yes", "score": 1 - 0.9, "agent": "fastal"}},
     }  # fmt: skip
     assert records[1]["id"] == "2"
-    assert records[2]["id"] == str(2**40)  # its row, since it has no id
+    assert records[2]["id"] == f"row {2**40}"  # since it has no id, and another may be 2^40
     assert {"n", "suggestions"} & records[1].keys() == set()
     (tmp_path / "out.json").read_text("ascii")
     (image, *_) = written(tmp_path, "argilla", image_column="image")
     assert image["fields"] == {"image": "b/1.png"}
+
+
+def test_records_of_argilla_without_ids_are_named_by_their_rows(tmp_path):
+    picks = Picks([7, 3], [0.5, 0.25], columns={"text": ["a", "b"]})
+    assert [record["id"] for record in written(tmp_path, "argilla", picks)] == ["7", "3"]
+
+
+def test_a_row_without_an_id_is_not_taken_for_the_row_whose_id_is_its_number(tmp_path):
+    """Argilla would update the record of the other row, in this round or in a later one."""
+    picks = Picks([0, 5], [0.9, 0.8], ["5", None], columns={"text": ["a", "b"]})
+    assert [record["id"] for record in written(tmp_path, "argilla", picks)] == ["5", "row 5"]
+    found = Picks.load(tmp_path / "out.json")
+    assert (found.rows.tolist(), found.ids.tolist()) == ([0, 5], ["5", None])
+
+
+@pytest.mark.parametrize("ids", [["a", "b", "a"], [5, "b", "5"], ["row 2", "b", None]])
+def test_picks_with_equal_ids_are_refused_for_argilla(tmp_path, ids):
+    """It would update the first one."""
+    ids = np.array(ids, object)
+    picks = Picks([0, 1, 2], [0.9, 0.8, 0.7], ids, columns={"text": ["a", "b", "c"]})
+    with pytest.raises(
+        ValueError, match=r"^format: picks 1 and 3 have the same id '.*' in argilla"
+    ):
+        written(tmp_path, "argilla", picks)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("score", "want"), [(0.25, 0.75), (0, 1), (-0.5, None), (1.5, None)])
@@ -179,6 +204,26 @@ def exported(tool, records):
     return [argilla_export(one) for one in records]
 
 
+def test_a_row_that_several_people_labelled_is_at_its_first_place(tmp_path):
+    lines = [{"text": "a", "meta": {"row": row, "score": score}}
+             for row, score in [(1, 0.75), (2, 0.5), (1, 0.25)]]  # fmt: skip
+    (tmp_path / "e.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    picks = Picks.load(tmp_path / "e.jsonl")
+    assert (picks.rows.tolist(), picks.scores.tolist()) == ([1, 2], [0.75, 0.5])
+
+
+def test_picks_may_be_in_one_file_with_what_a_tool_exports(tmp_path, x, caplog):
+    lines = [
+        {"rank": 1, "row": 4, "score": 0.5},
+        prodigy_export({"text": "a", "meta": {"rank": 1, "row": 7, "score": 0.75}}, "accept"),
+        {"id": 1, "row": 9, "text": "not of fastal"},
+    ]
+    (tmp_path / "e.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert Picks.load(tmp_path / "e.jsonl").rows.tolist() == [4, 7]
+    assert {*range(N)} - {*fastal.select(x, N, exclude=tmp_path / "e.jsonl").rows} == {4, 7}
+    assert "1 of 3 records are no picks" in caplog.text
+
+
 @pytest.mark.parametrize("tool", [*WITH_ROWS, "doccano in .json"])
 def test_the_second_round_leaves_out_what_a_tool_exports(tmp_path, pool, tool, caplog):
     """By id: the pool of the second round has its rows in another order."""
@@ -200,7 +245,7 @@ def test_the_second_round_leaves_out_what_a_tool_exports(tmp_path, pool, tool, c
     assert fastal.select(other, N, exclude=path).ids.tolist() == whole[6:]
     assert fastal.select(other, N, among=path).ids.tolist() == whole[:6]
     assert f"1 of {len(records) + 1} records are no picks" in caplog.text
-    assert len(Picks.load(path)) == 6  # also if two people labelled each
+    assert Picks.load(path).rows.tolist() == first.rows.tolist()
     options = ["--column", "x", "--id-column", "id", "--quiet"]
     done = run("select", tmp_path / "other.parquet", "--k", N, "--exclude", path, *options)
     assert [int(line.split(",")[3]) for line in done.stdout.split()[1:]] == whole[6:]
@@ -214,6 +259,29 @@ def test_an_export_that_has_ids_of_doccano_alone_is_refused(tmp_path, x):
         fastal.select(x, 3, exclude=tmp_path / "e.csv")
     with pytest.raises(ValueError, match="export as JSONL"):
         Picks.load(tmp_path / "e.csv")
+
+
+def test_an_export_of_doccano_is_found_by_any_of_its_lines(tmp_path):
+    """One that is not of fastal comes first; PostgreSQL sorts the names in a field."""
+    text = "id,text,fastal\n1,a,\n2,b,\"{'row': 5, 'rank': 1, 'score': 0.9}\"\n"
+    (tmp_path / "e.csv").write_text(text)
+    with pytest.raises(ValueError, match="export as JSONL"):
+        Picks.load(tmp_path / "e.csv")
+
+
+@pytest.mark.parametrize("values", [["x", ""], ["{'row': 1}", "{}"], [None, None]])
+def test_a_column_may_have_the_name_of_what_doccano_exports(tmp_path, values):
+    picks = Picks([1, 0], [0.5, 0.25], columns={"fastal": values})
+    picks.save(tmp_path / "p.csv")
+    found = Picks.load(tmp_path / "p.csv")
+    assert found.rows.tolist() == [1, 0]
+    assert found["fastal"].tolist() == [value or "" for value in values]
+
+
+def test_a_table_of_ids_may_have_a_column_with_the_name_of_what_doccano_exports(tmp_path, pool):
+    (tmp_path / "t.csv").write_text(f"id,fastal\n{2**60 + 3},x\n")
+    source = fastal.open_pool(pool, column="x", id_column="id")
+    assert fastal.select(source, 1, among=tmp_path / "t.csv").rows.tolist() == [3]
 
 
 @pytest.mark.parametrize(
@@ -257,6 +325,10 @@ def test_a_list_of_images_is_no_file_to_exclude(tmp_path, x):
         ({"text_column": "n"}, TypeError, "^text_column: pick 1 has 1 in column 'n'; wanted text$"),
         ({"label_config": "c.xml"}, ValueError, "^label_config: wanted none with format='prodigy'"),
         ({"class_names": ["a"]}, ValueError, "^class_names: wanted predicted, too"),
+        (
+            {"predicted": [0, 1, 0], "class_names": "no,yes"}, TypeError,
+            "^class_names: wanted a list of names, got 'no,yes'$",
+        ),
         ({"predicted": [0, 0, 0]}, ValueError, "^class_names: wanted the names of the classes"),
         (
             {"predicted": ["a", None, "c"], "class_names": ["a", "b"]}, ValueError,
