@@ -150,7 +150,7 @@ def get_label_quality_scores(
     Args:
         labels: [N], the class of each row, from 0 to K - 1; as for `fastal.label_quality`.
         pred_probs: [N, K], out of sample: any pool that `fastal.label_quality` takes; an array for
-            "confidence_weighted_entropy". It is read twice.
+            "confidence_weighted_entropy", which reads it three times. The others read it twice.
         method: one of the following, where c is the probability of the label.
 
             - "self_confidence": c.
@@ -196,7 +196,9 @@ def knn_graph(features: Any, k: int = 10, metric: Metric | None = None) -> csr_m
     """The exact graph of the k nearest neighbours of each row, for `Datalab.find_issues`.
 
     All distances are computed in float64, a block of rows at a time, on the device of the
-    features. Memory is 16 bytes per neighbour, and the block.
+    features. Memory is 16 bytes per neighbour, and the block. Euclidean distances are computed from
+    the differences of the rows, however far the rows are from each other and from the origin.
+    Cosine distances are those of differences too, but the k neighbours are chosen by products.
 
     Args:
         features: [N, D] with N > k: a NumPy array, which may be mapped, or a torch tensor.
@@ -208,7 +210,9 @@ def knn_graph(features: Any, k: int = 10, metric: Metric | None = None) -> csr_m
     Returns:
         [N, N] in compressed sparse rows. Each row has k distances, float64, the nearest first; ties
         go to the lower row. Rows that are equal have a stored distance of 0. Of neighbours whose
-        distances are equal within rounding, any may be among the k.
+        distances are equal within rounding, any may be among the k: Euclidean distances that differ
+        by less than a relative D * 1e-15, or are below 1e-150, and cosine distances that differ by
+        less than D * 1e-15, such as those of all directions less than 1e-8 apart.
 
     Raises:
         ValueError: the features are not [N, D], have NaN or an infinite value, or k or the metric
@@ -266,21 +270,16 @@ class _Points:
             raise ValueError(f"metric: wanted 'cosine', 'euclidean' or None, got {metric!r}")
         self.n = shape[0]
         self._is_cosine = metric == "cosine"
-        self._centre: Any = 0.0  # far from 0, the squares of coordinates would hide distances
-        self._check_and_centre()
+        self._check()
 
-    def _check_and_centre(self) -> None:
-        """Finds the centre; ValueError if a feature is not finite, or its square is not."""
-        total: Any = 0.0
+    def _check(self) -> None:
+        """ValueError if a feature is not finite, or its square is not."""
         for first in range(0, self.n, _TILE):
             rows = self._float64(slice(first, first + _TILE))
             bad = ~(rows.abs() < _MOST).all(1)
             if bad.any():
                 row = first + int(bad.nonzero()[0])
                 raise ValueError(f"features: row {row} has NaN, or a value beyond {_MOST:g}")
-            total = total + rows.sum(0)
-        if not self._is_cosine:
-            self._centre = total / self.n
 
     def _float64(self, rows: slice | NDArray[Any]) -> Tensor:
         part = self._features[rows]
@@ -290,7 +289,7 @@ class _Points:
 
     def _at(self, rows: slice | NDArray[Any]) -> Tensor:
         """The points of rows, [n, D or D + 1] float64."""
-        x: Tensor = self._float64(rows) - self._centre
+        x = self._float64(rows)
         if not self._is_cosine:
             return x
         largest = x.abs().amax(1, keepdim=True)
@@ -316,17 +315,22 @@ class _Points:
         tiles = [slice(start, min(start + _TILE, self.n)) for start in range(0, self.n, _TILE)]
         for number, of_x in enumerate(tiles):
             x = self._at(of_x)
-            half_x = 0.5 * (x * x).sum(1)
             for of_y in tiles[number:]:
-                y = x if of_y is of_x else self._at(of_y)
-                products = x @ y.T
                 if of_y is of_x:
-                    products.fill_diagonal_(-torch.inf)  # a row is no neighbour of itself
+                    nearness = self._nearness(x, x)
+                    nearness.fill_diagonal_(-torch.inf)  # a row is no neighbour of itself
                 else:
-                    add(of_y, (products - half_x[:, None]).T, of_x.start)
-                # |x - y|^2 = |x|^2 - 2 (x y - |y|^2 / 2), of which the first part is the row's own.
-                add(of_x, products.sub_(0.5 * (y * y).sum(1)), of_y.start)
+                    nearness = self._nearness(x, self._at(of_y))
+                    add(of_y, nearness.T, of_x.start)
+                add(of_x, nearness, of_y.start)
         return neighbours
+
+    def _nearness(self, x: Tensor, y: Tensor) -> Tensor:
+        """How near points [n, D] are to points [m, D], [n, m]; large = near."""
+        if self._is_cosine:
+            return x @ y.T
+        # Products would lose all distances that are small beside the coordinates.
+        return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").neg_()
 
     def in_order(self, neighbours: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[Any]]:
         """The distances [N, k] of neighbours [N, k], and the neighbours, the nearest first."""

@@ -38,8 +38,8 @@ def top_k(
 
     Args:
         logits: a column, as a name or an expression: lists of numbers of one length, also of the
-            types fixed-size list, embedding and tensor; or numbers, with by="score". Rows that are
-            missing are invalid.
+            types fixed-size list, embedding and tensor with one axis; or numbers, with by="score".
+            Rows that are missing are invalid.
         ids: a column of different integers or texts, as a name or an expression.
         k: how many rows to pick, at least 1.
         by: see `fastal.Selector`; not "random".
@@ -54,9 +54,9 @@ def top_k(
 
     Raises:
         ValueError, TypeError: a bad argument; the message names it. While Daft runs: an invalid row
-            with on_invalid="raise", an id that is missing, of another type or there twice, or lists
-            of several lengths. Of an id that is in two parts, it is noticed only if both rows are
-            among the best of their parts.
+            with on_invalid="raise", an id that is missing, of another type or there twice, tensors
+            of several axes, or lists of several lengths in a group. Of an id that is in two parts,
+            it is noticed only if both rows are among the best of their parts.
 
     Example:
         >>> import daft
@@ -83,6 +83,7 @@ def top_k(
         return_dtype=DataType.list(DataType.struct({"id": of_ids, "score": DataType.float32()})),
         state={
             "k": DataType.int64(),
+            "width": DataType.int64(),
             "ids": DataType.list(of_ids),
             "scores": DataType.list(DataType.float32()),
             "invalid": DataType.int64(),
@@ -108,27 +109,30 @@ class _TopK:
         if of_rows.null_count:
             raise ValueError("ids: a row has no id")
         if not len(of_rows):
-            return {"k": k, "ids": [], "scores": [], "invalid": 0}
+            return {"k": k, "width": 0, "ids": [], "scores": [], "invalid": 0}
         selector = fastal.Selector(**options)
         order = _order(of_rows)
+        rows, width = _rows(logits)
         try:
-            selector.update(_matrix(logits.to_arrow())[order])
+            selector.update(rows[order])
         except fastal.InvalidRows as error:
             one = of_rows[int(order[error.rows[0]])].as_py()
             raise ValueError(
                 f"logits: the row with the id {one!r} {error.reason}; {error.count} such in this "
                 "part of the rows. on_invalid='skip' leaves them out"
             ) from None
-        return _state(k, of_rows, order, selector.result(), selector.invalid)
+        return _state(k, width, of_rows, order, selector.result(), selector.invalid)
 
     def combine(self, states: dict[str, Series]) -> State:
         """The state of several parts."""
         k = max(states["k"].to_pylist())
+        widths = [width for width in states["width"].to_pylist() if width]
+        _check_widths(np.array(widths))
         ids, scores = (states[name].to_arrow().flatten() for name in ("ids", "scores"))
         selector, order = fastal.Selector(k, "score"), _order(ids)
         selector.update(scores.to_numpy(zero_copy_only=False)[order])
         n_invalid = sum(states["invalid"].to_pylist())
-        return _state(k, ids, order, selector.result(), n_invalid)
+        return _state(k, max(widths, default=0), ids, order, selector.result(), n_invalid)
 
     def finalize(self, state: State) -> list[dict[str, Any]]:
         """The picks, best first."""
@@ -150,41 +154,59 @@ def _order(ids: pa.Array) -> NDArray[np.int64]:
 
 
 def _state(
-    k: int, ids: pa.Array, order: NDArray[np.int64], picks: fastal.Picks, n_invalid: int
+    k: int, width: int, ids: pa.Array, order: NDArray[np.int64], picks: fastal.Picks, n_invalid: int
 ) -> State:
     """The state after a selection among rows in ascending order of their ids."""
-    found = ids.take(order[picks["row"]]).to_pylist()
-    return {"k": k, "ids": found, "scores": picks["score"].tolist(), "invalid": n_invalid}
+    found, scores = ids.take(order[picks["row"]]).to_pylist(), picks["score"].tolist()
+    return {"k": k, "width": width, "ids": found, "scores": scores, "invalid": n_invalid}
 
 
-def _matrix(column: pa.Array) -> NDArray[Any]:
-    """The rows [n, C] of a column of lists, or numbers [n]; missing ones are NaN."""
-    lists = getattr(column, "storage", column)  # of an embedding or a tensor
-    if pa.types.is_struct(lists.type):
-        lists = lists.field("data")
-    types = pa.types
-    if types.is_floating(lists.type) or types.is_integer(lists.type):
-        numbers: NDArray[Any] = lists.to_numpy(zero_copy_only=False)
-        return numbers
-    if not (
-        types.is_list(lists.type)
-        or types.is_large_list(lists.type)
-        or types.is_fixed_size_list(lists.type)
-    ):
-        raise TypeError(f"logits: wanted lists of numbers, got {column.type}")
-    present = column.is_valid().to_numpy(zero_copy_only=False)
+def _rows(column: Series) -> tuple[NDArray[Any], int]:
+    """The rows of a column, and how many values each list has.
+
+    Returns:
+        [n, C] of lists, or numbers [n], where missing rows are NaN; and C, which is 0 if it is not
+        known since all lists are missing, or if the column has numbers.
+    """
+    lists = _lists(column)
+    if column.datatype().is_numeric():
+        return lists.to_numpy(zero_copy_only=False), 0
+    is_present = lists.is_valid()
+    present = is_present.to_numpy(zero_copy_only=False)
     lengths = pa.compute.list_value_length(lists).to_numpy(zero_copy_only=False)[present]
-    width = int(lengths[0]) if len(lengths) else 2  # of missing rows alone, any width will do
-    if (lengths != width).any():
-        raise ValueError(
-            f"logits: lists of {width} and of {int(lengths[lengths != width][0])} values"
-        )
-    values = lists.filter(column.is_valid()).flatten().to_numpy(zero_copy_only=False)
+    _check_widths(lengths)
+    values = lists.filter(is_present).flatten().to_numpy(zero_copy_only=False)
     if values.dtype.kind not in "iuf":
-        raise TypeError(f"logits: wanted lists of numbers, got {column.type}")
+        raise TypeError(f"logits: wanted lists of numbers, got {column.datatype()}")
+    if not len(lengths):
+        return np.full((len(lists), 2), np.nan, np.float16), 0  # any width will do
+    width = int(lengths[0])
     rows: NDArray[Any] = values.reshape(len(lengths), width)
     if present.all():
-        return rows
-    with_missing = np.full((len(column), width), np.nan, np.result_type(rows, np.float16))
+        return rows, width
+    with_missing = np.full((len(lists), width), np.nan, np.result_type(rows, np.float16))
     with_missing[present] = rows
-    return with_missing
+    return with_missing, width
+
+
+def _check_widths(widths: NDArray[Any]) -> None:
+    if len(widths) and widths.min() < widths.max():
+        raise ValueError(f"logits: lists of {int(widths.min())} and of {int(widths.max())} values")
+
+
+def _lists(column: Series) -> pa.Array:
+    """The lists, or the numbers, of a column; TypeError if it has others, or several axes."""
+    of, found, n_axes = column.datatype(), column.to_arrow(), [1]
+    if of.is_tensor():
+        found, shapes = found.storage.flatten()
+        n_axes = pa.compute.list_value_length(shapes).drop_null().unique().to_pylist()
+    elif of.is_fixed_shape_tensor():
+        found, n_axes = found.storage, [len(of.shape)]
+    elif of.is_embedding():
+        found = found.storage
+    elif not (of.is_list() or of.is_fixed_size_list() or of.is_numeric()):
+        raise TypeError(f"logits: wanted lists of numbers, got {of}")
+    others = [n for n in n_axes if n != 1]
+    if others:
+        raise TypeError(f"logits: wanted tensors with one axis, got some with {others[0]}")
+    return found

@@ -21,6 +21,7 @@ from fastal.adapters.cleanlab import (
     get_label_quality_scores,
     knn_graph,
 )
+from fastal.testing import check_select
 from tests.support.adapter_pages import page_code
 
 # cleanlab warns of annotators who never agree with others.
@@ -259,6 +260,55 @@ def test_the_graph_is_that_of_scikit_learn(metric, dtype):
     graph = knn_graph(x, 5, metric)
     assert graph.indices.tolist() == want.indices.tolist()
     np.testing.assert_allclose(graph.data, want.data, rtol=1e-4 if dtype is np.float32 else 1e-9)
+
+
+def two_clusters():
+    """Two clusters whose distance from each other is 1e8 times that of their rows."""
+    line = 0.01 * np.arange(100)
+    return np.concatenate((line, 1e8 + line))[:, None]
+
+
+def with_an_outlier():
+    x = np.random.default_rng(3).uniform(size=(501, 2))
+    x[250] = 1e9
+    return x
+
+
+@pytest.mark.parametrize("make", [two_clusters, with_an_outlier])
+@pytest.mark.parametrize("tile", [2048, 64])
+def test_neighbours_are_right_where_some_rows_are_far(make, tile, monkeypatch):
+    monkeypatch.setattr(cleanlab, "_TILE", tile)
+    x = make()
+    graph = knn_graph(x, 5, "euclidean")
+    found, neighbours = graph.data.reshape(-1, 5), graph.indices.reshape(-1, 5)
+    full = distances_of(x, "euclidean")
+    np.testing.assert_allclose(found, np.sort(full, 1)[:, :5], rtol=1e-12)
+    # Rows at equal steps have ties, so that distances are compared.
+    np.testing.assert_allclose(found, np.take_along_axis(full, neighbours, 1), rtol=1e-12)
+    # With algorithm="brute", scikit-learn multiplies differences out, and is wrong here.
+    near = NearestNeighbors(n_neighbors=5, metric="euclidean", algorithm="kd_tree").fit(x)
+    np.testing.assert_allclose(found, near.kneighbors()[0], rtol=1e-12)
+
+
+def test_cosine_neighbours_are_right_down_to_directions_1e_7_apart():
+    angles = np.r_[np.arange(100) ** 2 * 1e-7, 2 + np.arange(100) ** 2 * 1e-7]
+    x = np.stack((np.cos(angles), np.sin(angles)), 1) * np.linspace(1, 1e9, 200)[:, None]
+    found = knn_graph(x, 5, "cosine").data.reshape(-1, 5)
+    apart = abs(angles - angles[:, None])
+    np.fill_diagonal(apart, np.inf)
+    want = 2 * np.sin(np.sort(apart, 1)[:, :5] / 2) ** 2
+    np.testing.assert_allclose(found, want, rtol=1e-6)
+
+
+def test_scores_pass_the_public_check_of_selections():
+    def select(pool, k, exclude=()):
+        p = np.exp(pool.astype(np.float64))
+        left = np.setdiff1d(np.arange(len(p)), exclude)
+        with np.errstate(invalid="ignore"):
+            _, scores = get_active_learning_scores(pred_probs_unlabeled=normal(p[left]))
+        return left[scores.argsort(kind="stable")[:k]], None
+
+    check_select(select, by="least_confidence")
 
 
 @pytest.mark.parametrize(("width", "metric"), [(2, "euclidean"), (3, "euclidean"), (4, "cosine")])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fastal
+from fastal.testing import check_select
 from tests.support.adapter_pages import page_code
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is missing; scripts/test-adapters has it")
@@ -129,6 +130,84 @@ def test_tensors_of_arrays():
     assert picks_of(frame, 9) == want_of(9)
 
 
+@pytest.mark.parametrize("shape", [None, (2, CLASSES), ()])
+def test_tensors_of_several_axes_are_refused(shape):
+    """Whether the type has the shape, or each row. Their values would be those of more classes."""
+    frame = daft.from_pydict({"id": [1, 2, 3, 4], "logits": [*LOGITS[:8].reshape(4, 2, CLASSES)]})
+    n_axes = 2
+    if shape == ():
+        frame = frame_of(LOGITS[:4, :1], [1, 2, 3, 4])
+        n_axes = 0
+    if shape is not None:
+        of = DataType.tensor(DataType.float32(), shape)
+        frame = frame.with_column("logits", frame["logits"].cast(of))
+        assert frame.schema()["logits"].dtype == of
+    else:
+        assert frame.schema()["logits"].dtype == DataType.tensor(DataType.float32())
+    with pytest.raises(TypeError, match=f"logits: wanted tensors with one axis, .* {n_axes}"):
+        picks_of(frame, 2)
+
+
+def test_missing_tensors_are_left_out():
+    rows = [None, *LOGITS[1:]]
+    for shape in (None, (CLASSES,)):
+        of = DataType.tensor(DataType.float32(), shape)
+        frame = daft.from_pydict({"id": NUMBERS.tolist(), "logits": rows})
+        frame = frame.with_column("logits", frame["logits"].cast(of))
+        found = picks_of(frame, 9, on_invalid="skip")
+        assert found == want_of(9, logits=LOGITS[1:], ids=NUMBERS[1:])
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        DataType.struct({"data": DataType.list(DataType.float32())}),
+        DataType.image("L", 2, 2),
+        DataType.sparse_tensor(DataType.float32()),
+        DataType.list(DataType.list(DataType.float32())),
+        DataType.fixed_size_list(DataType.fixed_size_list(DataType.float32(), 2), 2),
+        DataType.decimal128(4, 1),
+        DataType.bool(),
+    ],
+    ids=str,
+)
+def test_columns_of_other_types_are_refused(of):
+    values = daft.Series.from_pylist([None, None]).cast(of)
+    frame = daft.from_pydict({"id": [1, 2], "logits": values})
+    assert frame.schema()["logits"].dtype == of
+    with pytest.raises(TypeError, match="logits: wanted lists of numbers, got"):
+        picks_of(frame, 1)
+
+
+def test_lists_of_several_lengths_in_different_parts_are_refused():
+    def part(rows, first):
+        logits = pa.array(rows, pa.list_(pa.float64()))
+        return pa.table({"logits": logits, "id": np.arange(first, first + len(rows))})
+
+    wide, narrow = part([[1.0, 2, 3], [0, 0, 1]], 0), part([[1.0, 2], [0, 1]], 10)
+    missing, none = part([None, None], 20), part([], 30)
+    options = {"on_invalid": "skip"}
+    for parts in ([wide, narrow], [wide, missing, wide, none, narrow], [missing, wide, narrow]):
+        with pytest.raises(ValueError, match="logits: lists of 2 and of 3 values"):
+            picks_of(daft.from_arrow(parts), 2, **options)
+    found = picks_of(daft.from_arrow([none, missing, narrow]), 9, **options)
+    assert sorted(one for one, _ in found) == [10, 11]
+    assert picks_of(daft.from_arrow([missing, none]), 9, **options) == []
+
+
+@pytest.mark.parametrize(("parts", "on_invalid"), [(1, "raise"), (3, None)])
+def test_top_k_passes_the_public_checks(parts, on_invalid):
+    """Excluded rows are left out before. Of several parts, any may be the first to fail."""
+
+    def select(pool, k, exclude=()):
+        frame = frame_of(pool, np.arange(len(pool)), parts)
+        frame = frame.where(~frame["id"].is_in([int(row) for row in exclude]))
+        found = picks_of(frame, k, "entropy")
+        return np.array([one for one, _ in found]), np.array([score for _, score in found])
+
+    check_select(select, by="entropy", on_invalid=on_invalid, n_rows=100)
+
+
 def test_a_column_of_scores_of_ones_own():
     scores = LOGITS[:, 0]
     table = pa.table({"logits": scores, "id": NUMBERS})
@@ -178,7 +257,7 @@ def test_bad_ids_are_refused(ids, error, message, parts):
 
 def test_bad_columns_are_refused():
     table = {"id": [1, 2], "logits": [[1.0, 2.0], [1.0]]}
-    with pytest.raises(ValueError, match="logits: lists of 2 and of 1 values"):
+    with pytest.raises(ValueError, match="logits: lists of 1 and of 2 values"):
         picks_of(daft.from_pydict(table), 1)
     for logits in (["a", "b"], [["a", "b"], ["c", "d"]]):
         with pytest.raises(TypeError, match="logits: wanted lists of numbers, got"):

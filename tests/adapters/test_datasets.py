@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import fastal
+from fastal.testing import check_select
 from tests.support.adapter_pages import page_code
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is missing; scripts/test-adapters has it")
@@ -73,6 +74,23 @@ def test_the_picks_are_those_of_the_array(form, of, length):
         found = fastal.select(pool, 9, "entropy", exclude=[3, 4], chunk_bytes=rows * 8 * CLASSES)
         check_same(found, want)
         assert found.ids.tolist() == found["name"].tolist() == [f"r{row}" for row in want.rows]
+
+
+@pytest.mark.parametrize("on_invalid", ["raise", "skip"])
+@pytest.mark.parametrize("bounds", [(), (7, 8, 31)])
+def test_selections_pass_the_public_checks(bounds, on_invalid):
+    def select(pool, k, exclude=None):
+        dataset = in_chunks(dataset_of(pool), *bounds)
+        pool = open_dataset(dataset, "logits")
+        picks = fastal.select(pool, k, exclude=exclude, on_invalid=on_invalid, chunk_bytes=500)
+        check_same_scores(picked(dataset, picks), picks)
+        return picks
+
+    def check_same_scores(dataset, picks):
+        assert dataset["score"][:] == picks.scores.tolist()
+        assert [int(name[1:]) for name in dataset["name"]] == picks.rows.tolist()
+
+    check_select(select, on_invalid=on_invalid, n_rows=N)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import logging
 import operator
 import os
 import socket
-import time
 from functools import partial
 from types import SimpleNamespace
 
@@ -15,6 +14,7 @@ import pytest
 import torch
 
 import fastal
+from fastal.testing import check_select
 from tests.support.adapter_pages import page_code
 
 pytest.importorskip(
@@ -103,6 +103,15 @@ def test_the_picks_are_those_of_select(predict, by):
     found = predict(RunningSelection(7, by, **options), loader_of())
     check_same(found, fastal.select(POOL, 7, by, **options))
     assert isinstance(found.rows, torch.Tensor)
+
+
+@pytest.mark.parametrize("on_invalid", ["raise", "skip"])
+def test_running_selection_passes_the_public_checks(predict, on_invalid):
+    def select(pool, k, exclude=None):
+        selection = RunningSelection(k, exclude=exclude, on_invalid=on_invalid)
+        return predict(selection, loader_of(torch.from_numpy(pool), shuffle=on_invalid == "skip"))
+
+    check_select(select, on_invalid=on_invalid, n_rows=100)
 
 
 @pytest.mark.parametrize(
@@ -294,29 +303,31 @@ def test_trainer_names_rows_of_an_earlier_loader_where_it_knows_none(tmp_path):
 
 
 class LateFirst(Dataset):
-    """Row 0 is read after the second row of the other worker, so after its first was returned."""
+    """Row 0 is read after a row of the other worker has reached the model."""
 
     def __init__(self):
-        self.is_under_way = torch.multiprocessing.Event()
+        self.has_arrived = torch.multiprocessing.Event()
 
     def __len__(self):
         return 4
 
     def __getitem__(self, i):
         if i == 0:
-            assert self.is_under_way.wait(60)
-            time.sleep(0.2)
-        if i == 3:
-            self.is_under_way.set()
+            assert self.has_arrived.wait(60)
         return torch.tensor([float(i)])
 
 
 @pytest.mark.full
 def test_trainer_names_wrong_rows_where_workers_are_not_in_order(tmp_path):
     """Why the adapter refuses such loaders."""
-    recorded = Recorded()
-    loader = DataLoader(LateFirst(), batch_size=1, num_workers=2, in_order=False)
-    trainer_of(tmp_path, [recorded]).predict(Model(), loader, return_predictions=False)
+    recorded, rows = Recorded(), LateFirst()
+
+    def arrived(x):
+        rows.has_arrived.set()
+        return x
+
+    loader = DataLoader(rows, batch_size=1, num_workers=2, in_order=False)
+    trainer_of(tmp_path, [recorded]).predict(Model(arrived), loader, return_predictions=False)
     assert recorded.said == [[0], [1], [2], [3]]
     assert recorded.were != recorded.said
     assert sorted(recorded.were) == recorded.said
