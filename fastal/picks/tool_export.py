@@ -57,12 +57,18 @@ class ToolExport:
         return Control(self.tool, "", "", {}, ())
 
     def check_columns(self, names: Collection[str]) -> None:
-        """ValueError if picks with these columns lack the one that the annotators see."""
+        """ValueError if picks with these columns lack the one that annotators see, or hide it."""
         if self._column not in names:
             held = [name for name in names if name not in ("rank", "row", "score")]
             raise ValueError(
                 f"{self._argument}: the picks have no column {self._column!r}; wanted one of "
                 f"{', '.join(held) or 'those to carry'}, or carry with {self._column!r}"
+            )
+        shown = self._argument.removesuffix("_column")
+        if self._tool.renames and shown != self._column and shown in names:
+            raise ValueError(
+                f"{self._argument}: {self.tool} holds {self._column!r} as {shown!r}, and the picks "
+                f"have another column {shown!r}; wanted only one of them"
             )
 
     def check_takes_labels(self, argument: str) -> None:
@@ -143,6 +149,8 @@ class ToolExport:
                 raise TypeError(f"{got}; wanted text")
             if not content:
                 raise ValueError(f"{got}; wanted text that is not empty")
+            if not content.isascii() and content.encode(errors="replace").decode() != content:
+                raise ValueError(f"{got}; wanted text that UTF-8 can hold")
             if not self._tool.is_list:
                 continue
             if content.splitlines() != [content]:

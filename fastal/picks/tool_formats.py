@@ -40,6 +40,7 @@ class Tool(NamedTuple):
         rounds_integers: whether large integers pass through a browser, which rounds them.
         refuses_infinity: whether its numbers must be finite.
         is_list: whether its files are lists, with a line for each content.
+        renames: whether its files have the content as "text" or "image", whatever its column.
     """
 
     suffix: str
@@ -49,6 +50,7 @@ class Tool(NamedTuple):
     rounds_integers: bool = False
     refuses_infinity: bool = False
     is_list: bool = False
+    renames: bool = False
 
 
 def _write_lines(record_of: Callable[[Example], dict[str, Any]]) -> _Write:
@@ -122,8 +124,10 @@ def _write_list(file: BinaryIO, examples: Iterator[Example]) -> None:
 
 
 TOOL_FORMATS = {
-    "prodigy": Tool(".jsonl", COLUMNS, _write_lines(_prodigy), rounds_integers=True),
-    "doccano": Tool(".jsonl", COLUMNS[:1], _write_lines(_doccano), rounds_integers=True),
+    "prodigy": Tool(".jsonl", COLUMNS, _write_lines(_prodigy), rounds_integers=True, renames=True),
+    "doccano": Tool(
+        ".jsonl", COLUMNS[:1], _write_lines(_doccano), rounds_integers=True, renames=True
+    ),
     "argilla": Tool(".json", COLUMNS, _write_argilla, refuses_infinity=True),
     "cvat": Tool(".txt", COLUMNS[1:], _write_list, takes_labels=False, is_list=True),
 }

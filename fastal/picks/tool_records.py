@@ -41,13 +41,20 @@ def picks_in(held: list[dict[str, Any]], path: Path) -> list[dict[str, Any]] | N
 
 
 def check_lines(held: list[dict[str, Any]]) -> None:
-    """ValueError if lines of a CSV file have the columns of a pick in one, as doccano's have."""
+    """ValueError if lines of a CSV file are a tool's, which have ids of its own.
+
+    doccano has the columns of a pick in one. Label Studio has those of a task beside its own.
+    """
+    if any({"annotation_id", "fastal_score"} <= line.keys() for line in held):
+        raise ValueError(
+            "it is Label Studio's, whose ids are not those of the pool; export as JSON"
+        )
     if any("row" not in line and (line.get("fastal") or "").startswith("{") for line in held):
         raise ValueError("it is doccano's, whose ids are not those of the pool; export as JSONL")
 
 
 def _pick_in(record: dict[str, Any]) -> dict[str, Any] | None:
-    if "row" in record:
+    if "row" in record or "data" in record:  # a pick, or a task of Label Studio
         return None
     for name in _HELD_IN:
         values = record.get(name)

@@ -295,6 +295,38 @@ def test_examples_that_are_not_of_fastal_are_refused(tmp_path, x, record, suffix
         fastal.select(x, 3, exclude=path)
 
 
+def test_the_csv_of_label_studio_is_refused_since_its_ids_are_its_own(tmp_path, x):
+    path = tmp_path / "export.csv"
+    path.write_text("annotation_id,fastal_rank,fastal_score,id,row,text\n1,1,0.9,10,3,t\n")
+    with pytest.raises(ValueError, match=r"export.csv: .*it is Label Studio's, .*export as JSON$"):
+        fastal.select(x, k=3, exclude=path)
+
+
+def test_a_task_of_label_studio_with_a_row_of_its_own_in_meta_is_the_tasks_row(tmp_path, x):
+    path = tmp_path / "export.json"
+    task = {"id": 1, "data": {"fastal_rank": 1, "fastal_score": 0.5, "row": 3}, "meta": {"row": 9}}
+    path.write_text(json.dumps([task]))
+    assert sorted(fastal.select(x, k=N, exclude=path).rows) == [r for r in range(N) if r != 3]
+
+
+@pytest.mark.parametrize("tool", ["prodigy", "doccano"])
+def test_a_column_that_the_content_would_hide_is_refused(tmp_path, tool):
+    picks = picks_of(body=["x", "y", "z"])
+    with pytest.raises(ValueError, match=f"^text_column: {tool} holds 'body' as 'text', and the"):
+        picks.save(tmp_path / "out.jsonl", format=tool, text_column="body")
+    assert list(tmp_path.iterdir()) == []
+    assert "body" in written(tmp_path, "argilla", picks, text_column="body")[0]["fields"]
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_text_that_utf_8_cannot_hold_is_named(tmp_path, tool):
+    picks = picks_of(text=["a", "\udce9.png", "c"], image=["a", "\udce9.png", "c"])
+    with pytest.raises(
+        ValueError, match=r"pick 2 has '\\udce9.png' in column '(text|image)'; wanted"
+    ):
+        picks.save(tmp_path / f"out{SUFFIXES[tool]}", format=tool)
+
+
 def test_a_list_of_images_is_no_file_to_exclude(tmp_path, x):
     written(tmp_path, "cvat")
     with pytest.raises(ValueError, match=r"^exclude: wanted a \.csv or .* file, got .*out\.txt"):
@@ -322,7 +354,10 @@ def test_a_list_of_images_is_no_file_to_exclude(tmp_path, x):
             "^text_column: the picks have no column 'review'; wanted one of id, text, image, n",
         ),
         ({"text_column": ""}, ValueError, "^text_column: the picks have no column ''; wanted"),
-        ({"text_column": "n"}, TypeError, "^text_column: pick 1 has 1 in column 'n'; wanted text$"),
+        (
+            {"path": "t.json", "format": "argilla", "text_column": "n"}, TypeError,
+            "^text_column: pick 1 has 1 in column 'n'; wanted text$",
+        ),
         ({"label_config": "c.xml"}, ValueError, "^label_config: wanted none with format='prodigy'"),
         ({"class_names": ["a"]}, ValueError, "^class_names: wanted predicted, too"),
         (
