@@ -29,8 +29,8 @@ class Uncertainty(AbstractHeuristic):
     `noise="power"` it takes the place of `PowerSampling`. Predictions are arrays [N, C],
     [N, C, draws] or [N, C, ..., draws], NumPy or torch, on any device; or a generator of these in
     chunks. The last of three or more axes counts the draws. A chunk is scored when it comes and
-    not kept. Memory is what scoring a chunk takes, and some 20 bytes per sample with `query_size`, or
-    some 60 without.
+    not kept. Memory is what scoring a chunk takes, and some 20 bytes per sample with `query_size`,
+    or some 60 without.
 
     Args:
         by: "least_confidence", "margin", "ratio" or "entropy" of the mean of the draws; or of the

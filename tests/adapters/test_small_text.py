@@ -382,16 +382,14 @@ def test_uncertainty_passes_the_public_checks(by, kind):
         unlabelled = np.setdiff1d(np.arange(len(pool)), exclude)
         dataset = pool
         if kind == "predictions":
-            dataset = SklearnDataset(pool.astype(np.float64), np.zeros(len(pool), int))
+            dataset = SklearnDataset(
+                pool.astype(np.float64), np.zeros(len(pool), int), target_labels=np.arange(1)
+            )
         with np.errstate(invalid="ignore"):  # rows that cannot be scored
             rows = Uncertainty(by).query(
-                Known(),
-                dataset,
-                unlabelled,
-                np.asarray(exclude),
-                np.zeros(1),
+                Known(), dataset, unlabelled, np.asarray(exclude), np.zeros(1),
                 min(k, len(unlabelled)),
-            )
+            )  # fmt: skip
         return rows, None
 
     check_select(select, by=by)
