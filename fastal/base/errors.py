@@ -57,7 +57,7 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
         among, advice = "", ""
         if not what:
             among = f" among rows {span[0]} to {span[1] - 1}"
-            # None where most rows are invalid: skipping them would hide that the kind is wrong.
+            # No advice where most rows are invalid: skipping them would hide a wrong kind.
             skipping = (
                 f"would leave out {count} of {self.n_rows} rows" if looks else "leaves them out"
             )
