@@ -29,7 +29,8 @@ class Uncertainty(AbstractHeuristic):
     `noise="power"` it takes the place of `PowerSampling`. Predictions are arrays [N, C],
     [N, C, draws] or [N, C, ..., draws], NumPy or torch, on any device; or a generator of these in
     chunks. The last of three or more axes counts the draws. A chunk is scored when it comes and
-    not kept. Memory is 4 bytes per sample and what scoring a chunk takes.
+    not kept. Memory is what scoring a chunk takes, and some 20 bytes per sample with `query_size`,
+    or some 60 without.
 
     Args:
         by: "least_confidence", "margin", "ratio" or "entropy" of the mean of the draws; or of the
@@ -195,7 +196,7 @@ class Uncertainty(AbstractHeuristic):
         scores = np.empty((shape[0], *shape[2:-1]), np.float32)
         for place, sample in enumerate(predictions):
             pixels = sample.reshape(shape[1], -1, shape[-1]).swapaxes(0, 1).swapaxes(1, 2)
-            with _naming_samples(first + place, is_one=True):
+            with _naming_pixels(first + place):
                 scores[place] = self._of_draws(pixels).reshape(scores.shape[1:])
         return scores
 
@@ -210,18 +211,18 @@ class Uncertainty(AbstractHeuristic):
 
 
 @contextmanager
-def _naming_samples(first: int, *, is_one: bool = False) -> Iterator[None]:
-    """Names the samples whose predictions are invalid.
-
-    Args:
-        first: the number of the first sample.
-        is_one: the rows are the pixels of this sample.
-    """
+def _naming_samples(first: int) -> Iterator[None]:
+    """Names the samples whose predictions are invalid, of a chunk whose first has this number."""
     try:
         yield
     except fastal.InvalidRows as error:
-        samples = [first] if is_one else [first + row for row in error.rows]
-        looks = error.looks and f"; {error.looks}"
-        raise ValueError(
-            f"predictions: of samples {samples} (numbered from 0), each {error.reason}{looks}"
-        ) from error
+        raise error.renamed("predictions: sample", [first + row for row in error.rows]) from error
+
+
+@contextmanager
+def _naming_pixels(sample: int) -> Iterator[None]:
+    """Names the pixels of a sample whose predictions are invalid, in the order of its array."""
+    try:
+        yield
+    except fastal.InvalidRows as error:
+        raise error.renamed(f"predictions: sample {sample}: pixel", error.rows) from error

@@ -43,17 +43,20 @@ def open_samples(samples: Samples, field: str, *, missing: str = "raise") -> Any
             - one with a vector per sample, such as embeddings or `predictions.logits`: rows [N, C];
             - one with a `Classification` or `Classifications`: their `logits` are read;
             - one within a list of labels, such as `predictions.detections.confidence`, or within
-              the frames of videos: items with a row per label or frame, see `fastal.items`;
+              the frames of videos: items with a row per label or frame, see `fastal.items`. For
+              lists of labels within frames, give the view `to_frames()`;
             - one with a number per sample: [N].
-        missing: what to do with a sample whose value is None or has no labels: "raise", or "skip"
-            to leave it out and log how many there are.
+        missing: what to do with a sample whose value is None or has no labels, or one of whose
+            labels or frames has no value: "raise", or "skip" to leave out the whole sample and log
+            how many there are.
 
     Returns:
         The pool; its rows are in the order of the samples. The values are in memory, as floats.
 
     Raises:
         ValueError: a sample has no value, or one of another length; the message names the sample.
-            Or there is no such field, or no sample with a value.
+            Or there is no such field, or no sample with a value; or the field is within lists
+            of lists.
         TypeError: `samples` or a value has the wrong type.
 
     Example:
@@ -250,11 +253,13 @@ def compute_representativeness(
         [0.88, 0.92, 0.48]
     """
     ids, values = _read_embeddings(samples, embeddings, missing)
+    known: list[str] = []
     training = np.empty((0, values.shape[1]), np.float32)
     if labelled is not None:
-        _, training = _read_embeddings(labelled, embeddings, missing, "labelled")
+        known, training = _read_embeddings(labelled, embeddings, missing, "labelled")
     options = {"training": training, **options}
-    picks = _picked(ids, values, len(ids), diversity.representative, options)
+    with _naming_samples(known, "labelled sample", where="training"):
+        picks = _picked(ids, values, len(ids), diversity.representative, options)
     _write_scores(samples, representativeness_field, picks)
 
 
@@ -268,9 +273,9 @@ def compute_uniqueness(
 ) -> None:
     """Writes into a field how far each sample is from the most similar other sample.
 
-    The value is 1 - the cosine similarity of the two embeddings, exact. All pairs of samples are
-    compared, in blocks: time grows with the square of the number of samples, and memory with the
-    number.
+    The value is 1 - the cosine similarity of the two embeddings, within 2^-22. All pairs of samples
+    are compared, in blocks: time grows with the square of the number of samples, and memory with
+    the number.
 
     Args:
         samples: a dataset or a view of at least two samples.
@@ -322,14 +327,20 @@ def compute_uniqueness(
 
 
 @contextmanager
-def _naming_samples(ids: Sequence[str]) -> Iterator[None]:
-    """A context in which the error about an invalid row names its sample."""
+def _naming_samples(ids: Sequence[str], what: str = "sample", where: str = "") -> Iterator[None]:
+    """A context in which the error about an invalid row names its sample.
+
+    Args:
+        ids: of the samples.
+        what: what they are.
+        where: the argument that has the rows. Errors about others pass.
+    """
     try:
         yield
     except fastal.InvalidRows as error:
-        if error.where:  # a row of another pool, such as the labelled samples
+        if error.where != where:
             raise
-        raise error.located(f"sample {ids[error.rows[0]]}") from None
+        raise error.located(f"{what} {ids[error.rows[0]]}") from None
 
 
 def _picked(
@@ -418,7 +429,13 @@ def _path(samples: Samples, field: str) -> tuple[str, bool]:
         path = f"{field}.logits"
     parts = path.split(".")
     above = (samples.get_field(".".join(parts[:end])) for end in range(1, len(parts)))
-    return path, parts[0] == "frames" or any(isinstance(part, fo.ListField) for part in above)
+    n_levels = (parts[0] == "frames") + sum(isinstance(part, fo.ListField) for part in above)
+    if n_levels > 1:
+        raise ValueError(
+            f"field: {path!r} is within {n_levels} levels of lists; wanted one list of labels or "
+            "frames for each sample. For the labels of frames, give samples.to_frames()"
+        )
+    return path, n_levels == 1
 
 
 def _is_missing(value: Any) -> bool:

@@ -325,7 +325,7 @@ def max_disagreement_sampling(
     Returns:
         As `uncertainty_sampling`. The metric is the largest divergence (Kullback-Leibler, in nats)
         of a member's probabilities from the mean probabilities. It is 0 for a committee that is
-        is not fitted.
+        not fitted.
 
     Raises:
         ValueError, TypeError: as `uncertainty_sampling`.
@@ -576,7 +576,7 @@ def _with_two_classes(predicted: Any) -> NDArray[Any]:
 
 @contextmanager
 def _naming_rows(what: str) -> Iterator[None]:
-    """Names the rows of X that are invalid.
+    """Names the rows of X, numbered from 0, that are invalid.
 
     Args:
         what: what has them.
@@ -584,9 +584,7 @@ def _naming_rows(what: str) -> Iterator[None]:
     try:
         yield
     except fastal.InvalidRows as error:
-        raise ValueError(
-            f"{what}: of rows {error.rows} of X (numbered from 0), each {error.reason}"
-        ) from error
+        raise error.renamed(f"{what}: row", error.rows) from error
 
 
 def _shares(votes: Sequence[Any]) -> NDArray[np.float64]:
@@ -642,11 +640,11 @@ def _embeddings(classifier: Classifier, X: Any) -> tuple[Any, NDArray[Any] | Non
     """The pool and the labelled rows, as `diversity.k_center` takes them; None: no such rows.
 
     Raises:
-        ValueError: they are not numbers.
+        ValueError: they are not numbers, or those of labelled rows are not finite.
     """
     members = classifier if isinstance(classifier, BaseCommittee) else [classifier]
     found = [getattr(member, "X_training", None) for member in members]
-    known = [_matrix(_transformed(classifier, x), "X_training") for x in found if x is not None]
+    known = [_known(_transformed(classifier, x)) for x in found if x is not None]
     pool = _transformed(classifier, X)
     rows = _DenseChunks(pool) if issparse(pool) else _matrix(pool, "X")
     if not known:
@@ -655,9 +653,24 @@ def _embeddings(classifier: Classifier, X: Any) -> tuple[Any, NDArray[Any] | Non
     return rows, known[0] if len(known) == 1 else np.unique(np.concatenate(known), axis=0)
 
 
+def _known(x: Any) -> NDArray[Any]:
+    """The labelled rows of a learner [n, D].
+
+    Raises:
+        ValueError: they are not finite numbers.
+    """
+    rows = _matrix(x, "X_training")
+    broken = np.flatnonzero(~np.isfinite(rows).all(1))
+    if len(broken):
+        raise ValueError(f"X_training: row {broken[0]} has NaN or an infinite value")
+    return rows
+
+
 def _transformed(classifier: Classifier, X: Any) -> Any:
     """The rows, or what the classifier makes of them if its strategy is to see that."""
-    return classifier.transform_without_estimating(X) if classifier.on_transformed else X
+    if getattr(classifier, "on_transformed", False):
+        return classifier.transform_without_estimating(X)
+    return X
 
 
 def _matrix(x: Any, name: str) -> NDArray[Any]:

@@ -127,7 +127,7 @@ class Uncertainty(_Strategy):
 
     Args:
         method: "least_confidence", "margin", "ratio" or "entropy"; see `fastal.score`.
-        missing_label: what stands in y for a label that is missing.
+        missing_label: the value in y of a sample without a label.
         random_state: None, an int or a `numpy.random.RandomState`. It breaks ties.
 
     Example:
@@ -211,7 +211,7 @@ class Disagreement(_Strategy):
         sample_predictions_method_name: the method of the ensemble that puts out the probabilities
             of all members, [members, n, classes]; None: each member is asked.
         sample_predictions_dict: arguments for that method; None: none.
-        missing_label: what stands in y for a label that is missing.
+        missing_label: the value in y of a sample without a label.
         random_state: None, an int or a `numpy.random.RandomState`. It breaks ties.
 
     Example:
@@ -310,7 +310,8 @@ class Disagreement(_Strategy):
                 self._fitted(request, member, fit_ensemble, sample_weight, "ensemble")
                 for member in ensemble
             ]
-            return _predictions(members, members[0].classes_, request.samples)
+            views = [request.samples] * len(members)
+            return _predictions(members, members[0].classes_, views)
         fitted = self._fitted(request, ensemble, fit_ensemble, sample_weight, "ensemble")
         if name is None:
             if not hasattr(fitted, "estimators_"):
@@ -318,7 +319,13 @@ class Disagreement(_Strategy):
                     "ensemble: wanted a list of classifiers, or one with estimators_ or with "
                     f"sample_predictions_method_name; got {ensemble!r}"
                 )
-            return _predictions(fitted.estimators_, fitted.classes_, request.samples)
+            columns = getattr(fitted, "estimators_features_", None)  # those that a member sees
+            views = (
+                [request.samples] * len(fitted.estimators_)
+                if columns is None
+                else [request.samples[:, seen] for seen in columns]
+            )
+            return _predictions(fitted.estimators_, fitted.classes_, views)
         check_type(name, "sample_predictions_method_name", str)
         if not hasattr(fitted, name):
             raise ValueError(
@@ -335,7 +342,7 @@ class CoreSet(_Strategy):
     lower index is picked.
 
     Args:
-        missing_label: what stands in y for a label that is missing.
+        missing_label: the value in y of a sample without a label.
         random_state: None, an int or a `numpy.random.RandomState`. Without labels, it draws the
             first pick.
 
@@ -404,7 +411,7 @@ class Badge(_Strategy):
             layer: the name of an argument that is set to True, or a dictionary of arguments. None:
             it is asked for nothing. If it returns a tuple, this is (probabilities, embeddings).
             Else X are the embeddings.
-        missing_label: what stands in y for a label that is missing.
+        missing_label: the value in y of a sample without a label.
         random_state: None, an int or a `numpy.random.RandomState`. It makes the draws.
 
     Example:
@@ -493,7 +500,7 @@ class TypiClust(_Strategy):
     Args:
         neighbours: how many nearest neighbours count for typicality, at least 1.
         max_clusters: the most clusters, at least 1.
-        missing_label: what stands in y for a label that is missing.
+        missing_label: the value in y of a sample without a label.
         random_state: None, an int or a `numpy.random.RandomState`. It seeds the clusters.
 
     Example:
@@ -559,15 +566,22 @@ def _check_method(method: Any, wanted: tuple[str, ...]) -> None:
         raise ValueError(f"method: wanted one of {wanted}, got {method!r}")
 
 
-def _predictions(members: Iterable[Any], classes: NDArray[Any], samples: NDArray[Any]) -> Any:
+def _predictions(
+    members: Iterable[Any], classes: NDArray[Any], views: Iterable[NDArray[Any]]
+) -> Any:
     """The probabilities of members that are fitted, as draws.
+
+    Args:
+        members: the classifiers.
+        classes: the classes of the ensemble.
+        views: for each member, the samples with the features that it sees.
 
     Raises:
         ValueError: a member knows other classes. Their order would be a guess: members inside an
             ensemble may know classes by their values, or by their places among others.
     """
     found = []
-    for place, member in enumerate(members):
+    for place, (member, samples) in enumerate(zip(members, views, strict=True)):
         own = member.classes_
         if len(own) != len(classes):
             raise ValueError(
@@ -590,9 +604,7 @@ def _naming_candidates() -> Iterator[None]:
     try:
         yield
     except fastal.InvalidRows as error:
-        raise ValueError(
-            f"predict_proba: of candidates {error.rows} (numbered from 0), each has {error.reason}"
-        ) from error
+        raise error.renamed("predict_proba: candidate", error.rows) from error
 
 
 def _matrix(x: NDArray[Any], name: str = "X") -> NDArray[Any]:

@@ -233,9 +233,11 @@ class CoreSet(QueryStrategy):
         unlabelled = np.sort(_indices(indices_unlabeled, n))
         labelled = np.asarray(indices_labeled).astype(np.int64)
         if _is_array(dataset):
+            known = dataset[labelled]
+            _check_finite("representation", known, labelled)
             with _naming_samples("representation"):
                 picks = diversity.k_center(
-                    dataset, n, labelled=dataset[labelled], metric=self.metric, among=unlabelled
+                    dataset, n, labelled=known, metric=self.metric, among=unlabelled
                 )
             return _on_host(picks.rows)
         if not hasattr(clf, "embed"):
@@ -246,6 +248,7 @@ class CoreSet(QueryStrategy):
         rows = np.concatenate((unlabelled, labelled))
         embeddings = np.asarray(clf.embed(dataset[rows], **(embed_kwargs or {})))
         known = embeddings[len(unlabelled) :]
+        _check_finite("embed", known, labelled)
         with _naming_samples("embed", unlabelled):
             picks = diversity.k_center(
                 embeddings[: len(unlabelled)], n, labelled=known, metric=self.metric
@@ -274,6 +277,20 @@ def _indices(indices_unlabeled: Any, n: int) -> NDArray[np.int64]:
     return np.asarray(indices_unlabeled).astype(np.int64, copy=False)
 
 
+def _check_finite(name: str, known: Any, labelled: NDArray[np.int64]) -> None:
+    """Names the first labelled sample, by its index in the dataset, that is not finite.
+
+    Args:
+        name: where the embeddings are from.
+        known: [L, ...], those of the labelled samples.
+        labelled: [L], their indices.
+    """
+    finite = known.isfinite() if isinstance(known, Tensor) else np.isfinite(known)
+    for index, of_sample in zip(labelled, _on_host(finite), strict=True):
+        if not of_sample.all():
+            raise ValueError(f"{name}: sample {index} has NaN or an infinite value")
+
+
 @contextmanager
 def _naming_samples(name: str, indices: NDArray[np.int64] | None = None) -> Iterator[None]:
     """Names the samples that are invalid by their indices in the dataset.
@@ -286,5 +303,4 @@ def _naming_samples(name: str, indices: NDArray[np.int64] | None = None) -> Iter
         yield
     except fastal.InvalidRows as error:
         rows = error.rows if indices is None else indices[error.rows].tolist()
-        looks = error.looks and f"; {error.looks}"
-        raise ValueError(f"{name}: of samples {rows}, each {error.reason}{looks}") from error
+        raise error.renamed(f"{name}: sample", rows) from error

@@ -14,13 +14,15 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
     """Some rows of a chunk cannot be scored.
 
     Attributes:
-        rows: the first invalid rows, at most `NAMED_ROWS`: row numbers of the pool, ascending.
+        rows: the first invalid rows, at most `NAMED_ROWS`: row numbers of the pool, ascending; or
+            what `renamed` made of them.
         count: the number of invalid rows in the chunk.
         span: the chunk, as (first row, last row + 1).
         reason: what makes such a row invalid.
         where: file and row of the first invalid row; empty if the pool has no files.
         looks: what the rows look like instead, if most rows of the chunk are invalid; else empty.
         n_rows: how many rows of the span were read.
+        what: what `rows` number, if they are no rows of the pool; see `renamed`.
 
     Example:
         >>> import fastal, numpy as np
@@ -40,6 +42,7 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
         where: str = "",
         looks: str = "",
         n_rows: int | None = None,
+        what: str = "",
     ) -> None:
         self.rows = list(rows)
         self.count = count
@@ -48,25 +51,53 @@ class InvalidRows(ValueError):  # noqa: N818  (the name is public: a finding abo
         self.where = where
         self.looks = looks
         self.n_rows = span[1] - span[0] if n_rows is None else n_rows
+        self.what = what
         place = f" ({where})" if where else ""
         others = ", ".join(map(str, self.rows)) + (", ..." if count > len(self.rows) else "")
-        # No advice where most rows are invalid: skipping them would hide that the kind is wrong.
-        skipping = f"would leave out {count} of {self.n_rows} rows" if looks else "leaves them out"
+        among, advice = "", ""
+        if not what:
+            among = f" among rows {span[0]} to {span[1] - 1}"
+            # No advice where most rows are invalid: skipping them would hide a wrong kind.
+            skipping = (
+                f"would leave out {count} of {self.n_rows} rows" if looks else "leaves them out"
+            )
+            advice = f". on_invalid='skip' {skipping}"
         super().__init__(
-            f"row {self.rows[0]}{place} {reason}; {count} such among rows {span[0]} to "
-            f"{span[1] - 1}: {others}{looks and f'; {looks}'}. on_invalid='skip' {skipping}"
+            f"{what or 'row'} {self.rows[0]}{place} {reason}; {count} such{among}: {others}"
+            f"{looks and f'; {looks}'}{advice}"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the arguments: a worker's error is rebuilt in the parent process."""
         return type(self), (
-            self.rows, self.count, self.span, self.reason, self.where, self.looks, self.n_rows
+            self.rows, self.count, self.span, self.reason, self.where, self.looks, self.n_rows,
+            self.what,
         )  # fmt: skip
 
     def located(self, where: str) -> "InvalidRows":
         """The same error, with the file and row of the first invalid row."""
         return InvalidRows(
-            self.rows, self.count, self.span, self.reason, where, self.looks, self.n_rows
+            self.rows, self.count, self.span, self.reason, where, self.looks, self.n_rows, self.what
+        )
+
+    def renamed(self, what: str, rows: Sequence[int]) -> "InvalidRows":
+        """The same error for a caller who knows the rows by other numbers, and has no `on_invalid`.
+
+        Args:
+            what: where the rows come from and what they are called there.
+            rows: the number of each of `rows` there.
+
+        Example:
+            >>> import fastal, numpy as np
+            >>> candidates, x = [7, 9], np.array([[0.1, 0.9], [np.nan, 0.0]])
+            >>> try:
+            ...     fastal.score(x)
+            ... except fastal.InvalidRows as error:
+            ...     print(error.renamed("x: sample", [candidates[row] for row in error.rows]))
+            x: sample 9 has NaN, +inf or no finite logit; 1 such: 9
+        """
+        return InvalidRows(
+            rows, self.count, self.span, self.reason, self.where, self.looks, self.n_rows, what
         )
 
 

@@ -33,6 +33,7 @@ with warnings.catch_warnings():
 import fastal
 from fastal.adapters import baal
 from fastal.adapters.baal import Uncertainty
+from fastal.testing import check_scores, check_select
 
 pytestmark = [
     # The loggers of baal ask threads for their names in a way that Python has deprecated.
@@ -362,11 +363,29 @@ def test_invalid_samples_are_named_by_their_number_in_all_chunks(shape):
     with pytest.warns(UserWarning, match="Invalid value"):
         assert 3 in Entropy(reduction="mean")(broken)[-1:]
     heuristic = Uncertainty(reduction="mean" if len(shape) > 3 else "none")
-    with pytest.raises(ValueError, match=r"predictions: of samples \[3\] .* NaN") as caught:
+    pixel = ": pixel 1" if len(shape) > 3 else ""
+    with pytest.raises(ValueError, match=rf"^predictions: sample 3{pixel} has .*NaN") as caught:
         heuristic(broken)
     assert isinstance(caught.value.__cause__, fastal.InvalidRows)
-    with pytest.raises(ValueError, match=r"predictions: of samples \[8\]"):
+    with pytest.raises(ValueError, match=rf"^predictions: sample 8{pixel} has"):
         heuristic(chunk for chunk in (logits, broken))
+
+
+def test_scores_pass_the_public_checks():
+    def score(x, kind):
+        return {by: Uncertainty(by, kind=kind).compute_score(x) for by in fastal.Scores._fields}
+
+    check_scores(score, n_classes=[2, 33])
+
+
+@pytest.mark.parametrize("size", [7, 500])
+def test_ranks_pass_the_public_checks(size):
+    def select(pool, k):
+        chunks = (pool[first : first + size] for first in range(0, len(pool), size))
+        rows, scores = Uncertainty("margin", query_size=k).get_ranks(chunks)
+        return rows, scores[rows]
+
+    check_select(select, exclude=False)
 
 
 def test_the_wrong_kind_is_said():

@@ -56,6 +56,7 @@ from fastal.adapters.fiftyone import (  # noqa: E402
     select,
     view_of,
 )
+from fastal.testing import check_select  # noqa: E402
 
 N, CLASSES, WIDTH = 40, 5, 6
 PLUGIN = "@fastal/active_learning"
@@ -285,6 +286,41 @@ def test_an_image_without_boxes_has_no_value():
     assert dataset.values("uncertainty") == [1.0, None]
 
 
+def test_one_box_without_a_confidence_leaves_out_its_image():
+    dataset = dataset_of(p=[detections([0.5]), detections([0.9, None, 0.5])])
+    path, options = "p.detections.confidence", {"kind": "multilabel_probs", "aggregate": "max"}
+    with pytest.raises(ValueError, match=f"sample {dataset.values('id')[1]} has no value; 1 such"):
+        compute_uncertainty(dataset, path, **options)
+    compute_uncertainty(dataset, path, missing="skip", **options)
+    assert dataset.values("uncertainty") == [1.0, None]
+
+
+@pytest.mark.parametrize("sizes", [(2, 2), (1, 2)])
+def test_boxes_of_frames_are_refused_and_those_of_a_view_of_frames_are_scored(sizes):
+    dataset, sample = fo.Dataset(), fo.Sample("a.mp4")
+    for number, size in enumerate(sizes, 1):
+        sample.frames[number] = fo.Frame(filepath=f"{number}.png", p=detections([0.9, 0.5][:size]))
+    dataset.add_sample(sample)
+    options = {"kind": "multilabel_probs", "aggregate": "max"}
+    with pytest.raises(ValueError, match=r"^field: 'frames.p.* is within 2 levels of lists"):
+        compute_uncertainty(dataset, "frames.p.detections.confidence", **options)
+    frames = dataset.to_frames()
+    compute_uncertainty(frames, "p.detections.confidence", **options)
+    want = [{1: 0.2, 2: 1.0}[size] for size in sizes]
+    np.testing.assert_allclose(frames.values("uncertainty"), want, rtol=1e-6)
+
+
+@pytest.mark.full
+def test_select_passes_the_public_checks():
+    def selecting(pool, k, exclude=()):
+        dataset = dataset_of(p=list(pool))
+        left = dataset.exclude([dataset.values("id")[row] for row in exclude])
+        view = select(left, "p", k, score_field="score")
+        return places(view), view.values("score")
+
+    check_select(selecting, n_rows=50)
+
+
 def test_a_sample_that_cannot_be_scored_is_named_or_left_out():
     rows = LOGITS[:4].copy()
     rows[2, 1] = np.nan
@@ -296,8 +332,8 @@ def test_a_sample_that_cannot_be_scored_is_named_or_left_out():
     with pytest.raises(fastal.InvalidRows, match=f"sample {bad}"):
         select(dataset, "p", 2)
     good = dataset.limit(2)
-    with pytest.raises(fastal.InvalidRows, match=r"row 0 \(training\) has NaN"):
-        compute_representativeness(good, "p", labelled=dataset.skip(2))
+    with pytest.raises(fastal.InvalidRows, match=rf"row 1 \(labelled sample {bad}\) has NaN"):
+        compute_representativeness(good, "p", labelled=dataset.skip(1))
     compute_uncertainty(dataset, "p", on_invalid="skip")
     compute_representativeness(dataset, "p", on_invalid="skip")
     compute_uniqueness(dataset, "p", on_invalid="skip")

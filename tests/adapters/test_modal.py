@@ -13,6 +13,7 @@ pytest.importorskip("modAL", reason="modAL is missing; scripts/test-adapters mod
 import pandas as pd
 from modAL import ActiveLearner, Committee, batch, disagreement, uncertainty
 from scipy.sparse import coo_matrix, csr_matrix
+from scipy.special import softmax
 from sklearn.datasets import make_blobs
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Perceptron
@@ -22,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 
 import fastal
 from fastal.adapters import modal
+from fastal.testing import check_select
 from tests.support.adapter_pages import page_code
 
 # teach() of modAL says to scikit-learn what later versions call otherwise.
@@ -218,10 +220,10 @@ def test_rows_that_are_no_distribution_are_named_where_modal_gives_an_answer():
     p[3] = [4, 3]
     assert np.isfinite(uncertainty.entropy_sampling(Given(), p, 5)[1]).all()
     for name in [*OF_ONE, "ratio_sampling"]:
-        with pytest.raises(ValueError, match=r"predict_proba: of rows \[3\] of X .* a sum other"):
+        with pytest.raises(ValueError, match=r"predict_proba: row 3 has .* a sum other"):
             getattr(modal, name)(Given(), p)
     for name in ["bald_sampling", *OF_MEMBERS]:
-        with pytest.raises(ValueError, match=r"predict_proba: of rows \[3\] of X"):
+        with pytest.raises(ValueError, match=r"predict_proba: row 3 has"):
             getattr(modal, name)(Given(), np.stack([np.full((5, 2), 0.5), p], 1))
 
 
@@ -229,7 +231,7 @@ def test_modal_picks_a_row_of_nan_first_if_ties_are_random():
     p = np.array([[0.9, 0.1], [np.nan, np.nan], [0.5, 0.5]])
     with np.errstate(invalid="ignore"):
         assert uncertainty.uncertainty_sampling(Given(), p, 1, True)[0].tolist() == [1]
-    with pytest.raises(ValueError, match=r"of rows \[1\] of X .* NaN") as caught:
+    with pytest.raises(ValueError, match=r"predict_proba: row 1 has NaN") as caught:
         modal.uncertainty_sampling(Given(), p, 1, True)
     assert isinstance(caught.value.__cause__, fastal.InvalidRows)
 
@@ -456,15 +458,50 @@ def test_bad_rows_are_named():
     model, spoiled = Given(), POOL.copy()
     spoiled[4, 1] = np.nan
     model.predict_proba = lambda x: np.full((N, 2), 0.5)
-    with pytest.raises(ValueError, match=r"X: of rows \[4\] of X"):
+    with pytest.raises(ValueError, match=r"^X: row 4 has NaN"):
         modal.core_set_sampling(model, spoiled)
-    with pytest.raises(ValueError, match=r"predict_proba, or X: of rows \[4\] of X"):
+    with pytest.raises(ValueError, match=r"^predict_proba, or X: row 4 \(embeddings\) has NaN"):
         modal.ranked_batch_sampling(model, spoiled, 3)
+    known = KNOWN.copy()
+    known[[2, 5], 0] = np.nan, np.inf
+    model.X_training = known
+    pair = committee()
+    pair.learner_list[1].X_training = known
+    for name in EMBEDDED:
+        for spoiled_model in (model, pair):
+            with pytest.raises(ValueError, match=r"^X_training: row 2 has NaN"):
+                getattr(modal, name)(spoiled_model, POOL, 3)
+    model.X_training = None
     for name in EMBEDDED:
         with pytest.raises(ValueError, match=r"X: wanted rows of numbers, got ndarray <U"):
             getattr(modal, name)(model, POOL.astype(str), 3)
     with pytest.raises(ValueError, match="metric"):
         modal.core_set_sampling(learner(), POOL, metric="manhattan")
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_another_learner_with_predict_proba_is_enough(name):
+    given = SimpleNamespace(predict_proba=learner().predict_proba, X_training=KNOWN)
+    found = getattr(modal, name)(given, POOL, 5)
+    assert found[0].tolist() == getattr(modal, name)(learner(), POOL, 5)[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("by", "name"),
+    [
+        ("least_confidence", "uncertainty_sampling"),
+        ("margin", "margin_sampling"),
+        ("ratio", "ratio_sampling"),
+        ("entropy", "entropy_sampling"),
+    ],
+)
+def test_strategies_pass_the_public_checks(by, name):
+    def select(pool, k):
+        with np.errstate(invalid="ignore"):  # rows that cannot be scored
+            probabilities = softmax(pool.astype(np.float64), axis=1)
+        return getattr(modal, name)(Given(), probabilities, min(k, len(pool)))[0], None
+
+    check_select(select, by=by, exclude=False)
 
 
 def test_other_errors_of_a_classifier_pass():

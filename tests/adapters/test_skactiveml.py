@@ -11,11 +11,13 @@ pytest.importorskip(
     "skactiveml", reason="skactiveml is missing; scripts/test-adapters skactiveml has it"
 )
 
+from scipy.stats import entropy
 from skactiveml import pool
 from skactiveml.base import SkactivemlClassifier
 from skactiveml.classifier import ParzenWindowClassifier, SklearnClassifier
 from sklearn.base import clone
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import BaggingClassifier, RandomForestClassifier
+from sklearn.tree import DecisionTreeClassifier
 
 import fastal
 from fastal import diversity
@@ -157,6 +159,25 @@ def test_the_trees_of_a_forest_are_members(labels, missing):
     _, of_theirs = pool.GreedyBALD(missing_label=missing).query(**how)
     _, utilities = Disagreement(missing_label=missing).query(**how)
     np.testing.assert_allclose(utilities[0], of_theirs[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", [{"bootstrap_features": True}, {"max_features": 0.5}])
+def test_members_are_asked_with_the_features_that_they_see(how):
+    X, y = samples(200, 4, n_labelled=40)
+    bagging = BaggingClassifier(DecisionTreeClassifier(max_depth=3), 9, random_state=0, **how)
+    ensemble = SklearnClassifier(bagging, classes=range(4)).fit(X, y)
+    assert any(seen.tolist() != [0, 1, 2, 3] for seen in ensemble.estimators_features_)
+    mean = ensemble.predict_proba(X)
+    members = [
+        tree.predict_proba(X[:, seen])
+        for tree, seen in zip(ensemble.estimators_, ensemble.estimators_features_, strict=True)
+    ]
+    np.testing.assert_allclose(np.mean(members, 0), mean)
+    want = entropy(mean, axis=1) - np.mean([entropy(p, axis=1) for p in members], 0)
+    _, utilities = Disagreement("bald").query(
+        X, y, ensemble, fit_ensemble=False, candidates=np.arange(200), return_utilities=True
+    )
+    np.testing.assert_allclose(utilities[0], want, rtol=1e-4, atol=1e-5)
 
 
 def test_members_with_other_classes_are_refused():
@@ -484,7 +505,7 @@ class Wrong(Softmax):
 @pytest.mark.parametrize("kind", [Uncertainty, Badge])
 def test_bad_probabilities_are_named_by_the_candidate(kind):
     X, y = samples()
-    with pytest.raises(ValueError, match=r"predict_proba: of candidates \[2\]") as caught:
+    with pytest.raises(ValueError, match=r"^predict_proba: candidate 2 has") as caught:
         kind().query(X, y, Wrong(), fit_clf=False)
     assert isinstance(caught.value.__cause__, fastal.InvalidRows)
 

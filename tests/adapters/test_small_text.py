@@ -33,6 +33,7 @@ import fastal  # noqa: E402
 from fastal import diversity  # noqa: E402
 from fastal.adapters import small_text as adapter  # noqa: E402
 from fastal.adapters.small_text import CoreSet, Uncertainty  # noqa: E402
+from fastal.testing import check_select  # noqa: E402
 
 N, C, D, DRAWS = 80, 5, 6, 9
 LABELLED, IGNORED = np.arange(0, 20, 2), np.array([1, 33])
@@ -349,7 +350,7 @@ def test_argselect_of_small_text_breaks_no_ties_among_the_largest():
 
 def broken():
     x = samples()
-    x[[40, 41, LABELLED[0]]] = np.nan
+    x[[40, 41, LABELLED[3]]] = np.nan
     return x
 
 
@@ -357,17 +358,41 @@ def broken():
 def test_invalid_samples_are_named_by_their_index(strategy):
     x = broken()
     if strategy is CoreSet:
-        with pytest.raises(ValueError, match="labelled: row 0 has NaN"):
-            query(strategy(), representation=x)
-        x[LABELLED[0]] = 1
-    with pytest.raises(ValueError, match=r"representation: of samples \[40, 41\], .*NaN") as caught:
+        named = f"sample {LABELLED[3]} has NaN or an infinite value"
+        for values in (x, torch.from_numpy(x)):
+            with pytest.raises(ValueError, match=f"^representation: {named}"):
+                query(strategy(), representation=values)
+        with pytest.raises(ValueError, match=f"^embed: {named}"):
+            query(strategy(), x)
+        x[LABELLED[3]] = 1
+    with pytest.raises(ValueError, match=r"^representation: sample 40 has NaN.* 40, 41$") as caught:
         query(strategy(), representation=x)
     assert isinstance(caught.value.__cause__, fastal.InvalidRows)
-    with pytest.raises(ValueError, match=r"(predict_proba|embed): of samples \[40, 41\], .*NaN"):
+    with pytest.raises(ValueError, match=r"^(predict_proba|embed): sample 40 has NaN.* 40, 41$"):
         query(strategy(), x)
     x = samples()
     x[IGNORED] = np.nan
     assert len(query(strategy(), representation=x)) == PICKS
+
+
+@pytest.mark.parametrize("by", fastal.Scores._fields)
+@pytest.mark.parametrize("kind", ["representation", "predictions"])
+def test_uncertainty_passes_the_public_checks(by, kind):
+    def select(pool, k, exclude=()):
+        unlabelled = np.setdiff1d(np.arange(len(pool)), exclude)
+        dataset = pool
+        if kind == "predictions":
+            dataset = SklearnDataset(
+                pool.astype(np.float64), np.zeros(len(pool), int), target_labels=np.arange(1)
+            )
+        with np.errstate(invalid="ignore"):  # rows that cannot be scored
+            rows = Uncertainty(by).query(
+                Known(), dataset, unlabelled, np.asarray(exclude), np.zeros(1),
+                min(k, len(unlabelled)),
+            )  # fmt: skip
+        return rows, None
+
+    check_select(select, by=by)
 
 
 def test_probabilities_that_are_none_are_named():
