@@ -11,6 +11,7 @@ import ctypes
 import importlib
 import importlib.metadata
 import json
+import logging
 import os
 import resource
 import signal
@@ -31,6 +32,7 @@ ONCE = 4.0  # seconds: a run that takes longer is not repeated
 
 
 def main() -> None:
+    logging.getLogger("fastal").setLevel(logging.ERROR)  # ties are known
     tool = sys.argv[1]
     module = importlib.import_module(f"benchmarks.peers.tools.{tool}")
     say(version=importlib.metadata.version(TOOLS[tool].distribution))

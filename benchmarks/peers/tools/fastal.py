@@ -1,6 +1,5 @@
 """fastal: its own functions, with their defaults."""
 
-import logging
 from functools import partial
 
 import numpy as np
@@ -9,7 +8,6 @@ import fastal
 from benchmarks.peers.inputs import LABELLED, SIMILAR
 from fastal import diversity
 
-logging.getLogger("fastal").setLevel(logging.ERROR)
 SELECT = fastal.select  # imports torch, which is not a part of any job
 
 
