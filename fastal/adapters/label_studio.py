@@ -277,10 +277,13 @@ class _Choices(NamedTuple):
 
     def label(self, result: list[Data]) -> str | None:
         """The name of the choice that an annotation holds; None if it holds none."""
+        for part in result:
+            if not isinstance(part, dict):
+                raise ValueError(f"result: wanted a list of objects, got {json.dumps(part)[:80]}")
         chosen = [
             choice
             for part in result
-            if isinstance(part, dict) and part.get("from_name") == self.name
+            if part.get("from_name") == self.name
             for choice in _field(_field(part, "value", dict), "choices", list)
         ]
         if not chosen:
@@ -369,7 +372,7 @@ def _as_matrix(output: Any, n: int, classes: Sequence[str]) -> torch.Tensor:
 
 def _as_floats(output: Any) -> torch.Tensor:
     if isinstance(output, list | tuple) and any(isinstance(row, torch.Tensor) for row in output):
-        output = torch.stack([torch.as_tensor(row) for row in output])
+        output = torch.stack([_as_floats(row) for row in output])
     if isinstance(output, torch.Tensor):
         if output.is_complex() or output.dtype == torch.bool:
             raise TypeError(f"it holds {output.dtype}, no real numbers")

@@ -414,7 +414,7 @@ P = np.array([[0.9, 0.1], [0.3, 0.7]])
         [*P],
         tuple(P),
         [*torch.tensor(P)],
-        [torch.tensor(P[0]), P[1]],
+        [torch.tensor(P[0]), P[1, ::-1][::-1].astype(">f8")],
         [[*row] for row in torch.tensor(P)],
         torch.tensor(P, requires_grad=True),
         [*torch.tensor(P, requires_grad=True)],
@@ -779,6 +779,11 @@ SEVERAL = event("ANNOTATIONS_CREATED", 1, "g") | {"annotation": [ANNOTATED["anno
         ("/webhook", ANNOTATED | {"task": {"id": "1"}}, "id: wanted an integer, got"),
         ("/webhook", ANNOTATED | {"task": {"id": 1}}, "data: wanted an object with this field"),
         ("/webhook", SEVERAL | {"task": []}, "task: wanted task 1, which an annotation has"),
+        (
+            "/webhook",
+            ANNOTATED | {"annotation": ANNOTATED["annotation"] | {"result": [None]}},
+            "result: wanted a list of objects, got null",
+        ),
         (
             "/webhook",
             ANNOTATED
