@@ -403,8 +403,8 @@ P = np.array([[0.9, 0.1], [0.3, 0.7]])
 @pytest.mark.parametrize(
     "output",
     [
-        P[:, ::-1][:, ::-1],
-        P[::-1][::-1],
+        P[:, ::-1].copy()[:, ::-1],
+        P[::-1].copy()[::-1],
         P.T.copy().T,
         P.astype(">f8"),
         P.astype(">f4"),
@@ -414,7 +414,7 @@ P = np.array([[0.9, 0.1], [0.3, 0.7]])
         [*P],
         tuple(P),
         [*torch.tensor(P)],
-        [torch.tensor(P[0]), P[1, ::-1][::-1].astype(">f8")],
+        [torch.tensor(P[0]), P[1, ::-1].copy()[::-1]],
         [[*row] for row in torch.tensor(P)],
         torch.tensor(P, requires_grad=True),
         [*torch.tensor(P, requires_grad=True)],
