@@ -6,14 +6,16 @@ it needs no package of Label Studio, and it can run where your model runs.
 
 import json
 import logging
+import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import torch
 
 import fastal
@@ -36,11 +38,12 @@ class Backend:
     Label Studio's uncertainty sampling begins with the lowest score.
 
     Args:
-        predict: called with the data of n tasks, as dictionaries; returns [n, C], an array of NumPy
-            or torch. It is never called from two threads at once.
+        predict: called with the data of n tasks, as dictionaries; returns [n, C] numbers, as an
+            array, a list of rows or a tensor. It is never called from two threads at once.
         fit: called with all annotations that this backend has seen, as pairs of the data of a task
             and the name of the class; returns the new `predict`, or None if the old one has
-            learned. It runs in a thread of its own, and the old `predict` answers until it returns.
+            learned. If it returns anything else, an error is logged, and the old `predict` stays.
+            It runs in a thread of its own, and the old `predict` answers until it returns.
             So `fit` should train a copy of the model. The thread ends with the process, even if
             `fit` still runs. None: the model does not learn.
         fit_every: `fit` is called after so many new or changed annotations. The button "Start
@@ -58,8 +61,9 @@ class Backend:
         version: the present version of the model, which its predictions have.
 
     Raises:
-        ValueError: an unknown `by` or `kind`, or `fit_every` below 1.
-        TypeError: `predict` or `fit` cannot be called.
+        ValueError: an unknown `by` or `kind`, `fit_every` below 1, or a name of a class that is
+            empty or there twice.
+        TypeError: `predict` or `fit` cannot be called, or `class_names` is no list of text.
 
     Example:
         >>> from fastal.adapters.label_studio import Backend
@@ -93,8 +97,9 @@ class Backend:
             raise TypeError(f"fit: wanted a function or None, got {fit!r}")
         self._predict, self._fit, self._fit_every = predict, fit, fit_every
         self._by, self._kind = by, kind
-        self._class_names, self._control, self._name = class_names, control, name
-        self._examples: dict[int, tuple[Data, str]] = {}  # by the number of the annotation
+        self._class_names = None if class_names is None else _checked_names(class_names)
+        self._control, self._name = control, name
+        self._examples: dict[int, _Example] = {}  # by the number of the annotation
         self._n_new = 0  # annotations since a fit took its examples
         self._in_predict, self._in_state = threading.Lock(), threading.Lock()
         self._in_fit, self._is_waiting = threading.Lock(), False
@@ -109,20 +114,15 @@ class Backend:
             config: the XML of the labelling configuration.
 
         Raises:
-            ValueError: the configuration has no such choice; or `predict` returned another shape,
-                or a row that is invalid.
+            ValueError: the configuration has no such choice; or `predict` returned no numbers, or
+                another shape, or a row that is invalid.
         """
         choices = _read_choices(config, self._control)
         classes = choices.classes(self._class_names)
         if not tasks:
             return []
         with self._in_predict:
-            version, output = self.version, torch.as_tensor(self._predict(tasks))
-        if tuple(output.shape) != (len(tasks), len(classes)):
-            raise ValueError(
-                f"predict: wanted [{len(tasks)}, {len(classes)}], a column for each of "
-                f"{', '.join(classes)}, got {tuple(output.shape)}"
-            )
+            version, output = self.version, _as_matrix(self._predict(tasks), len(tasks), classes)
         scores = getattr(fastal.score(output, kind=self._kind), self._by).tolist()
         return [
             {
@@ -153,50 +153,55 @@ class Backend:
         return ThreadingHTTPServer((host, port), Handler)
 
     def _set_up(self, request: Data) -> dict[str, Any]:
-        _read_choices(request["schema"], self._control).classes(self._class_names)
+        _read_choices(_field(request, "schema", str), self._control).classes(self._class_names)
         return {"model_version": self.version}
 
     def _respond(self, request: Data) -> dict[str, Any]:
-        tasks = [task["data"] for task in request["tasks"]]
-        found = self.predictions(tasks, request["label_config"])
+        tasks = [_field(task, "data", dict) for task in _field(request, "tasks", list)]
+        found = self.predictions(tasks, _field(request, "label_config", str))
         version = found[0]["model_version"] if found else self.version
         return {"results": found, "model_version": version}
 
     def _note(self, event: Data) -> None:
         """Keeps the annotations of an event of Label Studio; calls `fit` if it is time."""
-        changes = self._changes(event)
+        action = _field(event, "action", str)
+        changes, gone = self._changes(action, event), _deleted("TASKS_DELETED", "tasks", event)
         with self._in_state:
+            for number in [n for n, example in self._examples.items() if example.task in gone]:
+                del self._examples[number]
             for number, example in changes:
                 if example is None:
                     self._examples.pop(number, None)
                 else:
                     self._examples[number] = example
                     self._n_new += 1
-            is_due = event.get("action") == "START_TRAINING" or self._n_new >= self._fit_every
+            is_due = action == "START_TRAINING" or self._n_new >= self._fit_every
             if self._fit is not None and is_due and not self._is_waiting:
                 # A daemon, so that Ctrl-C ends the process while `fit` runs.
                 self._learner = threading.Thread(target=self._learn, daemon=True)
                 self._learner.start()
                 self._is_waiting = True
 
-    def _changes(self, event: Data) -> list[tuple[int, tuple[Data, str] | None]]:
+    def _changes(self, action: str, event: Data) -> list[tuple[int, "_Example | None"]]:
         """The numbers of annotations and their examples; None if they are skipped or deleted."""
-        action = event.get("action")
-        if action == "ANNOTATIONS_DELETED":
-            return [(annotation["id"], None) for annotation in event["annotations"]]
         if action not in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED"):
-            return []
-        choices = _read_choices(event["project"]["label_config"], self._control)
+            return [(n, None) for n in _deleted("ANNOTATIONS_DELETED", "annotations", event)]
+        config = _field(_field(event, "project", dict), "label_config", str)
+        choices = _read_choices(config, self._control)
         changes = []
-        for annotation, task in _pairs(event["annotation"], event["task"]):
-            label = None if annotation["was_cancelled"] else choices.label(annotation["result"])
-            changes.append((annotation["id"], None if label is None else (task["data"], label)))
+        for annotation, task in _pairs(event, is_many=action == "ANNOTATIONS_CREATED"):
+            is_skipped = _field(annotation, "was_cancelled", bool)
+            label = None if is_skipped else choices.label(_field(annotation, "result", list))
+            example = None
+            if label is not None:
+                example = _Example(_field(task, "id", int), (_field(task, "data", dict), label))
+            changes.append((_field(annotation, "id", int), example))
         return changes
 
     def _learn(self) -> None:
         with self._in_fit:
             with self._in_state:
-                examples = [*self._examples.values()]
+                examples = [example.pair for example in self._examples.values()]
                 self._n_new, self._is_waiting = 0, False
             if examples:
                 self._fit_to(examples)
@@ -212,6 +217,9 @@ class Backend:
                 "fit: it failed on %d annotations; predict stays as it was", len(examples)
             )
             return
+        if not (predict is None or callable(predict)):
+            _log.error("fit: wanted a function or None, got %r; predict stays as it was", predict)
+            return
         with self._in_predict:
             self._predict = self._predict if predict is None else predict
             self.version = self._new_version()
@@ -220,6 +228,18 @@ class Backend:
         """A name that no earlier run had: Label Studio does not ask again for one that it has."""
         now = datetime.now(timezone.utc).replace(tzinfo=None)
         return f"{self._name} {now.isoformat(timespec='microseconds')}"
+
+
+class _Example(NamedTuple):
+    """What an annotation teaches.
+
+    Attributes:
+        task: the number of its task.
+        pair: the data of the task, and the name of the class.
+    """
+
+    task: int
+    pair: tuple[Data, str]
 
 
 class _Choices(NamedTuple):
@@ -237,9 +257,7 @@ class _Choices(NamedTuple):
 
     def classes(self, names: Sequence[str] | None) -> list[str]:
         """The names of the classes in the order of the model."""
-        found = list(self.written if names is None else names)
-        if len(set(found)) < len(found):
-            raise ValueError(f"class_names: wanted each name once, got {', '.join(found)}")
+        found = _checked_names(self.written if names is None else names)
         for name in found:
             if name not in self.written:
                 raise ValueError(
@@ -259,18 +277,21 @@ class _Choices(NamedTuple):
 
     def label(self, result: list[Data]) -> str | None:
         """The name of the choice that an annotation holds; None if it holds none."""
+        for part in result:
+            if not isinstance(part, dict):
+                raise ValueError(f"result: wanted a list of objects, got {json.dumps(part)[:80]}")
         chosen = [
             choice
             for part in result
             if part.get("from_name") == self.name
-            for choice in part["value"]["choices"]
+            for choice in _field(_field(part, "value", dict), "choices", list)
         ]
         if not chosen:
             return None
         if len(chosen) > 1:
             raise ValueError(f"annotation: wanted one choice of {self.name!r}, got {chosen}")
         names = {written: name for name, written in self.written.items()}
-        if chosen[0] not in names:
+        if chosen[0] not in [*names]:
             raise ValueError(
                 f"annotation: {chosen[0]!r} is no choice of {self.name!r}, which has "
                 f"{', '.join(names)}"
@@ -302,7 +323,7 @@ def _read_choices(config: str, name: str | None) -> _Choices:
     if tag.get("choice", "single").startswith("multiple"):
         raise ValueError("control: wanted one choice per task, got a tag with choice='multiple'")
     written = {
-        value: choice.get("alias", value)
+        value: choice.get("alias") or value
         for choice in tag.iter("Choice")
         if (value := choice.get("value")) is not None
     }
@@ -320,12 +341,86 @@ class _WithoutDoctype(ET.TreeBuilder):
         raise ValueError("wanted no DOCTYPE")
 
 
-def _pairs(annotations: Any, tasks: Any) -> list[tuple[Data, Data]]:
+def _checked_names(names: Iterable[str]) -> list[str]:
+    """The names of classes; ValueError or TypeError if they do not tell classes apart."""
+    if isinstance(names, str):
+        raise TypeError(f"class_names: wanted a list of names, got {names!r}")
+    found = list(names)
+    for name in found:
+        if not isinstance(name, str):
+            raise TypeError(f"class_names: wanted text, got {name!r}")
+        if not name:
+            raise ValueError(f"class_names: wanted names that are not empty, got {found}")
+    if len(set(found)) < len(found):
+        raise ValueError(f"class_names: wanted each name once, got {', '.join(found)}")
+    return found
+
+
+def _as_matrix(output: Any, n: int, classes: Sequence[str]) -> torch.Tensor:
+    """What `predict` returned, as floats [n, C]."""
+    wanted = f"[{n}, {len(classes)}], a column for each of {', '.join(classes)}"
+    try:
+        matrix = _as_floats(output)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"predict: wanted {wanted}, got {type(output).__name__}: {error}"
+        ) from error
+    if tuple(matrix.shape) != (n, len(classes)):
+        raise ValueError(f"predict: wanted {wanted}, got {tuple(matrix.shape)}")
+    return matrix
+
+
+def _as_floats(output: Any) -> torch.Tensor:
+    if isinstance(output, list | tuple) and any(isinstance(row, torch.Tensor) for row in output):
+        output = torch.stack([_as_floats(row) for row in output])
+    if isinstance(output, torch.Tensor):
+        if output.is_complex() or output.dtype == torch.bool:
+            raise TypeError(f"it holds {output.dtype}, no real numbers")
+        return output if output.is_floating_point() else output.double()
+    if isinstance(output, np.ma.MaskedArray):
+        raise TypeError("masked values are no numbers")
+    array = np.asarray(output)
+    if array.ndim == 0 or array.dtype.kind not in "fiuO":
+        raise TypeError(f"it holds {array.dtype} of shape {array.shape}, no rows of real numbers")
+    is_of_torch = array.dtype.kind == "f" and array.itemsize <= 8
+    kind = array.dtype.newbyteorder("=") if is_of_torch else np.dtype(np.float64)
+    return torch.from_numpy(array.astype(kind, order="C"))  # a copy, which may be written to
+
+
+_JSON = {dict: "an object", list: "a list", str: "text", int: "an integer", bool: "true or false"}
+
+
+def _field(held: Any, name: str, kind: type) -> Any:
+    """A field of an object of JSON; ValueError if it is missing or of another type."""
+    if not isinstance(held, dict) or name not in held:
+        raise ValueError(f"{name}: wanted an object with this field, got {json.dumps(held)[:80]}")
+    value = held[name]
+    if not isinstance(value, kind):
+        raise ValueError(f"{name}: wanted {_JSON[kind]}, got {json.dumps(value)[:80]}")
+    return value
+
+
+def _deleted(action: str, name: str, event: Data) -> set[int]:
+    """The numbers of what an event says is deleted, if this is its action."""
+    if event["action"] != action:
+        return set()
+    return {_field(gone, "id", int) for gone in _field(event, name, list)}
+
+
+def _pairs(event: Data, is_many: bool) -> list[tuple[Data, Data]]:
     """Annotations of an event, each with its task: one, or several with a list of tasks."""
-    if not isinstance(annotations, list):
-        return [(annotations, tasks)]
-    by_number = {task["id"]: task for task in tasks}
-    return [(annotation, by_number[annotation["task"]]) for annotation in annotations]
+    if not is_many:
+        return [(_field(event, "annotation", dict), _field(event, "task", dict))]
+    by_number = {_field(task, "id", int): task for task in _field(event, "task", list)}
+    pairs = []
+    for annotation in _field(event, "annotation", list):
+        number = _field(annotation, "task", int)
+        if number not in by_number:
+            raise ValueError(
+                f"task: wanted task {number}, which an annotation has, among the tasks"
+            )
+        pairs.append((annotation, by_number[number]))
+    return pairs
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -340,15 +435,15 @@ class _Handler(BaseHTTPRequestHandler):
     events: Callable[[Data], None]
 
     def do_GET(self) -> None:
-        if self.path.strip("/") in ("", "health"):
+        if self._name() in ("", "health"):
             self._send(200, {"status": "UP"})
         else:
             self._send(404, {"error": "wanted /health"})
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        name = self.path.strip("/")
+        name = self._name()
         try:
+            body = self._body()
             if name == "webhook":
                 type(self).events(json.loads(body))
                 self._send(200, {})
@@ -363,11 +458,21 @@ class _Handler(BaseHTTPRequestHandler):
             _log.exception("/%s failed", name)
             self._send(500, {"error": repr(error)})
 
+    def _name(self) -> str:
+        return self.path.partition("?")[0].strip("/")
+
+    def _body(self) -> bytes:
+        length = self.headers.get("Content-Length", "0")
+        if not (length.isascii() and length.isdecimal()):
+            raise ValueError(f"Content-Length: wanted a number of bytes, got {length!r}")
+        return self.rfile.read(int(length))
+
     def _send(self, status: int, answer: dict[str, Any]) -> None:
         content = json.dumps(answer).encode()
-        # Of an error, Label Studio shows the reason in the first line alone.
-        reason = answer.get("error", "").encode("ascii", "replace").decode().replace("\n", " ")
-        self.send_response(status, reason or None)
+        # Of an error, Label Studio shows the reason in the first line alone. A client may refuse a
+        # long line.
+        reason = re.sub("[^ -~]", "?", " ".join(answer.get("error", "").split()))
+        self.send_response(status, reason[:1000] or None)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()

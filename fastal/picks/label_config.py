@@ -60,11 +60,19 @@ class Control(NamedTuple):
             n_classes: the number of classes, if it is known.
 
         Raises:
-            ValueError: a name is no choice, or there is not one name for each class.
+            ValueError: a name is no choice, is empty or there twice, or there is not one name for
+                each class.
+            TypeError: `names` is text.
         """
+        if isinstance(names, str):
+            raise TypeError(f"class_names: wanted a list of names, got {names!r}")
         found = list(self.choices if names is None else names)
         for name in found:
+            if not name:
+                raise ValueError(f"class_names: wanted names that are not empty, got {found}")
             self._check_choice("class_names", name)
+        if len(set(found)) < len(found):
+            raise ValueError(f"class_names: wanted each name once, got {', '.join(found)}")
         if n_classes not in (None, len(found)):
             got = "names" if names is not None else f"choices in {self.config}"
             raise ValueError(
@@ -126,8 +134,8 @@ def read_control(config: PathLike) -> Control:
             "config.xml:sentiment".
 
     Raises:
-        ValueError: the file is no such configuration, has a DOCTYPE, or it is not clear which tag
-            is meant.
+        ValueError: the file is no such configuration, has a DOCTYPE, two choices have one alias, or
+            it is not clear which tag is meant.
         OSError: it cannot be read.
 
     Example:
@@ -157,10 +165,15 @@ def read_control(config: PathLike) -> Control:
     if not any(of.get("name") == to_name for of in root.iter() if of is not tag):
         raise ValueError(f"label_config: {path}: no tag is named {to_name!r}, as {found!r} wants")
     choices = {
-        value: choice.get("alias", value)
+        value: choice.get("alias") or value
         for choice in tag.iter("Choice")
         if (value := choice.get("value")) is not None
     }
+    if len(set(choices.values())) < len(choices):
+        raise ValueError(
+            f"label_config: {path}: wanted another alias for each choice of {found!r}, "
+            f"got {choices}"
+        )
     values = (of.get("value", "") for of in root.iter() if of.get("name"))
     fields = dict.fromkeys(filter(None, map(_field, values)))
     return Control(f"{path}:{found}", found, to_name, choices, list(fields))

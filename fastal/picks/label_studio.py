@@ -59,7 +59,8 @@ def write_tasks(
 def data_of_tasks(held: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
     """The data of the tasks of a file, with the score of each under its own name.
 
-    Tasks of other origin, which have no score, are left out with a warning, unless all are such.
+    Tasks of other origin, which have no score, are left out with a warning, unless all are such. A
+    row that is in several tasks counts once, at its first place.
     """
     if held and not any("data" in task for task in held):
         raise ValueError("its tasks have no data; export as JSON, not as JSON-MIN")
@@ -67,7 +68,10 @@ def data_of_tasks(held: list[dict[str, Any]], path: Path) -> list[dict[str, Any]
     ours = [data for data in tasks if "fastal_score" in data]
     if len(ours) < len(tasks) and ours:
         _log.warning("%s: %d of %d tasks are no picks", path, len(tasks) - len(ours), len(tasks))
-    return [{"score": data["fastal_score"], **_carried(data)} for data in ours or tasks]
+    once: dict[tuple[str, str], dict[str, Any]] = {}
+    for data in ours or tasks:
+        once.setdefault((str(data.get("row")), str(data.get("id"))), data)
+    return [{"score": data["fastal_score"], **_carried(data)} for data in once.values()]
 
 
 def _prediction(control: Control, label: str, score: float) -> dict[str, Any]:

@@ -397,6 +397,66 @@ def test_output_that_does_not_fit_is_refused(output, error, words):
         Backend(lambda tasks: output).predictions([{}, {}], CONFIG)
 
 
+P = np.array([[0.9, 0.1], [0.3, 0.7]])
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        P[:, ::-1].copy()[:, ::-1],
+        P[::-1].copy()[::-1],
+        P.T.copy().T,
+        P.astype(">f8"),
+        P.astype(">f4"),
+        P.astype(object),
+        P.astype(np.longdouble),
+        P.tolist(),
+        [*P],
+        tuple(P),
+        [*torch.tensor(P)],
+        [torch.tensor(P[0]), P[1, ::-1].copy()[::-1]],
+        [[*row] for row in torch.tensor(P)],
+        torch.tensor(P, requires_grad=True),
+        [*torch.tensor(P, requires_grad=True)],
+        np.frombuffer(P.tobytes()).reshape(2, 2),  # which cannot be written to
+    ],
+)
+def test_predict_may_return_any_matrix_of_numbers(output):
+    found = Backend(lambda tasks: output, kind="probs").predictions([{}, {}], CONFIG)
+    assert [prediction["result"] for prediction in found] == [choice("bad"), choice("g")]
+    scores = [prediction["score"] for prediction in found]
+    np.testing.assert_allclose(scores, 1 - NAIVE["margin"](P), atol=1e-5)
+
+
+@pytest.mark.parametrize("output", [P.round().astype(int), torch.tensor(P.round()).int()])
+def test_predict_may_return_integers(output):
+    found = Backend(lambda tasks: output, kind="probs").predictions([{}, {}], CONFIG)
+    assert [prediction["score"] for prediction in found] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("output", "got"),
+    [
+        (None, "NoneType: "),
+        ((row for row in P), "generator: "),
+        (0.5, "float: "),
+        (P > 0.5, "ndarray: it holds bool"),
+        (torch.tensor(P) > 0.5, "Tensor: it holds torch.bool"),
+        (P + 0j, "ndarray: it holds complex128"),
+        (torch.tensor(P) + 0j, "Tensor: it holds torch.complex128"),
+        (P.astype(str), "ndarray: it holds <U"),
+        (np.array([["a", "b"]] * 2, object), "ndarray: could not convert"),
+        (np.ma.masked_array(P, P > 0.5), "MaskedArray: masked"),
+        ([[0.5], [0.5, 0.5]], "list: "),
+        ([torch.ones(2), torch.ones(3)], "list: "),
+        ([], r"\(0,\)"),
+    ],
+)
+def test_output_that_is_no_matrix_of_numbers_is_refused(output, got):
+    with pytest.raises(ValueError, match=rf"^predict: wanted \[2, 2\], .*bad, good, got {got}"):
+        Backend(lambda tasks: output).predictions([{}, {}], CONFIG)
+
+
 def with_choices(attributes):
     """A configuration with a second tag of choices."""
     choices = '<Choice value="good"/><Choice value="bad"/>'
@@ -431,12 +491,18 @@ def test_only_choices_with_a_name_and_to_name_count(attributes):
         (CONFIG.replace('toName="review"', 'toName="x"'), {}, "^label_config: no tag is named 'x'"),
         (CONFIG.replace('toName="review"', 'toName="mood"'), {}, "no tag is named 'mood'"),
         (CONFIG.replace('"g"', '"bad"'), {}, "another alias for each choice, got .*'good': 'bad'"),
-        (CONFIG, {"class_names": ["bad", "bad"]}, "^class_names: wanted each name once, got bad,"),
+        (CONFIG.replace('"bad"', '""'), {}, r"^class_names: .* not empty, got \['', 'good'\]"),
     ],
 )
 def test_configurations_that_do_not_fit_a_backend_are_refused(config, options, words):
     with pytest.raises(ValueError, match=words):
         Backend(of_length, **options).predictions([{"text": "x"}], config)
+
+
+def test_a_choice_with_an_empty_alias_is_written_as_its_value():
+    config = CONFIG.replace('<Choice value="bad"/>', '<Choice value="bad" alias=""/>')
+    found = Backend(of_length).predictions([{"text": "x"}], config)
+    assert found[0]["result"] == choice("bad")
 
 
 @pytest.mark.parametrize(
@@ -447,6 +513,10 @@ def test_configurations_that_do_not_fit_a_backend_are_refused(config, options, w
         ({"fit_every": 0}, ValueError, "^fit_every: wanted at least 1, got 0"),
         ({"predict": 3}, TypeError, "^predict: wanted a function, got 3"),
         ({"fit": 3}, TypeError, "^fit: wanted a function or None, got 3"),
+        ({"class_names": "ab"}, TypeError, "^class_names: wanted a list of names, got 'ab'"),
+        ({"class_names": ["bad", 3]}, TypeError, "^class_names: wanted text, got 3"),
+        ({"class_names": ["bad", ""]}, ValueError, "^class_names: wanted names that are not empty"),
+        ({"class_names": ["a", "a"]}, ValueError, "^class_names: wanted each name once, got a, a"),
     ],
 )
 def test_arguments_of_a_backend_are_checked(options, error, words):
@@ -488,6 +558,19 @@ def test_fit_gets_the_annotations_that_stand():
     backend._note({"action": "START_TRAINING"})
     learned(backend)
     assert calls[1:] == [[want[0], want[2]]]
+
+
+def test_annotations_leave_with_their_tasks():
+    calls = []
+    backend = Backend(of_length, calls.append)
+    for number, task in ((11, 1), (12, 2), (13, 1), (2, 3)):
+        given = event("ANNOTATION_CREATED", number, "g")
+        given["task"] = {"id": task, "data": {"text": f"text {task}"}}
+        backend._note(given)
+    backend._note({"action": "TASKS_DELETED", "tasks": [{"id": 1}, {"id": 99}, {"id": 12}]})
+    backend._note({"action": "START_TRAINING"})
+    learned(backend)
+    assert calls == [[({"text": f"text {task}"}, "good") for task in (2, 3)]]
 
 
 def test_an_annotation_whose_choice_was_taken_back_counts_no_more():
@@ -553,14 +636,14 @@ def test_while_fit_runs_one_more_waits_and_gets_all_annotations():
 
 SLOW = """
 import time
-from fastal.adapters.label_studio import Backend
+from fastal.adapters.label_studio import Backend, _Example
 
 def fit(examples):
     print("fit", flush=True)
     time.sleep(60)
 
 backend = Backend(len, fit)
-backend._examples[1] = {}, "good"
+backend._examples[1] = _Example(1, ({}, "good"))
 server = backend.server(0)
 backend._note({"action": "START_TRAINING"})
 backend._note({"action": "START_TRAINING"})
@@ -612,6 +695,18 @@ def test_a_fit_that_fails_leaves_the_model_as_it_was(caplog):
     assert backend.version == version
 
 
+def test_a_fit_that_returns_no_function_leaves_the_model_as_it_was(caplog):
+    backend = Backend(of_length, lambda examples: SimpleNamespace(coef_=3), fit_every=1)
+    version, before = backend.version, backend.predictions([{"text": "x"}], CONFIG)
+    backend._note(event("ANNOTATION_CREATED", 1, "g"))
+    learned(backend)
+    assert caplog.messages == [
+        "fit: wanted a function or None, got namespace(coef_=3); predict stays as it was"
+    ]
+    assert backend.version == version
+    assert backend.predictions([{"text": "x"}], CONFIG) == before
+
+
 def test_training_without_annotations_is_a_warning(caplog):
     backend = Backend(of_length, lambda examples: 1 / 0)
     backend._note({"action": "START_TRAINING"})
@@ -645,7 +740,6 @@ def test_what_is_wrong_is_the_reason_in_the_first_line_of_the_answer(caplog):
         for path, body, status, words in [
             ("/predict", b"{", 400, "Expecting property name"),
             ("/setup", b'{"schema": "<View/>"}', 400, "control: wanted one Choices tag"),
-            ("/predict", b"{}", 500, "KeyError"),
             ("/x", b"{}", 404, "wanted /setup"),
             ("/x", None, 404, "wanted /health"),
         ]:
@@ -656,6 +750,104 @@ def test_what_is_wrong_is_the_reason_in_the_first_line_of_the_answer(caplog):
             found.value.close()
         with urllib.request.urlopen(url) as answer:
             assert json.loads(answer.read()) == {"status": "UP"}
+
+
+ANNOTATED = event("ANNOTATION_CREATED", 1, "g")
+SEVERAL = event("ANNOTATIONS_CREATED", 1, "g") | {"annotation": [ANNOTATED["annotation"]]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("/setup", [], "schema: wanted an object with this field, got []"),
+        ("/setup", {"schema": 3}, "schema: wanted text, got 3"),
+        ("/predict", None, "tasks: wanted an object with this field, got null"),
+        ("/predict", {}, "tasks: wanted an object with this field, got {}"),
+        ("/predict", {"tasks": {}}, "tasks: wanted a list, got {}"),
+        ("/predict", {"tasks": [1]}, "data: wanted an object with this field, got 1"),
+        ("/predict", {"tasks": [{"data": []}]}, "data: wanted an object, got []"),
+        ("/predict", {"tasks": []}, "label_config: wanted an object with this field"),
+        ("/predict", {"tasks": [], "label_config": None}, "label_config: wanted text, got null"),
+        ("/webhook", None, "action: wanted an object with this field, got null"),
+        ("/webhook", {"action": ["x"]}, "action: wanted text"),
+        ("/webhook", {"action": "TASKS_DELETED"}, "tasks: wanted an object with this field"),
+        ("/webhook", {"action": "TASKS_DELETED", "tasks": [1]}, "id: wanted an object with this"),
+        ("/webhook", {"action": "ANNOTATIONS_DELETED", "annotations": 1}, "annotations: wanted a"),
+        ("/webhook", {"action": "ANNOTATION_CREATED"}, "project: wanted an object with this"),
+        ("/webhook", ANNOTATED | {"annotation": []}, "annotation: wanted an object, got []"),
+        ("/webhook", ANNOTATED | {"annotation": {}}, "was_cancelled: wanted an object with"),
+        ("/webhook", ANNOTATED | {"task": {"id": "1"}}, "id: wanted an integer, got"),
+        ("/webhook", ANNOTATED | {"task": {"id": 1}}, "data: wanted an object with this field"),
+        ("/webhook", SEVERAL | {"task": []}, "task: wanted task 1, which an annotation has"),
+        (
+            "/webhook",
+            ANNOTATED | {"annotation": ANNOTATED["annotation"] | {"result": [None]}},
+            "result: wanted a list of objects, got null",
+        ),
+        (
+            "/webhook",
+            ANNOTATED
+            | {"annotation": ANNOTATED["annotation"] | {"result": [{"from_name": "mood"}]}},
+            "value: wanted an object with this field",
+        ),
+    ],
+)
+def test_json_of_another_shape_is_refused_with_the_name_of_the_field(path, body, words):
+    with running(Backend(of_length)) as url:
+        with pytest.raises(urllib.error.HTTPError) as found:
+            urllib.request.urlopen(url + path, json.dumps(body).encode())
+        with found.value as answer:
+            assert answer.code == 400
+            assert answer.reason.startswith(words)
+            assert json.loads(answer.read())["error"].startswith(words)
+
+
+def test_a_path_may_have_a_query():
+    with running(Backend(of_length)) as url:
+        with urllib.request.urlopen(f"{url}/health?x=1") as answer:
+            assert json.loads(answer.read()) == {"status": "UP"}
+        body = {"tasks": [{"data": {"text": "x"}}], "label_config": CONFIG}
+        with urllib.request.urlopen(f"{url}/predict?x=1", json.dumps(body).encode()) as answer:
+            assert json.loads(answer.read())["results"][0]["result"] == choice("bad")
+
+
+@pytest.mark.parametrize("length", ["abc", "-1", "+3", "1_0", "\xb2", ""])
+def test_a_length_that_is_no_number_of_bytes_is_refused(length):
+    with running(Backend(of_length)) as url:
+        request = urllib.request.Request(f"{url}/setup", b"{}", {"Content-Length": length})
+        with pytest.raises(urllib.error.HTTPError) as found:
+            urllib.request.urlopen(request, timeout=30)
+        with found.value as answer:
+            assert answer.code == 400
+            assert answer.reason.startswith("Content-Length: wanted a number of bytes, got")
+
+
+@pytest.mark.parametrize(
+    "text", ["a\rb", "a\r\nX-Made-Up: b", "a\x00\x1b\x7f\x85é\u2028b", "b" * 70000]
+)
+def test_the_text_of_an_error_stays_in_the_first_line(text):
+    def predict(tasks):
+        raise ValueError(text)
+
+    body = {"tasks": [{"data": {}}], "label_config": CONFIG}
+    content = json.dumps(body).encode()
+    content = b"POST /predict HTTP/1.0\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content)
+    with (
+        running(Backend(predict)) as url,
+        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 30) as client,
+        client.makefile("rb") as file,
+    ):
+        client.sendall(content)
+        answer = file.read()
+    head, _, answered = answer.partition(b"\r\n\r\n")
+    first, *others = head.split(b"\r\n")
+    assert first.startswith(b"HTTP/1.0 400 ")
+    assert all(0x20 <= byte < 0x7F for byte in first)
+    assert len(first) < 2000
+    assert [line.partition(b":")[0] for line in others] == [
+        b"Server", b"Date", b"Content-Type", b"Content-Length",
+    ]  # fmt: skip
+    assert json.loads(answered) == {"error": text}
 
 
 def test_the_examples_of_the_docstrings_run():
@@ -721,6 +913,12 @@ def test_the_button_that_starts_training_calls_fit(server):
         user.call("POST", f"/api/ml/{number}/train", {})
         eventually(lambda: len(calls) > 1)
         assert len(calls[1]) == 1
+        task = user.next_task(project)
+        user.annotate(task["id"], choice("g"))
+        user.call("DELETE", f"/api/tasks/{task['id']}")
+        user.call("POST", f"/api/ml/{number}/train", {})
+        eventually(lambda: len(calls) > 2)
+        assert calls[2] == calls[1]
 
 
 def test_uncertainty_sampling_needs_the_version_of_a_backend_not_its_title(server):

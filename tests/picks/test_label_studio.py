@@ -129,6 +129,10 @@ def test_one_of_several_controls_is_named(tmp_path, pool):
         ([TEXT, '<Labels name="l" toName="t"/>'], "wanted one Choices tag"),
         ([ANIMAL], "no tag is named 't', as 'animal' wants"),
         ([TEXT, ANIMAL, "<"], "wanted the XML of a labelling configuration"),
+        (
+            [TEXT, ANIMAL.replace('"d"', '"cat"')],
+            "wanted another alias for each choice of 'animal'",
+        ),
         (['<Image name="t" value="$image"/>', ANIMAL], "shows $image, and tasks without it are"),
         ([TEXT, ANIMAL, '<Header name="h" value="$title"/>'], "wanted carry with 'title'"),
         ([TEXT, ANIMAL, '<Header name="h" value="On: $day"/>'], "wanted carry with 'day'"),
@@ -201,7 +205,7 @@ def picks_of(n=3):
     [
         (["dog", "cat", "ant"], None, ["d", "cat", "ant"]),
         (np.array([2, 0, 1]), None, ["ant", "cat", "d"]),
-        ([2, None, np.int64(0)], ["ant", "dog", "dog"], ["d", None, "ant"]),
+        ([2, None, np.int64(0)], ["ant", "cat", "dog"], ["d", None, "ant"]),
         (np.array(["dog", "cat", "ant"]), None, ["d", "cat", "ant"]),
     ],
 )
@@ -218,6 +222,35 @@ def test_labels_of_the_caller(tmp_path, config, predicted, names, want):
     ]
     assert found == want
     assert tasks[0]["predictions"][0]["score"] == 0.25
+
+
+def test_a_choice_with_an_empty_alias_is_written_as_its_value(tmp_path):
+    config = config_of(tmp_path, TEXT, ANIMAL.replace('alias="d"', 'alias=""'))
+    picks_of(1).save(tmp_path / "t.json", label_config=config, predicted=["dog"])
+    (task,) = json.loads((tmp_path / "t.json").read_text())
+    assert task["predictions"][0]["result"][0]["value"] == {"choices": ["dog"]}
+
+
+def test_a_row_in_several_tasks_counts_once_at_its_first_place(tmp_path, x):
+    picks = Picks([4, 7, 2], [1.0, 0.5, 0.25], [40, 70, 20])
+    picks.save(tmp_path / "t.json")
+    tasks = json.loads((tmp_path / "t.json").read_text())
+    later = json.loads(json.dumps(tasks[::-1]))
+    for task in later:  # of an overlapping round
+        task["data"]["fastal_score"] /= 2
+    (tmp_path / "export.json").write_text(json.dumps([*tasks, *tasks, *later]))
+    found = Picks.load(tmp_path / "export.json")
+    assert (found.rows.tolist(), found.ids.tolist()) == ([4, 7, 2], [40, 70, 20])
+    assert found.scores.tolist() == [1.0, 0.5, 0.25]
+    rest = fastal.select(x, 40 - 3, "margin", exclude=tmp_path / "export.json")
+    assert sorted(rest.rows.tolist()) == sorted({*range(40)} - {4, 7, 2})
+
+
+def test_a_row_with_two_ids_in_tasks_is_refused(tmp_path, x):
+    tasks = [{"data": {"row": 3, "id": i, "fastal_score": 1.0}} for i in ("a", "b")]
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+    with pytest.raises(ValueError, match="row 3 is there twice"):
+        fastal.select(x, 4, "margin", exclude=tmp_path / "export.json")
 
 
 def test_without_labels_the_configuration_is_only_checked(tmp_path, config):
@@ -249,6 +282,9 @@ def test_infinite_scores_are_no_score_of_a_prediction(tmp_path, config):
         ({"predicted": [-1, 0, 0]}, ValueError, "got -1"),
         ({"predicted": [0.5, 0, 0]}, TypeError, "^predicted: wanted names or numbers"),
         ({"predicted": [0, 0, 0], "class_names": ["x"]}, ValueError, "^class_names: 'x' is no"),
+        ({"predicted": [0] * 3, "class_names": "cat"}, TypeError, "a list of names, got .cat"),
+        ({"predicted": [0] * 3, "class_names": ["cat", ""]}, ValueError, "that are not empty"),
+        ({"predicted": [0] * 3, "class_names": ["cat"] * 2}, ValueError, "wanted each name once"),
         ({"predicted": [0, 0, 0], "label_config": None}, ValueError, "wanted label_config, or"),
         ({"path": "t.csv"}, ValueError, "^label_config: wanted a .json file of tasks as path"),
     ],
