@@ -165,7 +165,7 @@ class _Check:
                     self._skipped(x, bad, case)
                 else:
                     with checking(case):
-                        check_refused(partial(self._unchecked, x), bad, InvalidRows)
+                        check_refused(partial(self._scored, x), bad, InvalidRows)
 
     def _skipped(self, x: Tensor, bad: list[int], case: str) -> None:
         found = self._called(x, case)
@@ -193,9 +193,9 @@ class _Check:
 
     def _called(self, x: Tensor, case: str = "") -> Mapping[str, Any]:
         with checking(case or self._case(x)):
-            return by_name(self._unchecked(x), self._names)
+            return by_name(self._scored(x), self._names)
 
-    def _unchecked(self, x: Tensor) -> Any:
+    def _scored(self, x: Tensor) -> Any:
         """What the function returns for a matrix, which it must leave as it is."""
         before = x.clone()
         try:
