@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastal import Scores
 from fastal.testing.arrays import as_floats
+from fastal.testing.options import choices
 
 # Against the definition on the same input. Scores below float32's smallest normal number cannot
 # have a relative precision: there float32 is spaced by 1.4e-45, and GPUs round to 0.
@@ -26,7 +27,8 @@ def assert_scores(
 ) -> None:
     """Raises unless scores are within a relative 1e-5 of what is wanted, and within [0, 1].
 
-    Scores below 1.2e-38, float32's smallest normal number, may differ by that much.
+    Scores below 1.2e-38, float32's smallest normal number, may differ by that much. NaN is right
+    where NaN is wanted, as for the invalid rows of `fastal.score` with on_invalid="skip".
 
     Args:
         found: the scores [N] of each name: a mapping, `fastal.Scores`, or one array for each name,
@@ -39,6 +41,7 @@ def assert_scores(
     Raises:
         AssertionError: it names the score, the worst row, what came, what was wanted, the relative
             error, and how many rows are wrong.
+        ValueError: names that are no names of scores, or no name.
 
     Example:
         >>> import fastal, numpy as np
@@ -46,6 +49,7 @@ def assert_scores(
         >>> logits = np.array([[0.0, 9.0], [1.0, 1.0]])
         >>> assert_scores(fastal.score(logits), definitions(logits))
     """
+    names = choices("names", names, Scores._fields)
     of_found, of_wanted = by_name(found, names), by_name(wanted, names)
     for name in names:
         error = error_in(of_found[name], of_wanted[name], rows)
@@ -77,14 +81,17 @@ def error_in(found: Any, wanted: Any, rows: Sequence[str] = ()) -> str:
     """What is wrong with scores, and where they are worst; empty if nothing is."""
     want: NDArray[Any] = as_floats(wanted)
     got: NDArray[Any] = as_floats(found)
+    if want.ndim != 1:
+        return f"wanted scores [N] to compare with, got {want.dtype} {list(want.shape)}"
     if got.shape != want.shape or got.dtype.kind not in "fiu":
         return f"wanted numbers {list(want.shape)}, got {got.dtype} {list(got.shape)}"
     got = got.astype(np.result_type(want, np.float64))
-    tolerance = np.where(want < TINY, TINY, RELATIVE * want)
     with np.errstate(invalid="ignore"):
+        tolerance = np.where(want < TINY, TINY, RELATIVE * want)
         off = np.abs(got - want)
         single = got.astype(np.float32)  # as scores are: 1 + 2e-16 is 1
         right = (off <= tolerance) & (single >= 0) & (single <= 1)
+    right |= np.isnan(got) & np.isnan(want)
     if right.all():
         return ""
     worst = int(np.argmax(np.where(right, -1, np.nan_to_num(off / tolerance, nan=np.inf))))

@@ -1,13 +1,27 @@
 """Checks of the arguments that the checks share."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any
 
+import numpy as np
 
-def check_choice(name: str, values: Sequence[Any], wanted: Collection[Any]) -> None:
-    """ValueError unless there is at least one value, and each is among those that are wanted."""
-    if isinstance(values, str) or not values or not set(values) <= set(wanted):
+
+def choices(name: str, values: Any, wanted: Collection[Any]) -> list[Any]:
+    """At least one value, each among those that are wanted; else a ValueError."""
+    given = _listed(values)
+    if not given or not all(value in wanted for value in given):
         raise ValueError(f"{name}: wanted any of {', '.join(map(str, wanted))}, got {values!r}")
+    return given
+
+
+def widths(n_classes: Any) -> list[int]:
+    """At least one number of classes, each at least 2; else a ValueError."""
+    given = _listed(n_classes)
+    if not given or not all(isinstance(n, (int, np.integer)) and n >= 2 for n in given):
+        raise ValueError(
+            f"n_classes: wanted numbers of classes, each at least 2, got {n_classes!r}"
+        )
+    return [int(n) for n in given]
 
 
 def check_invalid_option(on_invalid: str | None) -> None:
@@ -18,5 +32,10 @@ def check_invalid_option(on_invalid: str | None) -> None:
 
 def check_n_rows(n_rows: int) -> None:
     """ValueError unless a known pool may have so many rows."""
-    if n_rows < 10:
-        raise ValueError(f"n_rows: wanted at least 10, got {n_rows}")
+    if not isinstance(n_rows, (int, np.integer)) or n_rows < 10:
+        raise ValueError(f"n_rows: wanted an integer of at least 10, got {n_rows!r}")
+
+
+def _listed(values: Any) -> list[Any]:
+    """The values; none of what is no collection."""
+    return list(values) if isinstance(values, Iterable) and not isinstance(values, str) else []

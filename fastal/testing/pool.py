@@ -118,6 +118,8 @@ class KnownPool:
 def known_pool(by: str, n_rows: int, seed: int) -> KnownPool:
     """A pool in which a third of the rows repeat others.
 
+    About half of the rows have a losing logit of -inf, and about half have logits around 1000.
+
     Args:
         by: a name of `fastal.Scores`.
         n_rows: at least 10. More than 3000 repeat more of the rows.
@@ -126,6 +128,9 @@ def known_pool(by: str, n_rows: int, seed: int) -> KnownPool:
     rng = np.random.default_rng(seed)
     n_distinct = min(_DISTINCT, 2 * n_rows // 3)
     drawn = (2 * rng.standard_normal((8 * n_distinct, _CLASSES))).astype(np.float32)
+    drawn[::2] += 1000
+    cut = np.arange(len(drawn)) % 4 < 2
+    drawn[cut, drawn[cut].argmin(1)] = -np.inf
     truth = getattr(definitions(drawn), by)
     kept, last = [], -1.0
     for row in np.argsort(truth):

@@ -15,7 +15,7 @@ from fastal.testing.arrays import as_floats
 from fastal.testing.cases import CLASSES, DTYPES, KINDS
 from fastal.testing.compare import assert_scores, by_name, checking
 from fastal.testing.definitions import definitions
-from fastal.testing.options import check_choice, check_invalid_option
+from fastal.testing.options import check_invalid_option, choices, widths
 from fastal.testing.refusal import check_refused
 
 Score = Callable[[Tensor, str], Scores | Mapping[str, Any]]
@@ -34,8 +34,9 @@ def check_scores(
     """Raises unless a function computes the uncertainty scores as fastal promises them.
 
     It checks every regime of `regimes` and the rows of `far_apart` against `definitions`, all
-    `layouts`, matrices of 0 to 1025 rows, invalid rows, that the input is not written to, and that
-    a row has the same bits among any other rows. It takes a few seconds for a backend on a CPU.
+    `layouts`, matrices of 0 to 1025 rows, invalid rows among up to 2051 rows, that the input is not
+    written to, and that a row has the same bits among any other rows. It takes a few seconds for a
+    backend on a CPU.
 
     Args:
         score: called as score(x, kind) with a tensor x [N, C] on the CPU, of one of the dtypes and
@@ -46,7 +47,8 @@ def check_scores(
         kinds: what the matrices hold: any of "logits", "probs" and "log_probs".
         dtypes: any of float16, bfloat16, float32 and float64.
         n_classes: numbers of classes, each at least 2; every matrix has one of these. Rows of
-            `invalid_rows` need at least 4. They decide how long the check takes.
+            `invalid_rows` need at least 4; they have the fewest classes, the middle number, and the
+            most up to 4096. The numbers decide how long the check takes.
         on_invalid: what `score` does with rows of `invalid_rows`: "raise" for an `InvalidRows` that
             names the row, "skip" for NaN; None: they are not checked.
         same_bits: whether a row's scores must have the same bits among any other rows. Selection
@@ -70,12 +72,11 @@ def check_scores(
         AssertionError: check_scores: float16 logits [17, 3], seed 3: entropy: row ...: got ...,
         wanted ...; the relative error is 0.099, allowed is 1e-05...; 15 of 17 rows are wrong
     """
-    check_choice("names", names, Scores._fields)
-    check_choice("kinds", kinds, KINDS)
-    check_choice("dtypes", dtypes, DTYPES)
+    names = choices("names", names, Scores._fields)
+    kinds = choices("kinds", kinds, KINDS)
+    dtypes = choices("dtypes", dtypes, DTYPES)
+    n_classes = widths(n_classes)
     check_invalid_option(on_invalid)
-    if not n_classes or min(n_classes) < 2:
-        raise ValueError(f"n_classes: wanted numbers of classes, each at least 2, got {n_classes}")
     for kind in kinds:
         for dtype in dtypes:
             check = _Check(score, names, kind, dtype, n_classes)
@@ -141,31 +142,40 @@ class _Check:
                     )
 
     def invalid(self, on_invalid: str) -> None:
-        """Rows that cannot be scored, of few and of many classes."""
+        """Rows that cannot be scored, of few and of many classes, among few and many rows."""
         good = [0.1, 0.2, 0.3, 0.4]
         fill = 0.0 if self._kind == "probs" else -math.inf
         if self._kind == "log_probs":
             good = np.log(good).tolist()
-        widths = [n for n in self._n_classes if n >= len(good)]  # the others hold no such rows
+        able = [n for n in self._n_classes if n >= len(good)]  # the others hold no such rows
+        if not able:
+            return
+        most = max([n for n in able if n <= 4096], default=able[0])
+        sizes = {(5, width) for width in (able[0], able[len(able) // 2], most)}
         for name, row in cases.invalid_rows(self._kind).items():
-            for width in {*widths[:1], *widths[len(widths) // 2 :][:1]}:
-                x = torch.full((5, width), fill, dtype=self._dtype)
-                x[:, :4] = torch.tensor([good, good, row, good, row], dtype=self._dtype)
-                case = f"{self._case(x)}, rows 2 and 4 are invalid ({name})"
+            many = {(2051, able[0])} if name == "nan" else set()
+            for n_rows, width in sorted(sizes | many):
+                bad = [n_rows - 3, n_rows - 1]  # of 2051, they are beyond chunks of 2048 rows
+                x = torch.full((n_rows, width), fill, dtype=self._dtype)
+                x[:, :4] = torch.tensor(good, dtype=self._dtype)
+                x[bad] = fill
+                x[bad[0], -4:] = x[bad[1], :4] = torch.tensor(row, dtype=self._dtype)
+                case = f"{self._case(x)}, rows {bad[0]} and {bad[1]} are invalid ({name})"
                 if on_invalid == "skip":
-                    self._skipped(x, case)
+                    self._skipped(x, bad, case)
                 else:
                     with checking(case):
-                        check_refused(partial(self._score, x, self._kind), [2, 4], InvalidRows)
+                        check_refused(partial(self._scored, x), bad, InvalidRows)
 
-    def _skipped(self, x: Tensor, case: str) -> None:
+    def _skipped(self, x: Tensor, bad: list[int], case: str) -> None:
         found = self._called(x, case)
+        is_bad = np.isin(np.arange(len(x)), bad)
         for name in self._names:
-            is_nan = np.isnan(as_floats(found[name])).tolist()
-            if is_nan != [False, False, True, False, True]:
+            is_nan = np.isnan(as_floats(found[name]))
+            if not np.array_equal(is_nan, is_bad):
                 raise AssertionError(f"{case}: {name}: wanted NaN there alone, got {found[name]}")
-        good = {name: as_floats(found[name])[[0, 1, 3]] for name in self._names}
-        wanted = definitions(x[[0, 1, 3]], self._kind)
+        good = {name: as_floats(found[name])[~is_bad] for name in self._names}
+        wanted = definitions(x[torch.from_numpy(~is_bad)], self._kind)
         assert_scores(good, wanted, names=self._names, case=case)
 
     def _random(self, n_rows: int) -> Tensor:
@@ -182,13 +192,17 @@ class _Check:
         assert_scores(found, wanted, names=self._names, case=case, rows=rows)
 
     def _called(self, x: Tensor, case: str = "") -> Mapping[str, Any]:
-        case = case or self._case(x)
+        with checking(case or self._case(x)):
+            return by_name(self._scored(x), self._names)
+
+    def _scored(self, x: Tensor) -> Any:
+        """What the function returns for a matrix, which it must leave as it is."""
         before = x.clone()
-        with checking(case):
-            scores = by_name(self._score(x, self._kind), self._names)
-        if not torch.equal(x.nan_to_num(7.0), before.nan_to_num(7.0)):
-            raise AssertionError(f"{case}: the input was written to")
-        return scores
+        try:
+            return self._score(x, self._kind)
+        finally:
+            if not torch.isclose(x, before, rtol=0, atol=0, equal_nan=True).all():
+                raise AssertionError("the input was written to")
 
     def _case(self, x: Tensor) -> str:
         dtype = str(self._dtype).removeprefix("torch.")

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastal import Picks
 from fastal.testing.compare import checking
-from fastal.testing.options import check_choice, check_invalid_option, check_n_rows
+from fastal.testing.options import check_invalid_option, check_n_rows, choices
 from fastal.testing.pool import KnownPool, check_by, invalid_count, known_pool
 from fastal.testing.refusal import check_refused
 
@@ -27,11 +27,12 @@ def check_select(
     """Raises unless a function selects the k most uncertain rows as `fastal.select` does.
 
     The right rows are known from `definitions`: scores of the pool are equal, or differ by more
-    than rounding can explain, and a third of the rows repeat others. It checks the rows and their
-    order, ties, scores, k from 1 to more than there are rows, rows that are excluded, rows that
-    cannot be scored, and that the pool is not written to. If the function reads the pool in chunks,
-    check it with several sizes of chunks. It takes less than a second, besides the function's own
-    time, for 500 rows.
+    than rounding can explain, and a third of the rows repeat others. Some rows have a logit of
+    -inf, some have logits around 1000; both can be scored. It checks the rows and their order,
+    ties, scores, k from 1 to more than there are rows, rows that are excluded, rows that cannot be
+    scored, and that neither the pool nor `exclude` is written to. If the function reads the pool in
+    chunks, check it with several sizes of chunks. It takes less than a second, besides the
+    function's own time, for 500 rows.
 
     Args:
         select: called as select(pool, k), and as select(pool, k, exclude=rows). The pool is a NumPy
@@ -70,7 +71,7 @@ def check_select(
     """
     check_by(by)
     check_invalid_option(on_invalid)
-    check_choice("ties", [ties], ("first", "any"))
+    choices("ties", [ties], ("first", "any"))
     check_n_rows(n_rows)
     pool = known_pool(by, n_rows, seed)
     check = _Check(select, pool, ties)
@@ -80,7 +81,7 @@ def check_select(
         best = pool.best(9, pool.is_valid)
         ends = np.array([0, n_rows - 1])
         for k in (pool.tie_cut(), n_rows):
-            check.picks(k, np.unique(np.concatenate([best, ends])))
+            check.picks(k, np.unique(np.concatenate([best, ends]))[::-1])
             check.picks(k, np.array([], np.int64))
     if on_invalid is not None:
         bad = _Check(select, pool.with_bad_rows(), ties)
@@ -99,12 +100,8 @@ class _Check:
     def picks(self, k: int, excluded: Any = None) -> Found:
         """Picks of k rows."""
         case = f"k={k}" if excluded is None else f"k={k}, exclude={excluded.tolist()}"
-        options = {} if excluded is None else {"exclude": excluded.copy()}
-        logits = self.pool.logits.copy()
         with checking(f"check_select: {self.pool}: {case}"):
-            found = self._select(logits, k, **options)
-            if not np.array_equal(logits, self.pool.logits, equal_nan=True):
-                raise AssertionError("the pool was written to")
+            found = self._called(k, excluded)
             self.pool.check(
                 found, k, ties=self._ties, excluded=() if excluded is None else excluded
             )
@@ -122,4 +119,16 @@ class _Check:
         """Refuses bad rows."""
         bad = np.flatnonzero(~self.pool.is_valid).tolist()
         with checking(f"check_select: {self.pool}: k={k}, rows {bad} are invalid"):
-            check_refused(lambda: self._select(self.pool.logits.copy(), k), bad)
+            check_refused(lambda: self._called(k), bad)
+
+    def _called(self, k: int, excluded: Any = None) -> Found:
+        """What the function returns for copies of the arrays, which it must leave as they are."""
+        pool = self.pool.logits.copy()
+        options = {} if excluded is None else {"exclude": excluded.copy()}
+        try:
+            return self._select(pool, k, **options)
+        finally:
+            if not np.array_equal(pool, self.pool.logits, equal_nan=True):
+                raise AssertionError("the pool was written to")
+            if options and not np.array_equal(options["exclude"], excluded):
+                raise AssertionError("exclude was written to")

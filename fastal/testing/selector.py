@@ -1,5 +1,6 @@
 """Checks an object that selects rows of a stream of chunks."""
 
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastal.testing.arrays import as_floats, as_integers
 from fastal.testing.compare import checking
-from fastal.testing.options import check_choice, check_invalid_option, check_n_rows
+from fastal.testing.options import check_invalid_option, check_n_rows, choices
 from fastal.testing.pool import KnownPool, check_by, invalid_count, known_pool, rows_and_scores
 from fastal.testing.refusal import check_refused
 
@@ -32,8 +33,9 @@ def check_selector(
 
     The rows are the pool of `check_select`. It checks chunks of several sizes, empty ones too, in
     the order of the rows and in any order; memory of chunks that is used again; a result that is
-    asked for midway; row numbers beyond 2^53; selectors that are merged in any order; saved states;
-    and invalid rows. It takes less than a second, besides the selector's own time, for 500 rows.
+    asked for midway, and kept; row numbers beyond 2^53; selectors that are merged in any order;
+    states that are pickled, and loaded after the selector has read more rows; and invalid rows. It
+    takes less than a second, besides the selector's own time, for 500 rows.
 
     Args:
         new: called as new(k). It returns an object with the methods of `fastal.Selector`:
@@ -43,8 +45,10 @@ def check_selector(
         by: as in `check_select`.
         on_invalid: as in `check_select`. After "raise", the selector is as it was before the chunk.
         ties: as in `check_select`. Which of equal rows are picked may not depend on the chunks.
-        merges: whether it has a method merge(other), which adds a selector that saw other rows.
-        saves: whether it has state_dict(), and load_state_dict(state) for a new selector.
+        merges: whether it has a method merge(other), which adds a selector that saw other rows, and
+            leaves that as it is.
+        saves: whether it has state_dict(), and load_state_dict(state) for a new selector. Later
+            updates do not change a state.
         n_rows: as in `check_select`.
         seed: of the pool, the chunks and their order.
 
@@ -66,7 +70,7 @@ def check_selector(
     """
     check_by(by)
     check_invalid_option(on_invalid)
-    check_choice("ties", [ties], ("first", "any"))
+    choices("ties", [ties], ("first", "any"))
     check_n_rows(n_rows)
     pool = known_pool(by, n_rows, seed)
     for k in sorted({1, pool.tie_cut(), n_rows + 5}):
@@ -119,11 +123,12 @@ class _Check:
         with self._checking(f"a result after {half} rows"):
             selector = self._new(self._k)
             self._update(selector, 0, half)
-            self._pool.check(
-                selector.result(), self._k, ties=self._ties, excluded=range(half, n_rows)
-            )
+            found, unread = selector.result(), range(half, n_rows)
+            self._pool.check(found, self._k, ties=self._ties, excluded=unread)
             self._update(selector, half, n_rows, named=False)
             self._compare(selector.result())
+            with checking("after the last chunk"):
+                self._pool.check(found, self._k, ties=self._ties, excluded=unread)
 
     def far_rows(self) -> None:
         """Row numbers that a float cannot hold."""
@@ -137,22 +142,32 @@ class _Check:
         for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
             with self._checking(f"merged from 3: {order}"):
                 selectors = [self._new(self._k) for _ in order]
+                unread = [np.ones(len(self._pool.logits), bool) for _ in order]
                 for number, (start, stop) in enumerate(self._shuffled(0)):
                     self._update(selectors[number % 2], start, stop)  # the third sees nothing
-                first, *others = (selectors[place] for place in order)
+                    unread[number % 2][start:stop] = False
+                first, *others = order
                 for other in others:
-                    first.merge(other)
-                self._compare(first.result())
+                    selectors[first].merge(selectors[other])
+                self._compare(selectors[first].result())
+                for other in others:
+                    with checking(f"the merged selector {other}"):
+                        self._pool.check(
+                            selectors[other].result(), self._k, ties=self._ties,
+                            excluded=np.flatnonzero(unread[other]),
+                        )  # fmt: skip
 
     def saving(self) -> None:
-        """States that are saved after each chunk."""
-        with self._checking("saved after each chunk"):
+        """States that are saved before a chunk is read, and loaded after it."""
+        with self._checking("saved before each chunk, loaded after it"):
             selector = self._new(self._k)
             n_rows = len(self._pool.logits)
             for start, stop in _parts(n_rows, range(97, n_rows, 97)):
+                state = selector.state_dict()
                 self._update(selector, start, stop, named=False)
-                state, selector = selector.state_dict(), self._new(self._k)
-                selector.load_state_dict(state)
+                selector = self._new(self._k)
+                selector.load_state_dict(pickle.loads(pickle.dumps(state)))
+                self._update(selector, start, stop, named=False)
             self._compare(selector.result())
 
     def skips(self, merges: bool) -> None:
@@ -192,10 +207,12 @@ class _Check:
     ) -> None:
         """Gives rows to a selector, in memory that is then used for something else."""
         chunk = self._pool.logits[start:stop].copy()
-        selector.update(chunk, start + offset) if named else selector.update(chunk)
-        if not np.array_equal(chunk, self._pool.logits[start:stop], equal_nan=True):
-            raise AssertionError(f"the chunk of rows {start} to {stop - 1} was written to")
-        chunk[:] = 0
+        try:
+            selector.update(chunk, start + offset) if named else selector.update(chunk)
+        finally:
+            if not np.array_equal(chunk, self._pool.logits[start:stop], equal_nan=True):
+                raise AssertionError(f"the chunk of rows {start} to {stop - 1} was written to")
+            chunk[:] = 0
 
     def _compare(self, found: Any) -> None:
         """Compares picks to the truth, and to the bits of the first picks of the same pool."""

@@ -188,6 +188,11 @@ def in_company(x, kind):
     return [(values.double() * bits).clamp(max=1) for values in scores]
 
 
+def without_infinity(x, kind):
+    """Replaces -inf in place."""
+    return right_or_nan(x.clamp_(min=torch.finfo(x.dtype).min), kind)
+
+
 def no_rows(x, kind):
     if not len(x):
         raise IndexError("no row 0")
@@ -202,6 +207,7 @@ def a_column(x, kind):
     ("score", "message"),
     [
         (writes, r"float16 logits \[17, 3\], seed 3: the input was written to"),
+        (without_infinity, r"float16 logits \[17, 3\], seed 3: the input was written to"),
         (by_storage, "(transposed|stepped|column slice): "),
         (
             in_company,
@@ -227,6 +233,35 @@ def raising_late(x, kind):
         raise fastal.InvalidRows([0], error.count, error.span, error.reason) from error
 
 
+def in_chunks(size):
+    """A backend that names rows by their place in the chunk."""
+
+    def score(x, kind):
+        chunks = [right(part, kind) for part in x.split(size)]
+        return [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+
+    return score
+
+
+def in_the_first_columns(x, kind):
+    """Finds what is invalid in the first 32 columns."""
+    right(torch.cat([x[:, :32], x[:, :32].nan_to_num(0, 0, 0)], 1), "logits")
+    return right_or_nan(x, kind)
+
+
+def up_to_500_classes(x, kind):
+    """Wide rows are not validated."""
+    return right(x, kind) if x.shape[1] <= 500 else right_or_nan(x, kind)
+
+
+def writing_where_it_refuses(x, kind):
+    try:
+        return right(x, kind)
+    finally:
+        if x.isnan().any():
+            x[x.isnan()] = 0
+
+
 def zeros_for_nan(x, kind):
     return [values.nan_to_num() for values in right_or_nan(x, kind)]
 
@@ -247,6 +282,18 @@ def infinity_is_certain(x, kind):
     [
         (right_or_nan, "raise", r"are invalid \(nan\): wanted InvalidRows that names row 2, got"),
         (raising_late, "raise", r"are invalid \(nan\): wanted an error that names row 2"),
+        (
+            in_chunks(2048),
+            "raise",
+            r"\[2051, 64\], rows 2048 and 2050 are .*, got InvalidRows\(.row 0",
+        ),
+        (
+            in_chunks(1000),
+            "raise",
+            r"\[2051, 64\], rows 2048 and 2050 are .*, got InvalidRows\(.row 48",
+        ),
+        (in_the_first_columns, "raise", r"\(nan\): wanted .* names row 2, got InvalidRows\(.row 4"),
+        (writing_where_it_refuses, "raise", r"are invalid \(nan\): the input was written to"),
         (right, "skip", r"are invalid \(nan\): raised InvalidRows"),
         (zeros_for_nan, "skip", r"are invalid \(nan\): .*wanted NaN there alone"),
         (nan_for_all, "skip", "least_confidence: wanted NaN there alone"),
@@ -256,6 +303,13 @@ def infinity_is_certain(x, kind):
 def test_invalid_rows_that_are_not_found_are_caught(score, on_invalid, message):
     with pytest.raises(AssertionError, match=message):
         checked(score, on_invalid=on_invalid, kinds=["logits"], same_bits=False)
+
+
+@pytest.mark.parametrize("n_classes", [[4, 1000], [4, 10, 1000], [4, 10, 20, 1000, 8192]])
+def test_wide_rows_that_are_not_validated_are_caught(n_classes):
+    options = {"kinds": ["probs"], "dtypes": [torch.float32], "same_bits": False}
+    with pytest.raises(AssertionError, match=r"\[5, 1000\], rows 2 and 4 are invalid \(nan\)"):
+        check_scores(up_to_500_classes, n_classes=n_classes, **options)
 
 
 def test_what_is_not_asked_for_is_not_checked():
@@ -294,12 +348,30 @@ def test_a_failure_keeps_the_error_that_it_came_from():
         ({"dtypes": [torch.int64]}, "dtypes: wanted any of torch.float16, "),
         ({"n_classes": [1, 2]}, "n_classes: wanted numbers of classes, each at least 2"),
         ({"n_classes": []}, "n_classes: wanted numbers"),
+        ({"n_classes": 10}, "n_classes: wanted numbers of classes, each at least 2, got 10"),
+        ({"n_classes": np.array([2.5])}, r"n_classes: wanted numbers .* got array\(\[2.5\]\)"),
+        ({"kinds": [["logits"]]}, r"kinds: wanted any of .*, got \[\['logits'\]\]"),
+        ({"dtypes": torch.float32}, "dtypes: wanted any of .*, got torch.float32"),
         ({"on_invalid": "drop"}, "on_invalid: wanted raise, skip or None, got 'drop'"),
     ],
 )
 def test_wrong_options_are_errors(options, message):
     with pytest.raises(ValueError, match=message):
         check_scores(right, **options)
+
+
+def test_options_may_be_arrays_and_iterators():
+    seen = set()
+
+    def seeing(x, kind):
+        seen.add((kind, x.dtype, x.shape[1]))
+        return {"margin": right(x, kind).margin}
+
+    check_scores(
+        seeing, names=np.array(["margin"]), kinds=iter(["logits"]), dtypes=iter([torch.float32]),
+        n_classes=np.array([5, 7]),
+    )  # fmt: skip
+    assert seen == {("logits", torch.float32, n) for n in (5, 7)}
 
 
 def test_definitions_are_right_scores():

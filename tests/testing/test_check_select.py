@@ -128,8 +128,49 @@ def repeating(pool, k, exclude=()):
     return rows, scores
 
 
+def sorting_exclude(pool, k, exclude=()):
+    if len(exclude):
+        exclude.sort()
+    return by_sorting(pool, k, exclude)
+
+
+def refusing_infinity(pool, k, exclude=()):
+    """-inf is a class that is impossible."""
+    bad = np.flatnonzero(~np.isfinite(pool).all(1))
+    if len(bad):
+        raise ValueError(f"row {bad[0]} is invalid")
+    return by_sorting(pool, k, exclude)
+
+
+def dropping_infinity(pool, k, exclude=()):
+    bad = np.flatnonzero(~np.isfinite(pool).all(1))
+    return *by_sorting(pool, k, [*exclude, *bad]), len(bad)
+
+
+def without_the_maximum(pool, k, exclude=()):
+    """e^x itself, which is infinite from x = 710 on."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        powers = np.exp(pool.astype(float))
+        p = -np.sort(-powers / powers.sum(1, keepdims=True))
+    scores = 1 - (p[:, 0] - p[:, 1])
+    scores[list(exclude)] = -1
+    rows = np.argsort(-scores, kind="stable")[: min(k, len(pool) - len(exclude))]
+    return rows, scores[rows]
+
+
+def the_maximum_of_all_rows(pool, k, exclude=()):
+    return without_the_maximum(pool - pool.max(), k, exclude)
+
+
+def writing_where_it_refuses(pool, k, exclude=()):
+    try:
+        return by_sorting(pool, k, exclude)
+    finally:
+        pool[np.isnan(pool)] = 0
+
+
 def refusing_without_a_name(pool, k, exclude=()):
-    if not np.isfinite(pool).all():
+    if np.isnan(pool).any():
         raise ValueError("1 or more rows are invalid")
     return by_sorting(pool, k, exclude)
 
@@ -170,7 +211,7 @@ WRONG = {
     "exclude is ignored": (lambda pool, k, exclude=(): by_sorting(pool, k), "exclude=.*excluded"),
     "an empty exclude leaves nothing": (
         empty_leaves_nothing,
-        r"exclude=\[\]: wanted 243 rows, got 0",
+        r"exclude=\[\]: wanted 366 rows, got 0",
     ),
     "a row twice": (repeating, "k=7: at place 1"),
     "one row too few": (
@@ -179,15 +220,26 @@ WRONG = {
     ),
     "k beyond the pool": (refusing_large_k, "k=505: raised IndexError: k out of range"),
     "the pool is written to": (writing, "k=1: the pool was written to"),
+    "the pool is written to where it is refused": (
+        writing_where_it_refuses,
+        "are invalid: the pool was written to",
+    ),
+    "exclude is written to": (sorting_exclude, r"exclude=\[499, .*\]: exclude was written to"),
+    "-inf is refused": (refusing_infinity, r"k=1: raised ValueError: row \d+ is invalid"),
+    "no maximum subtracted": (
+        without_the_maximum,
+        "k=1: at place 0, row|k=1: the score at place 0",
+    ),
+    "the maximum of all rows subtracted": (the_maximum_of_all_rows, r"k=\d+: at place"),
     "rows alone": (lambda pool, k, exclude=(): by_sorting(pool, k)[0], "wanted Picks, or a tuple"),
     "rows as floats": (
         lambda pool, k, exclude=(): (by_sorting(pool, k)[0] * 1.0, None),
         r"rows: wanted integers \[n\], got float64 \[1\]",
     ),
-    "NaN is not found": (nan_first, "are invalid: wanted ValueError that names row 166, got"),
+    "NaN is not found": (nan_first, "are invalid: wanted ValueError that names row 67, got"),
     "rows that are excluded are refused": (
         refusing_excluded_rows,
-        r"k=500, exclude=\[166, 228, 250, 499\]: raised InvalidRows: row 166",
+        r"k=500, exclude=\[67, 166, 250, 499\]: raised InvalidRows: row 67",
     ),
     "an error names no row": (refusing_without_a_name, "are invalid: wanted an error that names"),
 }
@@ -205,6 +257,7 @@ def test_wrong_selections_are_caught(name):
     ("select", "message"),
     [
         (nan_first, r"k=1: at place 0, row \d+ is invalid; wanted row"),
+        (dropping_infinity, r"k=7: at place 2, row \d+ has score"),
         (miscounting, "k=1, 4 rows are invalid: 1 rows are said to be skipped"),
         (lambda pool, k, exclude=(): miscounting(pool, k, exclude)[:2], "wanted the number of"),
     ],
@@ -360,6 +413,51 @@ class Writes(Simple):
         chunk += 1
 
 
+class LiveResult(Simple):
+    """The rows of a result are its own memory."""
+
+    def __init__(self, k):
+        super().__init__(k)
+        self.picked = np.empty(k, np.int64)
+
+    def cut(self):
+        super().cut()
+        self.picked[: len(self.rows)] = self.rows
+
+    def result(self):
+        return self.picked[: len(self.rows)], None
+
+
+class MergeEmpties(Simple):
+    def merge(self, other):
+        super().merge(other)
+        other.__init__(other.k)
+
+
+class MergeBothWays(Simple):
+    def merge(self, other):
+        super().merge(other)
+        other.rows, other.scores = self.rows, self.scores
+
+
+class LiveState(Simple):
+    def state_dict(self):
+        return vars(self)
+
+
+class StateOfFunctions(Simple):
+    def state_dict(self):
+        return {**super().state_dict(), "add": lambda rows, scores: None}
+
+
+class WritesWhereItRefuses(Simple):
+    def update(self, chunk, start=None):
+        try:
+            super().update(chunk, start)
+        finally:
+            chunk[np.isnan(chunk)] = 0
+
+
 FAULTY = {
     TiesByArrival: "shuffled chunks, draw .*has the same score and a higher number",
     OffByOne: "chunks of 64 rows: at place",
@@ -368,7 +466,13 @@ FAULTY = {
     KeepsTheChunk: "chunks of 500 rows: at place",
     ResultEnds: "a result after 250 rows: at place",
     MergeTakesOver: r"merged from 3: \(0, 1, 2\): wanted 1 rows, got 0",
-    StateForgets: "saved after each chunk: at place",
+    StateForgets: "saved before each chunk, loaded after it: at place",
+    LiveState: "saved before each chunk, loaded after it: at place",
+    StateOfFunctions: "saved before each chunk, loaded after it: raised .*pickle",
+    LiveResult: "a result after 250 rows: after the last chunk: at place",
+    MergeEmpties: r"merged from 3: \(0, 1, 2\): the merged selector 1: wanted 1 rows, got 0",
+    MergeBothWays: r"merged from 3: \(0, 1, 2\): the merged selector 2: wanted 0 rows, got 1",
+    WritesWhereItRefuses: "the chunk of rows .* was written to",
     CountsRefusedRows: "chunks with invalid rows are refused, then given without them: at place",
     ChunkedScores: "chunks of 7 rows: the scores have other bits than those from one chunk",
     Writes: "the chunk of rows 0 to 499 was written to",
@@ -403,7 +507,8 @@ def test_selectors_without_merging_or_saving_pass_if_neither_is_asked_for():
         ({"by": "doubt"}, "by: wanted one of least_confidence, .*, got 'doubt'"),
         ({"on_invalid": "drop"}, "on_invalid: wanted raise, skip or None, got 'drop'"),
         ({"ties": "last"}, r"ties: wanted any of first, any, got \['last'\]"),
-        ({"n_rows": 3}, "n_rows: wanted at least 10, got 3"),
+        ({"n_rows": 3}, "n_rows: wanted an integer of at least 10, got 3"),
+        ({"n_rows": 20.5}, "n_rows: wanted an integer of at least 10, got 20.5"),
     ],
 )
 def test_wrong_options_are_errors(check, options, message):
