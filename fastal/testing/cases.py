@@ -63,21 +63,21 @@ def regimes(n_classes: int, dtype: torch.dtype, kind: str = "logits") -> Tensor:
         return (log_p.exp() if kind == "probs" else log_p).to(dtype)
     n, largest = n_classes, torch.finfo(dtype).max
     generator = torch.Generator().manual_seed(n)
-    random = torch.randn(n, generator=generator, dtype=torch.float64)
-    confident = torch.zeros(n, dtype=torch.float64)
+    random = torch.randn(n, generator=generator, dtype=torch.float64, device="cpu")
+    confident = torch.zeros(n, dtype=torch.float64, device="cpu")
     confident[n // 2] = 12 * math.log(10) + math.log(n - 1)  # p1 = 1 − 1e-12
     tied = random.clone()
     tied[[0, -1]] = 5.0
     neighbours = random.clone()
     neighbours[0], neighbours[-1] = 5.0, 5.0 - 4 * torch.finfo(dtype).eps  # spaced so from 4 to 8
-    one_left, two_left = torch.full((2, n), -math.inf, dtype=torch.float64)
+    one_left, two_left = torch.full((2, n), -math.inf, dtype=torch.float64, device="cpu")
     one_left[-1] = 1.0
-    two_left[[0, n - 1]] = torch.tensor([0.5, 0.25], dtype=torch.float64)
-    extremes = torch.full((n,), -largest, dtype=torch.float64)
+    two_left[[0, n - 1]] = torch.tensor([0.5, 0.25], dtype=torch.float64, device="cpu")
+    extremes = torch.full((n,), -largest, dtype=torch.float64, device="cpu")
     extremes[1] = largest
     rows = [
-        torch.zeros(n, dtype=torch.float64),
-        torch.full((n,), 0.3, dtype=torch.float64),
+        torch.zeros(n, dtype=torch.float64, device="cpu"),
+        torch.full((n,), 0.3, dtype=torch.float64, device="cpu"),
         random,
         8 * random,
         confident,
@@ -87,11 +87,11 @@ def regimes(n_classes: int, dtype: torch.dtype, kind: str = "logits") -> Tensor:
         one_left,
         two_left,
         extremes,
-        torch.full((n,), largest, dtype=torch.float64),
-        torch.full((n,), -largest, dtype=torch.float64),
+        torch.full((n,), largest, dtype=torch.float64, device="cpu"),
+        torch.full((n,), -largest, dtype=torch.float64, device="cpu"),
         random.sort().values,  # the maximum moves at every step
         random.sort(descending=True).values,
-        torch.linspace(0, -20, n, dtype=torch.float64),
+        torch.linspace(0, -20, n, dtype=torch.float64, device="cpu"),
         1000 + random,
     ]
     return torch.stack(rows).to(dtype)
@@ -119,11 +119,14 @@ def far_apart(n_classes: int, dtype: torch.dtype, kind: str = "logits") -> Tenso
     """
     check_kind(kind)
     generator = torch.Generator().manual_seed(n_classes)
-    gaps = torch.arange(80, 105, 1 if n_classes < 100 else 3) if n_classes < 10_000 else [98, 90]
-    gaps = torch.as_tensor(gaps, dtype=torch.float64)
-    below = torch.rand(len(gaps), 12, generator=generator, dtype=torch.float64)
-    below *= torch.arange(len(gaps))[:, None] % 3  # a third of the rows tie but for the maximum
-    x = -gaps[:, None] - below[:, torch.randint(12, (n_classes,), generator=generator)]
+    distances = [98, 90] if n_classes >= 10_000 else [*range(80, 105, 1 if n_classes < 100 else 3)]
+    gaps = torch.tensor(distances, dtype=torch.float64, device="cpu")
+    below = torch.rand(len(gaps), 12, generator=generator, dtype=torch.float64, device="cpu")
+    # A third of the rows tie except for the maximum.
+    below *= torch.arange(len(gaps), dtype=torch.int64, device="cpu")[:, None] % 3
+    size = (n_classes,)
+    places = torch.randint(12, size, generator=generator, dtype=torch.int64, device="cpu")
+    x = -gaps[:, None] - below[:, places]
     x[:, n_classes // 2] = 0
     return (x.exp() if kind == "probs" else x).to(dtype)
 
@@ -145,13 +148,13 @@ def layouts(matrix: Tensor) -> dict[str, Tensor]:
         ((1, 2), [[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]])
     """
     n_rows, n_classes = matrix.shape
-    wide = torch.full((n_rows + 2, n_classes + 7), math.nan, dtype=matrix.dtype)
+    wide = torch.full((n_rows + 2, n_classes + 7), math.nan, dtype=matrix.dtype, device="cpu")
     wide[2:, 3 : 3 + n_classes] = matrix
-    stepped = torch.full((2 * n_rows, 3 * n_classes), math.nan, dtype=matrix.dtype)
+    stepped = torch.full((2 * n_rows, 3 * n_classes), math.nan, dtype=matrix.dtype, device="cpu")
     stepped[::2, ::3] = matrix
     # No two elements share a place: multiples of the width below `step` of them are none of it.
     step = next(step for step in itertools.count(2) if math.gcd(step, n_classes) == 1)
-    room = torch.full(((n_rows + step) * n_classes,), math.nan, dtype=matrix.dtype)
+    room = torch.full(((n_rows + step) * n_classes,), math.nan, dtype=matrix.dtype, device="cpu")
     apart = room.as_strided(matrix.shape, (n_classes, step)).copy_(matrix)
     return {
         "contiguous": matrix,

@@ -156,10 +156,10 @@ class _Check:
             many = {(2051, able[0])} if name == "nan" else set()
             for n_rows, width in sorted(sizes | many):
                 bad = [n_rows - 3, n_rows - 1]  # of 2051, they are beyond chunks of 2048 rows
-                x = torch.full((n_rows, width), fill, dtype=self._dtype)
-                x[:, :4] = torch.tensor(good, dtype=self._dtype)
+                x = torch.full((n_rows, width), fill, dtype=self._dtype, device="cpu")
+                x[:, :4] = torch.tensor(good, dtype=self._dtype, device="cpu")
                 x[bad] = fill
-                x[bad[0], -4:] = x[bad[1], :4] = torch.tensor(row, dtype=self._dtype)
+                x[bad[0], -4:] = x[bad[1], :4] = torch.tensor(row, dtype=self._dtype, device="cpu")
                 case = f"{self._case(x)}, rows {bad[0]} and {bad[1]} are invalid ({name})"
                 if on_invalid == "skip":
                     self._skipped(x, bad, case)
@@ -181,7 +181,9 @@ class _Check:
     def _random(self, n_rows: int) -> Tensor:
         generator = torch.Generator().manual_seed(1)
         n_classes = min(self._n_classes, key=lambda n: abs(n - 10))  # few: there are many rows
-        x = 3 * torch.randn(n_rows, n_classes, generator=generator, dtype=torch.float64)
+        x = 3 * torch.randn(
+            n_rows, n_classes, generator=generator, dtype=torch.float64, device="cpu"
+        )
         if self._kind != "logits":
             x = torch.log_softmax(x, 1)
         return (x.exp() if self._kind == "probs" else x).to(self._dtype)
