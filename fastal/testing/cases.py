@@ -135,7 +135,7 @@ def layouts(matrix: Tensor) -> dict[str, Tensor]:
     """The same matrix under every kind of stride, by name.
 
     Two of them repeat its first row or column, so they hold other values. Memory between the
-    elements is NaN.
+    elements is NaN. They are on the device of the matrix.
 
     Args:
         matrix: [N, C].
@@ -148,13 +148,19 @@ def layouts(matrix: Tensor) -> dict[str, Tensor]:
         ((1, 2), [[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]])
     """
     n_rows, n_classes = matrix.shape
-    wide = torch.full((n_rows + 2, n_classes + 7), math.nan, dtype=matrix.dtype, device="cpu")
+    wide = torch.full(
+        (n_rows + 2, n_classes + 7), math.nan, dtype=matrix.dtype, device=matrix.device
+    )
     wide[2:, 3 : 3 + n_classes] = matrix
-    stepped = torch.full((2 * n_rows, 3 * n_classes), math.nan, dtype=matrix.dtype, device="cpu")
+    stepped = torch.full(
+        (2 * n_rows, 3 * n_classes), math.nan, dtype=matrix.dtype, device=matrix.device
+    )
     stepped[::2, ::3] = matrix
     # No two elements share a place: multiples of the width below `step` of them are none of it.
     step = next(step for step in itertools.count(2) if math.gcd(step, n_classes) == 1)
-    room = torch.full(((n_rows + step) * n_classes,), math.nan, dtype=matrix.dtype, device="cpu")
+    room = torch.full(
+        ((n_rows + step) * n_classes,), math.nan, dtype=matrix.dtype, device=matrix.device
+    )
     apart = room.as_strided(matrix.shape, (n_classes, step)).copy_(matrix)
     return {
         "contiguous": matrix,
