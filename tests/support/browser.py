@@ -84,10 +84,14 @@ class Browser:
         """Clicks with the mouse in the middle of the element that a JavaScript expression finds."""
         self.until(f"Boolean({expression})")
         self.value(f"({expression}).scrollIntoView({{block: 'nearest'}})")
-        box = self.value(
+        middle = (
             f"(() => {{ const box = ({expression}).getBoundingClientRect(); "
             "return [box.x + box.width / 2, box.y + box.height / 2]; })()"
         )
+        box = None
+        while (now := self.value(middle)) != box:  # a menu that opens moves
+            box = now
+            time.sleep(0.2)
         for kind in ("mousePressed", "mouseReleased"):
             self.call(
                 "Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left",
