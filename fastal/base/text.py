@@ -3,7 +3,8 @@
 import json
 import math
 import unicodedata
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, BinaryIO
 
 # Control characters (escape sequences, newlines), invisible characters (some reorder the text),
 # separators of lines and paragraphs, and surrogates, which have no encoding.
@@ -34,6 +35,15 @@ def as_json(value: Any, **options: Any) -> str:
         return json.dumps(value, allow_nan=False, **options)
     except ValueError:
         return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def write_json_list(file: BinaryIO, values: Iterable[Any], **options: Any) -> None:
+    """Writes a list of plain values as JSON, one per line; see `as_json`."""
+    separator = b"[\n"
+    for value in values:
+        file.write(separator + as_json(value, **options).encode())
+        separator = b",\n"
+    file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
 
 
 def _finite(value: Any) -> Any:

@@ -2,13 +2,14 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fastal.base.text import as_json
+from fastal.base.text import write_json_list
 from fastal.picks.label_config import Control
 from fastal.picks.table import Table, records, with_large_integers_as_text
+from fastal.picks.tool_records import once_per_row
 
 _log = logging.getLogger("fastal")
 _MODEL_VERSION = "fastal"  # the name of the predictions, to be chosen in the project's settings
@@ -40,9 +41,14 @@ def write_tasks(
             a prediction is 1 - the score of the pick, since Label Studio's uncertainty sampling
             begins with the lowest score.
     """
-    separator = b"[\n"
     if control is not None:
         control.check_fields(task_columns([*table]))
+    write_json_list(file, _tasks(table, control, labels), ensure_ascii=False)
+
+
+def _tasks(
+    table: Table, control: Control | None, labels: Sequence[str | None] | None
+) -> Iterator[dict[str, Any]]:
     for place, record in enumerate(records(with_large_integers_as_text(table))):
         score = record["score"]
         data = {"fastal_rank": record.pop("rank"), "fastal_score": record.pop("score"), **record}
@@ -51,9 +57,7 @@ def write_tasks(
         task: dict[str, Any] = {"data": data}
         if control is not None and labels is not None and labels[place] is not None:
             task["predictions"] = [_prediction(control, str(labels[place]), score)]
-        file.write(separator + as_json(task, ensure_ascii=False).encode())
-        separator = b",\n"
-    file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
+        yield task
 
 
 def data_of_tasks(held: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
@@ -68,10 +72,8 @@ def data_of_tasks(held: list[dict[str, Any]], path: Path) -> list[dict[str, Any]
     ours = [data for data in tasks if "fastal_score" in data]
     if len(ours) < len(tasks) and ours:
         _log.warning("%s: %d of %d tasks are no picks", path, len(tasks) - len(ours), len(tasks))
-    once: dict[tuple[str, str], dict[str, Any]] = {}
-    for data in ours or tasks:
-        once.setdefault((str(data.get("row")), str(data.get("id"))), data)
-    return [{"score": data["fastal_score"], **_carried(data)} for data in once.values()]
+    once = once_per_row(ours or tasks)
+    return [{"score": data["fastal_score"], **_carried(data)} for data in once]
 
 
 def _prediction(control: Control, label: str, score: float) -> dict[str, Any]:

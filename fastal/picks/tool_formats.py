@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
-from fastal.base.text import as_json
+from fastal.base.text import as_json, write_json_list
 
 COLUMNS = ("text_column", "image_column")  # the arguments that name what the annotators see
 
@@ -112,11 +112,7 @@ def _write_argilla(file: BinaryIO, examples: Iterator[Example]) -> None:
                 f"format: picks {before} and {place} have the same id {record['id']!r} in argilla, "
                 "which would keep one of them; wanted ids that differ as text"
             )
-    separator = b"[\n"
-    for record in held:  # in ASCII, since the client reads files in the system's encoding
-        file.write(separator + as_json(record).encode())
-        separator = b",\n"
-    file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
+    write_json_list(file, held)  # in ASCII, since the client reads files in the system's encoding
 
 
 def _write_list(file: BinaryIO, examples: Iterator[Example]) -> None:

@@ -34,9 +34,14 @@ def picks_in(held: list[dict[str, Any]], path: Path) -> list[dict[str, Any]] | N
     ]
     if len(found) < len(held):
         _log.warning("%s: %d of %d records are no picks", path, len(held) - len(found), len(held))
+    return once_per_row(found)
+
+
+def once_per_row(picks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The picks without those whose row and id an earlier one has."""
     once: dict[tuple[str, str], dict[str, Any]] = {}
-    for pick in found:
-        once.setdefault((str(pick["row"]), str(pick.get("id"))), pick)
+    for pick in picks:
+        once.setdefault((str(pick.get("row")), str(pick.get("id"))), pick)
     return list(once.values())
 
 
