@@ -9,6 +9,7 @@ from fastal.base.arrays import converter_for, is_traced, traceable
 from fastal.base.items import Items
 from fastal.ops.formulas import UNCERTAINTY_SCORES, DrawsScores, Scores
 from fastal.picks.picks import Picks
+from fastal.pipeline.engine import Engine
 from fastal.pipeline.run_on_pool import pick_from_pool
 from fastal.pipeline.run_options import RunOptions
 from fastal.scoring import compiled
@@ -44,6 +45,7 @@ class SelectOptions(TypedDict, total=False):
     among: Any
     ties: str
     progress: bool
+    engine: str | Engine
 
 
 def score(
@@ -180,6 +182,7 @@ def select(
     among: Any = None,
     ties: str = "first",
     progress: bool = False,
+    engine: str | Engine = "local",
 ) -> Picks:
     """The k rows of a pool most worth labelling, in one pass, exact and deterministic.
 
@@ -244,6 +247,9 @@ def select(
         progress: show a bar on stderr while the pool is read, with the time left and the k-th best
             score, and a line of figures at the end. If stderr is neither a terminal nor a
             notebook's, a line every 10 seconds takes the place of the bar.
+        engine: who reads the pool: "local", this process; or "ray", the machines of a Ray cluster,
+            each of which opens the files itself; see `fastal.distributed.Ray`. The picks are the
+            same, bit for bit.
 
     Returns:
         Picks, best first; ties as `ties` says. With noise, picks come in the order of the draws.
@@ -283,7 +289,7 @@ def select(
         k, by, output, ScoringOptions(on_invalid, backend), per_group=per_group,
         predicted=is_predicted, noise=noise, seed=seed, beta=beta, ties=ties,
     )  # fmt: skip
-    options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress)
+    options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress, engine)
     return pick_from_pool(selector, pool, options, groups=None if is_predicted else groups)
 
 

@@ -13,6 +13,7 @@ from fastal.base.checks import check_another, check_same, plain
 from fastal.base.errors import restoring
 from fastal.base.memory_guard import guarded_arrays
 from fastal.base.row_filter import RowFilter
+from fastal.base.row_values import RowValues
 
 Result = TypeVar("Result", covariant=True)
 RowStart = int | NDArray[np.int64] | None
@@ -54,6 +55,8 @@ class Reducer(ABC, Generic[Result]):
         reads_gaps: whether `look` takes chunks of rows whose numbers are not consecutive.
         filters_rows: whether `look` passes over the rows that `row_filter` leaves out; if not, it
             never gets them.
+        row_values: the part of the state that has a value for each row. A part of the reducer needs
+            those of its own rows.
     """
 
     takes_groups: bool = False
@@ -63,6 +66,7 @@ class Reducer(ABC, Generic[Result]):
     row_filter: RowFilter | None = None
     reads_gaps: bool = True
     filters_rows: bool = False
+    row_values: RowValues | None = None
 
     @abstractmethod
     def look(self, chunk: Any, start: RowStart = None) -> Pending:
@@ -160,6 +164,13 @@ class Reducer(ABC, Generic[Result]):
         """The backend that read the last chunk; None: there was no chunk, or no backend."""
         return None
 
+    @property
+    def undividable(self) -> str:
+        """Why a pass cannot be divided into parts (see `Mergeable`); empty if it can."""
+        if isinstance(self, Mergeable):
+            return ""
+        return f"{self.strategy or type(self).__name__} has to read all rows in one process"
+
     def state_dict(self) -> dict[str, Any]:
         """The state as plain values and NumPy arrays, a copy."""
         return {**self._owner(), **self._state()}
@@ -202,7 +213,13 @@ class Reducer(ABC, Generic[Result]):
 
 @runtime_checkable
 class Mergeable(Protocol):
-    """A reducer that can add the state of another, which saw other rows of the same pass."""
+    """A reducer whose passes can be divided: parts of the rows are read elsewhere, and merged."""
+
+    def part(self) -> Reducer[Any]:
+        """A reducer that `merge` adds after it has read some rows of this pass; it has read none.
+
+        It may be asked for at any time within a pass.
+        """
 
     def merge(self, other: Any) -> None:
         """Adds the other's state; the order of merging does not matter.

@@ -8,6 +8,7 @@ import click
 from fastal.cli.help import Command, output_option, selection_option
 from fastal.cli.options import (
     CLUSTERS,
+    ENGINE,
     FAST,
     GROUPS,
     K_OR_PER_GROUP,
@@ -77,6 +78,7 @@ _FIT = with_options(
     help="File to write the clusters of --clusters to: .npz, for --centroids of a later run.",
 )
 @FAST
+@ENGINE
 @RUNNING
 @reports_bad_input
 def cluster(pool: tuple[str, ...], **options: Any) -> None:
@@ -116,6 +118,7 @@ def cluster(pool: tuple[str, ...], **options: Any) -> None:
     "CSV on standard output.",
 )
 @FAST
+@ENGINE
 @RUNNING
 @reports_bad_input
 def assign(pool: tuple[str, ...], **options: Any) -> None:
@@ -151,6 +154,7 @@ def assign(pool: tuple[str, ...], **options: Any) -> None:
 @SCORING
 @PICKS_OUT
 @FAST
+@ENGINE
 @RUNNING
 @reports_bad_input
 def outliers(
@@ -205,6 +209,7 @@ def outliers(
 @SCORING
 @PICKS_OUT
 @FAST
+@ENGINE
 @RUNNING
 @reports_bad_input
 def represent(pool: tuple[str, ...], training: tuple[str, ...], **options: Any) -> None:
@@ -239,6 +244,7 @@ def represent(pool: tuple[str, ...], training: tuple[str, ...], **options: Any) 
 @SCORING
 @PICKS_OUT
 @FAST
+@ENGINE
 @RUNNING
 @reports_bad_input
 def core_set(pool: tuple[str, ...], labelled: tuple[str, ...], **options: Any) -> None:

@@ -8,6 +8,7 @@ import click
 from fastal.cli.help import Command, output_option, pool_option, selection_option
 from fastal.cli.model_output import CLASS_KIND
 from fastal.cli.options import (
+    ENGINE,
     ON_INVALID,
     POOL,
     RUNNING,
@@ -43,6 +44,7 @@ _LABELS = selection_option(
 )
 @POOL
 @ON_INVALID
+@ENGINE
 @RUNNING
 @reports_bad_input
 def fit_temperature(pool: tuple[str, ...], on_invalid: str, **options: Any) -> None:

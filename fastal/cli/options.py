@@ -10,7 +10,7 @@ from typing import Any, cast
 import click
 from click.core import ParameterSource
 
-from fastal.base.argument_values import BACKENDS, BYTES_DTYPES, TIES, TOOLS
+from fastal.base.argument_values import BACKENDS, BYTES_DTYPES, ENGINES, TIES, TOOLS
 from fastal.base.errors import Interrupted, prefixing_errors
 from fastal.cli.help import output_option, pool_option, running_option, selection_option
 from fastal.cli.other_pool import OtherPool
@@ -278,6 +278,22 @@ CHUNKS_AND_MESSAGES = with_options(
     ),
 )
 RUNNING = with_options(_CHECKPOINT, CHUNKS_AND_MESSAGES)
+ENGINE = with_options(
+    running_option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default="local",
+        show_default=True,
+        help="Who reads the pool: this process, or the machines of a Ray cluster. All of them need "
+        "the same paths, or URLs. The output is the same.",
+    ),
+    running_option(
+        "--address",
+        help="With --engine ray: address of the cluster, such as auto, for the one of this "
+        "machine, or head:6379. Default: the one in RAY_ADDRESS, otherwise a new cluster on this "
+        "machine.",
+    ),
+)
 
 
 def check_quotas(options: dict[str, Any], groups: Mapping[str, object]) -> None:
@@ -330,6 +346,7 @@ def run_over(
         raise click.UsageError("Wanted one of --column and --columns, got both.")
     with loading():
         from fastal.commands.command import CommandOptions
+        from fastal.distributed.ray_engine import Ray
         from fastal.picks.tool_export import export_for
         from fastal.scoring.model_output import ModelOutput
         from fastal.scoring.scoring_options import ScoringOptions
@@ -349,12 +366,17 @@ def run_over(
     export = export_for(
         *(options.pop(name, None) for name in ("format", "text_column", "image_column"))
     )
+    engine, address = options.pop("engine", "local"), options.pop("address", None)
+    if address is not None:
+        check_used("address", engine == "ray", "--engine ray")
+        engine = Ray(address)
     options["options"] = CommandOptions(
         None if chunk_mb is None else chunk_mb << 20,
         options.pop("checkpoint", None),
         options.pop("resume", False),
         list(options.pop("exclude", ())) or None,
         list(options.pop("among", ())) or None,
+        engine=engine,
         reporter=reporter,
         export=export,
     )

@@ -14,6 +14,7 @@ from fastal.base.argument_values import (
 from fastal.cli.help import Command, output_option, pool_option, selection_option
 from fastal.cli.model_output import OUTPUT
 from fastal.cli.options import (
+    ENGINE,
     GROUPS,
     K_OR_PER_GROUP,
     PICKS_OUT,
@@ -96,6 +97,7 @@ from fastal.cli.options import (
     help="Names of the classes in their order, separated by commas; or a file with one per line. "
     "Default: the choices of --label-config.",
 )
+@ENGINE
 @RUNNING
 @reports_bad_input
 def select(
@@ -132,6 +134,7 @@ def select(
     type=click.Path(path_type=Path),
     help="File to write: .npy with one field per score, or .csv. Default: CSV on standard output.",
 )
+@ENGINE
 @RUNNING
 @reports_bad_input
 def score(pool: tuple[str, ...], by: tuple[str, ...], **options: Any) -> None:

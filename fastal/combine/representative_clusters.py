@@ -203,6 +203,12 @@ class BestOfClusters(ScoringReducer[Picks]):
 
         return Pending(commit)
 
+    def part(self) -> "BestOfClusters":
+        """A reducer with the same arguments that has read no rows; see `merge`."""
+        part = self._unread()
+        part._top = GroupedTopK(self._per_cluster)
+        return part
+
     def merge(self, other: "BestOfClusters") -> None:
         """Adds a reducer that read other rows with the same arguments.
 

@@ -19,6 +19,7 @@ from fastal.output.target import Target, is_among
 from fastal.picks.files import PICKS_SUFFIXES
 from fastal.picks.tool_export import ToolExport
 from fastal.pipeline.checkpoint import Checkpoint
+from fastal.pipeline.engine import engine_for
 from fastal.pipeline.interrupts import interruptible
 from fastal.pipeline.progress import Meter, Reporter
 from fastal.pipeline.reported_run import reported_run
@@ -148,11 +149,14 @@ class CommandRun(Generic[Result]):
         Args:
             writes_to_terminal: whether the output goes to the terminal; then there is no bar.
         """
-        return reported_run(
-            self._reducer, self._read, self._options.chunk_bytes, self.checkpoint,
-            meter=self._meter, reporter=self._options.reporter, bar=not writes_to_terminal,
-            after_chunk=self._check,
-        )  # fmt: skip
+        options, reporter = self._options, self._options.reporter
+        engine = engine_for(options.engine)
+        with engine.opened(self._reducer, self._read, reporter) as read:
+            return reported_run(
+                self._reducer, self._read, options.chunk_bytes, self.checkpoint, read,
+                meter=self._meter, reporter=reporter, bar=not writes_to_terminal,
+                after_chunk=self._check,
+            )  # fmt: skip
 
     def finish(self, **outcome: Any) -> None:
         """Writes the record, reports the outcome, removes the checkpoint."""

@@ -93,6 +93,12 @@ class Adaptive(ScoringReducer[Picks]):
         self._begin()
         return True
 
+    def part(self) -> "Adaptive":
+        """A reducer with the same picks that has read no rows of this pass; see `merge`."""
+        part = self._unread()
+        part._best = None
+        return part
+
     def merge(self, other: "Adaptive") -> None:
         """Adds the same pass over other rows.
 

@@ -70,6 +70,12 @@ class Assignment(ScoringReducer[Nearest]):
 
         return Pending(commit)
 
+    def part(self) -> "Assignment":
+        """An assignment to the same centroids that has read no rows; see `merge`."""
+        part = self._unread()
+        part._parts = {}
+        return part
+
     def merge(self, other: "Assignment") -> None:
         """Adds the assignment of other rows to the same centroids.
 

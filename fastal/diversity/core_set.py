@@ -17,6 +17,7 @@ from fastal.diversity.centroids import checked_rows, copied, rows_of
 from fastal.diversity.distance import Distance
 from fastal.diversity.greedy_picks import GreedyPicks
 from fastal.picks.picks import Picks
+from fastal.pipeline.engine import Engine
 from fastal.pipeline.run_on_pool import pick_from_pool
 from fastal.pipeline.run_options import RunOptions
 from fastal.scoring.rows import Rows
@@ -41,6 +42,7 @@ def k_center(
     exclude: Any = None,
     among: Any = None,
     progress: bool = False,
+    engine: str | Engine = "local",
 ) -> Picks:
     """Greedy k-centre: each pick is the row farthest from all labelled and picked rows.
 
@@ -68,6 +70,7 @@ def k_center(
         exclude: as for `fastal.select`.
         among: as for `fastal.select`.
         progress: as for `fastal.select`.
+        engine: as for `fastal.select`.
 
     Returns:
         Picks in the order of picking. Scores are distances to the nearest row that was labelled or
@@ -94,7 +97,7 @@ def k_center(
     reducer = CoreSet(
         k, labelled=labelled, metric=metric, fast=fast, on_invalid=on_invalid, backend=backend
     )
-    run_options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress)
+    run_options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress, engine)
     return pick_from_pool(reducer, pool, run_options)
 
 
@@ -175,6 +178,16 @@ class CoreSet(GreedyPicks):
         self._to_centres.centres = embedding[None]
         return len(self._rows) < self._k
 
+    def part(self) -> "CoreSet":
+        """A reducer with the same picks that has read no rows of this pass; see `merge`.
+
+        It has no distances: `row_values` is to be set to those of the rows that it will read.
+        """
+        part = self._unread()
+        part.row_values = self.row_values.part(0, 0)
+        part._best = None
+        return part
+
     def merge(self, other: "CoreSet") -> None:
         """Adds a reducer that read other rows of the same pass.
 
@@ -185,10 +198,10 @@ class CoreSet(GreedyPicks):
         self._check_mergeable(other)
         check_same({"picks": self._rows}, {"picks": other._rows}, "merge: the other")
         self._scorer.merge(other._scorer)
-        theirs = other._distance.values
-        numbers = RowNumbers(len(theirs), 0)
-        ours = self._distance.read(numbers)
-        self._distance.write(numbers, torch.minimum(ours, theirs.to(ours.device)))
+        theirs = other.row_values
+        numbers = RowNumbers(len(theirs.values), theirs.first)
+        ours = self.row_values.read(numbers)
+        self.row_values.write(numbers, torch.minimum(ours, theirs.values.to(ours.device)))
         if other._best is not None:
             self._best = other._best.or_better(self._best)
 

@@ -71,11 +71,12 @@ class GradientPool(SourceOver):
             return None
         return [[*ours, *theirs] for ours, theirs in zip(pool, beside, strict=True)]
 
-    def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
+    def chunks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
         """See `Source.chunks`. Rows that stayed in memory are in the chunks of the first pass."""
         pools = self._source, self._embeddings
-        read = (self._chunk(rows) for rows in side_by_side(pools, rows, start, "embeddings"))
-        return self._kept.kept_or((chunk for chunk in read if chunk is not None), self, start)
+        both = side_by_side(pools, rows, start, "embeddings", stop)
+        chunks = (chunk for rows in both if (chunk := self._chunk(rows)) is not None)
+        return self._kept.kept_or(chunks, self, is_whole=not start and stop is None)
 
     def _chunk(self, together: Together) -> Chunk | None:
         """The factors of rows; None if they are in a file that is now skipped."""

@@ -39,6 +39,12 @@ class MeanDirection(ScoringReducer[Tensor]):
 
         return Pending(commit)
 
+    def part(self) -> "MeanDirection":
+        """A reducer that has read no rows; see `merge`."""
+        part = self._unread()
+        part.sums = None
+        return part
+
     def merge(self, other: "MeanDirection") -> None:
         """Adds the sum of other rows.
 

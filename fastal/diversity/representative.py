@@ -16,6 +16,7 @@ from fastal.diversity.mean_direction import MeanDirection
 from fastal.ops.reference import unit_rows
 from fastal.picks.picks import Picks
 from fastal.pipeline.drive import run
+from fastal.pipeline.engine import Engine
 from fastal.pipeline.run_on_pool import pick_from_pool
 from fastal.pipeline.run_options import RunOptions
 from fastal.pipeline.sequential import Sequential
@@ -79,6 +80,7 @@ def representative(
     exclude: Any = None,
     among: Any = None,
     progress: bool = False,
+    engine: str | Engine = "local",
 ) -> Picks:
     """The k rows most representative of the pool, in two passes, exact and deterministic.
 
@@ -102,6 +104,7 @@ def representative(
         exclude: as for `fastal.select`.
         among: as for `fastal.select`.
         progress: as for `fastal.select`.
+        engine: as for `fastal.select`.
 
     Returns:
         Picks, best first. Scores are in [-2, 2]; larger means more worth labelling. Ties go to the
@@ -125,7 +128,7 @@ def representative(
         training = in_column_order_of(pool, training)
     options = ScoringOptions(on_invalid, backend)
     reducer = reducer_for(training, k, options, adaptive=False, fast=fast)
-    run_options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress)
+    run_options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress, engine)
     return pick_from_pool(reducer, pool, run_options)
 
 
@@ -143,6 +146,7 @@ def adaptive_representative(
     exclude: Any = None,
     among: Any = None,
     progress: bool = False,
+    engine: str | Engine = "local",
 ) -> Picks:
     """The k rows most representative of the pool; each pick is training data for the next pick.
 
@@ -162,6 +166,7 @@ def adaptive_representative(
         exclude: as for `fastal.select`.
         among: as for `fastal.select`.
         progress: as for `fastal.select`.
+        engine: as for `fastal.select`.
 
     Returns:
         Picks in the order of picking. The score of a pick is from -2 to 2, and is computed when it
@@ -183,7 +188,7 @@ def adaptive_representative(
         training = in_column_order_of(pool, training)
     options = ScoringOptions(on_invalid, backend)
     reducer = reducer_for(training, k, options, adaptive=True, fast=fast)
-    run_options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress)
+    run_options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress, engine)
     return pick_from_pool(reducer, pool, run_options)
 
 

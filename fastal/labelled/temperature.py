@@ -5,6 +5,7 @@ from typing import Any
 from fastal.labelled.given_labels import with_labels
 from fastal.labelled.temperature_fit import TemperatureFit
 from fastal.labelled.temperature_search import TemperatureSearch
+from fastal.pipeline.engine import Engine
 from fastal.pipeline.run_on_pool import run_on_pool
 from fastal.pipeline.run_options import RunOptions
 from fastal.sources import open_pool
@@ -18,6 +19,7 @@ def fit_temperature(
     on_invalid: str = "raise",
     chunk_bytes: int | None = None,
     progress: bool = False,
+    engine: str | Engine = "local",
 ) -> TemperatureFit:
     """The T > 0 that minimises the mean negative log-likelihood of softmax(logits / T).
 
@@ -41,6 +43,7 @@ def fit_temperature(
             value.
         chunk_bytes: as for `fastal.select`.
         progress: as for `fastal.select`.
+        engine: as for `fastal.select`.
 
     Returns:
         The temperature, and the loss and the calibration error without and with it. If all labels
@@ -66,5 +69,5 @@ def fit_temperature(
     """
     search = TemperatureSearch(kind, on_invalid)
     pool = with_labels(open_pool(logits), labels)
-    options = RunOptions(chunk_bytes, progress=progress)
+    options = RunOptions(chunk_bytes, progress=progress, engine=engine)
     return run_on_pool(search, pool, options, lambda fit, _: fit)

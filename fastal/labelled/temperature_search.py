@@ -161,6 +161,12 @@ class TemperatureSearch(ScoringReducer[TemperatureFit]):
             self._n_unlabelled, self.invalid,
         )  # fmt: skip
 
+    def part(self) -> "TemperatureSearch":
+        """A search in the same pass that has read no rows of it; see `merge`."""
+        part = self._unread()
+        part._begin_pass()
+        return part
+
     def merge(self, other: "TemperatureSearch") -> None:
         """Adds the sums over other rows of the same pass.
 

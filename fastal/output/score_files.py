@@ -3,7 +3,7 @@
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
@@ -100,10 +100,20 @@ class ScoreWriter(ScoringReducer[Written]):
         """
         return self._scorer.scores(rows)
 
+    def part(self) -> "ScoreWriter":
+        """A writer that has read no rows and keeps the scores in memory; see `merge`."""
+        part = self._unread()
+        part._sink, part._rows = KeptTables(self._sink.dtype), 0
+        return part
+
     def merge(self, other: "ScoreWriter") -> None:
-        """Adds the counts of a writer of other rows, to the same file."""
+        """Writes what a part has scored."""
         self._check_mergeable(other)
+        if not isinstance(other._sink, KeptTables):
+            raise TypeError("merge: wanted a part of this writer, got a writer with its own file")
         self._scorer.merge(other._scorer)
+        for start, table in other._sink.tables:
+            self._sink.write(start, table)
         self._rows += other._rows
 
     def result(self) -> Written:
@@ -129,6 +139,40 @@ class ScoreWriter(ScoringReducer[Written]):
 def table_dtype(measures: Sequence[str]) -> np.dtype[Any]:
     """The dtype of a table of scores: a float32 field per measure."""
     return np.dtype([(name, "<f4") for name in measures])
+
+
+class KeptTables:
+    """Scores in memory, until another process writes them; see `Sink`.
+
+    Args:
+        dtype: see `Sink`.
+
+    Attributes:
+        tables: pairs of a first row and the scores from that row on.
+    """
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        self.tables: list[tuple[int, Table]] = []
+
+    def opened(self, file: BinaryIO) -> AbstractContextManager[None]:  # noqa: ARG002
+        """See `Sink.opened`; there is nothing to open."""
+        return nullcontext()
+
+    def write(self, start: int, table: Table) -> None:
+        """See `Sink.write`."""
+        self.tables.append((start, table))
+
+    def finish(self) -> None:
+        """See `Sink.finish`; there is nothing to complete."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Sink.state_dict`."""
+        return {"tables": self.tables}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Sink.load_state_dict`."""
+        self.tables = list(state["tables"])
 
 
 class _FileSink(ABC):

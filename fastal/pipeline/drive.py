@@ -1,19 +1,21 @@
 """Drives a reducer over a source; knows no strategy and no format."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from fastal.base.arrays import memory_of
 from fastal.base.errors import Interrupted, InvalidRows
+from fastal.base.groups import as_groups
 from fastal.base.memory_guard import guarded
 from fastal.base.reducer import Pending, Reducer, Result, RowStart
 from fastal.base.row_numbers import row_numbers
 from fastal.ops.transfer import ROW_MULTIPLE
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.sources import Chunk, Source
+from fastal.sources.source import chunks_of
 
 # Chunks that are read into memory: large enough to hide the cost of a call, small enough for steady
 # progress. Chunks of mapped files cost no memory and may be larger: waking threads takes time. On a
@@ -27,6 +29,25 @@ OnChunk = Callable[[int, int], None]
 Look = Callable[[Any, RowStart], Pending]
 
 
+class Step(NamedTuple):
+    """Rows that a reducer has read.
+
+    Attributes:
+        row: the row after the last one that was read.
+        rows: how many rows were read since the last step.
+        n_bytes: their bytes.
+    """
+
+    row: int
+    rows: int
+    n_bytes: int
+
+
+# Feeds the rows of a source to a reducer, from a row on, and yields steps. The other number is that
+# of the rows of a chunk.
+ReadPass = Callable[[Reducer[Any], Source, int, int], Iterator[Step]]
+
+
 def run(
     reducer: Reducer[Result],
     source: Source,
@@ -34,18 +55,20 @@ def run(
     checkpoint: Checkpoint | None = None,
     on_chunk: OnChunk | None = None,
     on_pass: Callable[[], None] | None = None,
+    read: ReadPass | None = None,
 ) -> Result:
-    """Feeds every chunk of the source to the reducer, in as many passes as it asks for.
+    """Feeds every row of the source to the reducer, in as many passes as it asks for.
 
     Args:
-        reducer: reads the chunks.
+        reducer: reads the rows.
         source: the pool.
         chunk_bytes: how many bytes of the pool to read at once; None: what suits the reducer and
             the source.
         checkpoint: restores the reducer, and saves its state now and then.
-        on_chunk: called after each chunk with its rows and bytes. If it raises `Interrupted`, the
+        on_chunk: called after each step with its rows and bytes. If it raises `Interrupted`, the
             state is saved first.
         on_pass: called before each pass except the first.
+        read: reads a pass; None: `read_here`.
 
     Raises:
         InvalidRows, ValueError, TypeError, OSError: what the reducer or the source found wrong,
@@ -56,14 +79,10 @@ def run(
     while True:
         row = start
         chunk_rows = _chunk_rows(source, chunk_bytes or reducer.chunk_bytes)
-        for chunk in source.chunks(chunk_rows, start):
-            columns = {"groups": chunk.groups} if reducer.takes_groups else {}
-            _take(partial(reducer.look, **columns), source, chunk)
-            rows = chunk.x.shape[0]
-            row = chunk.start + rows if chunk.numbers is None else int(chunk.numbers[-1]) + 1
+        for row, rows, n_bytes in (read or read_here)(reducer, source, chunk_rows, start):
             try:
                 if on_chunk is not None:
-                    on_chunk(rows, getattr(chunk.x, "nbytes", 0))
+                    on_chunk(rows, n_bytes)
             except Interrupted:
                 if checkpoint is not None:
                     checkpoint.save(reducer, source, row)
@@ -84,6 +103,46 @@ def run(
             checkpoint.passes += 1
         if on_pass is not None:
             on_pass()
+
+
+def read_here(
+    reducer: Reducer[Any], source: Source, chunk_rows: int, start: int, stop: int | None = None
+) -> Iterator[Step]:
+    """Feeds rows start, start + 1, ... of a source to a reducer. Yields a step for each chunk.
+
+    Args:
+        reducer: reads the rows.
+        source: the pool.
+        chunk_rows: the most rows per chunk.
+        start: the first row.
+        stop: the row after the last one; None: the rest of the pool is read.
+    """
+    for chunk in chunks_of(source, chunk_rows, start, stop):
+        if stop is not None:
+            if chunk.start >= stop:
+                return
+            chunk = _before(chunk, stop)
+        columns = {"groups": chunk.groups} if reducer.takes_groups else {}
+        _take(partial(reducer.look, **columns), source, chunk)
+        rows = chunk.x.shape[0]
+        row = chunk.start + rows if chunk.numbers is None else int(chunk.numbers[-1]) + 1
+        yield Step(row, rows, getattr(chunk.x, "nbytes", 0))
+
+
+def _before(chunk: Chunk, stop: int) -> Chunk:
+    """The rows of a chunk before the row `stop`."""
+    rows = chunk.x.shape[0]
+    numbers = row_numbers(chunk.start if chunk.numbers is None else chunk.numbers, rows)
+    n = numbers.before(stop)
+    if n == rows:
+        return chunk
+    groups = chunk.groups
+    if groups is not None:
+        groups = as_groups(groups, rows, "groups")
+        groups = groups._replace(codes=groups.codes[:n])
+    return Chunk(
+        chunk.start, chunk.x[:n, ...], groups, None if chunk.numbers is None else chunk.numbers[:n]
+    )
 
 
 def gathered(source: Source, extract: Callable[[Any], Tensor]) -> list[tuple[int, Tensor]]:

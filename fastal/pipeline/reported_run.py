@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from fastal.base.reducer import Reducer, Result
 from fastal.pipeline.checkpoint import Checkpoint
-from fastal.pipeline.drive import run
+from fastal.pipeline.drive import ReadPass, run
 from fastal.pipeline.progress import Meter, Reporter
 from fastal.sources import Source
 from fastal.sources.chosen_rows import ChosenRows
@@ -15,6 +15,7 @@ def reported_run(
     source: Source,
     chunk_bytes: int | None,
     checkpoint: Checkpoint | None,
+    read: ReadPass,
     *,
     meter: Meter,
     reporter: Reporter,
@@ -28,6 +29,7 @@ def reported_run(
         source: as for `run`.
         chunk_bytes: as for `run`.
         checkpoint: as for `run`.
+        read: as for `run`.
         meter: counts the rows.
         reporter: writes the progress.
         bar: as for `Reporter.progress`.
@@ -47,4 +49,4 @@ def reported_run(
             count(rows, n_bytes)
             after_chunk()
 
-        return run(reducer, source, chunk_bytes, checkpoint, on_chunk, meter.begin_pass)
+        return run(reducer, source, chunk_bytes, checkpoint, on_chunk, meter.begin_pass, read)

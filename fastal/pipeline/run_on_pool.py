@@ -14,6 +14,7 @@ from fastal.base.reducer import Reducer, Result
 from fastal.picks.picks import Picks
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.drive import run
+from fastal.pipeline.engine import engine_for
 from fastal.pipeline.given_groups import with_groups
 from fastal.pipeline.progress import Meter, Reporter
 from fastal.pipeline.reported_run import reported_run
@@ -59,16 +60,20 @@ def run_on_pool(
             arguments = {"reducer": type(reducer).__qualname__, **plain(reducer.bound_to())}
             saved = Checkpoint(options.checkpoint, arguments, source, resume=options.resume)
             context.enter_context(saved)
-        if (watched := watched_runs()) is not None:
-            found = watched.run(reducer, source, options.chunk_bytes, saved)
+        watched = watched_runs()
+        reporter = Reporter(quiet=not options.progress) if watched is None else watched.reporter
+        engine = engine_for(options.engine)
+        read = context.enter_context(engine.opened(reducer, source, reporter))
+        if watched is not None:
+            found = watched.run(reducer, source, options.chunk_bytes, saved, read)
         elif options.progress:
-            meter, reporter = Meter(source.n_rows, reducer), Reporter()
+            meter = Meter(source.n_rows, reducer)
             found = reported_run(
-                reducer, source, options.chunk_bytes, saved, meter=meter, reporter=reporter
+                reducer, source, options.chunk_bytes, saved, read, meter=meter, reporter=reporter
             )
             reporter.say(str(meter), "done")
         else:
-            found = run(reducer, source, options.chunk_bytes, saved)
+            found = run(reducer, source, options.chunk_bytes, saved, read=read)
         completed = complete(found, opened)
         if saved is not None:
             saved.remove()

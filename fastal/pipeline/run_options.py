@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastal.base.checks import checked_count
+from fastal.pipeline.engine import Engine
 from fastal.sources import PathLike
 
 
@@ -18,6 +19,7 @@ class RunOptions:
         exclude: the rows that the reducer passes over; see `row_choice`.
         among: the only rows that it reads; see `row_choice`.
         progress: show progress on stderr, and a summary at the end.
+        engine: who reads the pool; see `engine_for`.
     """
 
     chunk_bytes: int | None = None
@@ -26,6 +28,7 @@ class RunOptions:
     exclude: Any = None
     among: Any = None
     progress: bool = False
+    engine: str | Engine = "local"
 
     def __post_init__(self) -> None:
         if self.chunk_bytes is not None:

@@ -6,6 +6,7 @@ from typing import Any
 from fastal.base.blank_rows import Blank
 from fastal.base.reducer import Pending, Reducer, RowStart
 from fastal.base.row_filter import RowFilter
+from fastal.base.row_values import RowValues
 from fastal.scoring.scoring_options import ScoringOptions
 
 
@@ -78,13 +79,33 @@ class Sequential(Reducer[Any]):
         self._begun.append(stage)
         return True
 
-    def merge(self, other: "Sequential") -> None:
+    def part(self) -> Reducer[Any]:
+        """A part of the current stage; see `Mergeable.part`."""
+        return self.current.part()  # type: ignore[attr-defined,no-any-return]
+
+    @property
+    def undividable(self) -> str:
+        """Why the current stage cannot be divided; empty if it can."""
+        return self.current.undividable
+
+    @property
+    def row_values(self) -> RowValues | None:  # type: ignore[override]
+        """Those of the current stage."""
+        return self.current.row_values
+
+    def merge(self, other: "Sequential | Reducer[Any]") -> None:
         """Adds the same stage over other rows.
+
+        Args:
+            other: another reducer of the same stages, or a part of the current one.
 
         Raises:
             ValueError, TypeError: the other is at another stage, of another class, or its stage
                 cannot be merged.
         """
+        if not isinstance(other, Sequential):
+            self.current.merge(other)  # type: ignore[attr-defined]
+            return
         self._check_mergeable(other)
         if len(self._begun) != len(other._begun):
             raise ValueError("merge: the other is at another stage")

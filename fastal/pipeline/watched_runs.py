@@ -6,6 +6,7 @@ from contextvars import ContextVar
 
 from fastal.base.reducer import Reducer, Result
 from fastal.pipeline.checkpoint import Checkpoint
+from fastal.pipeline.drive import ReadPass
 from fastal.pipeline.interrupts import interruptible
 from fastal.pipeline.progress import Meter, Reporter
 from fastal.pipeline.reported_run import reported_run
@@ -19,11 +20,12 @@ class WatchedRuns:
         reporter: writes the progress.
 
     Attributes:
+        reporter: the argument.
         meters: of the runs so far, in their order.
     """
 
     def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
+        self.reporter = reporter
         self.meters: list[Meter] = []
 
     def run(
@@ -32,6 +34,7 @@ class WatchedRuns:
         source: Source,
         chunk_bytes: int | None,
         checkpoint: Checkpoint | None,
+        read: ReadPass,
     ) -> Result:
         """The result of a reducer over a source; see `reported_run`.
 
@@ -42,11 +45,11 @@ class WatchedRuns:
         self.meters.append(meter)
         with interruptible() as check:
             found = reported_run(
-                reducer, source, chunk_bytes, checkpoint, meter=meter, reporter=self._reporter,
+                reducer, source, chunk_bytes, checkpoint, read, meter=meter, reporter=self.reporter,
                 after_chunk=check,
             )  # fmt: skip
             check()  # a signal that came after the last chunk
-        self._reporter.say(str(meter), "stage", **meter.values())
+        self.reporter.say(str(meter), "stage", **meter.values())
         return found
 
 

@@ -179,6 +179,10 @@ class Scorer:
             return f"{row_shape[0]} {self.measure.columns}"
         return f"shape {row_shape}"
 
+    def part(self) -> "Scorer":
+        """A scorer with the same measure that has read no rows."""
+        return Scorer(self.measure, self.options)
+
     def merge(self, other: "Scorer") -> None:
         """Adds the counts of a scorer with the same measure.
 
@@ -192,6 +196,7 @@ class Scorer:
             check_same(self._shape(), other._shape(), "merge: the other")
         if self.backend_used is None:
             self.to_caller_kind = other.to_caller_kind
+            self.backend_used = other.backend_used
         self._row_shape = self._row_shape or other._row_shape
         self.invalid += other.invalid
         self.next_row = max(self.next_row, other.next_row)
@@ -210,7 +215,7 @@ class Scorer:
     def state_dict(self) -> dict[str, Any]:
         """The counts."""
         counts = {"invalid": self.invalid, "next_row": self.next_row}
-        return {**self._class(), **self._shape(), **counts}
+        return {**self._class(), **self._shape(), **counts, "backend": self.backend_used}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what `state_dict` returned; ValueError if rows had another shape."""
@@ -220,3 +225,4 @@ class Scorer:
             check_same(self._shape(), {"row_shape": shape}, "the state")
         self._row_shape = None if shape is None else tuple(shape)
         self.invalid, self.next_row = invalid, next_row
+        self.backend_used = state["backend"]

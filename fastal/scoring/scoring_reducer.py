@@ -1,7 +1,8 @@
 """What reducers share that score the rows they read."""
 
+import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from fastal.base.blank_rows import Blank
 from fastal.base.reducer import Reducer, Result, RowStart
@@ -9,6 +10,8 @@ from fastal.scoring.measure import Measure
 from fastal.scoring.rows import Rows
 from fastal.scoring.scorer import Scorer
 from fastal.scoring.scoring_options import ScoringOptions
+
+Self = TypeVar("Self", bound="ScoringReducer[Any]")
 
 
 class ScoringReducer(Reducer[Result]):
@@ -33,6 +36,12 @@ class ScoringReducer(Reducer[Result]):
                 "start: wanted the number of the first row: the rows must have no gaps"
             )
         return rows
+
+    def _unread(self: Self) -> Self:
+        """A copy that has read no rows; the subclass replaces what else it has of the rows."""
+        unread = copy.copy(self)
+        unread._scorer = self._scorer.part()
+        return unread
 
     @property
     def options(self) -> ScoringOptions:

@@ -143,6 +143,13 @@ class Selector(ScoringReducer[Picks]):
 
         return Pending(commit)
 
+    def part(self) -> "Selector":
+        """A selector with the same arguments that has read no rows; see `merge`."""
+        part = self._unread()
+        part._top = part._new_top()
+        part._fused = FusedTopK(part._top, part.order)
+        return part
+
     def merge(self, other: "Selector") -> None:
         """Adds a selector with the same arguments that saw other rows.
 

@@ -121,7 +121,7 @@ class StratifiedSelector(ScoringReducer[Picks]):
             )
         self._order = TieOrder(ties, seed)
         self.row_filter = row_filter_of(exclude, among)
-        self._top = GroupedTopK(self._per_group, self._k, self._order)
+        self._top = self._new_top()
 
     def update(self, chunk: Any, start: RowStart = None, groups: Any = None) -> None:  # type: ignore[override]
         """Reads rows start, start + 1, ... of the pool and adds them to the state.
@@ -171,6 +171,12 @@ class StratifiedSelector(ScoringReducer[Picks]):
             shape = tuple(rows.x.shape)
             raise ValueError(f"groups: predicted=True wanted rows of classes, got shape {shape}")
         return Groups(rows.x.argmax(1).cpu().numpy(), range(rows.x.shape[1]))
+
+    def part(self) -> "StratifiedSelector":
+        """A selector with the same arguments that has read no rows; see `merge`."""
+        part = self._unread()
+        part._top = self._new_top()
+        return part
 
     def merge(self, other: "StratifiedSelector") -> None:
         """Adds a selector with the same arguments that saw other rows.
@@ -224,10 +230,13 @@ class StratifiedSelector(ScoringReducer[Picks]):
         return {**super()._state(), "top": self._top.state_dict()}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        restored = GroupedTopK(self._per_group, self._k, self._order)
+        restored = self._new_top()
         restored.load_state_dict(state["top"])
         super()._restore(state)
         self._top = restored
+
+    def _new_top(self) -> GroupedTopK:
+        return GroupedTopK(self._per_group, self._k, self._order)
 
     @property
     def wanted(self) -> int:

@@ -62,7 +62,9 @@ class ArraySource(SourceWithoutFiles):
         """See `Source.carried`."""
         return self._columns.carried(rows)
 
-    def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
+    def chunks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
         """See `Source.chunks`. An empty pool is one empty chunk, whose shape can be checked."""
         for first in range(start, max(1, self.n_rows), rows):
+            if stop is not None and first >= stop:
+                return
             yield Chunk(first, self._array[first : min(first + rows, self.n_rows), ...])

@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Sequence
 from threading import Lock
+from typing import Any
 
 from fastal.sources.location import Location
 from fastal.sources.source import Skipped
@@ -31,6 +32,13 @@ class BadFiles:
         self._skipped: dict[str, Skipped] = {}  # by the file's name
         # Two threads report: the one that reads ahead, and the one that works on the chunks.
         self._lock = Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The record; another process has a lock of its own."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=Lock())
 
     @property
     def skipped(self) -> list[Skipped]:

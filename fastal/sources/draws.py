@@ -128,15 +128,15 @@ class SideBySide(Draws, SourceOver):
             pool.folders() for pool in self._pools if hasattr(pool, "folders")
         )
 
-    def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
+    def chunks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
         """Yields rows [n, S, C]; see `Source.chunks`."""
         row = start
-        for together in side_by_side(self._pools, rows, start, "pools"):
+        for together in side_by_side(self._pools, rows, start, "pools", stop):
             if together.numbers.start != row:
                 break  # a pool has skipped rows
             yield Chunk(row, self._stacked(together), together.groups)
             row = together.numbers.stop
-        if row < (self._pools[0].n_rows or 0):
+        if row < (self._pools[0].n_rows or 0) and (stop is None or row < stop):
             raise ValueError(f"pools: not all of them have rows from {row} on")
 
     def _stacked(self, together: Together) -> Any:

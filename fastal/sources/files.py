@@ -15,6 +15,7 @@ from fastal.base.groups import Groups
 from fastal.sources import labels
 from fastal.sources.agreement import names_differ, with_same_names, with_same_shape
 from fastal.sources.bad_files import BadFiles
+from fastal.sources.closed_reader import ClosedReader
 from fastal.sources.expand import PathLike, expand
 from fastal.sources.formats import READERS, check_ragged, reader_for
 from fastal.sources.location import ZARR, Location
@@ -60,6 +61,7 @@ class Files:
         on_bad_file: str = "raise",
     ) -> None:
         self._bad = BadFiles(on_bad_file)
+        self.files: Sequence[Reader]
         self._paths = paths
         found, misplaced = expand(paths, READERS)
         self.columns = columns._replace(
@@ -97,12 +99,21 @@ class Files:
     def skipped(self, skipped: Sequence[Skipped]) -> None:
         self._bad.restore(skipped)
 
-    def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to read the pool: it opens the files that it reads."""
+        return {**vars(self), "files": [ClosedReader(reader) for reader in self.files]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for reader in state["files"]:
+            reader.open = self._reopened
+
+    def chunks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
         """See `Source.chunks`. No chunk spans two files; an empty pool is one empty chunk.
 
         While the caller works on a chunk, another thread reads the next one.
         """
-        read = prefetched(self._read(rows, start))
+        read = prefetched(self._read(rows, start, stop))
         try:
             for index, chunk in read:
                 if chunk.start < self._end(index):
@@ -184,7 +195,9 @@ class Files:
         found = labels.joined(parts)
         return found[np.argsort(order)]
 
-    def _read(self, rows: int, start: int) -> Generator[tuple[int, Chunk], None, None]:
+    def _read(
+        self, rows: int, start: int, stop: int | None
+    ) -> Generator[tuple[int, Chunk], None, None]:
         """Yields chunks, each with the index of its file."""
         for index, (file, offset) in enumerate(zip(self.files, self.starts, strict=False)):
             # Files without rows are passed over: even their dtype may be unknown. If no file has
@@ -192,6 +205,8 @@ class Files:
             gives_empty_chunk = not self.n_rows and file is self.files[-1]
             if (not file.n_rows or offset + file.n_rows <= start) and not gives_empty_chunk:
                 continue
+            if stop is not None and offset >= stop:
+                return
             row = max(0, start - offset)
             if offset + row >= self._end(index):
                 continue
@@ -206,6 +221,8 @@ class Files:
                         groups = labels.as_text(groups)
                     yield index, Chunk(offset + first, x, groups)
                     row = first + x.shape[0]
+                    if stop is not None and offset + row >= stop:
+                        break
             except Exception as error:
                 # Rows that were yielded before may be wrong, and cannot be taken back.
                 if isinstance(error, ChecksumError) and row:
@@ -248,16 +265,8 @@ class Files:
         try:
             with naming_file_in_errors(file):
                 file.check()
-                open_reader = reader_for(file)
-                if self.columns.ragged:
-                    check_ragged(file)
                 stamp = file.stamp()  # before it is opened: later changes are noticed
-                columns = columns or self.columns
-                if self._groups_in_path(file) is not None:
-                    columns = columns._replace(groups=None)
-                in_file = tuple(n for n in columns.carried if n not in file.partitions)
-                columns = columns._replace(carried=in_file)
-                reader = open_reader(file, columns)
+                reader = self._reader_of(file, columns or self.columns)
                 reader.names = self._same_names.setdefault(reader.names, reader.names)
                 # A reader adds the further files that it found to the location.
                 self._stamps[file.key] = file.stamp() if file.parts else stamp
@@ -271,6 +280,27 @@ class Files:
             self._bad.report(file, 0, error)
             return None
         return reader
+
+    def _reader_of(self, file: Location, columns: Columns) -> Reader:
+        """Opens a file to read these columns, except those whose values are in its path."""
+        open_reader = reader_for(file)
+        if self.columns.ragged:
+            check_ragged(file)
+        if self._groups_in_path(file) is not None:
+            columns = columns._replace(groups=None)
+        in_file = tuple(n for n in columns.carried if n not in file.partitions)
+        return open_reader(file, columns._replace(carried=in_file))
+
+    def _reopened(self, reader: ClosedReader) -> Reader:
+        """Opens a file that another process has opened before."""
+        file = reader.file
+        with naming_file_in_errors(file):
+            columns = self.columns._replace(matrix=reader.names or self.columns.matrix)
+            opened = self._reader_of(file, columns)
+            opened.row_shape = opened.row_shape or reader.row_shape
+            if (opened.n_rows, opened.row_shape) != (reader.n_rows, reader.row_shape):
+                raise ValueError(f"{file}: changed while it was being read")
+        return opened
 
     def _agreeing(self, readers: list[Reader]) -> list[Reader]:
         """The readers that agree on names and shapes; see `agreement`."""

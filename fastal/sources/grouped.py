@@ -8,7 +8,7 @@ import numpy as np
 
 from fastal.base.groups import as_groups
 from fastal.base.memory_guard import guarded_arrays
-from fastal.sources.source import Chunk, Source, SourceOver
+from fastal.sources.source import Chunk, Source, SourceOver, chunks_of
 
 
 class Grouped(SourceOver):
@@ -43,10 +43,10 @@ class Grouped(SourceOver):
         groups = hashlib.sha256(codes.tobytes() + repr(list(self._groups.values)).encode())
         return [[*columns, f"groups {groups.hexdigest()[:16]}"], *others]
 
-    def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
+    def chunks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
         """See `Source.chunks`."""
         end, n_labels = start, len(self._groups.codes)
-        for chunk in self._source.chunks(rows, start):
+        for chunk in chunks_of(self._source, rows, start, stop):
             end = chunk.start + chunk.x.shape[0]
             if end > n_labels:  # of a pool whose number of rows is not known yet
                 break

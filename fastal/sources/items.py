@@ -15,7 +15,7 @@ from fastal.base.arrays import as_sliceable, as_tensor, converter_for, is_array,
 from fastal.base.items import Items
 from fastal.base.memory_guard import guarded
 from fastal.sources.given_columns import GivenColumns
-from fastal.sources.source import Chunk, Source, SourceOver
+from fastal.sources.source import Chunk, Source, SourceOver, chunks_of
 
 
 def items(values: Any, *, lengths: Any = None, offsets: Any = None, mask: Any = None) -> Any:
@@ -141,7 +141,7 @@ class ItemPool(SourceOver):
         n_bytes = int(self._offsets[-1]) * (self._source.row_bytes or 0)
         return max(1, n_bytes // max(1, self.n_rows))
 
-    def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
+    def chunks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
         """Yields the items from `start` on, in order; see `Source.chunks`."""
         offsets, n_items = self._offsets, self.n_rows
         row, item = int(offsets[start]), start
@@ -150,27 +150,31 @@ class ItemPool(SourceOver):
         held: list[Any] = []  # the rows of an item so far that the last chunks ended with
         n_rows = max(1, rows * int(offsets[-1]) // max(1, self.n_rows))
         # Items without rows at the end of the pool are beside its last row.
-        for chunk in self._source.chunks(n_rows, self._in_pool(start)):
+        first_row, stop_row = self._in_pool(start), None
+        if stop is not None:  # at least one row, beside which items without rows are
+            stop_row = max(int(offsets[min(stop, n_items)]), first_row + 1)
+        for chunk in chunks_of(self._source, n_rows, first_row, stop_row):
             if chunk.start > row:
                 raise ValueError(f"values: rows from {row} to {chunk.start - 1} are missing")
-            stop = row + chunk.x.shape[0]
+            of_chunk = row + chunk.x.shape[0]
             if held:
-                end = min(int(offsets[item + 1]), stop)
+                end = min(int(offsets[item + 1]), of_chunk)
                 held.append(self._copied(chunk, row, end))
                 row = end
                 if row == offsets[item + 1]:
                     yield Chunk(item, self._items(_joined(held), item, item + 1))
                     held, item = [], item + 1
-            last = int(np.searchsorted(offsets, stop, "right")) - 1  # the first item that goes on
-            if last > item or (last == item and item == start and not held and stop == row):
+            # The first item that goes on in the next chunk.
+            last = int(np.searchsorted(offsets, of_chunk, "right")) - 1
+            if last > item or (last == item and item == start and not held and of_chunk == row):
                 first = row - chunk.start
                 part = chunk.x[first : int(offsets[last]) - chunk.start, ...]
                 yield Chunk(item, self._items(part, item, last))
                 row, item = int(offsets[last]), last
-            if row < stop:
-                held.append(self._copied(chunk, row, stop))
-                row = stop
-        if row < offsets[-1]:
+            if row < of_chunk:
+                held.append(self._copied(chunk, row, of_chunk))
+                row = of_chunk
+        if row < (offsets[-1] if stop_row is None else stop_row):
             raise ValueError(f"values: rows from {row} on are missing")
 
     def _items(self, values: Any, first: int, last: int) -> Items:

@@ -32,8 +32,8 @@ class IterableSource(SourceWithoutFiles):
             _check_alike(chunks)
         self._chunks = chunks
 
-    def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:  # noqa: ARG002
-        """See `Source.chunks`. Both arguments are ignored: chunks keep their size, from row 0."""
+    def chunks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:  # noqa: ARG002
+        """See `Source.chunks`. The arguments are ignored: chunks keep their size, from row 0."""
         first = 0
         for number, given in enumerate(self._chunks):
             name = f"pool: chunk {number}"

@@ -10,7 +10,7 @@ from fastal.base.groups import Groups, as_groups
 from fastal.base.row_numbers import RowNumbers
 from fastal.sources.beside import check_beside, check_in_order
 from fastal.sources.matching import ids_of, places
-from fastal.sources.source import Chunk, Source
+from fastal.sources.source import Chunk, Source, chunks_of
 
 
 class Together(NamedTuple):
@@ -56,7 +56,9 @@ def check_same_rows(pool: Source, beside: Source, name: str) -> None:
         )
 
 
-def side_by_side(pools: Sequence[Source], rows: int, start: int, name: str) -> Iterator[Together]:
+def side_by_side(
+    pools: Sequence[Source], rows: int, start: int, name: str, stop: int | None = None
+) -> Iterator[Together]:
     """The rows of several pools together; rows that one of them skipped are left out.
 
     Args:
@@ -64,11 +66,12 @@ def side_by_side(pools: Sequence[Source], rows: int, start: int, name: str) -> I
         rows: the most rows of a chunk, as for `Source.chunks`.
         start: the first row.
         name: the argument that named the pools after the first, for errors.
+        stop: as for `Source.chunks`.
 
     Raises:
         ValueError: a pool has more rows than another, and no file was skipped.
     """
-    streams = [iter(pool.chunks(rows, start)) for pool in pools]
+    streams = [iter(chunks_of(pool, rows, start, stop)) for pool in pools]
     heads = [next(stream, None) for stream in streams]
     while True:
         chunks = [head for head in heads if head is not None]
@@ -83,7 +86,8 @@ def side_by_side(pools: Sequence[Source], rows: int, start: int, name: str) -> I
         for place, (chunk, stream) in enumerate(zip(chunks, streams, strict=True)):
             is_over = taken[place] == n_rows[place]
             heads[place] = next(stream, None) if is_over else _after(chunk, taken[place])
-    if not any(pool.skipped for pool in pools) and any(chunk.x.shape[0] for chunk in chunks):
+    is_whole = stop is None and not any(pool.skipped for pool in pools)
+    if is_whole and any(chunk.x.shape[0] for chunk in chunks):
         found = "more" if heads[0] is None else "fewer"
         raise ValueError(f"{name}: wanted as many rows as the other pool has, got {found}")
 

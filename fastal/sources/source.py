@@ -107,12 +107,14 @@ class Source(Protocol):
     def on_gpu(self) -> bool:
         """Whether chunks are in the memory of a GPU."""
 
-    def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
+    def chunks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
         """Yields the rows from `start` on, in order.
 
         Args:
             rows: the most rows per chunk. A source that cannot choose the size ignores it.
             start: the first row.
+            stop: the row after the last one that is needed; None: all rows are. A chunk may hold
+                further rows.
         """
 
     def locate(self, row: int) -> str:
@@ -160,6 +162,8 @@ class SourceOver:
         self._source = source
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_source":  # `pickle` asks before there is a source
+            raise AttributeError(name)
         return getattr(self._source, name)
 
     @property
@@ -182,9 +186,9 @@ class SourceOver:
         """See `Source`."""
         return self._source.on_gpu
 
-    def chunks(self, rows: int, start: int = 0) -> Iterator[Chunk]:
+    def chunks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
         """See `Source`."""
-        return self._source.chunks(rows, start)
+        return chunks_of(self._source, rows, start, stop)
 
     def locate(self, row: int) -> str:
         """See `Source`."""
@@ -214,6 +218,14 @@ class SourceOver:
     @skipped.setter
     def skipped(self, skipped: list[Skipped]) -> None:
         self._source.skipped = skipped
+
+
+def chunks_of(source: Source, rows: int, start: int, stop: int | None) -> Iterator[Chunk]:
+    """The chunks of a source; see `Source.chunks`.
+
+    A class of somebody else, whose `chunks` has no `stop`, is not asked to stop early.
+    """
+    return source.chunks(rows, start) if stop is None else source.chunks(rows, start, stop)
 
 
 def fingerprint_digest(source: Source) -> str | None:

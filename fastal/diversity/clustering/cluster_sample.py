@@ -65,7 +65,7 @@ class ClusterSampler(ScoringReducer[ClusterSample]):
         self._n_random = checked_count("n_random", n_random, least=0)
         self._seed = seed
         # Each keeps more rows than are wanted, since other roles may use some of them.
-        self._tops = [GroupedTopK(1), GroupedTopK(2), GroupedTopK(self._n_random + 2)]
+        self._tops = self._new_tops()
 
     def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Assigns embeddings [n, D] to clusters; see `Reducer.look`."""
@@ -83,6 +83,15 @@ class ClusterSampler(ScoringReducer[ClusterSample]):
                 top.update(keys, rows.numbers, scores, groups)
 
         return Pending(commit)
+
+    def _new_tops(self) -> list[GroupedTopK]:
+        return [GroupedTopK(1), GroupedTopK(2), GroupedTopK(self._n_random + 2)]
+
+    def part(self) -> "ClusterSampler":
+        """A sampler with the same arguments that has read no rows; see `merge`."""
+        part = self._unread()
+        part._tops = self._new_tops()
+        return part
 
     def merge(self, other: "ClusterSampler") -> None:
         """Adds a sampler that read other rows with the same arguments.

@@ -16,6 +16,7 @@ from fastal.diversity.clustering.cluster_sample import ClusterSample, ClusterSam
 from fastal.diversity.clustering.k_means import Clustering, KMeans, KMeansOptions
 from fastal.diversity.clustering.seeding import n_distinct
 from fastal.output.atomic import written_whole
+from fastal.pipeline.engine import Engine
 from fastal.pipeline.run_on_pool import run_on_pool, with_ids
 from fastal.pipeline.run_options import RunOptions
 from fastal.scoring.scoring_options import ScoringOptions
@@ -121,6 +122,7 @@ class CosineClusters:
         exclude: Any = None,
         among: Any = None,
         progress: bool = False,
+        engine: str | Engine = "local",
     ) -> "CosineClusters":
         """Finds the centroids: in one pass over the pool, and one more pass for each iteration.
 
@@ -136,6 +138,7 @@ class CosineClusters:
             exclude: as for `fastal.select`.
             among: as for `fastal.select`.
             progress: as for `fastal.select`.
+            engine: as for `fastal.select`.
 
         Returns:
             This object.
@@ -150,7 +153,7 @@ class CosineClusters:
             >>> diversity.CosineClusters(1).fit(x).centroids.round(3)
             array([[0.707, 0.707]], dtype=float32)
         """
-        options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress)
+        options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress, engine)
         self.adopt(run_on_pool(self.reducer(), pool, options, lambda found, _: found))
         return self
 
@@ -166,7 +169,12 @@ class CosineClusters:
         self.inertia, self.n_iter, self.converged = found.inertia, found.n_iter, found.converged
 
     def assign(
-        self, pool: Any, *, chunk_bytes: int | None = None, progress: bool = False
+        self,
+        pool: Any,
+        *,
+        chunk_bytes: int | None = None,
+        progress: bool = False,
+        engine: str | Engine = "local",
     ) -> Nearest:
         """The cluster of each row, and the row's similarity to the centroid, in one pass.
 
@@ -174,6 +182,7 @@ class CosineClusters:
             pool: embeddings [N, D]; any pool that `fastal.select` takes.
             chunk_bytes: as for `fastal.select`.
             progress: as for `fastal.select`.
+            engine: as for `fastal.select`.
 
         Returns:
             Nearest, two arrays [N] of the kind of the pool, NumPy for files. Ties go to the lower
@@ -191,7 +200,7 @@ class CosineClusters:
             array([1, 0])
         """
         reducer = Assignment(self._fitted(), self._options)
-        return assigned(reducer, pool, RunOptions(chunk_bytes, progress=progress))
+        return assigned(reducer, pool, RunOptions(chunk_bytes, progress=progress, engine=engine))
 
     def sample(
         self,
@@ -204,6 +213,7 @@ class CosineClusters:
         exclude: Any = None,
         among: Any = None,
         progress: bool = False,
+        engine: str | Engine = "local",
     ) -> ClusterSample:
         """Samples the members of each cluster, in one pass.
 
@@ -217,6 +227,7 @@ class CosineClusters:
             exclude: as for `fastal.select`.
             among: as for `fastal.select`.
             progress: as for `fastal.select`.
+            engine: as for `fastal.select`.
 
         Returns:
             ClusterSample: of each cluster, the member most similar to the centroid, the member
@@ -234,7 +245,7 @@ class CosineClusters:
             >>> sample.centroids.rows, sample.outliers.rows, sample.random.rows
             (array([0, 1]), array([3]), array([2]))
         """
-        options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress)
+        options = RunOptions(chunk_bytes, checkpoint, resume, exclude, among, progress, engine)
         sampler = self.sampler(n_random)
         return run_on_pool(
             sampler, pool, options,

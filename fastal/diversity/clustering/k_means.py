@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastal.base.reducer import Pending, RowStart
 from fastal.diversity.centroids import CentroidDistance, FiniteRows, digest
-from fastal.diversity.clustering.lloyd_pass import LloydPass
+from fastal.diversity.clustering.lloyd_pass import ORDERED_BATCHES, LloydPass
 from fastal.diversity.clustering.row_sample import RowSample
 from fastal.diversity.clustering.seeding import first_centroids, moved
 from fastal.scoring.scoring_options import ScoringOptions
@@ -146,14 +146,31 @@ class KMeans(ScoringReducer[Clustering]):
         self._pass = LloydPass(centroids, self.options, self._how.batch_size, sums)
         self._pass.row_filter = self.row_filter
 
-    def merge(self, other: "KMeans") -> None:
-        """Adds the same pass over other rows. To distribute k-means, merge `LloydPass`es.
+    def part(self) -> "KMeans | LloydPass":
+        """What reads some rows of this pass, see `merge`: the iteration alone once there is one."""
+        if self._pass is not None:
+            return self._pass.part()
+        part = self._unread()
+        part._sample = None
+        return part
+
+    @property
+    def undividable(self) -> str:
+        """See `Reducer.undividable`."""
+        return ORDERED_BATCHES if self._how.batch_size else ""
+
+    def merge(self, other: "KMeans | LloydPass") -> None:
+        """Adds the same pass over other rows, or the iteration over other rows.
 
         Raises:
             ValueError: the other has other arguments or centroids, or is in another pass.
-            TypeError: the other is not a `KMeans`, or is this very reducer.
+            TypeError: the other is neither of these, or is this very reducer.
         """
+        if isinstance(other, LloydPass) and self._pass is not None:
+            self._pass.merge(other)
+            return
         self._check_mergeable(other)
+        assert isinstance(other, KMeans)
         if (self._pass is None) != (other._pass is None):
             raise ValueError("merge: the other is in another pass")
         if self._pass is not None and other._pass is not None:

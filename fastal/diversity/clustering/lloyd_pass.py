@@ -14,6 +14,8 @@ from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 
 _SCALE = 2.0**30  # similarities are summed as integer multiples of 1 / _SCALE, without rounding
+# Why mini-batches cannot be divided among machines.
+ORDERED_BATCHES = "mini-batches depend on the order of the rows; wanted batch_size=None"
 
 
 class Members(NamedTuple):
@@ -90,6 +92,19 @@ class LloydPass(ScoringReducer[Members]):
 
         return Pending(commit)
 
+    def part(self) -> "LloydPass":
+        """A pass with the same centroids that has read no rows; see `merge`."""
+        part = self._unread()
+        ours = self._members
+        zeros = torch.zeros_like(ours.sums), torch.zeros_like(ours.counts)
+        part._members = Members(ours.centroids, *zeros, 0)
+        return part
+
+    @property
+    def undividable(self) -> str:
+        """See `Reducer.undividable`."""
+        return ORDERED_BATCHES if self._batch_size else ""
+
     def merge(self, other: "LloydPass") -> None:
         """Adds the sums of other rows of the same pass.
 
@@ -100,7 +115,7 @@ class LloydPass(ScoringReducer[Members]):
         """
         self._check_mergeable(other)
         if self._batch_size:
-            raise ValueError("merge: mini-batches depend on their order; wanted batch_size=None")
+            raise ValueError(f"merge: {ORDERED_BATCHES}")
         self._scorer.merge(other._scorer)
         ours, theirs = self._members, other._members
         self._members = Members(

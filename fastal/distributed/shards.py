@@ -1,0 +1,68 @@
+"""Divides the rows of a pool into shards."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+from fastal.sources import Source
+from fastal.sources.chosen_rows import ChosenRows
+from fastal.sources.items import ItemPool
+
+# A shard is large enough to hide what it costs to send and to merge; a worker that fails loses one.
+_SHARD_BYTES = 1 << 28
+_MOST_SHARDS = 10_000  # the driver merges them one by one
+_SHARDS_PER_WORKER = 4  # at least, so that all workers end at about the same time
+
+
+class Shard(NamedTuple):
+    """Rows start, start + 1, ... up to the row before `stop`."""
+
+    start: int
+    stop: int
+
+
+def shards_of(source: Source, chunk_rows: int, n_workers: int, first: int = 0) -> Iterator[Shard]:
+    """The shards of a pool, in row order.
+
+    They end where a chunk does, so that the same chunks are read as in one process.
+
+    Args:
+        source: the pool, whose number of rows is known.
+        chunk_rows: the most rows per chunk.
+        n_workers: how many workers read the pool.
+        first: the first row to read.
+    """
+    size = _rows_per_shard(source, chunk_rows, n_workers)
+    if isinstance(source, ChosenRows):
+        ends = source.numbers[size - 1 :: size].tolist() + source.numbers[-1:].tolist()
+        bounds = [number + 1 for number in ends]
+    else:
+        bounds = _bounds(source, chunk_rows, size)
+    last = bounds[-1] if bounds else 0
+    left = [bound for bound in bounds if bound > first]
+    # Without rows, an empty chunk is read, whose shape is checked.
+    for start, stop in pairwise([first, *(left or [max(first, last, 1)])]):
+        if start < stop:
+            yield Shard(start, stop)
+
+
+def _rows_per_shard(source: Source, chunk_rows: int, n_workers: int) -> int:
+    """About how many rows a shard has."""
+    n_rows, row_bytes = source.n_rows or 0, max(1, source.row_bytes or 0)
+    of_worker = -(-n_rows // (_SHARDS_PER_WORKER * n_workers))
+    wanted = min(of_worker, max(1, _SHARD_BYTES // row_bytes))
+    return max(wanted, chunk_rows, -(-n_rows // _MOST_SHARDS))
+
+
+def _bounds(source: Source, chunk_rows: int, shard_rows: int) -> list[int]:
+    """The rows after the last ones of the shards."""
+    n_rows = source.n_rows or 0
+    # Chunks begin anew with each file.
+    has_files = hasattr(source, "starts") and not isinstance(source, ItemPool)
+    starts = source.starts if has_files else [0, n_rows]  # type: ignore[attr-defined]
+    bounds, begun = [], 0
+    for offset, end in pairwise(starts):
+        while end - begun > shard_rows:
+            begun = offset + (begun + shard_rows - offset) // chunk_rows * chunk_rows
+            bounds.append(begun)
+    return [*bounds, n_rows]
