@@ -8,6 +8,7 @@ from fastal.version import __version__
 if TYPE_CHECKING:
     from fastal import combine, diversity, report
     from fastal.base.errors import InvalidRows
+    from fastal.distributed.shard_selection import merge_shards, read_shard
     from fastal.labelled.confident_learning import LabelQuality
     from fastal.labelled.label_quality import label_quality
     from fastal.labelled.temperature import fit_temperature
@@ -47,8 +48,10 @@ __all__ = [
     "fit_temperature",
     "items",
     "label_quality",
+    "merge_shards",
     "open_pool",
     "predictions",
+    "read_shard",
     "report",
     "score",
     "select",
@@ -59,6 +62,7 @@ import_on_first_use(
     __name__,
     {
         "fastal.base.errors": ["InvalidRows"],
+        "fastal.distributed.shard_selection": ["merge_shards", "read_shard"],
         "fastal.labelled.temperature": ["fit_temperature"],
         "fastal.labelled.temperature_fit": ["TemperatureFit"],
         "fastal.labelled.confident_learning": ["LabelQuality"],

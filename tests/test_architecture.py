@@ -26,6 +26,7 @@ LAYERS = [
     ["fastal.picks"],
     ["fastal.selection"],
     ["fastal.pipeline"],
+    ["fastal.distributed"],
     ["fastal.uncertainty"],
     ["fastal.labelled"],
     ["fastal.diversity"],

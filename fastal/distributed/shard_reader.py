@@ -105,14 +105,21 @@ class ShardReader:
                 state = part.state_dict()
             except Exception as error:
                 failure = _portable(error)
-        return Found(rows, n_bytes, list(self._source.skipped), messages, failure), pickle.dumps(state)
+        return Found(rows, n_bytes, list(self._source.skipped), messages, failure), pickle.dumps(
+            state
+        )
 
     def _new_part(self, given: list[Any]) -> Any:
+        if given != self._given:
+            self._given, self._part = given, pickle.loads(self._fetched(given[0]))
+        return self._part.part()
+
+    def _fetched(self, reference: Any) -> bytes:
+        """What Ray holds under a reference."""
         import ray
 
-        if given != self._given:
-            self._given, self._part = given, pickle.loads(ray.get(given[0]))
-        return self._part.part()
+        found: bytes = ray.get(reference)
+        return found
 
 
 def _portable(error: Exception) -> Exception:

@@ -78,7 +78,7 @@ def run(
     n_rows = None
     while True:
         row = start
-        chunk_rows = _chunk_rows(source, chunk_bytes or reducer.chunk_bytes)
+        chunk_rows = chunk_rows_of(source, chunk_bytes or reducer.chunk_bytes)
         for row, rows, n_bytes in (read or read_here)(reducer, source, chunk_rows, start):
             try:
                 if on_chunk is not None:
@@ -163,12 +163,12 @@ def gathered(source: Source, extract: Callable[[Any], Tensor]) -> list[tuple[int
         part = extract(x)
         return Pending(lambda: found.append((row_numbers(start, len(part)).start, part)))
 
-    for chunk in source.chunks(min(_KEPT_ROWS, _chunk_rows(source, _CHUNK_BYTES))):
+    for chunk in source.chunks(min(_KEPT_ROWS, chunk_rows_of(source, _CHUNK_BYTES))):
         _take(look, source, chunk)
     return found
 
 
-def _chunk_rows(source: Source, chunk_bytes: int | None) -> int:
+def chunk_rows_of(source: Source, chunk_bytes: int | None) -> int:
     """How many rows to read at once."""
     if chunk_bytes is None:
         chunk_bytes = _IN_PLACE_BYTES if source.in_place else _CHUNK_BYTES

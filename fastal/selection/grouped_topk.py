@@ -52,6 +52,11 @@ class GroupedTopK:
         self._held = 0
         self._limit = _BLOCK
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The columns without the room for further rows: they travel between processes."""
+        held = {name: column[: self._held] for name, column in self._columns.items()}
+        return {**vars(self), "_columns": held}
+
     def update(
         self,
         keys: NDArray[np.float32],

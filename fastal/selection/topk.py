@@ -56,6 +56,11 @@ class TopK:
         self._held = 0
         self.threshold = threshold
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The columns without the room for further rows: they travel between processes."""
+        held = {name: column[: self._held] for name, column in self._columns.items()}
+        return {**vars(self), "_columns": held}
+
     def update(self, scores: Tensor, numbers: RowNumbers, *payload: Tensor) -> None:
         """Adds the scores [n] float32 of rows, and their payload."""
         given = [_addressed(column) for column in (scores, *payload)]

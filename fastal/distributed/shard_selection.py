@@ -1,0 +1,101 @@
+"""Selection in parts, for engines that fastal does not drive: each reads a shard, one merges."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from fastal.picks.picks import Picks
+from fastal.pipeline.drive import chunk_rows_of, read_here
+from fastal.pipeline.given_groups import with_groups
+from fastal.pipeline.row_choice import narrowed
+from fastal.pipeline.run_on_pool import with_ids
+from fastal.selection.pick_warnings import warn_of
+from fastal.selection.selector import Selector
+from fastal.selection.stratified import StratifiedSelector
+from fastal.sources import open_pool
+
+_log = logging.getLogger("fastal")
+AnySelector = TypeVar("AnySelector", Selector, StratifiedSelector)
+
+
+def read_shard(
+    selector: AnySelector,
+    pool: Any,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    chunk_bytes: int | None = None,
+) -> AnySelector:
+    """Feeds rows start, start + 1, ... of a pool to a selector, up to the row before `stop`.
+
+    Tasks of a cluster call it, each with a selector of the same arguments and other rows. The
+    selectors are pickled, and `merge_shards` makes the picks of them.
+
+    Args:
+        selector: `fastal.Selector` or `fastal.StratifiedSelector`; it is changed.
+        pool: any pool that `fastal.select` takes; each task opens it itself.
+        start: the first row.
+        stop: the row after the last one; None: the rest of the pool is read.
+        chunk_bytes: as for `fastal.select`.
+
+    Returns:
+        The selector.
+
+    Raises:
+        InvalidRows, ValueError, TypeError, OSError: as `fastal.select`. Rows that the pool does not
+            have are a ValueError.
+
+    Example:
+        >>> import fastal, numpy as np
+        >>> pool = np.array([[9.0, 0.0], [0.1, 0.0], [3.0, 0.0], [0.0, 0.5]])
+        >>> shards = [fastal.read_shard(fastal.Selector(k=2), pool, i, i + 2) for i in (0, 2)]
+        >>> fastal.merge_shards(shards).rows
+        array([1, 3])
+    """
+    source = with_groups(open_pool(pool), None, are_wanted=selector.takes_groups)
+    n_rows = source.n_rows
+    if n_rows is None and (start or stop is not None):
+        raise ValueError("pool: wanted a pool whose number of rows is known beforehand")
+    last = n_rows if stop is None else stop
+    if last is not None and not 0 <= start <= last <= (last if n_rows is None else n_rows):
+        raise ValueError(f"stop: wanted 0 <= start <= stop <= {n_rows}, got {start} and {last}")
+    source = narrowed(source, selector.row_filter)
+    n_chunk = chunk_rows_of(source, chunk_bytes or selector.chunk_bytes)
+    for _ in read_here(selector, source, n_chunk, start, stop):
+        pass
+    for file, from_row, reason in source.skipped:
+        _log.warning("skipped %s from row %d on: %s", file, from_row, reason)
+    return selector
+
+
+def merge_shards(selectors: Iterable[Selector | StratifiedSelector], pool: Any = None) -> Picks:
+    """The picks of selectors that have read the shards of a pool; see `read_shard`.
+
+    Exact: they are the picks of one selector that has read all rows, in any order of the selectors.
+    Memory is O(k) for any number of selectors, if an iterator yields them.
+
+    Args:
+        selectors: all of the same arguments, at least one. They are not changed.
+        pool: the pool, from which ids and carried columns of the picks are read; None: the picks
+            have row numbers and scores.
+
+    Raises:
+        ValueError: there is no selector, or they have different arguments.
+
+    Example:
+        See `read_shard`.
+    """
+    merged: Any = None
+    for selector in selectors:
+        merged = selector.part() if merged is None else merged
+        merged.merge(selector)
+    if merged is None:
+        raise ValueError("selectors: wanted at least one, got none")
+    if pool is None:
+        picks: Picks = replace(merged.result(), strategy=merged.strategy)
+        return picks
+    source = open_pool(pool)
+    picks = with_ids(merged.result(), source, merged)
+    warn_of(picks, merged, source)
+    return picks
