@@ -363,9 +363,7 @@ def test_bad_rows_of_the_page_on_selectors_fail(bad, message):
         exec(block, names)
     rows = [row.tolist() for row in LOGITS[:6]]
     rows[3] = bad
-    table = pa.table(
-        {"logits": pa.array(rows, pa.list_(pa.float32(), CLASSES)), "row": np.arange(6)}
-    )
+    logits = pa.array(rows, pa.list_(pa.float32(), CLASSES))
     frame = daft.from_arrow(pa.table({"logits": logits, "row": np.arange(6)}))
     of = DataType.embedding(DataType.float32(), CLASSES)
     frame = frame.with_column("logits", frame["logits"].cast(of))
