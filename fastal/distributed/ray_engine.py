@@ -12,6 +12,7 @@ from typing import Any
 from fastal.base.checks import checked_count
 from fastal.base.errors import InvalidRows
 from fastal.base.reducer import Reducer
+from fastal.distributed.in_order import in_order
 from fastal.distributed.shard_reader import Found, Task
 from fastal.distributed.shards import Shard, shards_of
 from fastal.distributed.workers import Workers
@@ -105,8 +106,8 @@ class _Pass:
         self._workers.begin(part)
         row = start
         shards = shards_of(source, self._chunk_rows, self._workers.n, start)
-        for settled in self._workers.in_order(
-            shards, self._task, is_settled=self._is_settled, is_stale=self._is_stale
+        for settled in in_order(
+            self._workers, shards, self._task, is_settled=self._is_settled, is_stale=self._is_stale
         ):
             if settled is None:
                 yield Step(row, 0, 0)

@@ -84,7 +84,14 @@ def merge_shards(selectors: Iterable[Selector | StratifiedSelector], pool: Any =
         ValueError: there is no selector, or they have different arguments.
 
     Example:
-        See `read_shard`.
+        >>> import fastal, numpy as np, pickle
+        >>> pool = fastal.open_pool(np.array([[9.0, 0.0], [0.1, 0.0], [0.0, 0.5]]), ids=[7, 8, 9])
+        >>> tasks = [
+        ...     pickle.dumps(fastal.read_shard(fastal.Selector(k=2), pool, row, row + 1))
+        ...     for row in range(3)
+        ... ]
+        >>> fastal.merge_shards(map(pickle.loads, tasks), pool).ids
+        array([8, 9])
     """
     merged: Any = None
     for selector in selectors:

@@ -1,11 +1,11 @@
-"""The workers of a Ray cluster, and the order in which their results are used."""
+"""The workers of a Ray cluster."""
 
 import logging
 import os
 import pickle
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,6 @@ _log = logging.getLogger("fastal")
 _PATIENCE = 30  # seconds until a warning that no worker has started
 _SECONDS = 0.2  # between two looks at signals and at progress
 _QUEUED = 2  # shards that a worker has at a time: it need not wait for the next
-_AHEAD = 4  # shards for each worker that are read before their turn to be merged
 _DEATHS = 3  # of workers that read the same shard, or that do not start one after the other
 
 
@@ -48,6 +47,7 @@ class Workers:
         self._starting: dict[Any, Any] = {}  # by what describes it when it has started
         self._queued: dict[Any, list[Any]] = {}  # by worker: what it is to return
         self._description: dict[str, Any] | None = None
+        self._deaths: Counter[int] = Counter()  # of workers, by the first row of the shard
         self._n_failed = 0  # workers in a row that did not start
         self._began = time.monotonic()
         self._has_warned = False
@@ -71,10 +71,11 @@ class Workers:
         """
         import ray
 
-        held = ray.cluster_resources()
-        n_gpus, n_cpus = int(held.get("GPU", 0)), int(held.get("CPU", 1))
-        cpus = min(cpus or (1 if n_gpus else 2), max(1, n_cpus))
-        n = n or n_gpus or max(1, n_cpus // cpus)
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        n_gpus = int(sum(held.get("GPU", 0) for held in machines))
+        n_cpus = [int(held.get("CPU", 0)) for held in machines]
+        cpus = min(cpus or (1 if n_gpus else 2), max([1, *n_cpus]))
+        n = n or n_gpus or max(1, sum(held // cpus for held in n_cpus))
         resources = {"num_cpus": cpus, **({"num_gpus": 1} if n_gpus else {})}
         workers = cls(source, row_filter, n, resources)
         try:
@@ -104,108 +105,59 @@ class Workers:
         # As bytes: arrays that Ray shares between processes cannot be written to.
         self._part = self._ray.put(self._ray.cloudpickle.dumps(part))
 
-    def in_order(
-        self,
-        shards: Iterable[Shard],
-        task_of: Callable[[Shard], Task],
-        is_settled: Callable[[Task, Found, int], bool],
-        is_stale: Callable[[Task], bool],
-    ) -> Iterator[tuple[Task, Found, Any] | None]:
-        """What was found in each shard, in the order of the shards, with the state of its part.
+    @property
+    def has_room(self) -> bool:
+        """Whether a worker can be given a shard."""
+        return any(len(given) < _QUEUED for given in self._queued.values())
+
+    def submit(self, place: int, task: Task) -> None:
+        """Gives a shard to the worker that has the fewest.
 
         Args:
-            shards: what to read.
-            task_of: makes the task of a shard, when a worker can read it.
-            is_settled: whether what was found counts. If not, the shard is read again. It gets the
-                number of tries too.
-            is_stale: whether a task has to be made anew when its turn has come.
+            place: the place of the shard.
+            task: what to read.
+        """
+        worker = min(self._queued, key=lambda one: len(self._queued[one]))
+        of_shard = worker.read.options(num_returns=2).remote([self._part], task)
+        self._queued[worker].append(_Reading(self._ray, place, task.shard, *of_shard))
 
-        Yields:
-            The findings of the next shard; None now and then, while they are not there.
+    def wait(self) -> list["_Reading"]:
+        """The shards that were finished, or whose worker died; none after a short time.
 
         Raises:
+            ValueError: the workers are not alike.
             OSError: workers die again and again.
         """
-        left = iter(shards)
-        held: dict[int, _Reading] = {}  # from the first try until the turn, by place
-        again: deque[_Reading] = deque()
-        turn, n_begun, is_all = 0, 0, False
-        while True:
-            while not is_all or again:
-                worker = min(self._queued, key=lambda one: len(self._queued[one]), default=None)
-                if worker is None or len(self._queued[worker]) == _QUEUED:
-                    break
-                if again:
-                    reading = again.popleft()
-                elif n_begun >= turn + _AHEAD * self.n:
-                    break
-                elif (shard := next(left, None)) is None:
-                    is_all = True
-                    break
-                else:
-                    reading = held[n_begun] = _Reading(shard)
-                    n_begun += 1
-                reading.task = task_of(reading.shard)
-                self._submit(reading, worker)
-            if is_all and not held:
-                return
-            again.extend(self._wait(is_settled))
-            while turn in held and (found := held[turn].found) is not None:
-                reading = held[turn]
-                if is_stale(reading.task) or (state := self._state_of(reading)) is None:
-                    reading.found = None
-                    again.appendleft(reading)
-                    break
-                del held[turn]
-                turn += 1
-                yield reading.task, found, state[0]
-            yield None
-
-    def _submit(self, reading: "_Reading", worker: Any) -> None:
-        reading.summary, reading.state = worker.read.options(num_returns=2).remote(
-            [self._part], reading.task
-        )
-        self._queued[worker].append(reading)
-
-    def _wait(self, is_settled: Callable[[Task, Found, int], bool]) -> Iterator["_Reading"]:
-        """Waits for workers. Yields the shards that have to be read again."""
         of = {
             reading.summary: worker for worker in self._queued for reading in self._queued[worker]
         }
-        if not of and not self._queued:
+        if not self._queued:
             self._warn_if_none_starts()
         ready, _ = self._ray.wait(
             [*self._starting, *of], num_returns=1, timeout=_SECONDS, fetch_local=False
         )
-        for ref in ready:
-            if ref in self._starting:
-                self._started(ref)
-                continue
-            worker = of[ref]
-            reading = next(one for one in self._queued[worker] if one.summary == ref)
-            try:
-                reading.found = self._ray.get(ref)
-            except self._ray.exceptions.RayActorError as error:
-                yield from self._replace(worker, error)
-                continue
-            self._queued[worker].remove(reading)
-            reading.n_tries += 1
-            if not is_settled(reading.task, reading.found, reading.n_tries):
-                reading.found = None
-                yield reading
-
-    def _state_of(self, reading: "_Reading") -> tuple[Any] | None:
-        """The state of the part that has read a shard; None if its machine is gone."""
+        if not ready:
+            return []
+        (ref,) = ready
+        if ref in self._starting:
+            self._welcome(ref)
+            return []
+        worker = of[ref]
+        reading = next(one for one in self._queued[worker] if one.summary == ref)
         try:
-            return (pickle.loads(self._ray.get(reading.state)),)
-        except self._ray.exceptions.RayError:
-            return None
+            reading.found = self._ray.get(ref)
+        except self._ray.exceptions.RayTaskError:
+            raise  # the worker could not even begin
+        except self._ray.exceptions.RayError as error:
+            return self._replace(worker, error)
+        self._queued[worker].remove(reading)
+        return [reading]
 
     def _start(self) -> None:
         worker = self._actor.remote(*self._given)
         self._starting[worker.describe.remote()] = worker
 
-    def _started(self, ref: Any) -> None:
+    def _welcome(self, ref: Any) -> None:
         """Adds a worker that has started, or failed to."""
         worker = self._starting.pop(ref)
         try:
@@ -230,9 +182,9 @@ class Workers:
     def _replace(self, worker: Any, error: Exception) -> list["_Reading"]:
         """Starts another worker in the place of one that died; returns what it was to read."""
         readings = self._queued.pop(worker)
-        readings[0].n_deaths += 1  # the one that it was reading
-        if readings[0].n_deaths == _DEATHS:
-            start, stop = readings[0].shard
+        start, stop = readings[0].shard  # the one that it was reading
+        self._deaths[start] += 1
+        if self._deaths[start] == _DEATHS:
             raise OSError(
                 f"engine: {_DEATHS} workers died while they read rows {start} to {stop - 1}: "
                 f"{_in_one_line(error)}"
@@ -250,26 +202,30 @@ class Workers:
 
 
 class _Reading:
-    """A shard that is being read.
+    """A shard that a worker reads; an `Outcome`.
 
-    Attributes:
+    Args:
+        ray: the module.
+        place: the place of the shard.
         shard: the shard.
-        task: what a worker was asked to do.
-        summary: stands for what is found.
-        state: stands for the state of the part.
-        found: what was found; None: not yet.
-        n_tries: how often it was read to its end.
-        n_deaths: how many workers died while they read it.
+        summary: Ray's reference to what is found.
+        state: Ray's reference to the pickled state of the part.
     """
 
-    def __init__(self, shard: Shard) -> None:
+    def __init__(self, ray: Any, place: int, shard: Shard, summary: Any, state: Any) -> None:
+        self.place = place
         self.shard = shard
-        self.task: Any = None
-        self.summary: Any = None
-        self.state: Any = None
+        self.summary = summary
         self.found: Found | None = None
-        self.n_tries = 0
-        self.n_deaths = 0
+        self._ray = ray
+        self._state = state
+
+    def state(self) -> Any:
+        """See `Outcome.state`."""
+        try:
+            return pickle.loads(self._ray.get(self._state))
+        except self._ray.exceptions.RayError as error:  # its machine is gone
+            raise LookupError("the state is lost") from error
 
 
 def _in_one_line(error: Exception) -> str:

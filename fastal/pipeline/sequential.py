@@ -103,7 +103,7 @@ class Sequential(Reducer[Any]):
             ValueError, TypeError: the other is at another stage, of another class, or its stage
                 cannot be merged.
         """
-        if not isinstance(other, Sequential):
+        if isinstance(other, Reducer) and not isinstance(other, Sequential):
             self.current.merge(other)  # type: ignore[attr-defined]
             return
         self._check_mergeable(other)

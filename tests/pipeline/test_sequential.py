@@ -23,6 +23,9 @@ class Sum(Reducer):
         self.passes -= 1
         return self.passes > 0
 
+    def part(self):
+        return Sum(0, self.passes)
+
     def merge(self, other):
         self.total += other.total
 
@@ -98,9 +101,19 @@ def test_only_reducers_at_the_same_stage_merge():
     one.next_pass()
     with pytest.raises(ValueError, match="merge: the other is at another stage"):
         one.merge(other)
-    for bad in (one, Sum(), None):
+    for bad in (one, None):
         with pytest.raises(TypeError, match="merge: wanted another Sequential"):
             one.merge(bad)
+
+
+def test_a_part_of_the_current_stage_merges():
+    whole = stages()
+    whole.next_pass()
+    before = whole.current.total
+    part = whole.part()
+    part.update((1, 2))
+    whole.merge(part)
+    assert whole.current.total == before + 3
 
 
 def test_states_of_other_stages_are_refused():

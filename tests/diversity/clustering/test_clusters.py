@@ -139,7 +139,7 @@ def test_passes_merge_in_any_order():
         with pytest.raises(ValueError, match=words):
             whole.merge(other)
     batched = [LloydPass(centroids, ScoringOptions(), 10) for _ in range(2)]
-    with pytest.raises(ValueError, match="mini-batches depend on their order"):
+    with pytest.raises(ValueError, match="mini-batches depend on the order"):
         batched[0].merge(batched[1])
 
 
