@@ -1,4 +1,4 @@
-"""The page on Ray Data, on a cluster of this machine."""
+"""The pages on Ray and on Ray Data, on a cluster of this machine."""
 
 import numpy as np
 import pytest
@@ -55,6 +55,18 @@ def test_the_examples_of_the_page_run(names):
     assert np.allclose(
         names["picks"].scores, want.scores, rtol=1e-5
     )  # products of smaller matrices
+
+
+def test_the_example_of_the_engine_runs(names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the pool is named by a relative path
+    (tmp_path / "predictions").mkdir()
+    np.save(tmp_path / "predictions" / "0.npy", LOGITS)
+    found = {}
+    (block,) = page_code("index", folder="distributed")
+    exec(block, found)
+    want = fastal.select("predictions/", 1000)
+    assert found["picks"].rows.tolist() == want.rows.tolist()
+    assert found["picks"].scores.tolist() == want.scores.tolist()
 
 
 def test_the_picks_are_those_of_select_with_ties_and_rows_in_any_order(names):
