@@ -78,7 +78,8 @@ class TopK:
     def merge(self, other: "TopK") -> None:
         """Adds the k best of other rows."""
         other._compact()
-        self._add(*other._filled())
+        scores, rows, *payload = other._filled()
+        self.add(scores, rows, *payload)
         self.lose(*other._lost)
 
     def lose(self, score: float, n: int) -> None:
