@@ -60,7 +60,9 @@ class RowSample:
 
     def merge(self, other: "RowSample") -> None:
         """Adds the sample of other rows."""
-        self._add(other._compacted())
+        keys, rows, units = other._compacted()
+        above = np.flatnonzero(beat(keys, rows, *self._threshold))
+        self._add((keys[above], rows[above], units[above]))
 
     def units(self) -> Tensor:
         """The sample [m, width] float32, m <= n, in the order of the draw."""
@@ -73,18 +75,32 @@ class RowSample:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned."""
         keys, rows, units = (np.asarray(state[name]) for name in _NAMES)
-        self._add((keys, rows, units))
+        self._hold((keys, rows, units))
 
     def _add(self, columns: _Columns) -> None:
+        if not len(columns[0]):
+            return
         self._held.append(columns)
         if sum(len(keys) for keys, _, _ in self._held) >= 2 * self._n:
             self._compacted()
 
     def _compacted(self) -> _Columns:
         """The rows with the n largest keys; all other rows are dropped."""
-        keys, rows, units = (np.concatenate(column) for column in zip(*self._held, strict=True))
-        order = best_first(keys, rows)[: self._n]
-        self._held = [(keys[order], rows[order], units[order])]
-        if len(order) == self._n:
-            self._threshold = float(keys[order[-1]]), int(rows[order[-1]])
+        if len(self._held) > 1:
+            keys, rows = (np.concatenate([piece[i] for piece in self._held]) for i in (0, 1))
+            order = best_first(keys, rows)[: self._n]
+            self._hold(
+                (
+                    keys[order],
+                    rows[order],
+                    np.concatenate([piece[2] for piece in self._held])[order],
+                )
+            )
         return self._held[0]
+
+    def _hold(self, best: _Columns) -> None:
+        """Replaces all rows by these, at most n, those with the largest keys first."""
+        self._held = [best]
+        keys, rows, _ = best
+        if len(keys) == self._n:
+            self._threshold = float(keys[-1]), int(rows[-1])
