@@ -36,7 +36,9 @@ def main() -> None:
         num_cpus=options.num_cpus, include_dashboard=False, log_to_driver=False,
         object_store_memory=1 << 29,
     )  # fmt: skip
-    print(f"fastal {fastal.__version__}, torch {torch.__version__}, ray {ray.__version__}: ", end="")
+    print(
+        f"fastal {fastal.__version__}, torch {torch.__version__}, ray {ray.__version__}: ", end=""
+    )
     print(f"{options.num_cpus} CPUs, {options.workers} workers, {options.cpus} CPUs each; ", end="")
     print(f"the local engine has {torch.get_num_threads()} threads; {options.rounds} rounds\n")
     with context, tempfile.TemporaryDirectory(prefix="fastal-", dir=options.folder) as folder:
@@ -46,7 +48,7 @@ def main() -> None:
         memory(pool, options)
         for path in pool:
             path.unlink()
-        k_means(Path(folder), options)
+        k_means(Path(folder))
 
 
 def arguments() -> argparse.Namespace:
@@ -103,7 +105,9 @@ def timed(pool: list[Path], few: Path, options: argparse.Namespace) -> None:
     print(f"start     {start:.2f} s")
     print(f"select    {K} of {size:.1f} GB, {found} shards; equal picks: {are_equal}")
     print(f"  local   {local:7.2f} s {size / local:7.2f} GB/s")
-    print(f"  Ray     {of_ray:7.2f} s {size / (of_ray - start):7.2f} GB/s without the start", end="")
+    print(
+        f"  Ray     {of_ray:7.2f} s {size / (of_ray - start):7.2f} GB/s without the start", end=""
+    )
     print(f": {local / (of_ray - start):.0%} of local\n")
 
 
@@ -116,7 +120,7 @@ def memory(pool: list[Path], options: argparse.Namespace) -> None:
               f"{before / 1e6:.0f} MB before")  # fmt: skip
 
 
-def k_means(folder: Path, options: argparse.Namespace) -> None:
+def k_means(folder: Path) -> None:
     """Over 16 files, each of them a shard."""
     n_rows, n_files = 20_000, 16
     pool = [folder / f"{place:02}.npy" for place in range(n_files)]
