@@ -34,7 +34,8 @@ def test_any_parts_in_any_order(data, n_rows, n):
     pieces = list(zip([0, *cuts], [*cuts, n_rows], strict=True))
     merged = RowSample(n, 3, SEED)
     for start, stop in data.draw(st.permutations(pieces)):
-        part = read(RowSample(n, 3, SEED), x, start, stop)
+        threshold = merged.threshold if data.draw(st.booleans()) else None
+        part = read(RowSample(n, 3, SEED, threshold), x, start, stop)
         restored = RowSample(n, 3, SEED)
         restored.load_state_dict(part.state_dict())
         merged.merge(restored)
@@ -46,7 +47,7 @@ def test_any_parts_in_any_order(data, n_rows, n):
 def test_a_threshold_that_is_too_high_is_caught():
     x = np.eye(60, dtype=np.float32)
     merged = RowSample(20, 60, SEED)
-    merged._threshold = 1.0, 0
+    merged.threshold = 1.0, 0
     merged.merge(read(RowSample(20, 60, SEED), x, 0, 60))
     with pytest.raises(AssertionError):
         assert merged.state_dict()["rows"].tolist() == rows_by_sorting(60, 20)
