@@ -1,7 +1,11 @@
 """Runs on a real Ray cluster: the bytes of the local engine, whatever happens to the workers."""
 
+import json
 import os
+import re
+import shutil
 import signal
+import tempfile
 import threading
 
 import numpy as np
@@ -11,7 +15,17 @@ import fastal
 from fastal import diversity
 from fastal.base.errors import InvalidRows
 from fastal.distributed import Ray
-from tests.support.ray_runs import cluster, readers, wait_for
+from tests.support.ray_runs import (
+    SLOW_STEPS,
+    SMALL_CHUNKS,
+    Drive,
+    alive,
+    cluster,
+    descendants,
+    is_amid,
+    readers,
+    wait_for,
+)
 
 ray = pytest.importorskip("ray", reason="Ray is missing; scripts/test-adapters ray has it")
 
@@ -23,8 +37,16 @@ CHUNK_BYTES = 128 * LOGITS[0].nbytes
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
+def ray_folder():
+    """Where Ray has its files. Paths of sockets have to be short."""
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def address(ray_folder):
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", ray_folder)
         patch.setenv("RAY_AUTH_MODE", "disabled")  # writes no token into the home folder
         with cluster(CPUS) as address:
             yield address
@@ -191,3 +213,190 @@ def test_other_engines_are_refused(pool):
 def test_a_process_that_is_connected_to_another_cluster(address, pool):
     with pytest.raises(ValueError, match=f"connected to the Ray cluster at {address}, wanted h:1"):
         select(pool, Ray("h:1"))
+
+
+class Commands:
+    """Runs a command with both engines, each in a folder of its own."""
+
+    def __init__(self, folder, address):
+        self.folders = {"local": folder / "local", "ray": folder / "ray"}
+        self.engines = {"local": [], "ray": ["--engine", "ray", "--address", address]}
+        for of_engine in self.folders.values():
+            of_engine.mkdir(parents=True)
+
+    def run(self, engine, *arguments, code=SMALL_CHUNKS, **options):
+        command = *arguments, *self.engines[engine]
+        return Drive(*command, code=code, cwd=self.folders[engine], **options)
+
+    def check_same(self, *arguments, out, status=0):
+        """The files are the same, and what is printed, but for the times."""
+        command = *arguments, "--out", out
+        local = self.run("local", *command).wait()
+        on_ray = self.run("ray", *command).wait()
+        assert local[0] == on_ray[0] == status, (local, on_ray)
+        lines = on_ray[2]
+        if status != 2:
+            assert lines.pop(0) == "Ray: workers: 2, machines: 1"
+        assert timeless(lines) == timeless(local[2])
+        files = [sorted(path.name for path in one.iterdir()) for one in self.folders.values()]
+        assert files[0] == files[1]
+        for name in files[0]:
+            of_local, of_ray = (one / name for one in self.folders.values())
+            if name.endswith(".run.json"):
+                assert record(of_ray) == record(of_local)
+            else:
+                assert of_ray.read_bytes() == of_local.read_bytes()
+        return on_ray
+
+
+def record(path):
+    found = json.loads(path.read_text())
+    assert found.pop("seconds") > 0
+    return found
+
+
+def timeless(lines):
+    """Lines of stderr without what depends on the time, and the lines that show progress."""
+    lines = [line for line in lines if not re.match(r"\d+%: ", line)]
+    return [re.sub(r" in .* s: .* [KMGT]?B/s", "", line) for line in lines]
+
+
+@pytest.fixture
+def commands(address, tmp_path):
+    return Commands(tmp_path, address)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Parquet files with ids, groups, a text; and the ids of rows to exclude."""
+    pa = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet")
+    folder = tmp_path_factory.mktemp("table")
+    for i, part in enumerate(np.split(LOGITS, 16)):
+        rows = pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), CLASSES)
+        numbers = range(i * len(part), (i + 1) * len(part))
+        columns = {
+            "x": rows,
+            "id": [f"id {row}" for row in numbers],
+            "group": [f"g{row % 7}" for row in numbers],
+            "text": [f"text {row}" for row in numbers],
+        }
+        pa.parquet.write_table(pa.table(columns), folder / f"{i:02}.parquet", row_group_size=250)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def excluded(tmp_path_factory):
+    path = tmp_path_factory.mktemp("excluded") / "picks.csv"
+    ids = [f"id {row}" for row in fastal.select(LOGITS, k=200).rows]
+    path.write_text("\n".join(["id", *ids]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    "out", ["picks.csv", pytest.param("picks.parquet", marks=pytest.mark.slow)]
+)
+def test_a_command_writes_the_same_bytes(commands, table, excluded, out):
+    commands.check_same(
+        "select", table, "--column", "x", "--id-column", "id", "--carry", "text", "--k", 300,
+        "--noise", "power", "--seed", 3, "--exclude", excluded, out=out,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("out", ["scores.npy", "scores.csv", "scores.parquet"])
+def test_scores_are_the_same_bytes(commands, table, pool, out):
+    options = ["--column", "x", "--id-column", "id"] if out != "scores.npy" else []
+    commands.check_same("score", table if options else pool, *options, out=out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        "select --per-group 40 --group-column group",
+        "select --k 300 --ties random --seed 4 --by least_confidence",
+        "cluster --clusters 5 --random 2 --max-iter 3",
+        "outliers --clusters 4 --k 20 --max-iter 3",
+        "outliers --validation KNOWN --k 20",
+        "represent --training KNOWN --k 20",
+        "represent --training KNOWN --k 3 --adaptive",
+        "core-set --labelled KNOWN --k 4",
+    ],
+)
+def test_commands_write_the_same_bytes(commands, table, tmp_path, command):
+    known = tmp_path / "known.npy"
+    np.save(known, LOGITS[:50])
+    options = [str(known) if word == "KNOWN" else word for word in command.split()]
+    options[1:1] = [table, "--column", "x", "--id-column", "id"]
+    commands.check_same(*options, out="picks.csv")
+
+
+def test_a_file_that_is_cut_short(commands, pool, tmp_path):
+    cut = shutil.copytree(pool, tmp_path / "cut")
+    with (cut / "05.npy").open("r+b") as file:
+        file.truncate(20_000)
+    select = "select", cut, "--k", 300
+    _, _, lines = commands.check_same(*select, out="picks.csv", status=2)
+    assert len(lines) == 1
+    skipping = *select, "--on-bad-file", "skip"
+    _, _, lines = commands.check_same(*skipping, out="picks.csv", status=3)
+    assert any(line.startswith(f"skipped {cut / '05.npy'}") for line in lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["select --k 300", "score", "core-set --k 5"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("group", [False, True], ids=["alone", "group"])
+def test_a_run_that_was_ended_goes_on_to_the_same_bytes(commands, pool, command, number, group):
+    check_resumed(commands, pool, command.split(), number, group=group)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bytes(commands, pool):
+    check_resumed(commands, pool, ["select", "--k", 300], signal.SIGINT, group=True)
+
+
+def check_resumed(commands, pool, command, number, *, group):
+    """Ends a run on Ray amid its shards and resumes it."""
+    out = "scores.csv" if command == ["score"] else "picks.csv"
+    arguments = *command, pool, "--out", out
+    assert commands.run("local", *arguments).wait()[0] == 0
+    saving = *arguments, "--checkpoint", "saved"
+    with commands.run("ray", *saving, code=SLOW_STEPS) as run:
+        wait_for(lambda: is_amid(commands.folders["ray"] / "saved"))
+        workers = readers(os.getpid())
+        assert len(workers) == 2
+        run.kill(number, group=group)
+        status, _, lines = run.wait()
+    if number == signal.SIGKILL:
+        assert status == -number
+    else:
+        assert status == 128 + number
+        assert lines[1:] == [f"interrupted by signal {number}; continue with --resume"]
+    wait_for(lambda: not set(readers(os.getpid())) & set(workers))
+    assert is_amid(commands.folders["ray"] / "saved")
+    status, _, lines = commands.run("ray", *saving, "--resume").wait()
+    assert status == 0, lines
+    assert any(line.startswith("resumed at row ") for line in lines)
+    local, on_ray = (folder / out for folder in commands.folders.values())
+    assert on_ray.read_bytes() == local.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("group", [False, True], ids=["alone", "group"])
+def test_nothing_is_left_of_a_cluster_that_a_command_has_started(
+    pool, tmp_path, ray_folder, number, group
+):
+    arguments = "select", pool, "--k", 9, "--engine", "ray", "--out", tmp_path / "picks.csv"
+    saving = *arguments, "--checkpoint", tmp_path / "saved"
+    with Drive(*saving, code=SLOW_STEPS, RAY_TMPDIR=ray_folder) as run:
+        wait_for(lambda: is_amid(tmp_path / "saved"))
+        of_cluster = descendants(run.pid)
+        assert readers(run.pid)
+        run.kill(number, group=group)
+        status, _, lines = run.wait()
+    wait_for(lambda: not alive(of_cluster))
+    if number != signal.SIGKILL:
+        assert status == 128 + number
+        assert lines[1:] == [f"interrupted by signal {number}; continue with --resume"]

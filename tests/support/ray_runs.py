@@ -11,17 +11,22 @@ from pathlib import Path
 from tests.support.checkout import environment
 
 PATIENCE = 120  # seconds for what takes a few
-# Before the command line runs: each step of a pass may be saved and takes a while.
-SLOW_STEPS = """
+# Code that is run before the command line. Pools of a few thousand rows have several shards:
+SMALL_CHUNKS = """
+import fastal.pipeline.drive
+fastal.pipeline.drive._IN_PLACE_BYTES = fastal.pipeline.drive._CHUNK_BYTES = 8192
+"""
+# Each step of a pass takes a while, and may be saved:
+SLOW_STEPS = f"""{SMALL_CHUNKS}
 import time
 import fastal.pipeline.checkpoint
 from fastal.distributed.workers import Workers
 fastal.pipeline.checkpoint._SECONDS = fastal.pipeline.checkpoint._PAUSE = 0
-state_of = Workers._state_of
-def slow(workers, reading):
-    time.sleep(0.3)
-    return state_of(workers, reading)
-Workers._state_of = slow
+wait = Workers.wait
+def slow(workers):
+    time.sleep(0.2)
+    return wait(workers)
+Workers.wait = slow
 """
 _RUN = "import sys; exec(sys.argv.pop(1)); from fastal.cli import main; main(prog_name='fastal')"
 
@@ -33,6 +38,16 @@ def wait_for(condition):
         assert time.monotonic() < until
         time.sleep(0.05)
     return found
+
+
+def is_amid(folder):
+    """Whether a checkpoint holds some rows of a pass."""
+    from fastal.pipeline import checkpoint
+
+    path = folder / "checkpoint"
+    if not path.exists():
+        return False
+    return checkpoint._unpacked(path.read_bytes().partition(b"\n")[2])["state"]["row"] > 0
 
 
 def descendants(pid):
@@ -76,6 +91,8 @@ def _processes():
 class Drive:
     """A run of the command line in a process group of its own, as in a terminal.
 
+    As a context, it is killed at the end of the block.
+
     Args:
         arguments: of the command line.
         code: run before.
@@ -89,6 +106,14 @@ class Drive:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(**variables),
             start_new_session=True,
         )  # fmt: skip
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.kill(signal.SIGKILL, group=True)
+            self.process.communicate()
 
     @property
     def pid(self):
