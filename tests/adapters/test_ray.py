@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 
@@ -14,7 +15,8 @@ import pytest
 import fastal
 from fastal import diversity
 from fastal.base.errors import InvalidRows
-from fastal.distributed import Ray
+from fastal.distributed import Ray, workers
+from fastal.pipeline import progress
 from tests.support.ray_runs import (
     SLOW_STEPS,
     SMALL_CHUNKS,
@@ -218,6 +220,50 @@ def test_a_process_that_is_connected_to_another_cluster(address, pool):
         select(pool, Ray("h:1"))
 
 
+def test_an_address_where_nothing_listens(pool, tmp_path):
+    """Ray would try it for minutes, and log that."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        nowhere = f"127.0.0.1:{one.getsockname()[1]}"
+        select = "select", pool, "--k", 9, "--engine", "ray"
+        given = Drive(*select, "--address", nowhere, cwd=tmp_path).wait()
+        in_environment = Drive(*select, cwd=tmp_path, RAY_ADDRESS=nowhere).wait()
+    error = f"Error: --address: no Ray cluster at {nowhere}: Connection refused"
+    assert given == in_environment == (2, "", [error])
+
+
+def test_an_address_needs_the_engine(pool):
+    status, _, lines = Drive("select", pool, "--k", 9, "--address", "auto").wait()
+    assert (status, lines[-1]) == (2, "Error: --address needs --engine ray.")
+
+
+def test_workers_that_the_cluster_has_no_room_for(address, pool, caplog, monkeypatch):
+    monkeypatch.setattr(workers, "_PATIENCE", 0)
+
+    class Other:
+        def begun(self):
+            return True
+
+    other = ray.remote(Other).options(num_cpus=CPUS).remote()
+    assert ray.get(other.begun.remote())
+
+    def leave():
+        wait_for(lambda: caplog.messages)
+        ray.kill(other)
+
+    thread = threading.Thread(target=leave)
+    thread.start()
+    found = select(pool, engine=Ray(workers=1))
+    thread.join()
+    check_same(found, select(pool, "local"))
+    assert len(caplog.messages) == 1
+    assert re.match(
+        r"engine: no worker has started in 0 s; each takes \{'num_cpus': 2\}, and the cluster has ",
+        caplog.messages[0],
+    )
+    assert "'CPU': " not in caplog.messages[0]
+
+
 class Commands:
     """Runs a command with both engines, each in a folder of its own."""
 
@@ -367,8 +413,8 @@ def check_resumed(commands, pool, command, number, *, group):
     saving = *arguments, "--checkpoint", "saved"
     with commands.run("ray", *saving, code=SLOW_STEPS) as run:
         wait_for(lambda: is_amid(commands.folders["ray"] / "saved"))
-        workers = readers(os.getpid())
-        assert workers
+        of_run = readers(os.getpid())
+        assert of_run
         run.kill(number, group=group)
         status, _, lines = run.wait()
     if number == signal.SIGKILL:
@@ -376,7 +422,7 @@ def check_resumed(commands, pool, command, number, *, group):
     else:
         assert status == 128 + number
         assert timeless(lines)[1:] == [f"interrupted by signal {number}; continue with --resume"]
-    wait_for(lambda: not set(readers(os.getpid())) & set(workers))
+    wait_for(lambda: not set(readers(os.getpid())) & set(of_run))
     assert is_amid(commands.folders["ray"] / "saved")
     status, _, lines = commands.run("ray", *saving, "--resume").wait()
     assert status == 0, lines
@@ -403,3 +449,31 @@ def test_nothing_is_left_of_a_cluster_that_a_command_has_started(
     if number != signal.SIGKILL:
         assert status == 128 + number
         assert timeless(lines)[1:] == [f"interrupted by signal {number}; continue with --resume"]
+
+
+def test_messages(commands, pool):
+    select = "select", pool, "--k", 9
+    status, out, lines = commands.run("ray", *select).wait()
+    assert (status, out.count("\n")) == (0, 10)
+    assert lines[0] == "Ray: workers: 2, machines: 1"
+    assert re.match(r"9,600 rows, .*, k-th score 0.9999 \(native\)$", timeless(lines)[1])
+    assert len(timeless(lines)) == 2
+    assert commands.run("ray", *select, "--quiet").wait() == (0, out, [])
+    status, found, lines = commands.run("ray", *select, "--log-json").wait()
+    assert (status, found) == (0, out)
+    events = [json.loads(line) for line in lines]
+    want = {"event": "engine", "workers": 2, "machines": 1, "dashboard": None}
+    assert events[0] == want
+    assert events[-1]["event"] == "done"
+    assert {one["event"] for one in events[1:-1]} <= {"progress"}
+
+
+def test_progress_advances_by_shards(address, pool, capfd, monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS_A_LINE", 0.0)
+    select(pool, progress=True)
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "Ray: workers: 2, machines: 1"
+    shares = [int(found[1]) for line in lines if (found := re.match(r"(\d+)%: ", line))]
+    assert shares == sorted(shares)
+    assert shares[-1] == 100
+    assert 8 <= len({*shares} - {0}) <= 16
