@@ -163,6 +163,12 @@ except fastal.InvalidRows as error:
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_are_pickled_by_name(package):
+    """As cloudpickle does it with modules that a function of a script names."""
+    assert pickle.loads(pickle.dumps(package)) is package
+
+
 def test_objects_are_pickled_and_loaded_where_nothing_is_imported(tmp_path):
     picks = fastal.select(np.eye(4), 2)
     (tmp_path / "objects").write_bytes(pickle.dumps([picks, fastal.select, diversity.k_center]))

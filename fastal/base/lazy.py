@@ -50,6 +50,10 @@ def import_on_first_use(
             if not (name in homes and isinstance(value, ModuleType)):
                 super().__setattr__(name, value)
 
+        def __reduce__(self) -> tuple[Any, ...]:
+            # Engines pickle the functions of a script with the modules that these name.
+            return import_module, (package,)
+
         def __dir__(self) -> list[str]:
             dunders = {name for name in self.__dict__ if name.startswith("__")}
             return sorted(dunders.union(homes, subpackages))

@@ -315,3 +315,57 @@ def test_the_examples_give_the_output_that_they_show():
     found = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert found.attempted > 3
     assert found.failed == 0
+
+
+@pytest.fixture(params=["noise='power', seed=7", "ties='random', seed=3", "by='random'"])
+def selectors(request):
+    """The aggregate of the page on Daft in docs/distributed, and the arguments of its selectors."""
+    names = {}
+    frame, aggregate, _ = page_code("daft", folder="distributed")
+    exec(frame, names)
+    on_page = 'by="margin", noise="power", seed=7'
+    assert on_page in aggregate
+    exec(aggregate.replace(on_page, request.param), names)
+    return names["Drawn"], eval(f"dict(k=100, {request.param})")
+
+
+@pytest.mark.parametrize("parts", [1, 5, 37])
+def test_a_state_may_be_a_selector_with_any_options(selectors, parts):
+    aggregate, options = selectors
+    logits = LOGITS.round()  # many rows tie
+    order = np.random.default_rng(parts).permutation(N)
+    frame = frame_of(logits[order], np.arange(N)[order], parts)
+    of = DataType.embedding(DataType.float32(), CLASSES)
+    frame = frame.with_column("logits", frame["logits"].cast(of))
+    found = frame.agg(aggregate()(frame["logits"], frame["id"]).alias("picks")).to_pydict()["picks"]
+    want = fastal.select(logits, **options)
+    assert [pick["row"] for pick in found[0]] == want.rows.tolist()
+    assert [pick["score"] for pick in found[0]] == want.scores.tolist()
+
+
+def test_the_examples_of_the_page_on_selectors_run():
+    names = {}
+    for block in page_code("daft", folder="distributed"):
+        exec(block, names)
+    want = fastal.select(names["logits"], 100, noise="power", seed=7)
+    assert names["picks"].to_pydict()["row"] == want.rows.tolist()
+    batch = names["batch"].to_pydict()
+    assert sorted(batch["row"]) == sorted(want.rows.tolist())
+    assert batch["id"] == [f"r{row:03}" for row in batch["row"]]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"), [([np.nan] * CLASSES, "row 3 has"), (None, "cannot reshape")]
+)
+def test_bad_rows_of_the_page_on_selectors_fail(bad, message):
+    names = {}
+    for block in page_code("daft", folder="distributed")[:2]:
+        exec(block, names)
+    rows = [row.tolist() for row in LOGITS[:6]]
+    rows[3] = bad
+    logits = pa.array(rows, pa.list_(pa.float32(), CLASSES))
+    frame = daft.from_arrow(pa.table({"logits": logits, "row": np.arange(6)}))
+    of = DataType.embedding(DataType.float32(), CLASSES)
+    frame = frame.with_column("logits", frame["logits"].cast(of))
+    with pytest.raises(ValueError, match=message):
+        frame.agg(names["Drawn"]()(frame["logits"], frame["row"])).to_pydict()
