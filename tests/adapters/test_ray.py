@@ -6,7 +6,10 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
+import textwrap
 import threading
 
 import numpy as np
@@ -17,6 +20,7 @@ from fastal import diversity
 from fastal.base.errors import InvalidRows
 from fastal.distributed import Ray, workers
 from fastal.pipeline import progress
+from tests.support.checkout import environment
 from tests.support.ray_runs import (
     SLOW_STEPS,
     SMALL_CHUNKS,
@@ -477,3 +481,54 @@ def test_progress_advances_by_shards(address, pool, capfd, monkeypatch):
     assert shares == sorted(shares)
     assert shares[-1] == 100
     assert 8 <= len({*shares} - {0}) <= 16
+
+
+@pytest.mark.slow
+def test_a_cluster_with_one_cpu(pool, ray_folder):
+    check_in_own_process(
+        """
+        with cluster(1):
+            assert ray.available_resources()["CPU"] == 1
+            picks = fastal.select(POOL, 300, engine="ray", chunk_bytes=8192)
+            assert (picks.rows == fastal.select(POOL, 300).rows).all()
+            picks = fastal.select(POOL, 300, engine=Ray(workers=9, cpus=8), chunk_bytes=8192)
+            assert (picks.rows == fastal.select(POOL, 300).rows).all()
+        """,
+        pool, ray_folder,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_workers_that_do_not_start(pool, ray_folder):
+    """They name what stops them, here a setting of fastal in their environment."""
+    check_in_own_process(
+        """
+        ray.init(
+            num_cpus=2, include_dashboard=False, log_to_driver=False,
+            runtime_env={"env_vars": {"FASTAL_NATIVE": "nonsense"}},
+        )
+        try:
+            fastal.select(POOL, 300, engine="ray")
+        except OSError as error:
+            assert str(error).startswith("engine: workers do not start: "), error
+            assert "FASTAL_NATIVE" in str(error), error
+            assert str(error).isprintable(), repr(str(error))
+            assert len(str(error)) < 300, error
+        else:
+            raise AssertionError
+        """,
+        pool, ray_folder,
+    )  # fmt: skip
+
+
+def check_in_own_process(code, pool, ray_folder):
+    head = f"""
+import fastal, ray
+from fastal.distributed import Ray
+from tests.support.ray_runs import cluster
+POOL = {str(pool)!r}
+"""
+    variables = environment(RAY_TMPDIR=ray_folder, **OF_RAY)
+    command = [sys.executable, "-c", head + textwrap.dedent(code)]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
