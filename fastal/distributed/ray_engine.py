@@ -178,6 +178,9 @@ def connect(address: str | None) -> str:
         ValueError: the process is connected to another cluster.
         ConnectionError: there is no cluster at the address.
     """
+    # Else Ray writes on standard output, where results go, that a worker has died. This counts if
+    # Ray has not been imported yet.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
         import ray
     except ImportError:

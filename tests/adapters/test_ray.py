@@ -472,6 +472,18 @@ def test_messages(commands, pool):
     assert {one["event"] for one in events[1:-1]} <= {"progress"}
 
 
+def test_a_worker_that_is_killed_shows_nowhere(commands, pool):
+    """Ray would write paragraphs about it, on standard output."""
+    select = "select", pool, "--k", 9
+    _, want, _ = commands.run("local", *select).wait()
+    with commands.run("ray", *select, "--checkpoint", "saved", code=SLOW_STEPS) as run:
+        wait_for(lambda: is_amid(commands.folders["ray"] / "saved"))
+        os.kill(readers(os.getpid())[0], signal.SIGKILL)
+        status, out, lines = run.wait()
+    assert (status, out) == (0, want)
+    assert len(timeless(lines)) == 2
+
+
 def test_progress_advances_by_shards(address, pool, capfd, monkeypatch):
     monkeypatch.setattr(progress, "_SECONDS_A_LINE", 0.0)
     select(pool, progress=True)
