@@ -290,8 +290,8 @@ ENGINE = with_options(
     running_option(
         "--address",
         help="With --engine ray: address of the cluster, such as auto, for the one of this "
-        "machine, or head:6379. Default: the one in RAY_ADDRESS, otherwise a new cluster on this "
-        "machine.",
+        "machine, or head:6379. Default: the one in RAY_ADDRESS, otherwise the one that `ray "
+        "start` has begun on this machine, otherwise a new one here.",
     ),
 )
 

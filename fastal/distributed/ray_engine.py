@@ -1,7 +1,9 @@
 """Runs reducers on a Ray cluster: workers read shards of the pool, this process merges them."""
 
 import logging
+import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from fastal.sources import Skipped, Source
 
 _log = logging.getLogger("fastal")
 _TRIES = 3  # of a shard that fails
+_REACHABLE_SECONDS = 10  # in which the machine of an address answers
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Ray:
 
     Args:
         address: of the cluster, such as "auto", for the one of this machine, or "head:6379"; None:
-            the cluster that this process is connected to, else the one in RAY_ADDRESS, else a new
-            one on this machine.
+            the cluster that this process is connected to, else the one in RAY_ADDRESS, else the one
+            that `ray start` has begun on this machine, else a new one here.
         workers: how many processes read shards; None: one for each GPU of the cluster, or, without
             GPUs, as many as its CPUs allow.
         cpus: how many CPUs a worker takes; None: 1 beside a GPU, else 2.
@@ -175,6 +178,9 @@ def connect(address: str | None) -> str:
         ValueError: the process is connected to another cluster.
         ConnectionError: there is no cluster at the address.
     """
+    # Else Ray writes on standard output, where results go, that a worker has died. This counts if
+    # Ray has not been imported yet.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
         import ray
     except ImportError:
@@ -186,6 +192,8 @@ def connect(address: str | None) -> str:
             f"address: this process is connected to the Ray cluster at {_address_of(ray)}, wanted "
             f"{address}; ray.shutdown() leaves it"
         )
+    if not ray.is_initialized():
+        _check_reachable(address)
     with _own_signals():
         try:
             context = ray.init(
@@ -194,6 +202,20 @@ def connect(address: str | None) -> str:
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ConnectionError(f"address: {' '.join(str(error).split())}") from error
     return context.dashboard_url or ""
+
+
+def _check_reachable(address: str | None) -> None:
+    """ConnectionError if nothing listens at an address. Ray would try for minutes."""
+    if address in (None, "auto"):
+        address = os.environ.get("RAY_ADDRESS")
+    host, _, port = (address or "").rpartition(":")
+    if "/" in host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACHABLE_SECONDS).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConnectionError(f"address: no Ray cluster at {address}: {reason}") from error
 
 
 def _address_of(ray: Any) -> str:

@@ -229,4 +229,5 @@ class _Reading:
 
 
 def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """What went wrong in a worker, without the traceback there."""
+    return " ".join(str(getattr(error, "cause", None) or error).split())
