@@ -1,5 +1,6 @@
 """Passes that are divided into shards have the results of one process, bit for bit."""
 
+import json
 import os
 import signal
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from fastal.base.errors import Interrupted
 from fastal.pipeline.drive import Step
 from tests.support.cluster import Faults, InProcess
 from tests.support.divided import (
+    FILES,
     RESUMABLE,
     STRATEGIES,
     Stop,
@@ -100,6 +102,18 @@ def test_a_run_is_resumed_by_this_engine_or_another(
         found = run(name, pools, folder, engine=engines[1], chunk_bytes=chunk_bytes[1], **how)
     assert bits(found) == want
     assert not list(saved.iterdir())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_record_of_a_command_is_that_of_one_process(pools, tmp_path, name):
+    """Of its rows, bytes and passes, of its arguments and of the backend."""
+
+    def record(**how):
+        run(name, pools, tmp_path, chunk_bytes=300, **how)
+        (path,) = tmp_path.glob("*.run.json")
+        return {**json.loads(path.read_text()), "seconds": 0}
+
+    assert record(engine=InProcess(3, 1, FAULTS)) == record()
 
 
 class Waiting:

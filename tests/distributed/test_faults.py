@@ -16,7 +16,7 @@ import fastal
 from fastal import diversity
 from fastal.sources.npy import NpyFile
 from tests.support.cluster import Cluster, Faults, InProcess, Network
-from tests.support.divided import bits, logged
+from tests.support.divided import Stop, bits, logged, stopped_after
 from tests.support.formats import C, vectors
 
 STATE_LOST = Faults(loss=1.0)
@@ -271,6 +271,28 @@ def test_a_file_that_is_bad_in_the_middle_is_skipped_from_the_same_row(
             InProcess(workers, seed, faults),
         )[1]
     assert [file for file, *_ in skipped] == [str(three / "b.npy")]
+
+
+@given(
+    st.sampled_from(["select", "core-set"]),
+    st.integers(0, 159),
+    st.tuples(*[st.just("local") | st.builds(InProcess, seed=st.integers(0, 2**32))] * 2),
+    st.integers(1, 12),
+)
+@settings(max_examples=15, deadline=None)
+def test_a_file_that_was_skipped_stays_so_when_the_run_is_resumed(
+    three, tmp_path_factory, name, row, engines, n_saves
+):
+    saved = tmp_path_factory.mktemp("saved")
+    how = {"chunk_bytes": 320, "checkpoint": saved}
+    with unreadable(row):
+        want = run_skipping(three, SKIPPING[name], chunk_bytes=320)
+        try:
+            with stopped_after(n_saves):
+                found = run_skipping(three, SKIPPING[name], engine=engines[0], **how)
+        except Stop:
+            found = run_skipping(three, SKIPPING[name], engine=engines[1], resume=True, **how)
+    assert bits(found) == bits(want)
 
 
 @given(

@@ -41,6 +41,7 @@ OVER_FILES = {
     "draws in a file": lambda c: fastal.open_pool(c.cube),
     "draws": lambda c: fastal.draws([mixed(c), c.large, c.other]),
     "items": items_of,
+    "ragged": lambda c: fastal.open_pool(c.ragged, ragged=True),
     "grouped": lambda c: Grouped(mixed(c), np.arange(len(c.data.x)) % 3),
     "chosen": lambda c: ChosenRows(mixed(c), CHOSEN),
     "chosen of groups": lambda c: ChosenRows(labelled(c), CHOSEN),

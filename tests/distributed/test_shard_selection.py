@@ -74,7 +74,7 @@ SELECTORS = {
     st.integers(0, 2**32),
     st.none() | st.sampled_from([1, 100, 1000]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_shards_have_the_picks_of_select(pools, name, cuts, seed, chunk_bytes):
     pool, selector, arguments, how = SELECTORS[name]
     with logged() as wanted:

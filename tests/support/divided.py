@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 import fastal
@@ -45,6 +47,7 @@ class Case(NamedTuple):
         large: one file.
         other: one file of other values.
         cube: a file of draws [N, S, C].
+        ragged: files of items, lists of 0 to 3 rows.
         data: what is in the files.
     """
 
@@ -53,6 +56,7 @@ class Case(NamedTuple):
     large: Path
     other: Path
     cube: Path
+    ragged: Path
     data: Data
 
     def __repr__(self) -> str:
@@ -81,8 +85,25 @@ def case(folder, sizes=SIZES):
         folder / "large.npy",
         folder / "other.npy",
         folder / "cube.npy",
+        ragged(folder / "ragged", draws),
         d,
     )
+
+
+def ragged(folder, draws):
+    """Parquet and Arrow files of items: the first 0 to 3 draws of each row."""
+    folder.mkdir()
+    lengths = np.random.default_rng(6).integers(0, 4, len(draws))
+    rows = [draw[:n].tolist() for draw, n in zip(draws, lengths, strict=True)]
+    kind = pa.list_(pa.list_(pa.float32()))
+    pq.write_table(pa.table({"x": pa.array(rows[:90], kind)}), folder / "a.parquet", 13)
+    table = pa.table({"x": pa.array(rows[90:], kind)})
+    with (
+        pa.OSFile(str(folder / "b.arrow"), "wb") as file,
+        pa.ipc.new_file(file, table.schema) as out,
+    ):
+        out.write_table(table, max_chunksize=31)
+    return folder
 
 
 def mixed(c, **how):
@@ -202,6 +223,9 @@ SELECTIONS = {
     ),
     "items among few": lambda c, **how: fastal.select(
         items_of(c), 5, aggregate="max", among=range(1, 40, 6), **SKIP, **how
+    ),
+    "ragged": lambda c, **how: fastal.select(
+        fastal.open_pool(c.ragged, ragged=True), 9, aggregate="sum", **SKIP, **how
     ),
     "labels": lambda c, **how: fastal.select(
         mixed(c), 9, kind="multilabel_logits", aggregate="max", **how
