@@ -104,6 +104,7 @@ class Workers:
         """
         # As bytes: arrays that Ray shares between processes cannot be written to.
         self._part = self._ray.put(self._ray.cloudpickle.dumps(part))
+        self._deaths.clear()
 
     @property
     def has_room(self) -> bool:

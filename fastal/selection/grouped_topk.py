@@ -54,7 +54,8 @@ class GroupedTopK:
         self._is_compact = True  # nothing was added since the last selection
 
     def __getstate__(self) -> dict[str, Any]:
-        """The columns without the room for further rows: they travel between processes."""
+        """The best rows alone, without room for further rows: they travel between processes."""
+        self._compact()
         held = {name: column[: self._held] for name, column in self._columns.items()}
         return {**vars(self), "_columns": held}
 
