@@ -25,13 +25,13 @@ def test_a_measured_constant_is_in_its_file(constant):
 def test_a_pass_is_what_the_formulas_of_the_page_say():
     cluster = model.Cluster(64, has_gpus=False)
     assert cluster.workers == 1024
-    assert model.shards(10**9, 3072, 1024) == (10_000, 100_000)
+    assert model.shards(10**9, 3072, 1024) == (11_445, 2**28 // 3072)
     n, rows = model.shards(10**10, 400, 1024)
-    assert (n, rows) == (10_000, 1_000_000)
+    assert (n, rows) == (14_902, 2**28 // 400)
     (one,) = model.select(10**10, cluster)
-    assert one.read == pytest.approx(10 * 1024 * 1_000_000 * 400 / (64 * 5e9))
+    assert one.read == pytest.approx(15 * 1024 * rows * 400 / (64 * 5e9))
     assert one.compute == pytest.approx(one.read * 5e9 / (7.63e9 * 32))
-    assert one.driver == pytest.approx(10_000 * (120_000 / 1.25e9 + 140e-6 + 3e-3))
+    assert one.driver == pytest.approx(n * (120_000 / 1.25e9 + 140e-6 + 3e-3))
     assert one.seconds == pytest.approx(0.2 + one.driver)
 
 

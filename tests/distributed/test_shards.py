@@ -140,7 +140,17 @@ def test_a_pass_that_is_over_has_no_shards():
     assert [*shards_of(pool([20, 30]), 10, 3, 50)] == []
 
 
-def test_shards_are_not_larger_than_256_mib_and_not_more_than_10_000():
-    large = [*shards_of(pool([2**20], row_bytes=2**12), 2**10, 1)]
-    assert {stop - start for start, stop in large} == {2**16}
-    assert len([*shards_of(pool([10**9], row_bytes=2**20), 1, 10**6)]) == 10_000
+@pytest.mark.parametrize(
+    ("n_rows", "row_bytes", "n_workers", "n_shards"),
+    [
+        (2**20, 2**12, 1, 16),  # 4 GiB: 16 shards for a worker, of 256 MiB each
+        (2**18, 2**12, 1, 4),  # 1 GiB: at least 4 for a worker
+        (2**24, 2**12, 1, 16),  # 64 GiB: 16 of 4 GiB each
+        (2**26, 2**12, 1, 64),  # 256 GiB: none is larger than 4 GiB
+        (2**30, 1, 1, 64),  # none has more than 2^24 rows
+        (100_000 * 2**10, 2**30, 10**9, 100_000),
+    ],
+)
+def test_how_many_shards_there_are(n_rows, row_bytes, n_workers, n_shards):
+    cut = [*shards_of(pool([n_rows], row_bytes=row_bytes), 2**10, n_workers)]
+    assert len(cut) == n_shards
