@@ -57,6 +57,18 @@ class Found(NamedTuple):
     error: Exception | None
 
 
+def machine_facts() -> dict[str, Any]:
+    """The name of this machine, and what the last bits of scores may depend on."""
+    gpus = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+    return {
+        "machine": platform.node(),
+        "fastal": __version__,
+        "torch": torch.__version__,
+        "instructions": instruction_set(),
+        "GPUs": sorted(gpus),
+    }
+
+
 class ShardReader:
     """Reads shards of a pool with parts of a reducer.
 
@@ -75,15 +87,8 @@ class ShardReader:
         self._part: Any = None
 
     def describe(self) -> dict[str, Any]:
-        """What the last bits of scores may depend on, and the name of the machine."""
-        gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        return {
-            "machine": platform.node(),
-            "fastal": __version__,
-            "torch": torch.__version__,
-            "instructions": instruction_set(),
-            "GPUs": gpus,
-        }
+        """See `machine_facts`."""
+        return machine_facts()
 
     def read(self, given: list[Any], task: Task) -> tuple[Found, bytes]:
         """Reads a shard. Returns what was found, and the pickled state of a part that has read it.

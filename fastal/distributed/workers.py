@@ -11,13 +11,13 @@ from typing import Any
 
 from fastal.base.reducer import Reducer
 from fastal.base.row_filter import RowFilter
-from fastal.distributed.shard_reader import Found, ShardReader, Task
+from fastal.distributed.shard_reader import Found, ShardReader, Task, machine_facts
 from fastal.distributed.shards import Shard
 from fastal.pipeline.progress import Reporter
 from fastal.sources import Source
 
 _log = logging.getLogger("fastal")
-_PATIENCE = 30  # seconds until a warning that no worker has started
+_PATIENCE = 60  # seconds until a warning that no worker has started
 _SECONDS = 0.2  # between two looks at signals and at progress
 _QUEUED = 2  # shards that a worker has at a time: it need not wait for the next
 _DEATHS = 3  # of workers that read the same shard, or that do not start one after the other
@@ -176,7 +176,9 @@ class Workers:
             self._start()
             return
         self._n_failed = 0
-        self._description = self._description or found
+        if self._description is None:
+            self._description = found
+            _compare_with_this_machine(found)
         for name, ours in self._description.items():
             if name != "machine" and found[name] != ours:
                 raise ValueError(
@@ -233,6 +235,26 @@ class _Reading:
             return pickle.loads(self._ray.get(self._state))
         except self._ray.exceptions.RayError as error:  # its machine is gone
             raise LookupError("the state is lost") from error
+
+
+def _compare_with_this_machine(worker: dict[str, Any]) -> None:
+    """Warns if scores of a worker may differ from those of this machine.
+
+    Raises:
+        ValueError: the worker has another version of fastal.
+    """
+    for name, here in machine_facts().items():
+        there = worker[name]
+        if name == "fastal" and there != here:
+            raise ValueError(
+                f"engine: wanted fastal {here} on all machines, got {there} on {worker['machine']}"
+            )
+        if name not in ("fastal", "machine") and there != here:
+            _log.warning(
+                "engine: %s is %s on the workers, %s on this machine: the last bits of scores may "
+                "differ from those of a run here; do not resume a run of one on the other",
+                name, there, here,
+            )  # fmt: skip
 
 
 def _in_one_line(error: Exception) -> str:
