@@ -112,13 +112,13 @@ class Cluster:
     def kill(self, actor):
         actor.die("was killed")
 
-    def wait(self, refs, *, num_returns, timeout, fetch_local):
-        assert (num_returns, fetch_local) == (1, False)
-        for _ in range(self._random.randrange(1, 4)):
+    def wait(self, refs, *, num_returns=1, timeout, fetch_local):
+        assert not fetch_local
+        for _ in range(self._random.randrange(1, 4) if timeout else 0):
             busy = [actor for actor in self._actors if actor.calls]
             if busy:
                 self._random.choice(busy).run_next()
-        ready = [ref for ref in refs if ref in self._values][:1]
+        ready = [ref for ref in refs if ref in self._values][:num_returns]
         return ready, [ref for ref in refs if ref not in ready]
 
     # What tests use.
