@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import fastal
 from fastal import diversity
+from fastal.distributed.ray_engine import _Pass
 from fastal.sources.npy import NpyFile
 from tests.support.cluster import Cluster, Faults, InProcess, Network
 from tests.support.divided import Stop, bits, logged, stopped_after
@@ -183,12 +184,15 @@ def test_a_pool_without_rows_ends_as_in_one_process(tmp_path, sizes):
 
 @contextmanager
 def unreadable(row):
-    """In the block, the file b.npy cannot be read from one of its rows on, as on a broken disk."""
+    """In the block, one row of the file b.npy cannot be read, as on a broken disk.
+
+    A worker that begins after it reads the rest of the file.
+    """
     read = NpyFile.chunks
 
     def chunks(self, rows, start):
         for first, x, groups in read(self, rows, start):
-            if first + len(x) > row and self.file.path.stem == "b":
+            if first <= row < first + len(x) and self.file.path.stem == "b":
                 raise OSError(f"{self.file}: Input/output error")
             yield first, x, groups
 
@@ -329,6 +333,14 @@ def test_later_shards_of_a_file_that_is_bad_in_the_middle_are_read_again(three):
         read = engine.cluster.read
         n_again += sum(read.count(shard) > 1 for shard in {*read} if 60 <= shard.start < 200)
     assert n_again
+
+
+def test_an_engine_that_does_not_read_them_again_is_found_out(three, monkeypatch):
+    monkeypatch.setattr(_Pass, "_is_stale", lambda *_: False)
+    with unreadable(15):
+        want = run_skipping(three, SKIPPING["select"], chunk_bytes=320)
+        found = run_skipping(three, SKIPPING["select"], chunk_bytes=320, engine=InProcess(4, 1))
+    assert bits(found) != bits(want)
 
 
 def test_a_file_that_is_bad_when_the_pool_is_opened_is_skipped(pool):

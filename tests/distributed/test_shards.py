@@ -21,9 +21,15 @@ def pool(sizes, row_bytes=4):
 
 
 def most_rows(n_rows, row_bytes, chunk_rows, n_workers):
-    """The most rows of a shard: a fourth of a worker's, at most 256 MiB, a chunk at least."""
-    fourth = -(-n_rows // (4 * n_workers))
-    return max(min(fourth, max(1, 2**28 // row_bytes)), chunk_rows, -(-n_rows // 10_000))
+    """The most rows of a shard.
+
+    A worker reads 16 shards, or larger ones of 256 MiB, but at least 4. A shard has at most 4 GiB
+    and 2^24 rows, unless a chunk is larger or there would be more than 100,000 shards.
+    """
+    sixteenth, fourth = (-(-n_rows // (n * n_workers)) for n in (16, 4))
+    rows = min(max(sixteenth, 2**28 // row_bytes), fourth)
+    rows = min(rows, 2**32 // row_bytes, 2**24)
+    return max(rows, chunk_rows, -(-n_rows // 100_000))
 
 
 def naive(source, chunk_rows, n_workers, first):
@@ -141,16 +147,16 @@ def test_a_pass_that_is_over_has_no_shards():
 
 
 @pytest.mark.parametrize(
-    ("n_rows", "row_bytes", "n_workers", "n_shards"),
+    ("n_rows", "row_bytes", "n_workers", "rows"),
     [
-        (2**20, 2**12, 1, 16),  # 4 GiB: 16 shards for a worker, of 256 MiB each
-        (2**18, 2**12, 1, 4),  # 1 GiB: at least 4 for a worker
-        (2**24, 2**12, 1, 16),  # 64 GiB: 16 of 4 GiB each
-        (2**26, 2**12, 1, 64),  # 256 GiB: none is larger than 4 GiB
-        (2**30, 1, 1, 64),  # none has more than 2^24 rows
-        (100_000 * 2**10, 2**30, 10**9, 100_000),
+        (2**16, 2**10, 4, 2**12),  # a small pool: 4 for each worker
+        (2**24, 2**10, 4, 2**18),  # 256 MiB
+        (2**28, 2**10, 16, 2**20),  # 16 for each worker
+        (2**28, 2**10, 1, 2**22),  # 4 GiB
+        (2**32, 2**2, 1, 2**24),
+        (10**9, 2**20, 10**6, 10**4),  # 100,000 shards
     ],
 )
-def test_how_many_shards_there_are(n_rows, row_bytes, n_workers, n_shards):
-    cut = [*shards_of(pool([n_rows], row_bytes=row_bytes), 2**10, n_workers)]
-    assert len(cut) == n_shards
+def test_sizes_of_shards(n_rows, row_bytes, n_workers, rows):
+    found = [*shards_of(pool([n_rows], row_bytes), 1, n_workers)]
+    assert {stop - start for start, stop in found} == {rows}

@@ -112,7 +112,7 @@ class Cluster:
     def kill(self, actor):
         actor.die("was killed")
 
-    def wait(self, refs, *, timeout, fetch_local, num_returns=1):
+    def wait(self, refs, *, num_returns=1, timeout, fetch_local):
         assert not fetch_local
         for _ in range(self._random.randrange(1, 4) if timeout else 0):
             busy = [actor for actor in self._actors if actor.calls]
