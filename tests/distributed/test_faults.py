@@ -123,11 +123,27 @@ def test_workers_may_die_of_a_shard_in_every_pass(pool, monkeypatch):
 
 
 def test_workers_that_differ_are_refused(pool, monkeypatch):
-    names = iter(["one", "other", "other", "other", "other"])
+    names = iter(["one", "one", "other", "other", "other"])
     monkeypatch.setattr("fastal.distributed.shard_reader.instruction_set", lambda: next(names))
     with pytest.raises(
         ValueError, match=r"wanted workers alike, .*: instructions is one on .*other"
     ):
+        fastal.select(pool, 9, engine=InProcess(3, 1), chunk_bytes=28)
+
+
+def test_workers_that_differ_from_this_machine_are_named(pool, monkeypatch, caplog):
+    names = iter(["there", "here", "there", "there", "there"])
+    monkeypatch.setattr("fastal.distributed.shard_reader.instruction_set", lambda: next(names))
+    fastal.select(pool, 9, engine=InProcess(3, 1), chunk_bytes=28)
+    (message,) = caplog.messages
+    assert "instructions is there on the workers, here on this machine" in message
+
+
+def test_workers_with_another_version_of_fastal_are_refused(pool, monkeypatch):
+    monkeypatch.setattr(
+        "fastal.distributed.shard_reader.machine_facts", lambda: {"fastal": "0.0.1", "machine": "m"}
+    )
+    with pytest.raises(ValueError, match=r"wanted fastal .* on all machines, got 0\.0\.1 on m"):
         fastal.select(pool, 9, engine=InProcess(3, 1), chunk_bytes=28)
 
 
