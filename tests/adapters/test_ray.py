@@ -26,6 +26,7 @@ from tests.support.checkout import environment
 from tests.support.ray_runs import (
     SLOW_STEPS,
     SMALL_CHUNKS,
+    TERMINATED_EARLY,
     Drive,
     alive,
     cluster,
@@ -495,6 +496,14 @@ def test_progress_advances_by_shards(address, pool, capfd, monkeypatch):
     assert shares == sorted(shares)
     assert shares[-1] == 100
     assert 8 <= len({*shares} - {0}) <= 16
+
+
+def test_a_signal_that_comes_while_ray_starts(pool, ray_folder):
+    run = Drive(
+        "select", pool, "--k", 9, "--engine", "ray", code=TERMINATED_EARLY,
+        RAY_TMPDIR=ray_folder, **OF_RAY,
+    )  # fmt: skip
+    assert run.wait() == (143, "", ["interrupted by signal 15"])
 
 
 @pytest.mark.slow
