@@ -361,7 +361,7 @@ def test_a_command_writes_the_same_bytes(commands, table, excluded, out):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("out", ["scores.npy", "scores.csv", "scores.parquet"])
+@pytest.mark.parametrize("out", ["scores.npy", "scores.csv"])
 def test_scores_are_the_same_bytes(commands, table, pool, out):
     options = ["--column", "x", "--id-column", "id"] if out != "scores.npy" else []
     commands.check_same("score", table if options else pool, *options, out=out)
