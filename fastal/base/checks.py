@@ -89,6 +89,8 @@ def plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(name: str, value: Any) -> Any:
+    if value is None or type(value) in (bool, int, float, str):
+        return value
     try:
         return json.loads(json.dumps(value, default=lambda number: number.item()))
     except (AttributeError, TypeError, ValueError) as error:

@@ -155,6 +155,15 @@ class Reducer(ABC, Generic[Result]):
         return None
 
     @property
+    def threshold(self) -> Any:
+        """What a row of this pass must beat to change the result; None: unknown.
+
+        If it is known, a part may be given it before it reads rows. Then its state leaves out rows
+        that do not beat it.
+        """
+        return None
+
+    @property
     def blank(self) -> Blank | None:
         """The scores of rows that hold nothing; None: such rows have no score of their own."""
         return None

@@ -108,6 +108,7 @@ def in_order(
             except LookupError:
                 state = None
             if state is None or outcome.found is None:
+                n_tries[turn] = 0  # it did not fail
                 again.appendleft(turn)
                 break
             del tasks[turn], n_tries[turn]

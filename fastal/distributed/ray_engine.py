@@ -133,7 +133,7 @@ class _Pass:
         values = self._reducer.row_values
         return Task(
             shard, self._chunk_rows, list(self._source.skipped),
-            None if values is None else values.part(*shard),
+            None if values is None else values.part(*shard), self._reducer.threshold,
         )  # fmt: skip
 
     def _is_settled(self, task: Task, found: Found, n_tries: int) -> bool:

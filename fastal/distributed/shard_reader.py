@@ -29,12 +29,14 @@ class Task(NamedTuple):
         chunk_rows: the most rows per chunk.
         skipped: the files that are skipped so far.
         row_values: `Reducer.row_values` of the rows; None: the reducer has none.
+        threshold: `Reducer.threshold` after the shards that are merged; None: unknown.
     """
 
     shard: Shard
     chunk_rows: int
     skipped: list[Skipped]
     row_values: RowValues | None
+    threshold: Any
 
 
 class Found(NamedTuple):
@@ -99,6 +101,8 @@ class ShardReader:
                 part.row_filter = self._row_filter
                 if task.row_values is not None:
                     part.row_values = task.row_values
+                if task.threshold is not None:
+                    part.threshold = task.threshold
                 for step in read_here(part, self._source, task.chunk_rows, *task.shard):
                     rows += step.rows
                     n_bytes += step.n_bytes

@@ -8,10 +8,13 @@ from fastal.sources import Source
 from fastal.sources.chosen_rows import ChosenRows
 from fastal.sources.items import ItemPool
 
-# A shard is large enough to hide what it costs to send and to merge; a worker that fails loses one.
-_SHARD_BYTES = 1 << 28
-_MOST_SHARDS = 10_000  # the driver merges them one by one
-_SHARDS_PER_WORKER = 4  # at least, so that all workers end at about the same time
+# Large shards are cheap to merge; small ones are cheap to read again, and all workers end at about
+# the same time. Of a large pool, a worker reads 16, within these bounds of their bytes. Of a small
+# pool, it reads 4.
+_SHARDS, _LEAST_SHARDS = 16, 4
+_LEAST_BYTES, _MOST_BYTES = 1 << 28, 1 << 32
+_MOST_ROWS = 1 << 24  # of a shard: some states have values for each row
+_MOST_SHARDS = 100_000  # the driver merges them one by one
 
 
 class Shard(NamedTuple):
@@ -49,9 +52,9 @@ def shards_of(source: Source, chunk_rows: int, n_workers: int, first: int = 0) -
 def _rows_per_shard(source: Source, chunk_rows: int, n_workers: int) -> int:
     """About how many rows a shard has."""
     n_rows, row_bytes = source.n_rows or 0, max(1, source.row_bytes or 0)
-    of_worker = -(-n_rows // (_SHARDS_PER_WORKER * n_workers))
-    wanted = min(of_worker, max(1, _SHARD_BYTES // row_bytes))
-    return max(wanted, chunk_rows, -(-n_rows // _MOST_SHARDS))
+    wanted = max(_LEAST_BYTES // row_bytes, -(-n_rows // (_SHARDS * n_workers)))
+    wanted = min(wanted, _MOST_BYTES // row_bytes, -(-n_rows // (_LEAST_SHARDS * n_workers)))
+    return max(min(wanted, _MOST_ROWS), chunk_rows, -(-n_rows // _MOST_SHARDS))
 
 
 def _bounds(source: Source, chunk_rows: int, shard_rows: int) -> list[int]:

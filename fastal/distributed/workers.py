@@ -104,6 +104,7 @@ class Workers:
         """
         # As bytes: arrays that Ray shares between processes cannot be written to.
         self._part = self._ray.put(self._ray.cloudpickle.dumps(part))
+        self._deaths.clear()
 
     @property
     def has_room(self) -> bool:
@@ -133,19 +134,25 @@ class Workers:
         }
         if not self._queued:
             self._warn_if_none_starts()
-        ready, _ = self._ray.wait(
-            [*self._starting, *of], num_returns=1, timeout=_SECONDS, fetch_local=False
-        )
-        if not ready:
-            return []
-        (ref,) = ready
-        if ref in self._starting:
-            self._welcome(ref)
-            return []
-        worker = of[ref]
-        reading = next(one for one in self._queued[worker] if one.summary == ref)
+        waited_for = [*self._starting, *of]
+        ready, _ = self._ray.wait(waited_for, timeout=_SECONDS, fetch_local=False)
+        if ready:  # and all others that are ready by now
+            ready, _ = self._ray.wait(
+                waited_for, num_returns=len(waited_for), timeout=0, fetch_local=False
+            )
+        finished: list[_Reading] = []
+        for ref in ready:
+            if ref in self._starting:
+                self._welcome(ref)
+            elif of[ref] in self._queued:  # else it died, and was replaced
+                finished += self._finish(of[ref], ref)
+        return finished
+
+    def _finish(self, worker: Any, summary: Any) -> list["_Reading"]:
+        """What a worker is done with: a shard, or all of its shards if it died."""
+        reading = next(one for one in self._queued[worker] if one.summary == summary)
         try:
-            reading.found = self._ray.get(ref)
+            reading.found = self._ray.get(summary)
         except self._ray.exceptions.RayTaskError:
             raise  # the worker could not even begin
         except self._ray.exceptions.RayError as error:

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from abc import abstractmethod
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -167,7 +168,11 @@ class CentroidDistance(EmbeddingMeasure):
 
     def identity(self) -> dict[str, Any]:
         """The digest of the centroids, and `fast`."""
-        return {"centroids": digest(self.units), "fast": self.fast}
+        return {"centroids": self._digest, "fast": self.fast}
+
+    @cached_property
+    def _digest(self) -> str:
+        return digest(self.units)
 
 
 def units_of(centroids: Any, name: str) -> Tensor:

@@ -214,6 +214,11 @@ class Deduplicator(ScoringReducer[Duplicates]):
         none = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
         return [np.concatenate(columns) for columns in zip(none, *self._found, strict=True)]
 
+    @property
+    def strategy(self) -> str:
+        """Its name."""
+        return "deduplicate"
+
     def identity(self) -> dict[str, Any]:
         """The threshold, the memory, and the centroids."""
         return {

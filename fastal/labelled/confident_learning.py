@@ -250,6 +250,11 @@ class ConfidentLearning(ScoringReducer[LabelQuality]):
         none = (np.empty(0, np.int64),) * 3
         return [np.concatenate(columns) for columns in zip(none, *self._found, strict=True)]
 
+    @property
+    def strategy(self) -> str:
+        """Its name."""
+        return "label_quality"
+
     def identity(self) -> dict[str, Any]:
         """The strategy, and what the rows are."""
         return {

@@ -145,7 +145,12 @@ class Checkpoint:
         return time.monotonic() - self._saved >= max(_SECONDS, _PAUSE * self._took)
 
     def save(self, reducer: Reducer[Any], source: Source, row: int) -> None:
-        """Saves the state of a reducer that has been updated with all rows before `row`."""
+        """Saves the state of a reducer that has been updated with all rows before `row`.
+
+        Before the first row of the run, nothing is saved: there is nothing to resume.
+        """
+        if not row and not self.passes:
+            return
         began = time.monotonic()
         state = {
             "reducer": reducer.state_dict(), "row": row, "passes": self.passes,

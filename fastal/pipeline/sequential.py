@@ -93,6 +93,11 @@ class Sequential(Reducer[Any]):
         """Those of the current stage."""
         return self.current.row_values
 
+    @property
+    def threshold(self) -> Any:
+        """That of the current stage."""
+        return self.current.threshold
+
     def merge(self, other: "Sequential | Reducer[Any]") -> None:
         """Adds the same stage over other rows.
 

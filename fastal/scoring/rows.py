@@ -40,6 +40,13 @@ class Rows:
         """The row number of the first row."""
         return self.numbers.start
 
+    @property
+    def are_first(self) -> bool:
+        """Whether no row before these may be picked."""
+        if self.row_filter is None or not self.row_filter.are_read:
+            return self.start == 0
+        return not self.row_filter.n_left(self.start)
+
     @cached_property
     def kept(self) -> NDArray[np.bool_] | None:
         """Which rows the filter does not pass over, [n]; None: all."""

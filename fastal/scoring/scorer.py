@@ -139,8 +139,7 @@ class Scorer:
         """
         if n_invalid and self.options.on_invalid == "raise":
             raise self._invalid_rows(rows, n_invalid, rows.invalid(scores()))
-        is_first = rows.start == 0 or not rows.numbers.are_consecutive
-        if not self._has_examined and is_first and len(rows.numbers):
+        if not self._has_examined and len(rows.numbers) and rows.are_first:
             self._has_examined = True
             suspicion = self.measure.suspect(rows.x, n_invalid)
             if suspicion:
@@ -180,8 +179,10 @@ class Scorer:
         return f"shape {row_shape}"
 
     def part(self) -> "Scorer":
-        """A scorer with the same measure that has read no rows."""
-        return Scorer(self.measure, self.options)
+        """A scorer with the same measure that has read no rows of this pass."""
+        part = Scorer(self.measure, self.options)
+        part._has_examined = self._has_examined
+        return part
 
     def merge(self, other: "Scorer") -> None:
         """Adds the counts of a scorer with the same measure.
@@ -198,6 +199,7 @@ class Scorer:
             self.to_caller_kind = other.to_caller_kind
             self.backend_used = other.backend_used
         self._row_shape = self._row_shape or other._row_shape
+        self._has_examined = self._has_examined or bool(other.next_row)
         self.invalid += other.invalid
         self.next_row = max(self.next_row, other.next_row)
 

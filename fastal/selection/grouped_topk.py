@@ -51,9 +51,11 @@ class GroupedTopK:
         self._columns = {name: np.empty(_BLOCK, dtype) for name, dtype in _COLUMNS.items()}
         self._held = 0
         self._limit = _BLOCK
+        self._is_compact = True  # nothing was added since the last selection
 
     def __getstate__(self) -> dict[str, Any]:
-        """The columns without the room for further rows: they travel between processes."""
+        """The best rows alone, without room for further rows: they travel between processes."""
+        self._compact()
         held = {name: column[: self._held] for name, column in self._columns.items()}
         return {**vars(self), "_columns": held}
 
@@ -81,7 +83,9 @@ class GroupedTopK:
         other._compact()
         keys, ranks, scores, codes = other._filled()
         of_theirs = self._codes_of(Groups(np.arange(len(other.values)), other.values))
-        self._add(keys, ranks, scores, of_theirs[codes])
+        codes = of_theirs[codes]
+        above = self._beat_thresholds(keys, ranks, codes)
+        self._add(keys[above], ranks[above], scores[above], codes[above])
         self._compact()
         theirs = slice(len(other.values))
         same = self._thresholds[of_theirs] == other._thresholds[theirs]
@@ -166,6 +170,7 @@ class GroupedTopK:
             places.append(place)
         n_new = len(self.values) - len(self._thresholds)
         if n_new > 0:
+            self._is_compact = False
             room = n_new + len(self.values)
             self._thresholds = np.append(self._thresholds, np.full(room, -np.inf, np.float32))
             self._threshold_ranks = np.append(self._threshold_ranks, np.full(room, MAX_ROW))
@@ -187,6 +192,9 @@ class GroupedTopK:
         self._lost += np.bincount(codes, minlength=len(self._lost))
 
     def _add(self, *columns: NDArray[Any]) -> None:
+        if not len(columns[0]):
+            return
+        self._is_compact = False
         held = self._held + len(columns[0])
         for name, values in zip(self._columns, columns, strict=True):
             column = self._columns[name] = with_room(self._columns[name], held)
@@ -201,6 +209,9 @@ class GroupedTopK:
 
     def _compact(self) -> None:
         """Keeps the best rows of the buffer, and raises the thresholds."""
+        if self._is_compact:
+            return
+        self._is_compact = True
         keys, ranks, _, codes = self._filled()
         before = self._thresholds.copy()
         order = np.lexsort((ranks, -keys, codes))

@@ -166,6 +166,15 @@ class Selector(ScoringReducer[Picks]):
         self._scorer.merge(other._scorer)
         self._top.merge(other._top)
 
+    @property
+    def threshold(self) -> tuple[float, int] | None:
+        """See `Reducer.threshold`: the score, or with noise the key, and the rank of a row."""
+        return self._top.threshold
+
+    @threshold.setter
+    def threshold(self, threshold: tuple[float, int] | None) -> None:
+        self._top.threshold = threshold
+
     def result(self) -> Picks:
         """The picks among the rows so far, as arrays of the kind of the last chunk, else NumPy."""
         self._fused.flush()

@@ -57,7 +57,8 @@ class TopK:
         self.threshold = threshold
 
     def __getstate__(self) -> dict[str, Any]:
-        """The columns without the room for further rows: they travel between processes."""
+        """The best rows alone, without room for further rows: they travel between processes."""
+        self._compact()
         held = {name: column[: self._held] for name, column in self._columns.items()}
         return {**vars(self), "_columns": held}
 
@@ -78,7 +79,8 @@ class TopK:
     def merge(self, other: "TopK") -> None:
         """Adds the k best of other rows."""
         other._compact()
-        self._add(*other._filled())
+        scores, rows, *payload = other._filled()
+        self.add(scores, rows, *payload)
         self.lose(*other._lost)
 
     def lose(self, score: float, n: int) -> None:

@@ -1,6 +1,9 @@
 """A file of a pool that another process reads: its facts travel, and its first use opens it."""
 
+import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ from numpy.typing import NDArray
 from fastal.sources.location import Location
 from fastal.sources.reader import Reader
 
+_log = logging.getLogger("fastal")
 _FACTS = ("file", "names", "n_rows", "row_shape", "row_bytes", "in_place", "kinds")
 
 
@@ -50,5 +54,21 @@ class ClosedReader:
     def _opened(self) -> Reader:
         if self._reader is None:
             assert self.open is not None
-            self._reader = self.open(self)
+            with _unlogged():  # the process that opened the pool has warned of the file
+                self._reader = self.open(self)
         return self._reader
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Has this thread log nothing in the block."""
+    thread = get_ident()
+
+    def others(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    _log.addFilter(others)
+    try:
+        yield
+    finally:
+        _log.removeFilter(others)

@@ -20,7 +20,13 @@ from fastal.sources.expand import PathLike, expand
 from fastal.sources.formats import READERS, check_ragged, reader_for
 from fastal.sources.location import ZARR, Location
 from fastal.sources.prefetch import prefetched
-from fastal.sources.reader import ChecksumError, Columns, Reader, naming_file_in_errors
+from fastal.sources.reader import (
+    ChecksumError,
+    Columns,
+    FileChangedError,
+    Reader,
+    naming_file_in_errors,
+)
 from fastal.sources.source import Chunk, Skipped, Source
 
 _log = logging.getLogger("fastal")
@@ -225,7 +231,9 @@ class Files:
                         break
             except Exception as error:
                 # Rows that were yielded before may be wrong, and cannot be taken back.
-                if isinstance(error, ChecksumError) and row:
+                if isinstance(error, FileChangedError) or (
+                    isinstance(error, ChecksumError) and row
+                ):
                     raise
                 self._bad.report(file.file, row, error)
             if file.file.is_slow_to_stamp:  # so `check` does not do it after every chunk
@@ -250,7 +258,7 @@ class Files:
         if stamp != before:
             has_its_time = stamp[:2] == before[:2]
             or_else = ", or its mode, owner, name or hard links did" if has_its_time else ""
-            raise ValueError(f"{file}: changed while it was being read{or_else}")
+            raise FileChangedError(f"{file}: changed while it was being read{or_else}")
 
     def _open(
         self, file: Location, n_rows: int | None, columns: Columns | None = None
@@ -292,14 +300,24 @@ class Files:
         return open_reader(file, columns._replace(carried=in_file))
 
     def _reopened(self, reader: ClosedReader) -> Reader:
-        """Opens a file that another process has opened before."""
+        """Opens a file that another process has opened before.
+
+        If it was cut short, it is bad. If it changed in another way, that is always an error, as in
+        `check`.
+        """
         file = reader.file
+        before = self._stamps[file.key]
+        stamp = before if file.is_slow_to_stamp else file.stamp()
+        is_shorter = stamp[0] < before[0]
+        if not is_shorter:
+            self._check_unchanged(file, stamp)
         with naming_file_in_errors(file):
             columns = self.columns._replace(matrix=reader.names or self.columns.matrix)
             opened = self._reader_of(file, columns)
             opened.row_shape = opened.row_shape or reader.row_shape
             if (opened.n_rows, opened.row_shape) != (reader.n_rows, reader.row_shape):
-                raise ValueError(f"{file}: changed while it was being read")
+                kind = ValueError if is_shorter else FileChangedError
+                raise kind(f"{file}: changed while it was being read")
         return opened
 
     def _agreeing(self, readers: list[Reader]) -> list[Reader]:

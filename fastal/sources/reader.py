@@ -58,6 +58,13 @@ class ChecksumError(ValueError):
     """
 
 
+class FileChangedError(ValueError):
+    """A file is not what it was when the pool was opened.
+
+    That is an error even where bad files are skipped: rows that were read may be old and new ones.
+    """
+
+
 class Reader(Protocol):
     """One file of rows. Every error that a reader raises names the file.
 

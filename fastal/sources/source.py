@@ -1,6 +1,7 @@
 """The protocol of a pool: what the pipeline needs from every source of rows."""
 
 import hashlib
+import inspect
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -225,7 +226,9 @@ def chunks_of(source: Source, rows: int, start: int, stop: int | None) -> Iterat
 
     A class of somebody else, whose `chunks` has no `stop`, is not asked to stop early.
     """
-    return source.chunks(rows, start) if stop is None else source.chunks(rows, start, stop)
+    if stop is None or "stop" not in inspect.signature(source.chunks).parameters:
+        return source.chunks(rows, start)
+    return source.chunks(rows, start, stop)
 
 
 def fingerprint_digest(source: Source) -> str | None:

@@ -96,7 +96,7 @@ def test_all_that_read_a_pool_can_show_progress():
     found = 0
     for function in functions:
         parameters = inspect.signature(function).parameters if callable(function) else {}
-        if "chunk_bytes" in parameters:
+        if "chunk_bytes" in parameters and function is not fastal.read_shard:  # a task of a cluster
             assert parameters["progress"].default is False, function
             found += 1
     assert found == 13

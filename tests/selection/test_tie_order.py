@@ -139,10 +139,16 @@ def test_the_message_of_quotas(data, per_group, k):
     scores = data.draw(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=40))
     labels = [data.draw(st.integers(0, 2)) for _ in scores]
     selector = fastal.StratifiedSelector(per_group, value, k=k)
+    parts = [selector.part() for _ in range(data.draw(st.integers(0, 3)))]
     x = np.array(scores, np.float32)[:, None]
     size = data.draw(st.integers(1, 40))
     for start in range(0, len(scores), size):
-        selector.update(x[start : start + size], start, labels[start : start + size])
+        of_chunk = data.draw(st.sampled_from(parts or [selector]))
+        of_chunk.update(x[start : start + size], start, labels[start : start + size])
+    for part in parts:
+        restored = part.part()
+        restored.load_state_dict(part.state_dict())
+        selector.merge(restored)
     with messages_of_fastal() as messages:
         picked = set(selector.result().rows.tolist())
     said = [m for m in messages if "have the score of the last pick" in m]

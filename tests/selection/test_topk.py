@@ -81,6 +81,23 @@ def test_any_merging(data, scores, k):
 
 @no_deadline
 @given(data=st.data(), scores=SCORES, k=st.integers(1, 20))
+def test_merged_states_count_all_rows_that_tie_at_the_last_place(data, scores, k):
+    merged = TopK(k)
+    for start, chunk in chunked(data, scores):
+        part, restored = TopK(k), TopK(k)
+        add(part, chunk.float(), start)
+        restored.load_state_dict(part.state_dict())
+        merged.merge(restored)
+    assert_best(merged, scores, k)
+    ranked = sorted((score for score in scores if score == score), reverse=True)
+    if len(ranked) < k:
+        assert merged.tied() == (0, 0)
+    else:
+        assert merged.tied() == (ranked.count(ranked[k - 1]), ranked[:k].count(ranked[k - 1]))
+
+
+@no_deadline
+@given(data=st.data(), scores=SCORES, k=st.integers(1, 20))
 def test_saving_and_restoring_at_any_chunk(data, scores, k):
     top = TopK(k)
     for start, chunk in chunked(data, scores):

@@ -81,6 +81,7 @@ class KMeans(ScoringReducer[Clustering]):
         self.reads_gaps = how.batch_size is None
         self.max_passes = how.max_iter + 1
         self._sample: RowSample | None = None
+        self._least: tuple[float, int] | None = None  # the threshold that the sample begins with
         self._pass: LloydPass | None = None  # None in the pass that draws the sample
         # The centroids and sums at the start of the pass.
         self._before: tuple[Tensor, Tensor | None] = _NO_ROWS, None
@@ -106,7 +107,7 @@ class KMeans(ScoringReducer[Clustering]):
     def _empty_sample(self, width: int) -> RowSample:
         most = max(_MOST_SAMPLE_BYTES // (4 * width), self._n_clusters)
         n_rows = min(max(_SAMPLE_ROWS * self._n_clusters, _LEAST_SAMPLE_ROWS), most)
-        return RowSample(n_rows, width, self._how.seed)
+        return RowSample(n_rows, width, self._how.seed, self._least)
 
     def next_pass(self) -> bool:
         """Ends an iteration; returns whether there is to be another.
@@ -180,6 +181,15 @@ class KMeans(ScoringReducer[Clustering]):
         if other._sample is not None:
             self._sample = self._sample or self._empty_sample(other._sample.width)
             self._sample.merge(other._sample)
+
+    @property
+    def threshold(self) -> tuple[float, int] | None:
+        """See `Reducer.threshold`: a key and a row of the sample."""
+        return None if self._pass or not self._sample else self._sample.threshold
+
+    @threshold.setter
+    def threshold(self, threshold: tuple[float, int] | None) -> None:
+        self._least = threshold
 
     def result(self) -> Clustering:
         """The clusters after the last iteration; there must have been one."""

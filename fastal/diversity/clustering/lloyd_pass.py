@@ -135,7 +135,8 @@ class LloydPass(ScoringReducer[Members]):
         centroids, sums, counts, similarity = self._members
         return {
             **super()._state(),
-            "units": centroids.units.numpy().copy(),
+            # The centroids are those of the identity unless mini-batches have moved them.
+            "units": centroids.units.numpy().copy() if self._batch_size else None,
             "sums": sums.numpy().copy(),
             "counts": counts.numpy().copy(),
             "similarity": similarity,
@@ -144,7 +145,9 @@ class LloydPass(ScoringReducer[Members]):
     def _restore(self, state: Mapping[str, Any]) -> None:
         units, sums, counts = (state[name] for name in ("units", "sums", "counts"))
         super()._restore(state)
-        centroids = CentroidDistance(units, fast=self._members.centroids.fast)
+        centroids = self._members.centroids
+        if units is not None:
+            centroids = CentroidDistance(units, fast=centroids.fast)
         self._members = Members(
             centroids, torch.from_numpy(sums), torch.from_numpy(counts), state["similarity"]
         )
