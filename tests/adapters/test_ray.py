@@ -389,14 +389,23 @@ def test_commands_write_the_same_bytes(commands, table, tmp_path, command):
     commands.check_same(*options, out="picks.csv")
 
 
-def test_a_file_that_is_cut_short(commands, pool, tmp_path):
-    cut = shutil.copytree(pool, tmp_path / "cut")
-    with (cut / "05.npy").open("r+b") as file:
+@pytest.fixture
+def cut(pool, tmp_path):
+    """The pool with a file that is cut short."""
+    folder = shutil.copytree(pool, tmp_path / "cut")
+    with (folder / "05.npy").open("r+b") as file:
         file.truncate(20_000)
-    select = "select", cut, "--k", 300
-    _, _, lines = commands.check_same(*select, out="picks.csv", status=2)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_file_that_is_cut_short_ends_a_command(commands, cut):
+    _, _, lines = commands.check_same("select", cut, "--k", 300, out="picks.csv", status=2)
     assert len(lines) == 1
-    skipping = *select, "--on-bad-file", "skip"
+
+
+def test_a_file_that_is_cut_short_is_skipped(commands, cut):
+    skipping = "select", cut, "--k", 300, "--on-bad-file", "skip"
     _, _, lines = commands.check_same(*skipping, out="picks.csv", status=3)
     assert any(line.startswith(f"skipped {cut / '05.npy'}") for line in lines)
 
