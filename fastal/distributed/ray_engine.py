@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from fastal.base.checks import checked_count
-from fastal.base.errors import InvalidRows
+from fastal.base.errors import Interrupted, InvalidRows
 from fastal.base.reducer import Reducer
 from fastal.distributed.in_order import in_order
 from fastal.distributed.shard_reader import Found, Task
@@ -224,13 +224,20 @@ def _address_of(ray: Any) -> str:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Restores the handlers of signals after the block: Ray sets one."""
+    """Restores the handlers of signals after the block: Ray sets one, which exits on SIGTERM.
+
+    If there was a handler before, as in commands, the run ends as by a signal at other times.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except SystemExit as ended:
+        if not callable(before[signal.SIGTERM]):
+            raise
+        raise Interrupted(signal.SIGTERM) from ended
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

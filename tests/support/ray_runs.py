@@ -28,6 +28,15 @@ def slow(workers):
     return wait(workers)
 Workers.wait = slow
 """
+# A signal comes while Ray starts, which sets a handler of its own:
+TERMINATED_EARLY = """
+import os, signal, threading, ray
+init = ray.init
+def interrupted(*args, **options):
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    return init(*args, **options)
+ray.init = interrupted
+"""
 _RUN = "import sys; exec(sys.argv.pop(1)); from fastal.cli import main; main(prog_name='fastal')"
 
 
