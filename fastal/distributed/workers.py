@@ -53,8 +53,6 @@ class Workers:
         self._has_warned = False
         self._resources = resources
         self._part: Any = None
-        for _ in range(n):
-            self._start()
 
     @classmethod
     @contextmanager
@@ -79,6 +77,8 @@ class Workers:
         resources = {"num_cpus": cpus, **({"num_gpus": 1} if n_gpus else {})}
         workers = cls(source, row_filter, n, resources)
         try:
+            for _ in range(n):
+                workers._start()
             yield workers
         finally:
             workers.end()
@@ -153,8 +153,8 @@ class Workers:
         reading = next(one for one in self._queued[worker] if one.summary == summary)
         try:
             reading.found = self._ray.get(summary)
-        except self._ray.exceptions.RayTaskError:
-            raise  # the worker could not even begin
+        except self._ray.exceptions.RayTaskError as error:  # it could not even begin
+            raise OSError(f"engine: a worker failed: {_in_one_line(error.cause)}") from None
         except self._ray.exceptions.RayError as error:
             return self._replace(worker, error)
         self._queued[worker].remove(reading)
