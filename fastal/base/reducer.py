@@ -13,7 +13,6 @@ from fastal.base.checks import check_another, check_same, plain
 from fastal.base.errors import restoring
 from fastal.base.memory_guard import guarded_arrays
 from fastal.base.row_filter import RowFilter
-from fastal.base.row_values import RowValues
 
 Result = TypeVar("Result", covariant=True)
 RowStart = int | NDArray[np.int64] | None
@@ -55,8 +54,6 @@ class Reducer(ABC, Generic[Result]):
         reads_gaps: whether `look` takes chunks of rows whose numbers are not consecutive.
         filters_rows: whether `look` passes over the rows that `row_filter` leaves out; if not, it
             never gets them.
-        row_values: the part of the state that has a value for each row. A part of the reducer needs
-            those of its own rows.
     """
 
     takes_groups: bool = False
@@ -66,7 +63,6 @@ class Reducer(ABC, Generic[Result]):
     row_filter: RowFilter | None = None
     reads_gaps: bool = True
     filters_rows: bool = False
-    row_values: RowValues | None = None
 
     @abstractmethod
     def look(self, chunk: Any, start: RowStart = None) -> Pending:
@@ -155,15 +151,6 @@ class Reducer(ABC, Generic[Result]):
         return None
 
     @property
-    def threshold(self) -> Any:
-        """What a row of this pass must beat to change the result; None: unknown.
-
-        If it is known, a part may be given it before it reads rows. Then its state leaves out rows
-        that do not beat it.
-        """
-        return None
-
-    @property
     def blank(self) -> Blank | None:
         """The scores of rows that hold nothing; None: such rows have no score of their own."""
         return None
@@ -206,6 +193,14 @@ class Reducer(ABC, Generic[Result]):
         check_same({"class": ours["class"]}, {"class": state["class"]}, "the state")
         check_same(ours["identity"], state["identity"], "the state")
 
+    def context_for(self, start: int, stop: int) -> Any:  # noqa: ARG002
+        """See `Mergeable.context_for`: nothing."""
+        return None
+
+    def set_context(self, context: Any) -> None:
+        """See `Mergeable.set_context`."""
+        raise NotImplementedError(f"{type(self).__name__} has no context to set")
+
     @abstractmethod
     def _state(self) -> dict[str, Any]:
         """The state without the identity."""
@@ -229,6 +224,15 @@ class Mergeable(Protocol):
 
         It may be asked for at any time within a pass.
         """
+
+    def context_for(self, start: int, stop: int) -> Any:
+        """What a part has to know of the state to read rows start to stop - 1; None: nothing.
+
+        Such as the present distances of these rows, or the score that rows must beat.
+        """
+
+    def set_context(self, context: Any) -> None:
+        """Tells a part what `context_for` returned, unless it is None, before it reads rows."""
 
     def merge(self, other: Any) -> None:
         """Adds the other's state; the order of merging does not matter.

@@ -1,6 +1,7 @@
 """What commands have in common: options, how a pool is opened and read, what is bad input."""
 
 import functools
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -289,9 +290,14 @@ ENGINE = with_options(
     ),
     running_option(
         "--address",
-        help="With --engine ray: address of the cluster, such as auto, for the one of this "
-        "machine, or head:6379. Default: the one in RAY_ADDRESS, otherwise the one that `ray "
-        "start` has begun on this machine, otherwise a new one here.",
+        help="With --engine ray: address of the cluster, such as head:6379, or auto for the one in "
+        "RAY_ADDRESS or of this machine. Default: that of auto, otherwise a new cluster here.",
+    ),
+    running_option(
+        "--workers",
+        type=click.IntRange(min=1),
+        help="With --engine ray: number of processes that read the pool. Default: as many as the "
+        "machines have room for when the run starts.",
     ),
 )
 
@@ -366,10 +372,15 @@ def run_over(
     export = export_for(
         *(options.pop(name, None) for name in ("format", "text_column", "image_column"))
     )
-    engine, address = options.pop("engine", "local"), options.pop("address", None)
-    if address is not None:
-        check_used("address", engine == "ray", "--engine ray")
-        engine = Ray(address)
+    engine = options.pop("engine", "local")
+    of_ray = {name: options.pop(name, None) for name in ("address", "workers")}
+    for name, value in of_ray.items():
+        if value is not None:
+            check_used(name, engine == "ray", "--engine ray")
+    if engine == "ray":
+        engine = Ray(**of_ray)
+        # Else Ray writes on standard output, where results go, that a worker has died.
+        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     options["options"] = CommandOptions(
         None if chunk_mb is None else chunk_mb << 20,
         options.pop("checkpoint", None),

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import torch
 
 from fastal.base.row_filter import RowFilter
-from fastal.base.row_values import RowValues
 from fastal.distributed.shards import Shard
 from fastal.ops import instruction_set
 from fastal.pipeline.drive import read_here
@@ -28,15 +27,13 @@ class Task(NamedTuple):
         shard: the rows.
         chunk_rows: the most rows per chunk.
         skipped: the files that are skipped so far.
-        row_values: `Reducer.row_values` of the rows; None: the reducer has none.
-        threshold: `Reducer.threshold` after the shards that are merged; None: unknown.
+        context: what the part has to know; see `Mergeable.context_for`.
     """
 
     shard: Shard
     chunk_rows: int
     skipped: list[Skipped]
-    row_values: RowValues | None
-    threshold: Any
+    context: Any
 
 
 class Found(NamedTuple):
@@ -57,15 +54,13 @@ class Found(NamedTuple):
     error: Exception | None
 
 
-def machine_facts() -> dict[str, Any]:
+def machine_facts() -> dict[str, str | None]:
     """The name of this machine, and what the last bits of scores may depend on."""
-    gpus = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
     return {
         "machine": platform.node(),
-        "fastal": __version__,
-        "torch": torch.__version__,
-        "instructions": instruction_set(),
-        "GPUs": sorted(gpus),
+        "version of fastal": __version__,
+        "version of torch": torch.__version__.partition("+")[0],
+        "instruction set": instruction_set(),
     }
 
 
@@ -83,18 +78,19 @@ class ShardReader:
             os.chdir(folder)
         self._source = source
         self._row_filter = row_filter
-        self._given: Any = None
+        self._reference: Any = None
         self._part: Any = None
 
-    def describe(self) -> dict[str, Any]:
-        """See `machine_facts`."""
-        return machine_facts()
+    def describe(self, has_gpu: bool) -> dict[str, str | None]:
+        """See `machine_facts`; with the name of the GPU, if the worker has one."""
+        return machine_facts() | ({"GPU": torch.cuda.get_device_name()} if has_gpu else {})
 
-    def read(self, given: list[Any], task: Task) -> tuple[Found, bytes]:
+    def read(self, part: list[Any], task: Task) -> tuple[Found, bytes]:
         """Reads a shard. Returns what was found, and the pickled state of a part that has read it.
 
         Args:
-            given: Ray's reference to a pickled part that has read no rows; one for each pass.
+            part: Ray's reference to a pickled part that has read no rows; one for each pass. It is
+                in a list, since Ray would replace a bare reference by what it refers to, each time.
             task: what to read.
         """
         rows = n_bytes = 0
@@ -102,25 +98,23 @@ class ShardReader:
         self._source.skipped = list(task.skipped)
         with _logged() as messages:
             try:
-                part = self._new_part(given)
-                part.row_filter = self._row_filter
-                if task.row_values is not None:
-                    part.row_values = task.row_values
-                if task.threshold is not None:
-                    part.threshold = task.threshold
-                for step in read_here(part, self._source, task.chunk_rows, *task.shard):
+                reducer = self._new_part(part[0])
+                reducer.row_filter = self._row_filter
+                if task.context is not None:
+                    reducer.set_context(task.context)
+                for step in read_here(reducer, self._source, task.chunk_rows, *task.shard):
                     rows += step.rows
                     n_bytes += step.n_bytes
-                state = part.state_dict()
+                state = reducer.state_dict()
             except Exception as error:
                 failure = _portable(error)
         return Found(rows, n_bytes, list(self._source.skipped), messages, failure), pickle.dumps(
             state
         )
 
-    def _new_part(self, given: list[Any]) -> Any:
-        if given != self._given:
-            self._given, self._part = given, pickle.loads(self._fetched(given[0]))
+    def _new_part(self, reference: Any) -> Any:
+        if reference != self._reference:
+            self._reference, self._part = reference, pickle.loads(self._fetched(reference))
         return self._part.part()
 
     def _fetched(self, reference: Any) -> bytes:

@@ -174,14 +174,14 @@ class GradientSeeding(GreedyPicks):
             return False
         _, row, (distance, self._gradients.centre) = best
         if not self._rows:  # the distances were norms
-            values = self.row_values.values
+            values = self._distance.values
             values.masked_fill_(values != -math.inf, math.inf)
         self._add(row, distance)
         return len(self._rows) < self._k
 
     def _add_equal_rows(self) -> None:
         """Adds rows whose gradients equal those of picks: no others are left."""
-        equal = (self.row_values.values == 0).nonzero()[:, 0]
+        equal = (self._distance.values == 0).nonzero()[:, 0]
         for row in equal[: self._k - len(self._rows)].tolist():
             self._add(row, 0.0)
 

@@ -13,6 +13,7 @@ from fastal.base.checks import check_same
 from fastal.base.errors import prefixing_errors
 from fastal.base.row_filter import row_filter_of
 from fastal.base.row_numbers import RowNumbers
+from fastal.base.row_values import RowValues
 from fastal.diversity.centroids import checked_rows, copied, rows_of
 from fastal.diversity.distance import Distance
 from fastal.diversity.greedy_picks import GreedyPicks
@@ -181,12 +182,20 @@ class CoreSet(GreedyPicks):
     def part(self) -> "CoreSet":
         """A reducer with the same picks that has read no rows of this pass; see `merge`.
 
-        It has no distances: `row_values` is to be set to those of the rows that it will read.
+        It has no distances before `set_context`.
         """
         part = self._unread()
-        part.row_values = self.row_values.part(0, 0)
+        part._distance = self._distance.part(0, 0)
         part._best = None
         return part
+
+    def context_for(self, start: int, stop: int) -> RowValues:
+        """See `Mergeable.context_for`: the distances of the rows."""
+        return self._distance.part(start, stop)
+
+    def set_context(self, context: RowValues) -> None:
+        """See `Mergeable.set_context`."""
+        self._distance = context
 
     def merge(self, other: "CoreSet") -> None:
         """Adds a reducer that read other rows of the same pass.
@@ -198,10 +207,10 @@ class CoreSet(GreedyPicks):
         self._check_mergeable(other)
         check_same({"picks": self._rows}, {"picks": other._rows}, "merge: the other")
         self._scorer.merge(other._scorer)
-        theirs = other.row_values
+        theirs = other._distance
         numbers = RowNumbers(len(theirs.values), theirs.first)
-        ours = self.row_values.read(numbers)
-        self.row_values.write(numbers, torch.minimum(ours, theirs.values.to(ours.device)))
+        ours = self._distance.read(numbers)
+        self._distance.write(numbers, torch.minimum(ours, theirs.values.to(ours.device)))
         if other._best is not None:
             self._best = other._best.or_better(self._best)
 

@@ -37,7 +37,7 @@ class GreedyPicks(ScoringReducer[Picks]):
         super().__init__(measure, options)
         self.row_filter = row_filter
         # The distance to the nearest pick so far; -inf for rows that are picked or invalid.
-        self.row_values: RowValues = RowValues(math.inf, torch.float32)
+        self._distance = RowValues(math.inf, torch.float32)
         self._best: Best | None = None  # of the pass so far
         self._rows: list[int] = []
         self._scores: list[float] = []
@@ -55,7 +55,7 @@ class GreedyPicks(ScoringReducer[Picks]):
         """Finds the best row of a chunk; see `Reducer.look`."""
         rows = self._prepare(chunk, start)
         (distance,), _ = self._scorer.scores(rows)
-        held = self.row_values.read(rows.numbers).to(distance.device)
+        held = self._distance.read(rows.numbers).to(distance.device)
         is_invalid = rows.invalid(distance)
         counted = held == -math.inf  # invalid rows were counted in the first pass
         n_invalid = int((is_invalid & ~counted).count_nonzero())
@@ -63,18 +63,18 @@ class GreedyPicks(ScoringReducer[Picks]):
         nearest = torch.minimum(held, distance_now.masked_fill(is_invalid, -math.inf))
         best = self._best_of(rows, rows.without_left_out(nearest, -math.inf))
 
-        self.row_values.reserve(rows.numbers.stop)
+        self._distance.reserve(rows.numbers.stop)
 
         def commit() -> None:
             self._scorer.record(rows, n_invalid, lambda: distance)
-            self.row_values.write(rows.numbers, nearest)
+            self._distance.write(rows.numbers, nearest)
             self._best = best.or_better(self._best) if best else self._best
 
         return Pending(commit)
 
     def _end_pass(self) -> Best | None:
         """Ends a pass, and returns its best row."""
-        self.row_values.trim()
+        self._distance.trim()
         self._scorer.next_row = 0
         best, self._best = self._best, None
         return best
@@ -83,7 +83,7 @@ class GreedyPicks(ScoringReducer[Picks]):
         """Picks a row."""
         self._rows.append(row)
         self._scores.append(score)
-        self.row_values.values[row] = -math.inf
+        self._distance.values[row] = -math.inf
 
     def _picks(self, scores: Sequence[float]) -> Picks:
         """The picks so far with these scores.
@@ -100,7 +100,7 @@ class GreedyPicks(ScoringReducer[Picks]):
     @property
     def invalid(self) -> int:
         """How many rows were left out as invalid."""
-        return int((self.row_values.values == -math.inf).sum()) - len(self._rows)
+        return int((self._distance.values == -math.inf).sum()) - len(self._rows)
 
     @property
     def wanted(self) -> int:
@@ -118,8 +118,8 @@ class GreedyPicks(ScoringReducer[Picks]):
             **super()._state(),
             "rows": list(self._rows),
             "scores": list(self._scores),
-            "first": self.row_values.first,
-            "distance": self.row_values.values.cpu().numpy().copy(),
+            "first": self._distance.first,
+            "distance": self._distance.values.cpu().numpy().copy(),
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
@@ -128,4 +128,4 @@ class GreedyPicks(ScoringReducer[Picks]):
         )
         super()._restore(state)
         self._rows, self._scores = list(rows), list(scores)
-        self.row_values.load(torch.from_numpy(distance.copy()), first)
+        self._distance.load(torch.from_numpy(distance.copy()), first)

@@ -22,7 +22,7 @@ class Engine(Protocol):
     def opened(
         self, reducer: Reducer[Any], source: Source, reporter: Reporter
     ) -> AbstractContextManager[ReadPass]:
-        """A context of a run, with what reads a pass of it.
+        """Opens the engine for one run. Yields the function that reads a pass.
 
         Args:
             reducer: reads the pool.
@@ -53,11 +53,13 @@ def engine_for(engine: "str | Engine") -> Engine:
 
     Raises:
         ValueError: no engine has this name.
+        TypeError: it is no engine.
     """
     if not isinstance(engine, str):
-        if isinstance(engine, Engine):
+        if isinstance(engine, Engine) and not isinstance(engine, type):
             return engine
-        raise TypeError(f"engine: wanted {' or '.join(ENGINES)}, got {type(engine).__name__}")
+        what = engine.__name__ if isinstance(engine, type) else type(engine).__name__
+        raise TypeError(f"engine: wanted {' or '.join(ENGINES)} or an engine, got {what}")
     if engine not in ENGINES:
         raise ValueError(f"engine: wanted {' or '.join(ENGINES)}, got {engine!r}")
     if engine == "local":

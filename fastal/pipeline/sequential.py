@@ -6,7 +6,6 @@ from typing import Any
 from fastal.base.blank_rows import Blank
 from fastal.base.reducer import Pending, Reducer, RowStart
 from fastal.base.row_filter import RowFilter
-from fastal.base.row_values import RowValues
 from fastal.scoring.scoring_options import ScoringOptions
 
 
@@ -88,15 +87,9 @@ class Sequential(Reducer[Any]):
         """Why the current stage cannot be divided; empty if it can."""
         return self.current.undividable
 
-    @property
-    def row_values(self) -> RowValues | None:  # type: ignore[override]
-        """Those of the current stage."""
-        return self.current.row_values
-
-    @property
-    def threshold(self) -> Any:
+    def context_for(self, start: int, stop: int) -> Any:
         """That of the current stage."""
-        return self.current.threshold
+        return self.current.context_for(start, stop)
 
     def merge(self, other: "Sequential | Reducer[Any]") -> None:
         """Adds the same stage over other rows.

@@ -166,14 +166,16 @@ class Selector(ScoringReducer[Picks]):
         self._scorer.merge(other._scorer)
         self._top.merge(other._top)
 
-    @property
-    def threshold(self) -> tuple[float, int] | None:
-        """See `Reducer.threshold`: the score, or with noise the key, and the rank of a row."""
+    def context_for(self, start: int, stop: int) -> tuple[float, int] | None:  # noqa: ARG002
+        """See `Mergeable.context_for`: the score, or with noise the key, and the rank to beat.
+
+        The state of the part then leaves out rows that do not beat it.
+        """
         return self._top.threshold
 
-    @threshold.setter
-    def threshold(self, threshold: tuple[float, int] | None) -> None:
-        self._top.threshold = threshold
+    def set_context(self, context: tuple[float, int]) -> None:
+        """See `Mergeable.set_context`."""
+        self._top.threshold = context
 
     def result(self) -> Picks:
         """The picks among the rows so far, as arrays of the kind of the last chunk, else NumPy."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import fastal
 from fastal import diversity
-from fastal.distributed.ray_engine import _Pass
+from fastal.distributed.divided_pass import DividedPass
 from fastal.sources.npy import NpyFile
 from tests.support.cluster import Cluster, Faults, InProcess, Network
 from tests.support.divided import Stop, bits, logged, stopped_after
@@ -122,29 +122,24 @@ def test_workers_may_die_of_a_shard_in_every_pass(pool, monkeypatch):
     assert engine.cluster.n_deaths == 6
 
 
-def test_workers_that_differ_are_refused(pool, monkeypatch):
-    names = iter(["one", "one", "other", "other", "other"])
-    monkeypatch.setattr("fastal.distributed.shard_reader.instruction_set", lambda: next(names))
-    with pytest.raises(
-        ValueError, match=r"wanted workers alike, .*: instructions is one on .*other"
-    ):
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        (["one", "one", "other"], "instruction set: it is one on .*, this machine, other on"),
+        (["one", "other", "other"], "instruction set: it is one on .*, this machine, other on"),
+    ],
+)
+def test_machines_that_differ_are_refused(pool, monkeypatch, facts, message):
+    found = iter([*facts, *facts])
+    monkeypatch.setattr("fastal.distributed.shard_reader.instruction_set", lambda: next(found))
+    with pytest.raises(ValueError, match=f"all machines must have the same {message}"):
         fastal.select(pool, 9, engine=InProcess(3, 1), chunk_bytes=28)
 
 
-def test_workers_that_differ_from_this_machine_are_named(pool, monkeypatch, caplog):
-    names = iter(["there", "here", "there", "there", "there"])
-    monkeypatch.setattr("fastal.distributed.shard_reader.instruction_set", lambda: next(names))
-    fastal.select(pool, 9, engine=InProcess(3, 1), chunk_bytes=28)
-    (message,) = caplog.messages
-    assert "instructions is there on the workers, here on this machine" in message
-
-
-def test_workers_with_another_version_of_fastal_are_refused(pool, monkeypatch):
-    monkeypatch.setattr(
-        "fastal.distributed.shard_reader.machine_facts", lambda: {"fastal": "0.0.1", "machine": "m"}
-    )
-    with pytest.raises(ValueError, match=r"wanted fastal .* on all machines, got 0\.0\.1 on m"):
-        fastal.select(pool, 9, engine=InProcess(3, 1), chunk_bytes=28)
+def test_a_state_that_is_lost_again_and_again_ends_the_run(pool, monkeypatch):
+    monkeypatch.setattr("tests.support.cluster.MOST_FAULTS", 3)
+    with pytest.raises(OSError, match="engine: the state of a shard was lost again and again"):
+        fastal.select(pool, 9, engine=InProcess(3, 1, faults=STATE_LOST), chunk_bytes=280)
 
 
 # Bad rows.
@@ -352,7 +347,7 @@ def test_later_shards_of_a_file_that_is_bad_in_the_middle_are_read_again(three):
 
 
 def test_an_engine_that_does_not_read_them_again_is_found_out(three, monkeypatch):
-    monkeypatch.setattr(_Pass, "_is_stale", lambda *_: False)
+    monkeypatch.setattr(DividedPass, "_is_stale", lambda *_: False)
     with unreadable(15):
         want = run_skipping(three, SKIPPING["select"], chunk_bytes=320)
         found = run_skipping(three, SKIPPING["select"], chunk_bytes=320, engine=InProcess(4, 1))

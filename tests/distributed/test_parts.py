@@ -152,8 +152,9 @@ def read(reducer, labels, start, stop):
 
 def with_values(part, whole, start, stop):
     """The part, with the values of its rows that the whole has."""
-    if whole.row_values is not None:
-        part.row_values = whole.row_values.part(start, stop)
+    context = whole.context_for(start, stop)
+    if context is not None:
+        part.set_context(context)
     return part
 
 

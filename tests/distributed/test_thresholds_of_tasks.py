@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastal
-from fastal.distributed.ray_engine import _Pass
+from fastal.distributed.divided_pass import DividedPass
 from fastal.distributed.shard_reader import ShardReader
 from fastal.distributed.shards import Shard
 from fastal.diversity import CosineClusters
@@ -24,7 +24,7 @@ def test_a_worker_sends_only_what_beats_the_threshold(make, tmp_path, monkeypatc
     whole.update(x)
     monkeypatch.setattr(ShardReader, "_fetched", lambda self, reference: reference)
     reader = ShardReader(source, None, str(Path.cwd()))
-    of_pass = _Pass(None, driver, source, 1000)
+    of_pass = DividedPass(None, driver, source, 1000)
     given, n_bytes = [pickle.dumps(driver.part())], []
     for start in range(0, 30_000, 5000):
         found, state = reader.read(given, of_pass._task(Shard(start, start + 5000)))

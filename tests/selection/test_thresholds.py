@@ -19,15 +19,15 @@ def merged(x, cuts, k, lag, *, above=0.0, **options):
     sizes = []
     for start, stop in zip([0, *cuts], [*cuts, len(x)], strict=True):
         part, restored = whole.part(), whole.part()
-        part.threshold = thresholds[-1 - lag]
-        if above and part.threshold:
-            part.threshold = part.threshold[0] + above, part.threshold[1]
+        if thresholds[-1 - lag] is not None:
+            score, rank = thresholds[-1 - lag]
+            part.set_context((score + above, rank))
         part.update(x[start:stop], start)
         state = part.state_dict()
         sizes.append(len(state["top"]["rows"]))
         restored.load_state_dict(state)
         whole.merge(restored)
-        thresholds.append(whole.threshold)
+        thresholds.append(whole.context_for(0, 0))
     return whole, sizes
 
 

@@ -19,7 +19,7 @@ from fastal.combine.representative_clusters import BestOfClusters, ClusterRepres
 from fastal.commands.command import CommandOptions
 from fastal.commands.diversity import assign_to_file, cluster_to_file, outliers_to_file
 from fastal.commands.uncertainty import score_to_file, select_to_file
-from fastal.distributed import ray_engine
+from fastal.distributed import divided_pass
 from fastal.distributed.shards import Shard, shards_of
 from fastal.pipeline.checkpoint import Checkpoint
 from fastal.pipeline.progress import Reporter
@@ -313,7 +313,7 @@ def cut_at(cuts):
         bounds = {round(first + cut * (last - first)) for cut in cuts}
         return [Shard(*pair) for pair in pairwise(sorted({first, last} | bounds))]
 
-    with patch.object(ray_engine, "shards_of", shards):
+    with patch.object(divided_pass, "shards_of", shards):
         yield
 
 

@@ -20,13 +20,13 @@ fastal.pipeline.drive._IN_PLACE_BYTES = fastal.pipeline.drive._CHUNK_BYTES = 819
 SLOW_STEPS = f"""{SMALL_CHUNKS}
 import time
 import fastal.pipeline.checkpoint
-from fastal.distributed.workers import Workers
+from fastal.distributed.ray_workers import RayWorkers
 fastal.pipeline.checkpoint._SECONDS = fastal.pipeline.checkpoint._PAUSE = 0
-wait = Workers.wait
-def slow(workers):
+wait = RayWorkers.wait
+def slow(workers, seconds):
     time.sleep(0.2)
-    return wait(workers)
-Workers.wait = slow
+    return wait(workers, seconds)
+RayWorkers.wait = slow
 """
 # A signal comes while Ray starts, which sets a handler of its own:
 TERMINATED_EARLY = """

@@ -182,14 +182,13 @@ class KMeans(ScoringReducer[Clustering]):
             self._sample = self._sample or self._empty_sample(other._sample.width)
             self._sample.merge(other._sample)
 
-    @property
-    def threshold(self) -> tuple[float, int] | None:
-        """See `Reducer.threshold`: a key and a row of the sample."""
+    def context_for(self, start: int, stop: int) -> tuple[float, int] | None:  # noqa: ARG002
+        """See `Mergeable.context_for`: the key and the row that rows of the sample must beat."""
         return None if self._pass or not self._sample else self._sample.threshold
 
-    @threshold.setter
-    def threshold(self, threshold: tuple[float, int] | None) -> None:
-        self._least = threshold
+    def set_context(self, context: tuple[float, int]) -> None:
+        """See `Mergeable.set_context`."""
+        self._least = context
 
     def result(self) -> Clustering:
         """The clusters after the last iteration; there must have been one."""

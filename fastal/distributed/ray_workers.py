@@ -5,7 +5,7 @@ import os
 import pickle
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,12 +18,12 @@ from fastal.sources import Source
 
 _log = logging.getLogger("fastal")
 _PATIENCE = 60  # seconds until a warning that no worker has started
-_SECONDS = 0.2  # between two looks at signals and at progress
+_CPUS = 2  # of a worker
 _QUEUED = 2  # shards that a worker has at a time: it need not wait for the next
 _DEATHS = 3  # of workers that read the same shard, or that do not start one after the other
 
 
-class Workers:
+class RayWorkers:
     """Processes on a Ray cluster, each of which reads shards of a pool.
 
     A worker that dies is replaced, and its shards are read again.
@@ -32,50 +32,71 @@ class Workers:
         source: the pool.
         row_filter: which of its rows are read.
         n: how many workers there are.
-        resources: what Ray reserves for each: `num_cpus`, `num_gpus`.
+        cpus: how many CPUs each takes.
+        gpus: how many GPUs each takes.
     """
 
     def __init__(
-        self, source: Source, row_filter: RowFilter | None, n: int, resources: dict[str, int]
+        self, source: Source, row_filter: RowFilter | None, n: int, cpus: int, gpus: int
     ) -> None:
         import ray
 
         self.n = n
         self._ray = ray
-        self._actor = ray.remote(ShardReader).options(max_restarts=0, **resources)
-        self._given = ray.put(source), ray.put(row_filter), os.getcwd()  # noqa: PTH109
+        self._resources = {"num_cpus": cpus, "num_gpus": gpus}
+        self._actor = ray.remote(ShardReader).options(max_restarts=0, **self._resources)
+        self._arguments = ray.put(source), ray.put(row_filter), os.getcwd()  # noqa: PTH109
         self._starting: dict[Any, Any] = {}  # by what describes it when it has started
-        self._queued: dict[Any, list[Any]] = {}  # by worker: what it is to return
-        self._description: dict[str, Any] | None = None
+        self._queued: dict[Any, list[_Reading]] = {}  # by worker: what it is to return
+        # Versions and instructions are to be those of this machine; GPUs those of the first worker.
+        facts = machine_facts()
+        here = f"{facts.pop('machine')}, this machine"
+        self._wanted = {name: (fact, here) for name, fact in facts.items()}
         self._deaths: Counter[int] = Counter()  # of workers, by the first row of the shard
         self._n_failed = 0  # workers in a row that did not start
-        self._began = time.monotonic()
-        self._has_warned = False
-        self._resources = resources
+        self._waiting_since: float | None = None  # for workers; None: a warning has been given
         self._part: Any = None
 
     @classmethod
     @contextmanager
     def started(
-        cls, source: Source, row_filter: RowFilter | None, n: int | None, cpus: int | None
-    ) -> Iterator["Workers"]:
+        cls,
+        source: Source,
+        row_filter: RowFilter | None,
+        n: int | None,
+        cpus: int | None,
+        gpus: int | None,
+        *,
+        uses_gpus: bool,
+    ) -> Iterator["RayWorkers"]:
         """Workers that end with the block.
 
         Args:
-            source: as for `Workers`.
-            row_filter: as for `Workers`.
-            n: how many; None: as many as there are GPUs, or as the CPUs allow.
-            cpus: how many CPUs each takes; None: 1 beside a GPU, else 2.
+            source: as for `RayWorkers`.
+            row_filter: as for `RayWorkers`.
+            n: how many; None: as many as the machines have room for.
+            cpus: how many CPUs each takes; None: 2, or 1 if no machine has more.
+            gpus: how many GPUs each takes; None: 1 if they use GPUs and there are any, else 0.
+            uses_gpus: whether they score on GPUs.
         """
         import ray
 
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        n_gpus = int(sum(held.get("GPU", 0) for held in machines))
-        n_cpus = [int(held.get("CPU", 0)) for held in machines]
-        cpus = min(cpus or (1 if n_gpus else 2), max([1, *n_cpus]))
-        n = n or n_gpus or max(1, sum(held // cpus for held in n_cpus))
-        resources = {"num_cpus": cpus, **({"num_gpus": 1} if n_gpus else {})}
-        workers = cls(source, row_filter, n, resources)
+        if gpus is None:
+            gpus = int(uses_gpus and any(held.get("GPU", 0) >= 1 for held in machines))
+        if cpus is None:
+            cpus = min(_CPUS, max([1, *(int(held.get("CPU", 0)) for held in machines)]))
+        if n is None:
+            room = [
+                min(
+                    held.get(name, 0) // each
+                    for name, each in (("CPU", cpus), ("GPU", gpus))
+                    if each
+                )
+                for held in machines
+            ]
+            n = max(1, int(sum(room)))
+        workers = cls(source, row_filter, n, cpus, gpus)
         try:
             for _ in range(n):
                 workers._start()
@@ -122,20 +143,24 @@ class Workers:
         of_shard = worker.read.options(num_returns=2).remote([self._part], task)
         self._queued[worker].append(_Reading(self._ray, place, task.shard, *of_shard))
 
-    def wait(self) -> list["_Reading"]:
-        """The shards that were finished, or whose worker died; none after a short time.
+    def wait(self, seconds: float) -> list["_Reading"]:
+        """The shards that were finished, or whose worker died; none if none was in the time.
+
+        Args:
+            seconds: the most to wait.
 
         Raises:
             ValueError: the workers are not alike.
             OSError: workers die again and again.
         """
+        self._warn_of_missing_workers()
         of = {
             reading.summary: worker for worker in self._queued for reading in self._queued[worker]
         }
-        if not self._queued:
-            self._warn_if_none_starts()
         waited_for = [*self._starting, *of]
-        ready, _ = self._ray.wait(waited_for, timeout=_SECONDS, fetch_local=False)
+        if not waited_for:
+            return []
+        ready, _ = self._ray.wait(waited_for, timeout=seconds, fetch_local=False)
         if ready:  # and all others that are ready by now
             ready, _ = self._ray.wait(
                 waited_for, num_returns=len(waited_for), timeout=0, fetch_local=False
@@ -161,14 +186,15 @@ class Workers:
         return [reading]
 
     def _start(self) -> None:
-        worker = self._actor.remote(*self._given)
-        self._starting[worker.describe.remote()] = worker
+        worker = self._actor.remote(*self._arguments)
+        self._starting[worker.describe.remote(bool(self._resources["num_gpus"]))] = worker
+        self._waiting_since = time.monotonic()
 
     def _welcome(self, ref: Any) -> None:
         """Adds a worker that has started, or failed to."""
         worker = self._starting.pop(ref)
         try:
-            found = self._ray.get(ref)
+            facts = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
             self._n_failed += 1
             if self._n_failed == _DEATHS:
@@ -176,15 +202,13 @@ class Workers:
             self._start()
             return
         self._n_failed = 0
-        if self._description is None:
-            self._description = found
-            _compare_with_this_machine(found)
-        for name, ours in self._description.items():
-            if name != "machine" and found[name] != ours:
+        machine = facts.pop("machine")
+        for name, fact in facts.items():
+            wanted, of = self._wanted.setdefault(name, (fact, machine))
+            if fact != wanted:
                 raise ValueError(
-                    f"engine: wanted workers alike, since the last bits of scores depend on it: "
-                    f"{name} is {ours} on {self._description['machine']}, {found[name]} on "
-                    f"{found['machine']}"
+                    f"engine: all machines must have the same {name}: it is {wanted} on {of}, "
+                    f"{fact} on {machine}; the last bits of scores depend on it"
                 )
         self._queued[worker] = []
 
@@ -201,12 +225,15 @@ class Workers:
         self._start()
         return readings
 
-    def _warn_if_none_starts(self) -> None:
-        if not self._has_warned and time.monotonic() - self._began > _PATIENCE:
-            self._has_warned = True
+    def _warn_of_missing_workers(self) -> None:
+        """Warns if workers have not started for a while, as on a cluster that is full."""
+        since = self._waiting_since
+        if self._starting and since is not None and time.monotonic() - since > _PATIENCE:
+            self._waiting_since = None
             _log.warning(
-                "engine: no worker has started in %d s; each takes %s, and the cluster has %s free",
-                _PATIENCE, self._resources, self._ray.available_resources(),
+                "engine: %d of %d workers have not started in %d s; each takes %s, and the cluster "
+                "has %s free", len(self._starting), self.n, _PATIENCE,
+                _listed(self._resources), _listed(self._ray.available_resources()),
             )  # fmt: skip
 
 
@@ -233,28 +260,14 @@ class _Reading:
         """See `Outcome.state`."""
         try:
             return pickle.loads(self._ray.get(self._state))
-        except self._ray.exceptions.RayError as error:  # its machine is gone
-            raise LookupError("the state is lost") from error
+        except self._ray.exceptions.RayError as error:  # such as if its machine is gone
+            raise LookupError(_in_one_line(error)) from error
 
 
-def _compare_with_this_machine(worker: dict[str, Any]) -> None:
-    """Warns if scores of a worker may differ from those of this machine.
-
-    Raises:
-        ValueError: the worker has another version of fastal.
-    """
-    for name, here in machine_facts().items():
-        there = worker[name]
-        if name == "fastal" and there != here:
-            raise ValueError(
-                f"engine: wanted fastal {here} on all machines, got {there} on {worker['machine']}"
-            )
-        if name not in ("fastal", "machine") and there != here:
-            _log.warning(
-                "engine: %s is %s on the workers, %s on this machine: the last bits of scores may "
-                "differ from those of a run here; do not resume a run of one on the other",
-                name, there, here,
-            )  # fmt: skip
+def _listed(resources: Mapping[str, float]) -> str:
+    """The CPUs and GPUs of resources in Ray's words, with or without `num_`."""
+    found = {name.removeprefix("num_").upper(): n for name, n in resources.items()}
+    return " and ".join(f"{found.get(name, 0):g} {name}" for name in ("CPU", "GPU"))
 
 
 def _in_one_line(error: Exception) -> str:
