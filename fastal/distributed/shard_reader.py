@@ -4,6 +4,7 @@ import logging
 import os
 import pickle
 import platform
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -139,7 +140,7 @@ def _portable(error: Exception) -> Exception:
 
 @contextmanager
 def _logged() -> Iterator[list[tuple[int, str]]]:
-    """Collects what fastal logs in the block."""
+    """Collects what fastal logs in the block, and the warnings of other packages."""
     messages: list[tuple[int, str]] = []
 
     class Collector(logging.Handler):
@@ -149,6 +150,8 @@ def _logged() -> Iterator[list[tuple[int, str]]]:
     handler = Collector(logging.WARNING)
     _log.addHandler(handler)
     try:
-        yield messages
+        with warnings.catch_warnings(record=True) as caught:
+            yield messages
     finally:
         _log.removeHandler(handler)
+        messages += [(logging.WARNING, f"{w.category.__name__}: {w.message}") for w in caught]
