@@ -113,6 +113,11 @@ class Selector(ScoringReducer[Picks]):
         self._top = self._new_top()
         self._fused = FusedTopK(self._top, self.order)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the candidates of a GPU: the best of them are moved to the host."""
+        self._fused.flush()
+        return vars(self)
+
     def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Reads rows and selects among them; see `Reducer.look`."""
         rows = self._prepare(chunk, start)
