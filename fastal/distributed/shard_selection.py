@@ -1,21 +1,20 @@
 """Selection in parts, for engines that fastal does not drive: each reads a shard, one merges."""
 
-import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from fastal.base.checks import checked_count
 from fastal.picks.picks import Picks
 from fastal.pipeline.drive import chunk_rows_of, read_here
 from fastal.pipeline.given_groups import with_groups
 from fastal.pipeline.row_choice import narrowed
-from fastal.pipeline.run_on_pool import with_ids
+from fastal.pipeline.run_on_pool import log_skipped, with_ids
 from fastal.selection.pick_warnings import warn_of
 from fastal.selection.selector import Selector
 from fastal.selection.stratified import StratifiedSelector
 from fastal.sources import open_pool
 
-_log = logging.getLogger("fastal")
 AnySelector = TypeVar("AnySelector", Selector, StratifiedSelector)
 
 
@@ -53,6 +52,9 @@ def read_shard(
         >>> fastal.merge_shards(shards).rows
         array([1, 3])
     """
+    _check_selector("selector", selector)
+    start = checked_count("start", start, 0)
+    stop = None if stop is None else checked_count("stop", stop, 0)
     source = with_groups(open_pool(pool), None, are_wanted=selector.takes_groups)
     n_rows = source.n_rows
     if n_rows is None and (start or stop is not None):
@@ -64,8 +66,7 @@ def read_shard(
     n_chunk = chunk_rows_of(source, chunk_bytes or selector.chunk_bytes)
     for _ in read_here(selector, source, n_chunk, start, stop):
         pass
-    for file, from_row, reason in source.skipped:
-        _log.warning("skipped %s from row %d on: %s", file, from_row, reason)
+    log_skipped(source)
     return selector
 
 
@@ -82,6 +83,7 @@ def merge_shards(selectors: Iterable[Selector | StratifiedSelector], pool: Any =
 
     Raises:
         ValueError: there is no selector, or they have different arguments.
+        TypeError: one is no selector.
 
     Example:
         >>> import fastal, numpy as np, pickle
@@ -95,14 +97,25 @@ def merge_shards(selectors: Iterable[Selector | StratifiedSelector], pool: Any =
     """
     merged: Any = None
     for selector in selectors:
+        _check_selector("selectors", selector)
         merged = selector.part() if merged is None else merged
         merged.merge(selector)
     if merged is None:
         raise ValueError("selectors: wanted at least one, got none")
-    if pool is None:
+    source = None if pool is None else open_pool(pool)
+    if source is None:
         picks: Picks = replace(merged.result(), strategy=merged.strategy)
-        return picks
-    source = open_pool(pool)
-    picks = with_ids(merged.result(), source, merged)
+    else:
+        picks = with_ids(merged.result(), source, merged)
     warn_of(picks, merged, source)
     return picks
+
+
+def _check_selector(name: str, given: Any) -> None:
+    """TypeError unless an argument is a selector."""
+    if not isinstance(given, (Selector, StratifiedSelector)):
+        hint = "; pickle.loads makes a selector of it" if isinstance(given, bytes) else ""
+        raise TypeError(
+            f"{name}: wanted fastal.Selector or fastal.StratifiedSelector, got "
+            f"{type(given).__name__}{hint}"
+        )
