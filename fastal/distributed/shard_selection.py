@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastal.base.checks import checked_count
+from fastal.distributed.pool_layout import layout_of
 from fastal.picks.picks import Picks
 from fastal.pipeline.drive import chunk_rows_of, read_here
 from fastal.pipeline.given_groups import with_groups
@@ -31,6 +32,9 @@ def read_shard(
     Tasks of a cluster call it, each with a selector of the same arguments and other rows. The
     selectors are pickled, and `merge_shards` makes the picks of them.
 
+    The selector's `layout` becomes that of the pool: the number of its rows, and the names and
+    numbers of rows of its files. Selectors of tasks that see different files are not merged.
+
     Args:
         selector: `fastal.Selector` or `fastal.StratifiedSelector`; it is changed.
         pool: any pool that `fastal.select` takes; each task opens it itself.
@@ -43,7 +47,7 @@ def read_shard(
 
     Raises:
         InvalidRows, ValueError, TypeError, OSError: as `fastal.select`. Rows that the pool does not
-            have are a ValueError.
+            have are a ValueError, and so is another pool than the selector has read before.
 
     Example:
         >>> import fastal, numpy as np
@@ -62,6 +66,7 @@ def read_shard(
     last = n_rows if stop is None else stop
     if last is not None and not 0 <= start <= last <= (last if n_rows is None else n_rows):
         raise ValueError(f"stop: wanted 0 <= start <= stop <= {n_rows}, got {start} and {last}")
+    selector.join_layout(layout_of(source), "pool: it has")
     source = narrowed(source, selector.row_filter)
     n_chunk = chunk_rows_of(source, chunk_bytes or selector.chunk_bytes)
     for _ in read_here(selector, source, n_chunk, start, stop):
@@ -82,7 +87,9 @@ def merge_shards(selectors: Iterable[Selector | StratifiedSelector], pool: Any =
             have row numbers and scores.
 
     Raises:
-        ValueError: there is no selector, or they have different arguments.
+        ValueError: there is no selector; they have different arguments; or they have read shards of
+            pools with different files or numbers of rows, or of another pool than `pool`. Row
+            numbers alone are known of a selector that was fed by `update`.
         TypeError: one is no selector.
 
     Example:
@@ -106,6 +113,7 @@ def merge_shards(selectors: Iterable[Selector | StratifiedSelector], pool: Any =
     if source is None:
         picks: Picks = replace(merged.result(), strategy=merged.strategy)
     else:
+        merged.join_layout(layout_of(source), "pool: it has")
         picks = with_ids(merged.result(), source, merged)
     warn_of(picks, merged, source)
     return picks
