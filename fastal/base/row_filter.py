@@ -73,8 +73,11 @@ class RowFilter:
 
     def identity(self) -> dict[str, Any]:
         """A digest of the rows, as plain values."""
-        digest = hashlib.sha256(self.rows.tobytes()).hexdigest()[:16]
-        return {self._argument: f"{len(self.rows)} rows, {digest}"}
+        return {self._argument: f"{len(self.rows)} rows, {self._digest}"}
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.rows.tobytes()).hexdigest()[:16]
 
 
 def rows_of(named: NDArray[Any]) -> NDArray[np.int64]:

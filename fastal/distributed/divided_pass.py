@@ -86,11 +86,13 @@ class DividedPass:
 
 
 def _files_of(source: Source, shard: Shard) -> set[str]:
-    """The names of the files that have rows of a shard."""
-    readers, starts = getattr(source, "files", ()), getattr(source, "starts", ())
+    """The names of the files that have rows of a shard; of items, of all files."""
+    readers, bounds = getattr(source, "files", ()), getattr(source, "chunk_bounds", ())
+    if len(bounds) != len(readers) + 1:
+        return {str(reader.file) for reader in readers}
     return {
         str(reader.file)
-        for reader, (start, stop) in zip(readers, pairwise(starts), strict=True)
+        for reader, (start, stop) in zip(readers, pairwise(bounds), strict=True)
         if start < shard.stop and shard.start < stop
     }
 

@@ -131,10 +131,10 @@ def _portable(error: Exception) -> Exception:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        for kind in (TypeError, OSError):
+        for kind in (TypeError, OSError, ValueError):
             if isinstance(error, kind):
                 return kind(str(error))
-        return ValueError(str(error))
+        return RuntimeError(str(error))
     return error
 
 

@@ -1,21 +1,21 @@
 """Selection in parts, for engines that fastal does not drive: each reads a shard, one merges."""
 
-import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from fastal.base.checks import checked_count
+from fastal.distributed.pool_layout import layout_of
 from fastal.picks.picks import Picks
 from fastal.pipeline.drive import chunk_rows_of, read_here
 from fastal.pipeline.given_groups import with_groups
 from fastal.pipeline.row_choice import narrowed
-from fastal.pipeline.run_on_pool import with_ids
+from fastal.pipeline.run_on_pool import log_skipped, with_ids
 from fastal.selection.pick_warnings import warn_of
 from fastal.selection.selector import Selector
 from fastal.selection.stratified import StratifiedSelector
 from fastal.sources import open_pool
 
-_log = logging.getLogger("fastal")
 AnySelector = TypeVar("AnySelector", Selector, StratifiedSelector)
 
 
@@ -32,6 +32,9 @@ def read_shard(
     Tasks of a cluster call it, each with a selector of the same arguments and other rows. The
     selectors are pickled, and `merge_shards` makes the picks of them.
 
+    The selector's `layout` becomes that of the pool: the number of its rows, and the names and
+    numbers of rows of its files. Selectors of tasks that see different files are not merged.
+
     Args:
         selector: `fastal.Selector` or `fastal.StratifiedSelector`; it is changed.
         pool: any pool that `fastal.select` takes; each task opens it itself.
@@ -44,7 +47,7 @@ def read_shard(
 
     Raises:
         InvalidRows, ValueError, TypeError, OSError: as `fastal.select`. Rows that the pool does not
-            have are a ValueError.
+            have are a ValueError, and so is another pool than the selector has read before.
 
     Example:
         >>> import fastal, numpy as np
@@ -53,6 +56,9 @@ def read_shard(
         >>> fastal.merge_shards(shards).rows
         array([1, 3])
     """
+    _check_selector("selector", selector)
+    start = checked_count("start", start, 0)
+    stop = None if stop is None else checked_count("stop", stop, 0)
     source = with_groups(open_pool(pool), None, are_wanted=selector.takes_groups)
     n_rows = source.n_rows
     if n_rows is None and (start or stop is not None):
@@ -60,12 +66,12 @@ def read_shard(
     last = n_rows if stop is None else stop
     if last is not None and not 0 <= start <= last <= (last if n_rows is None else n_rows):
         raise ValueError(f"stop: wanted 0 <= start <= stop <= {n_rows}, got {start} and {last}")
+    selector.join_layout(layout_of(source), "pool: it has")
     source = narrowed(source, selector.row_filter)
     n_chunk = chunk_rows_of(source, chunk_bytes or selector.chunk_bytes)
     for _ in read_here(selector, source, n_chunk, start, stop):
         pass
-    for file, from_row, reason in source.skipped:
-        _log.warning("skipped %s from row %d on: %s", file, from_row, reason)
+    log_skipped(source)
     return selector
 
 
@@ -81,7 +87,10 @@ def merge_shards(selectors: Iterable[Selector | StratifiedSelector], pool: Any =
             have row numbers and scores.
 
     Raises:
-        ValueError: there is no selector, or they have different arguments.
+        ValueError: there is no selector; they have different arguments; or they have read shards of
+            pools with different files or numbers of rows, or of another pool than `pool`. Row
+            numbers alone are known of a selector that was fed by `update`.
+        TypeError: one is no selector.
 
     Example:
         >>> import fastal, numpy as np, pickle
@@ -95,14 +104,26 @@ def merge_shards(selectors: Iterable[Selector | StratifiedSelector], pool: Any =
     """
     merged: Any = None
     for selector in selectors:
+        _check_selector("selectors", selector)
         merged = selector.part() if merged is None else merged
         merged.merge(selector)
     if merged is None:
         raise ValueError("selectors: wanted at least one, got none")
-    if pool is None:
+    source = None if pool is None else open_pool(pool)
+    if source is None:
         picks: Picks = replace(merged.result(), strategy=merged.strategy)
-        return picks
-    source = open_pool(pool)
-    picks = with_ids(merged.result(), source, merged)
+    else:
+        merged.join_layout(layout_of(source), "pool: it has")
+        picks = with_ids(merged.result(), source, merged)
     warn_of(picks, merged, source)
     return picks
+
+
+def _check_selector(name: str, given: Any) -> None:
+    """TypeError unless an argument is a selector."""
+    if not isinstance(given, (Selector, StratifiedSelector)):
+        hint = "; pickle.loads makes a selector of it" if isinstance(given, bytes) else ""
+        raise TypeError(
+            f"{name}: wanted fastal.Selector or fastal.StratifiedSelector, got "
+            f"{type(given).__name__}{hint}"
+        )

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from fastal.sources import Source
 from fastal.sources.chosen_rows import ChosenRows
-from fastal.sources.items import ItemPool
 
 # Large shards are cheap to merge; small ones are cheap to read again, and all workers end at about
 # the same time. Of a large pool, a worker reads 16, within these bounds of their bytes. Of a small
@@ -60,11 +59,8 @@ def _rows_per_shard(source: Source, chunk_rows: int, n_workers: int) -> int:
 def _bounds(source: Source, chunk_rows: int, shard_rows: int) -> list[int]:
     """The rows after the last ones of the shards."""
     n_rows = source.n_rows or 0
-    # Chunks begin anew with each file.
-    has_files = hasattr(source, "starts") and not isinstance(source, ItemPool)
-    starts = source.starts if has_files else [0, n_rows]  # type: ignore[attr-defined]
     bounds, begun = [], 0
-    for offset, end in pairwise(starts):
+    for offset, end in pairwise(getattr(source, "chunk_bounds", [0, n_rows])):
         while end - begun > shard_rows:
             begun = offset + (begun + shard_rows - offset) // chunk_rows * chunk_rows
             bounds.append(begun)

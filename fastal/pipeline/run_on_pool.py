@@ -78,9 +78,15 @@ def run_on_pool(
         if saved is not None:
             saved.remove()
     # A command that watches several runs names the files once.
-    for file, from_row, reason in () if watched else source.skipped:
-        _log.warning("skipped %s from row %d on: %s", file, from_row, reason)
+    if watched is None:
+        log_skipped(source)
     return completed
+
+
+def log_skipped(source: Source) -> None:
+    """Logs which files of a pool were left out, and why."""
+    for file, from_row, reason in source.skipped:
+        _log.warning("skipped %s from row %d on: %s", file, from_row, reason)
 
 
 def narrow(reducer: Reducer[Any], source: Source, options: RunOptions) -> Source:

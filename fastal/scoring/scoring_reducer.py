@@ -20,9 +20,14 @@ class ScoringReducer(Reducer[Result]):
     Args:
         measure: scores the rows.
         options: what to do with invalid rows, and the backend.
+
+    Attributes:
+        layout: the number of rows and a digest of the files of the pool whose shards were read, see
+            `fastal.read_shard`; None: unknown, as of rows that were fed by `update`.
     """
 
     filters_rows = True
+    layout: str | None = None
 
     def __init__(self, measure: Measure, options: ScoringOptions) -> None:
         self._scorer = Scorer(measure, options)
@@ -42,6 +47,23 @@ class ScoringReducer(Reducer[Result]):
         unread = copy.copy(self)
         unread._scorer = self._scorer.part()
         return unread
+
+    def join_layout(self, layout: str | None, whose: str) -> None:
+        """Sets `layout` if it is None.
+
+        Args:
+            layout: that of a pool; None: unknown.
+            whose: what has the layout, for the error: "pool: it has".
+
+        Raises:
+            ValueError: the rows so far are of a pool with another layout.
+        """
+        if None not in (layout, self.layout) and layout != self.layout:
+            raise ValueError(
+                f"{whose} {layout}, but the rows so far are of a pool with {self.layout}: wanted "
+                "shards of one pool, with the same names and rows of files in all tasks"
+            )
+        self.layout = self.layout or layout
 
     @property
     def options(self) -> ScoringOptions:

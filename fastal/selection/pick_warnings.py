@@ -20,13 +20,13 @@ _log = logging.getLogger("fastal")
 _MOST_READ = 50  # picks that are read again
 
 
-def warn_of(picks: Picks, reducer: Reducer[Picks], pool: Source) -> None:
+def warn_of(picks: Picks, reducer: Reducer[Picks], pool: Source | None) -> None:
     """Logs a warning if nothing or too little was picked, or if picks are rows that hold nothing.
 
     Args:
         picks: the result of the reducer.
         reducer: knows the scores of rows that hold nothing.
-        pool: the pool of the picks.
+        pool: the pool of the picks; None: it cannot be read.
     """
     rows, scores = (as_tensor(x, "picks").cpu().numpy() for x in (picks.rows, picks.scores))
     is_filtered = reducer.row_filter is not None
@@ -44,7 +44,7 @@ def warn_of(picks: Picks, reducer: Reducer[Picks], pool: Source) -> None:
 
 
 def warn_of_blank(
-    rows: NDArray[np.int64], scores: NDArray[np.float32], blank: Blank, pool: Source
+    rows: NDArray[np.int64], scores: NDArray[np.float32], blank: Blank, pool: Source | None
 ) -> None:
     """Logs a warning if picks are rows that hold nothing.
 
@@ -56,11 +56,11 @@ def warn_of_blank(
         rows: the row numbers of the picks, [k].
         scores: their scores, [k].
         blank: the scores of rows that hold nothing.
-        pool: the pool of the picks.
+        pool: the pool of the picks; None: it cannot be read.
     """
     found = rows[(scores >= np.float32(blank.least)) & (scores <= np.float32(blank.most))]
     what, n_read, but = "have the score of a row", len(rows), "; other rows may have it too"
-    if pool.in_place:
+    if pool is not None and pool.in_place:
         n_read -= max(0, len(found) - _MOST_READ)
         what, but = "are rows" if n_read == len(rows) else "that were read again are rows", ""
         found = _blank_among(found[:_MOST_READ], pool, blank)

@@ -61,6 +61,8 @@ class Selector(ScoringReducer[Picks]):
     Attributes:
         order: the order of rows with equal scores.
         reports_ties: whether `result` logs how many rows have the score of the last pick.
+        layout: the number of rows and a digest of the files of the pool whose shards were read, see
+            `fastal.read_shard`; None: unknown, as of rows that were fed by `update`.
 
     Raises:
         ValueError, TypeError: a bad argument; the message names it, what came and what was wanted.
@@ -113,6 +115,11 @@ class Selector(ScoringReducer[Picks]):
         self._top = self._new_top()
         self._fused = FusedTopK(self._top, self.order)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the candidates of a GPU: the best of them are moved to the host."""
+        self._fused.flush()
+        return vars(self)
+
     def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Reads rows and selects among them; see `Reducer.look`."""
         rows = self._prepare(chunk, start)
@@ -158,9 +165,11 @@ class Selector(ScoringReducer[Picks]):
 
         Raises:
             TypeError: the other is of another class, or is this selector.
-            ValueError: the other has other arguments, or rows of another shape.
+            ValueError: the other has other arguments, rows of another shape, or shards of another
+                pool (see `layout`).
         """
         self._check_mergeable(other)
+        self.join_layout(other.layout, "merge: the other has read shards of a pool with")
         self._fused.flush()
         other._fused.flush()
         self._scorer.merge(other._scorer)

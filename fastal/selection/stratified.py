@@ -59,6 +59,9 @@ class StratifiedSelector(ScoringReducer[Picks]):
         among: as for `fastal.Selector`.
         ties: as for `fastal.Selector`.
 
+    Attributes:
+        layout: as for `fastal.Selector`.
+
     Raises:
         ValueError, TypeError: a bad argument; the message names it, what came and what was wanted.
 
@@ -186,9 +189,11 @@ class StratifiedSelector(ScoringReducer[Picks]):
 
         Raises:
             TypeError: the other is of another class, or is this selector.
-            ValueError: the other has other arguments, or rows of another shape.
+            ValueError: the other has other arguments, rows of another shape, or shards of another
+                pool (see `layout`).
         """
         self._check_mergeable(other)
+        self.join_layout(other.layout, "merge: the other has read shards of a pool with")
         self._scorer.merge(other._scorer)
         self._top.merge(other._top)
 

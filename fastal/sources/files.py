@@ -105,6 +105,14 @@ class Files:
     def skipped(self, skipped: Sequence[Skipped]) -> None:
         self._bad.restore(skipped)
 
+    @property
+    def chunk_bounds(self) -> list[int]:
+        """The rows where chunks begin anew whatever their size, and at the end the number of rows.
+
+        No chunk spans two files.
+        """
+        return self.starts
+
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs to read the pool: it opens the files that it reads."""
         return {**vars(self), "files": [ClosedReader(reader) for reader in self.files]}

@@ -136,6 +136,11 @@ class ItemPool(SourceOver):
         return len(self._offsets) - 1
 
     @property
+    def chunk_bounds(self) -> list[int]:
+        """See `Files.chunk_bounds`: a chunk of items may span two files."""
+        return [0, self.n_rows]
+
+    @property
     def row_bytes(self) -> int:
         """The mean bytes of an item."""
         n_bytes = int(self._offsets[-1]) * (self._source.row_bytes or 0)

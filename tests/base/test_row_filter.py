@@ -1,5 +1,9 @@
 """Which rows of a pool are read: numbers of rows, and filters over them."""
 
+import hashlib
+import pickle
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastal
+from fastal.base import row_filter
 from fastal.base.row_filter import row_filter_of
 from fastal.base.row_numbers import RowNumbers, row_numbers
 
@@ -56,6 +61,16 @@ def test_a_mask_and_its_rows_have_one_identity():
         )
         assert by_rows.identity() == by_mask.identity() != others.identity()
         assert name in by_rows.identity()
+
+
+def test_the_rows_of_a_filter_are_hashed_once_also_for_its_copies():
+    found = row_filter_of([7, 2, 3], None)
+    with patch.object(row_filter.hashlib, "sha256", wraps=hashlib.sha256) as hashing:
+        identities = [found.identity(), found.identity()]
+        identities.append(pickle.loads(pickle.dumps(found)).identity())
+        assert hashing.call_count == 1
+    digest = hashlib.sha256(np.array([2, 3, 7], np.int64).tobytes()).hexdigest()[:16]
+    assert identities == [{"exclude": f"3 rows, {digest}"}] * 3
 
 
 @pytest.mark.parametrize(

@@ -144,10 +144,74 @@ def test_the_whole_pool_is_read_unless_rows_are_given(pools):
     assert fastal.merge_shards([generated]).rows.tolist() == fastal.select(chunks, 9).rows.tolist()
 
 
-@pytest.mark.parametrize("shard", [(-1, 5), (5, 4), (0, 212), (212, None), (300, 310)])
+@pytest.mark.parametrize("shard", [(5, 4), (0, 212), (212, None), (300, 310)])
 def test_rows_that_the_pool_does_not_have_are_refused(pools, shard):
     with pytest.raises(ValueError, match=r"stop: wanted 0 <= start <= stop <= 211, got "):
         fastal.read_shard(fastal.Selector(9), mixed(pools), *shard)
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "kind", "message"),
+    [
+        ("0", None, TypeError, "start: wanted an integer, got '0'"),
+        (None, 5, TypeError, "start: wanted an integer, got None"),
+        (True, 5, TypeError, "start: wanted an integer, got True"),
+        (-1, 5, ValueError, "start: wanted 0 or more, got -1"),
+        (0, 5.0, TypeError, "stop: wanted an integer, got 5.0"),
+        (0, True, TypeError, "stop: wanted an integer, got True"),
+        (0, -5, ValueError, "stop: wanted 0 or more, got -5"),
+    ],
+)
+def test_rows_that_are_no_row_numbers_are_refused(start, stop, kind, message):
+    with pytest.raises(kind, match=f"^{message}$"):
+        fastal.read_shard(fastal.Selector(9), np.zeros((9, 2)), start, stop)
+
+
+def test_row_numbers_may_be_those_of_numpy():
+    x = np.random.default_rng(0).random((9, 2))
+    read = fastal.read_shard(fastal.Selector(9), x, np.int64(2), np.int32(5))
+    assert sorted(fastal.merge_shards([read]).rows) == [2, 3, 4]
+
+
+def test_what_is_no_selector_is_refused():
+    of_kind = r": wanted fastal\.Selector or fastal\.StratifiedSelector, got "
+    selector = fastal.Selector(9)
+    pickled = pickle.dumps(selector)
+    with pytest.raises(TypeError, match=f"^selector{of_kind}int$"):
+        fastal.read_shard(3, np.zeros((9, 2)))
+    for selectors, kind in (
+        ([None], "NoneType"),
+        ([selector, 3], "int"),
+        ([pickled], "bytes; pickle.loads makes a selector of it"),
+    ):
+        with pytest.raises(TypeError, match=f"^selectors{of_kind}{kind}$"):
+            fastal.merge_shards(selectors)
+
+
+NAN = np.full((9, 3), np.nan)
+SAME = np.tile(np.array([[0.0, 1.0, 2.0]]), (9, 1))
+BLANK = np.array([[0.0, 9.0, 1.0]] * 6 + [[2.0, 2.0, 2.0]] * 3)
+
+
+@pytest.mark.parametrize(
+    ("x", "arguments", "message"),
+    [
+        (NAN, {}, "nothing was picked: all 9 rows are invalid"),
+        (NAN[:0], {}, "nothing was picked: there are no rows"),
+        (SAME, {}, "9 rows have the score of the last pick; 2 of them were picked"),
+        (SAME, {"among": [3]}, "k: wanted 2 rows; exclude and among leave 1 valid ones"),
+        (BLANK, {}, "2 of 2 picks have the score of a row of equal values"),
+    ],
+)
+def test_picks_without_a_pool_are_warned_of_too(x, arguments, message):
+    bounds = pairwise([0, len(x) // 2, len(x)])
+    read = [
+        fastal.read_shard(fastal.Selector(2, on_invalid="skip", **arguments), x, *shard)
+        for shard in bounds
+    ]
+    with logged() as messages:
+        fastal.merge_shards(read)
+    assert any(text.startswith(message) for _, text in messages), messages
 
 
 def test_shards_of_a_generator_are_refused():

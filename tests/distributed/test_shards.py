@@ -9,15 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastal
+from fastal.distributed.ray_engine import _files_of
 from fastal.distributed.shards import Shard, shards_of
 from fastal.sources.chosen_rows import ChosenRows
+from fastal.sources.grouped import Grouped
 
 SIZES = st.lists(st.integers(0, 50) | st.integers(0, 3), min_size=1, max_size=12)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pool")
+
+
 def pool(sizes, row_bytes=4):
     starts = [0, *accumulate(sizes)]
-    return SimpleNamespace(starts=starts, n_rows=starts[-1], row_bytes=row_bytes)
+    return SimpleNamespace(chunk_bounds=starts, n_rows=starts[-1], row_bytes=row_bytes)
 
 
 def most_rows(n_rows, row_bytes, chunk_rows, n_workers):
@@ -37,7 +44,7 @@ def naive(source, chunk_rows, n_workers, first):
     most = most_rows(source.n_rows, source.row_bytes, chunk_rows, n_workers)
     ends = [
         end
-        for start, stop in pairwise(source.starts)
+        for start, stop in pairwise(source.chunk_bounds)
         for end in [*range(start + chunk_rows, stop, chunk_rows), stop]
     ]
     found, begun, last = [], 0, 0
@@ -55,9 +62,11 @@ def check(of, sizes, chunk_rows, n_workers, first, row_bytes=4):
     source = pool(sizes, row_bytes)
     found = [*of(source, chunk_rows, n_workers, first)]
     assert found == naive(source, chunk_rows, n_workers, first)
-    ends = {source.n_rows, *source.starts}
+    ends = {source.n_rows, *source.chunk_bounds}
     ends |= {
-        end for start, stop in pairwise(source.starts) for end in range(start, stop, chunk_rows)
+        end
+        for start, stop in pairwise(source.chunk_bounds)
+        for end in range(start, stop, chunk_rows)
     }
     if first < source.n_rows:
         assert [shard.start for shard in found] == [first, *(shard.stop for shard in found[:-1])]
@@ -133,6 +142,29 @@ def test_shards_of_chosen_rows_have_equally_many_of_them(n, chunk_rows, n_worker
     counts = [int(((start <= numbers) & (numbers < stop)).sum()) for start, stop in found]
     assert all(count == size for count in counts[1:-1])
     assert all(count <= size for count in counts)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 5))
+@settings(deadline=None)
+def test_shards_of_items_cover_the_items(folder, lengths, chunk_rows, n_workers):
+    for name, n in (("a", sum(lengths) // 3), ("b", sum(lengths) - sum(lengths) // 3)):
+        np.save(folder / f"{name}.npy", np.zeros((n, 2), np.float32))
+    items = fastal.items(fastal.open_pool(folder), lengths=lengths)
+    for source in (items, Grouped(items, [0] * len(lengths))):
+        found = [*shards_of(source, chunk_rows, n_workers)]
+        assert [row for shard in found for row in range(*shard)] == [*range(len(lengths))]
+
+
+def test_a_shard_of_items_may_have_rows_of_all_files(folder):
+    for name in "ab":
+        np.save(folder / f"{name}.npy", np.zeros((6, 2), np.float32))
+    rows = fastal.open_pool(folder)
+    files = {f"{folder}/a.npy", f"{folder}/b.npy"}
+    assert _files_of(rows, Shard(1, 3)) == {f"{folder}/a.npy"}
+    items = fastal.items(rows, lengths=[4] * 3)
+    assert _files_of(items, Shard(1, 2)) == files
+    assert _files_of(Grouped(items, [0] * 3), Shard(1, 2)) == files
+    assert _files_of(fastal.open_pool(np.zeros((3, 2))), Shard(1, 2)) == set()
 
 
 def test_of_a_pool_without_rows_an_empty_chunk_is_read():

@@ -1,5 +1,6 @@
 """Selection behind the scores: exact whatever the order of programs, chunks and launches."""
 
+import pickle
 from itertools import pairwise, product
 
 import numpy as np
@@ -50,6 +51,20 @@ def test_every_path_selects(n_classes, dtype):
         chosen.update(x)
         assert chosen.backend_used == "triton"
         assert picked(chosen.result()) == best_of(x, 7, by)
+
+
+def test_a_pickled_selector_holds_its_picks_alone_and_goes_on():
+    x = matrix(900, 10)
+    chosen, whole = selector(7), selector(7)
+    whole.update(x[:600])
+    chosen.update(x[:600])
+    pickled = pickle.dumps(chosen)
+    assert len(pickled) < 5000
+    found = pickle.loads(pickled)
+    for other in (whole, chosen, found):
+        other.update(x[600:], 600)
+    want = best_of(x, 7)
+    assert picked(whole.result()) == picked(chosen.result()) == picked(found.result()) == want
 
 
 @pytest.fixture

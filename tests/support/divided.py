@@ -224,6 +224,14 @@ SELECTIONS = {
     "items among few": lambda c, **how: fastal.select(
         items_of(c), 5, aggregate="max", among=range(1, 40, 6), **SKIP, **how
     ),
+    "items with groups": lambda c, **how: fastal.select(
+        items_of(c),
+        groups=np.arange(items_of(c).n_rows) % 5,
+        per_group=3,
+        aggregate="mean",
+        **SKIP,
+        **how,
+    ),
     "ragged": lambda c, **how: fastal.select(
         fastal.open_pool(c.ragged, ragged=True), 9, aggregate="sum", **SKIP, **how
     ),
