@@ -32,6 +32,18 @@ def test_all_numbers_of_shards_and_bytes_on_the_page_are_computed():
     ]  # fmt: skip
 
 
+def test_the_page_about_ray_has_the_same_sizes():
+    page = " ".join((model.PAGE.parent / "index.md").read_text(encoding="utf-8").split())
+    mapped = model.chunk_rows_of(model.mapped_files(0, 1024), None) * 1024
+    assert mapped == model.LEAST_BYTES == 256 << 20
+    assert (
+        f"about {model.SHARDS_PER_WORKER} shards of a large pool, of {model.LEAST_BYTES >> 20} MB "
+        f"to {model.MOST_BYTES >> 30} GB each and {model.MOST_ROWS:,} rows at most"
+    ) in page
+    assert f"about {model.MOST_SHARDS:,} shards at most" in page
+    assert f"{model.chunk_rows_of(model.mapped_files(0, 1), None):,} rows" in page
+
+
 def test_what_the_page_says_of_bounds_is_so():
     clusters = [model.Cluster(n, has_gpus) for n in model.MACHINES for has_gpus in (False, True)]
 
