@@ -1,23 +1,29 @@
 """A model of runs over 10^9 to 10^12 rows: `python -m benchmarks.scaling_model`.
 
-It prints the tables of docs/distributed/scaling.md, and `--write` puts them into the page. Nothing
-is timed: measured constants come from benchmarks/results, the others are assumptions.
+It prints the parts of docs/distributed/scaling.md that have numbers, and `--write` puts them into
+the page. Nothing is timed: measured constants come from benchmarks/results, the others are
+assumptions.
 """
 
 import argparse
 import math
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastal.distributed.in_order import _AHEAD
-from fastal.distributed.shards import _rows_per_shard
-from fastal.diversity.clustering.k_means import (
-    _LEAST_SAMPLE_ROWS,
-    _MOST_SAMPLE_BYTES,
-    _SAMPLE_ROWS,
+from fastal.distributed.shards import (
+    LEAST_BYTES,
+    LEAST_PER_WORKER,
+    MOST_BYTES,
+    MOST_ROWS,
+    MOST_SHARDS,
+    SHARDS_PER_WORKER,
+    rows_per_shard,
 )
+from fastal.diversity.clustering.k_means import sample_rows
 from fastal.pipeline.drive import chunk_rows_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "distributed" / "scaling.md"
@@ -84,7 +90,8 @@ class Cluster(NamedTuple):
 
     Attributes:
         n: how many.
-        has_gpus: whether each has a GPU, which its one worker uses; else its cores are used.
+        has_gpus: whether each has a GPU, which its one worker uses, as with backend="triton"; else
+            its cores are used.
     """
 
     n: int
@@ -131,9 +138,14 @@ class Pass(NamedTuple):
 
 def shards(n_rows: int, row_bytes: int, workers: int) -> tuple[int, int]:
     """How many shards a pool of mapped files has, and the rows of a shard."""
-    source = SimpleNamespace(n_rows=n_rows, row_bytes=row_bytes, in_place=True, on_gpu=False)
-    rows = _rows_per_shard(source, chunk_rows_of(source, None), workers)  # type: ignore[arg-type]
+    source = mapped_files(n_rows, row_bytes)
+    rows = rows_per_shard(source, chunk_rows_of(source, None), workers)
     return -(-n_rows // rows), rows
+
+
+def mapped_files(n_rows: int, row_bytes: int) -> Any:
+    """A pool of mapped files, as far as its division asks it."""
+    return SimpleNamespace(n_rows=n_rows, row_bytes=row_bytes, in_place=True, on_gpu=False)
 
 
 def one_pass(
@@ -163,7 +175,7 @@ def of_score(n: int, rows: int) -> float:
 
 
 def of_sums(n: int, rows: int) -> float:  # noqa: ARG001
-    return n * (8 * CLUSTERS * WIDTH / NETWORK + MERGE["k-means"].value)
+    return n * (sum_bytes() / NETWORK + MERGE["k-means"].value)
 
 
 def of_core_set(n: int, rows: int) -> float:
@@ -182,9 +194,11 @@ def sampled(n: int, workers: int) -> float:
 
 
 def sample_bytes() -> int:
-    most = max(_MOST_SAMPLE_BYTES // (4 * WIDTH), CLUSTERS)
-    rows = min(max(_SAMPLE_ROWS * CLUSTERS, _LEAST_SAMPLE_ROWS), most)
-    return rows * (4 * WIDTH + 12)
+    return sample_rows(CLUSTERS, WIDTH) * (4 * WIDTH + 12)
+
+
+def sum_bytes() -> int:
+    return 8 * CLUSTERS * WIDTH
 
 
 # --- strategies
@@ -221,13 +235,78 @@ STRATEGIES = {
 }
 
 
-# --- tables
+# --- parts of the page
 
 
-def tables() -> dict[str, str]:
-    """The tables of the page, by their names."""
-    return {"constants": "\n".join(constants()), "pools": "\n".join(pools()),
-            "times": "\n".join(times())}  # fmt: skip
+def parts() -> dict[str, str]:
+    """The parts of the page that are computed, by their names."""
+    made = (sizes, times, pools, constants, limits)
+    return {lines.__name__: "\n".join(lines()) for lines in made}
+
+
+def sizes() -> Iterator[str]:
+    chunk_bytes = chunk_rows_of(mapped_files(0, 4 * CLASSES), None) * 4 * CLASSES
+    chunk = f"{size(chunk_bytes)} or {chunk_rows_of(mapped_files(0, 1), None):,} rows"
+    yield "| limit | |"
+    yield "|---|---|"
+    yield f"| shards per worker | {SHARDS_PER_WORKER} |"
+    yield f"| shards per worker, if the pool is too small for so many | {LEAST_PER_WORKER} |"
+    yield f"| bytes of a shard | {size(LEAST_BYTES)} to {size(MOST_BYTES)} |"
+    yield f"| rows of a shard, at most | {MOST_ROWS:,} |"
+    yield f"| a shard has at least a chunk; of mapped files, that is the smaller of | {chunk} |"
+    yield f"| shards of a pool, at most; shards of larger pools are larger | {MOST_SHARDS:,} |"
+
+
+def limits() -> Iterator[str]:
+    """What the model says where it ends, as a list."""
+    for told in (*limits_of_shards(), *limits_of_k_means()):
+        yield textwrap.fill(
+            f"- {told}", 100, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
+        )
+
+
+def limits_of_k_means() -> Iterator[str]:
+    n_rows, cpus = ROWS[0], [Cluster(n, has_gpus=False) for n in MACHINES]
+    bounded = next(one for one in cpus if bound_of(k_means(n_rows, one)) == "driver")
+    found, _ = shards(n_rows, 4 * WIDTH, bounded.workers)
+    yield (
+        f"**k-means of {power(n_rows)} rows is bounded by the driver** from {bounded.n} CPU "
+        f"machines on. With {bounded.n}, the pool has {found:,} shards. Each sends sums of "
+        f"{size(sum_bytes())}, which makes {size(found * sum_bytes())} in an iteration. More "
+        "machines do not help."
+    )
+    yield (
+        f"**The first pass of k-means** draws a sample. In the table above, a sample has "
+        f"{size(sample_bytes())}. Up to {_AHEAD} W shards are read before the first is merged, and "
+        f"each of them sends a whole sample. On {cpus[-1].n} CPU machines, a pool of "
+        f"{power(n_rows)} rows has no more shards than that. So the run takes longer there than on "
+        f"{cpus[-2].n}."
+    )
+
+
+def limits_of_shards() -> Iterator[str]:
+    most, row_bytes = Cluster(MACHINES[-1], has_gpus=False), 4 * WIDTH
+    yield (
+        f"**No pass is faster than the storage.** {most.n} machines that read {READ / 1e9:g} GB/s "
+        f"each ask for {most.n * READ / 1e12:.1f} TB/s. The model stops at what the storage "
+        "delivers. If yours delivers R bytes per second, no pass takes less than N b / R seconds."
+    )
+    yield (
+        f"**The driver handles a shard in {HANDLING * 1e3:g} ms.** This is an assumption. "
+        f"{MOST_SHARDS:,} shards take the driver {duration(MOST_SHARDS * HANDLING)} in each pass."
+    )
+    _, rows = shards(ROWS[-1], row_bytes, most.workers)
+    yield (
+        f"**A pool has about {MOST_SHARDS:,} shards at most.** With {power(ROWS[-1])} rows of "
+        f"{row_bytes:,} bytes, a shard has {size(rows * row_bytes)}. If a worker dies, another "
+        "reads the whole shard again."
+    )
+    found, _ = shards(ROWS[0], row_bytes, most.workers)
+    yield (
+        f"**Few shards are divided unevenly.** With {power(ROWS[0])} such rows on {most.n} CPU "
+        f"machines, there are {found / most.workers:.1f} shards per worker. Some workers wait "
+        "while others read a second shard."
+    )
 
 
 def constants() -> Iterator[str]:
@@ -277,10 +356,18 @@ def times() -> Iterator[str]:
 
 
 def cell(passes: list[Pass]) -> str:
-    """The time of a run, and what bounds most of it: reading, computing, or the driver."""
+    """The time of a run, and what bounds most of it."""
+    return f"{duration(run_seconds(passes))} {bound_of(passes)}"
+
+
+def run_seconds(passes: list[Pass]) -> float:
+    return START + sum(of.seconds for of in passes)
+
+
+def bound_of(passes: list[Pass]) -> str:
+    """What bounds most of a run: to read, to compute, or the driver."""
     total = Pass(*(sum(column) for column in zip(*passes, strict=True)))
-    bound = max(Pass._fields, key=lambda name: getattr(total, name))
-    return f"{duration(START + sum(of.seconds for of in passes))} {bound}"
+    return max(Pass._fields, key=lambda name: getattr(total, name))
 
 
 def duration(seconds: float) -> str:
@@ -310,11 +397,11 @@ def power(n_rows: int) -> str:
 
 
 def filled(page: str) -> str:
-    """The page with the tables between their marks."""
-    for name, table in tables().items():
+    """The page with the computed parts between their marks."""
+    for name, part in parts().items():
         begin, end = MARK.format(name), MARK.format(f"end of {name}")
         before, rest = page.split(begin)
-        page = f"{before}{begin}\n\n{table.rstrip()}\n\n{end}{rest.split(end)[1]}"
+        page = f"{before}{begin}\n\n{part.rstrip()}\n\n{end}{rest.split(end)[1]}"
     return page
 
 
@@ -322,11 +409,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="benchmarks.scaling_model", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--write", action="store_true", help="put the tables into the page")
+    parser.add_argument("--write", action="store_true", help="put the parts into the page")
     if parser.parse_args().write:
         PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     else:
-        print("\n\n".join(tables().values()))
+        print("\n\n".join(parts().values()))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ from fastal.sources.chosen_rows import ChosenRows
 
 # Large shards are cheap to merge; small ones are cheap to read again, and all workers end at about
 # the same time. Of a large pool, a worker reads 16, within these bounds of their bytes. Of a small
-# pool, it reads 4.
-_SHARDS, _LEAST_SHARDS = 16, 4
-_LEAST_BYTES, _MOST_BYTES = 1 << 28, 1 << 32
-_MOST_ROWS = 1 << 24  # of a shard: some states have values for each row
-_MOST_SHARDS = 100_000  # the driver merges them one by one
+# pool, it reads 4, if they have at least a chunk each.
+SHARDS_PER_WORKER, LEAST_PER_WORKER = 16, 4
+LEAST_BYTES, MOST_BYTES = 1 << 28, 1 << 32
+MOST_ROWS = 1 << 24  # of a shard: some states have values for each row
+MOST_SHARDS = 100_000  # the driver merges them one by one
 
 
 class Shard(NamedTuple):
@@ -34,7 +34,7 @@ def shards_of(source: Source, chunk_rows: int, n_workers: int, first: int = 0) -
         n_workers: how many workers read the pool.
         first: the first row to read.
     """
-    size = _rows_per_shard(source, chunk_rows, n_workers)
+    size = rows_per_shard(source, chunk_rows, n_workers)
     if isinstance(source, ChosenRows):
         ends = source.numbers[size - 1 :: size].tolist() + source.numbers[-1:].tolist()
         bounds = [number + 1 for number in ends]
@@ -48,12 +48,12 @@ def shards_of(source: Source, chunk_rows: int, n_workers: int, first: int = 0) -
             yield Shard(start, stop)
 
 
-def _rows_per_shard(source: Source, chunk_rows: int, n_workers: int) -> int:
+def rows_per_shard(source: Source, chunk_rows: int, n_workers: int) -> int:
     """About how many rows a shard has."""
     n_rows, row_bytes = source.n_rows or 0, max(1, source.row_bytes or 0)
-    wanted = max(_LEAST_BYTES // row_bytes, -(-n_rows // (_SHARDS * n_workers)))
-    wanted = min(wanted, _MOST_BYTES // row_bytes, -(-n_rows // (_LEAST_SHARDS * n_workers)))
-    return max(min(wanted, _MOST_ROWS), chunk_rows, -(-n_rows // _MOST_SHARDS))
+    wanted = max(LEAST_BYTES // row_bytes, -(-n_rows // (SHARDS_PER_WORKER * n_workers)))
+    wanted = min(wanted, MOST_BYTES // row_bytes, -(-n_rows // (LEAST_PER_WORKER * n_workers)))
+    return max(min(wanted, MOST_ROWS), chunk_rows, -(-n_rows // MOST_SHARDS))
 
 
 def _bounds(source: Source, chunk_rows: int, shard_rows: int) -> list[int]:

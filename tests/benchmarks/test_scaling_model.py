@@ -8,10 +8,62 @@ from benchmarks import scaling_model as model
 from tests.support.checkout import ROOT
 
 
-def test_the_committed_page_holds_the_tables():
+def test_the_committed_page_holds_what_is_computed():
     page = model.PAGE.read_text(encoding="utf-8")
     assert page == model.filled(page)
-    assert all(table.rstrip() in page for table in model.tables().values())
+    assert all(part.rstrip() in page for part in model.parts().values())
+
+
+def written_sizes(page):
+    """Numbers of shards and bytes that the page has outside of what is computed or measured."""
+    mark = re.escape(model.MARK).replace(r"\{\}", r"{}")
+    for name in model.parts():
+        begin, end = mark.format(name), mark.format(f"end of {name}")
+        page = re.sub(rf"{begin}.*{end}", "", page, flags=re.DOTALL)
+    page = re.sub(r"## The constants.*(?=## Where)", "", page, flags=re.DOTALL)
+    return re.findall(r"[\d,.]+\*{0,2} (?:shards|[KMGTP]B)\b|hundreds of [KMGTP]B", page)
+
+
+def test_all_numbers_of_shards_and_bytes_on_the_page_are_computed():
+    page = model.PAGE.read_text(encoding="utf-8")
+    assert written_sizes(page) == []
+    assert written_sizes(f"{page}\n- It has 10,000 shards: 61 GB, or hundreds of GB.") == [
+        "10,000 shards", "61 GB", "hundreds of GB",
+    ]  # fmt: skip
+
+
+def test_the_page_about_ray_has_the_same_sizes():
+    page = " ".join((model.PAGE.parent / "index.md").read_text(encoding="utf-8").split())
+    mapped = model.chunk_rows_of(model.mapped_files(0, 1024), None) * 1024
+    assert mapped == model.LEAST_BYTES == 256 << 20
+    assert (
+        f"about {model.SHARDS_PER_WORKER} shards of a large pool, of {model.LEAST_BYTES >> 20} MB "
+        f"to {model.MOST_BYTES >> 30} GB each and {model.MOST_ROWS:,} rows at most"
+    ) in page
+    assert f"about {model.MOST_SHARDS:,} shards at most" in page
+    assert f"{model.chunk_rows_of(model.mapped_files(0, 1), None):,} rows" in page
+
+
+def test_what_the_page_says_of_bounds_is_so():
+    clusters = [model.Cluster(n, has_gpus) for n in model.MACHINES for has_gpus in (False, True)]
+
+    def seconds(strategy, n_rows, cluster):
+        return model.run_seconds(strategy(n_rows, cluster))
+
+    for n_rows in model.ROWS:  # more than 8 machines do not help
+        scores = [seconds(model.score, n_rows, one) for one in clusters]
+        assert min(scores) > 0.9 * max(scores[:2])
+        assert all(model.bound_of(model.score(n_rows, one)) == "driver" for one in clusters)
+    few, some, most = clusters[::2]
+    assert few.n == 8
+    assert not any(one.has_gpus for one in (few, some, most))
+    for one in (some, most):
+        assert model.bound_of(model.k_means(10**9, one)) == "driver"
+    assert seconds(model.k_means, 10**9, most) > seconds(model.k_means, 10**9, some)
+    assert model.shards(10**9, 3072, most.workers)[0] < 4 * most.workers
+    for one in clusters:
+        assert 2 * 3600 < seconds(model.core_set, 10**9, one) < 86_400
+        assert seconds(model.core_set, 10**10, one) > 86_400
 
 
 @pytest.mark.parametrize(

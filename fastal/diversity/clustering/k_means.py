@@ -105,9 +105,7 @@ class KMeans(ScoringReducer[Clustering]):
         return Pending(commit)
 
     def _empty_sample(self, width: int) -> RowSample:
-        most = max(_MOST_SAMPLE_BYTES // (4 * width), self._n_clusters)
-        n_rows = min(max(_SAMPLE_ROWS * self._n_clusters, _LEAST_SAMPLE_ROWS), most)
-        return RowSample(n_rows, width, self._how.seed, self._least)
+        return RowSample(sample_rows(self._n_clusters, width), width, self._how.seed, self._least)
 
     def next_pass(self) -> bool:
         """Ends an iteration; returns whether there is to be another.
@@ -240,3 +238,9 @@ class KMeans(ScoringReducer[Clustering]):
             self._start_assigning(torch.from_numpy(units), sums)
             assert self._pass is not None
             self._pass.load_state_dict(of_pass)
+
+
+def sample_rows(n_clusters: int, width: int) -> int:
+    """How many rows of so many columns the first pass draws."""
+    most = max(_MOST_SAMPLE_BYTES // (4 * width), n_clusters)
+    return min(max(_SAMPLE_ROWS * n_clusters, _LEAST_SAMPLE_ROWS), most)
