@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from fastal.base.errors import Interrupted
 
+_CONNECTING = threading.Lock()  # Ray's own check is not safe for threads
 _REACHABLE_SECONDS = 10  # in which the machine of an address answers
 
 
@@ -35,13 +36,14 @@ def connect(address: str | None) -> str:
         _check_connected(address, present, ray.util.get_node_ip_address())
     else:
         _check_reachable(address)
-    with _own_signals():
+    with _CONNECTING, _own_signals():
         try:
             context = ray.init(
                 address, ignore_reinit_error=True, logging_level=logging.ERROR, log_to_driver=False
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ConnectionError(f"address: {' '.join(str(error).split())}") from error
+            name = "RAY_ADDRESS" if address is None and "RAY_ADDRESS" in os.environ else "address"
+            raise ConnectionError(f"{name}: {' '.join(str(error).split())}") from error
     return context.dashboard_url or ""
 
 
@@ -54,8 +56,8 @@ def _check_reachable(address: str | None) -> None:
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), _REACHABLE_SECONDS).close()
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ConnectionError(f"address: no Ray cluster at {address}: {reason}") from error
 
 
@@ -76,7 +78,7 @@ def _check_connected(address: str | None, present: str, this_machine: str) -> No
     present_host, _, present_port = present.rpartition(":")
     try:
         hosts = {str(info[4][0]) for info in socket.getaddrinfo(host.strip("[]"), None)}
-    except OSError:
+    except (OSError, UnicodeError):
         hosts = {host}
     if any(one.startswith("127.") or one == "::1" for one in hosts):
         hosts.add(this_machine)

@@ -50,9 +50,12 @@ class Ray:
     gpus: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.address, str | None):
+            raise TypeError(f"address: wanted text, got {type(self.address).__name__}")
         for name, least in (("workers", 1), ("cpus", 1), ("gpus", 0)):
             if getattr(self, name) is not None:
-                checked_count(name, getattr(self, name), least=least)
+                count = checked_count(name, getattr(self, name), least=least)
+                object.__setattr__(self, name, count)  # as frozen dataclasses set it
 
     @contextmanager
     def opened(

@@ -45,13 +45,14 @@ class RayWorkers:
         self._ray = ray
         self._resources = {"num_cpus": cpus, "num_gpus": gpus}
         self._actor = ray.remote(ShardReader).options(max_restarts=0, **self._resources)
-        self._arguments = ray.put(source), ray.put(row_filter), os.getcwd()  # noqa: PTH109
+        self._arguments = ray.put(source), ray.put(row_filter), _folder()
         self._starting: dict[Any, Any] = {}  # by what describes it when it has started
         self._queued: dict[Any, list[_Reading]] = {}  # by worker: what it is to return
         # Versions and instructions are to be those of this machine; GPUs those of the first worker.
         facts = machine_facts()
         here = f"{facts.pop('machine')}, this machine"
         self._wanted = {name: (fact, here) for name, fact in facts.items()}
+        self._tried: dict[int, Any] = {}  # by the place of a shard: the worker of its last try
         self._deaths: Counter[int] = Counter()  # of workers, by the first row of the shard
         self._n_failed = 0  # workers in a row that did not start
         self._waiting_since: float | None = None  # for workers; None: a warning has been given
@@ -124,8 +125,13 @@ class RayWorkers:
             part: has read no rows. All workers get it.
         """
         # As bytes: arrays that Ray shares between processes cannot be written to.
-        self._part = self._ray.put(self._ray.cloudpickle.dumps(part))
+        try:
+            pickled = self._ray.cloudpickle.dumps(part)
+        except Exception as error:  # of whatever the caller's own objects raise
+            raise TypeError(f"engine: the strategy cannot be sent to workers: {error}") from error
+        self._part = self._ray.put(pickled)
         self._deaths.clear()
+        self._tried.clear()
 
     @property
     def has_room(self) -> bool:
@@ -133,13 +139,17 @@ class RayWorkers:
         return any(len(given) < _QUEUED for given in self._queued.values())
 
     def submit(self, place: int, task: Task) -> None:
-        """Gives a shard to the worker that has the fewest.
+        """Gives a shard to the worker that has the fewest, or to another than at the last try.
+
+        A machine that fails at once, as without a mount, would otherwise get all tries.
 
         Args:
             place: the place of the shard.
             task: what to read.
         """
-        worker = min(self._queued, key=lambda one: len(self._queued[one]))
+        others = [worker for worker in self._queued if worker != self._tried.get(place)]
+        worker = min(others or self._queued, key=lambda one: len(self._queued[one]))
+        self._tried[place] = worker
         of_shard = worker.read.options(num_returns=2).remote([self._part], task)
         self._queued[worker].append(_Reading(self._ray, place, task.shard, *of_shard))
 
@@ -262,6 +272,14 @@ class _Reading:
             return pickle.loads(self._ray.get(self._state))
         except self._ray.exceptions.RayError as error:  # such as if its machine is gone
             raise LookupError(_in_one_line(error)) from error
+
+
+def _folder() -> str:
+    """The working directory; empty if it is gone."""
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return ""
 
 
 def _listed(resources: Mapping[str, float]) -> str:

@@ -115,7 +115,11 @@ class ShardReader:
 
     def _new_part(self, reference: Any) -> Any:
         if reference != self._reference:
-            self._reference, self._part = reference, pickle.loads(self._fetched(reference))
+            try:
+                self._part = pickle.loads(self._fetched(reference))
+            except ImportError as error:
+                raise ModuleNotFoundError(f"engine: on {platform.node()}: {error}") from error
+            self._reference = reference
         return self._part.part()
 
     def _fetched(self, reference: Any) -> bytes:
@@ -128,8 +132,10 @@ class ShardReader:
 
 def _portable(error: Exception) -> Exception:
     """The error, or one with its message if it cannot be sent to another process."""
+    from ray import cloudpickle  # as Ray does it: classes of a script travel with it
+
     try:
-        pickle.loads(pickle.dumps(error))
+        pickle.loads(cloudpickle.dumps(error))
     except Exception:
         for kind in (TypeError, OSError, ValueError):
             if isinstance(error, kind):

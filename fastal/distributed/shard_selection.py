@@ -67,6 +67,8 @@ def read_shard(
     if last is not None and not 0 <= start <= last <= (last if n_rows is None else n_rows):
         raise ValueError(f"stop: wanted 0 <= start <= stop <= {n_rows}, got {start} and {last}")
     selector.join_layout(layout_of(source), "pool: it has")
+    if n_rows is not None and selector.row_filter is not None:
+        selector.row_filter.check(n_rows)
     source = narrowed(source, selector.row_filter)
     n_chunk = chunk_rows_of(source, chunk_bytes or selector.chunk_bytes)
     for _ in read_here(selector, source, n_chunk, start, stop):

@@ -26,7 +26,9 @@ class Shard(NamedTuple):
 def shards_of(source: Source, chunk_rows: int, n_workers: int, first: int = 0) -> Iterator[Shard]:
     """The shards of a pool, in row order.
 
-    They end where a chunk does, so that the same chunks are read as in one process.
+    They end where a chunk does if the files are mapped, so that the same chunks are read as in one
+    process. Formats that are decoded may have other chunks. Then scores by a callable may differ in
+    their last bits, as between two sizes of chunks; others do not.
 
     Args:
         source: the pool, whose number of rows is known.
@@ -36,6 +38,7 @@ def shards_of(source: Source, chunk_rows: int, n_workers: int, first: int = 0) -
     """
     size = rows_per_shard(source, chunk_rows, n_workers)
     if isinstance(source, ChosenRows):
+        size -= size % chunk_rows
         ends = source.numbers[size - 1 :: size].tolist() + source.numbers[-1:].tolist()
         bounds = [number + 1 for number in ends]
     else:

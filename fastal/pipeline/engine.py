@@ -58,7 +58,8 @@ def engine_for(engine: "str | Engine") -> Engine:
     if not isinstance(engine, str):
         if isinstance(engine, Engine) and not isinstance(engine, type):
             return engine
-        what = engine.__name__ if isinstance(engine, type) else type(engine).__name__
+        is_class = isinstance(engine, type)
+        what = f"the class {engine.__name__}" if is_class else type(engine).__name__
         raise TypeError(f"engine: wanted {' or '.join(ENGINES)} or an engine, got {what}")
     if engine not in ENGINES:
         raise ValueError(f"engine: wanted {' or '.join(ENGINES)}, got {engine!r}")

@@ -243,6 +243,7 @@ class Files:
                     isinstance(error, ChecksumError) and row
                 ):
                     raise
+                self._check_not_replaced(index)
                 self._bad.report(file.file, row, error)
             if file.file.is_slow_to_stamp:  # so `check` does not do it after every chunk
                 self._check_stamp(index)
@@ -260,6 +261,18 @@ class Files:
     def _check_stamp(self, index: int) -> None:
         file = self.files[index].file
         self._check_unchanged(file, file.stamp())
+
+    def _check_not_replaced(self, index: int) -> None:
+        """FileChangedError if a file that cannot be read has changed, unless it was cut short."""
+        file = self.files[index].file
+        if file.is_slow_to_stamp:
+            return
+        try:
+            stamp = file.stamp()
+        except (OSError, ValueError):  # it is gone, or no file any more
+            return
+        if stamp[0] >= self._stamps[file.key][0]:
+            self._check_unchanged(file, stamp)
 
     def _check_unchanged(self, file: Location, stamp: list[Any]) -> None:
         before = self._stamps[file.key]

@@ -1,10 +1,18 @@
 """What a worker sends of errors."""
 
 import pickle
+import sys
+from types import SimpleNamespace
 
+import cloudpickle
 import pytest
 
 from fastal.distributed.shard_reader import _portable
+
+
+@pytest.fixture(autouse=True)
+def _pickler_of_ray(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(cloudpickle=cloudpickle))
 
 
 def of_kind(kind):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastal
-from fastal.distributed.ray_engine import _files_of
+from fastal.distributed.divided_pass import _files_of
 from fastal.distributed.shards import Shard, shards_of
 from fastal.sources.chosen_rows import ChosenRows
 from fastal.sources.grouped import Grouped
