@@ -107,7 +107,10 @@ class ScoreWriter(ScoringReducer[Written]):
         return part
 
     def merge(self, other: "ScoreWriter") -> None:
-        """Writes what a part has scored."""
+        """Writes what a part has scored.
+
+        Text files have the rows in the order of merging. Parquet files need parts in row order.
+        """
         self._check_mergeable(other)
         if not isinstance(other._sink, KeptTables):
             raise TypeError("merge: wanted a part of this writer, got a writer with its own file")

@@ -20,7 +20,7 @@ import fastal
 from fastal import diversity
 from fastal.base.errors import InvalidRows
 from fastal.cli import main
-from fastal.distributed import Ray, workers
+from fastal.distributed import Ray, ray_workers
 from fastal.pipeline import progress
 from tests.support.checkout import environment
 from tests.support.ray_runs import (
@@ -246,7 +246,7 @@ def test_an_address_needs_the_engine(pool):
 
 
 def test_workers_that_the_cluster_has_no_room_for(address, pool, caplog, monkeypatch):
-    monkeypatch.setattr(workers, "_PATIENCE", 0)
+    monkeypatch.setattr(ray_workers, "_PATIENCE", 0)
 
     class Other:
         def begun(self):
@@ -523,7 +523,7 @@ def test_a_cluster_with_one_cpu(pool, ray_folder):
             assert ray.available_resources()["CPU"] == 1
             picks = fastal.select(POOL, 300, engine="ray", chunk_bytes=8192)
             assert (picks.rows == fastal.select(POOL, 300).rows).all()
-            picks = fastal.select(POOL, 300, engine=Ray(workers=9, cpus=8), chunk_bytes=8192)
+            picks = fastal.select(POOL, 300, engine=Ray(workers=9), chunk_bytes=8192)
             assert (picks.rows == fastal.select(POOL, 300).rows).all()
         """,
         pool, ray_folder,

@@ -141,7 +141,7 @@ def test_invalid_rows_and_rows_of_skipped_files_have_no_cluster(tmp_path, centro
 def test_an_interrupted_run_is_resumed_to_the_same_bytes(monkeypatch, tmp_path, centroids, suffix):
     monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "_PAUSE", 0)
-    monkeypatch.setattr("fastal.pipeline.drive._chunk_rows", lambda *_: 60)
+    monkeypatch.setattr("fastal.pipeline.drive.chunk_rows_of", lambda *_: 60)
     pool = parquet(tmp_path / "x.parquet", X, pa.array(NAMES))
     out, whole = tmp_path / f"clusters{suffix}", tmp_path / f"whole{suffix}"
     command = ["assign", pool, "--centroids", centroids, "--id-column", "id"]
@@ -247,7 +247,7 @@ def test_groups_that_do_not_fit_are_one_line_and_status_2(tmp_path, pool, centro
 
 
 def test_a_checkpoint_is_bound_to_the_groups(tmp_path, monkeypatch, pool, centroids):
-    monkeypatch.setattr("fastal.pipeline.drive._chunk_rows", lambda *_: 60)
+    monkeypatch.setattr("fastal.pipeline.drive.chunk_rows_of", lambda *_: 60)
     clusters = tmp_path / "clusters.npy"
     run("assign", pool, "--centroids", centroids, "--out", clusters)
     out, state = tmp_path / "picks.csv", tmp_path / "state"

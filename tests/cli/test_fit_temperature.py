@@ -84,7 +84,7 @@ def test_labels_that_cannot_be_fitted_are_one_line(pool, tmp_path, labels, words
 def test_an_interrupted_run_is_resumed_to_the_same_line(monkeypatch, pool, tmp_path):
     monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "_PAUSE", 0)
-    monkeypatch.setattr("fastal.pipeline.drive._chunk_rows", lambda *_: 60)
+    monkeypatch.setattr("fastal.pipeline.drive.chunk_rows_of", lambda *_: 60)
     command = [pool, "--labels", tmp_path / "y.npy", "--checkpoint", tmp_path / "state"]
     whole = run(*command).stdout
     look, calls = TemperatureSearch.look, []

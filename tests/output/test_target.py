@@ -196,7 +196,7 @@ def test_an_unfinished_output_with_other_content_is_kept(tmp_path, pool, monkeyp
         return look(self, chunk, start, **more)
 
     monkeypatch.setattr(ScoreWriter, "look", interrupted)
-    monkeypatch.setattr("fastal.pipeline.drive._chunk_rows", lambda *_: 100)
+    monkeypatch.setattr("fastal.pipeline.drive.chunk_rows_of", lambda *_: 100)
     assert run(*command).exit_code == 143
     monkeypatch.setattr(ScoreWriter, "look", look)
     partial = tmp_path / ".o.npy.partial"
@@ -340,7 +340,7 @@ def test_a_resumed_conversion_verifies_its_shards(tmp_path, pool, monkeypatch):
                "--checkpoint", tmp_path / "saved", "--resume", "--quiet")  # fmt: skip
     monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "_PAUSE", 0)
-    monkeypatch.setattr("fastal.pipeline.drive._chunk_rows", lambda *_: 500)
+    monkeypatch.setattr("fastal.pipeline.drive.chunk_rows_of", lambda *_: 500)
     save, saves = checkpoint.Checkpoint.save, []
 
     def killed(*args):
