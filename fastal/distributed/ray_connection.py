@@ -49,8 +49,9 @@ def connect(address: str | None) -> str:
 
 def _check_reachable(address: str | None) -> None:
     """ConnectionError if nothing listens at an address. Ray would try for minutes."""
-    if address in (None, "auto"):
-        address = os.environ.get("RAY_ADDRESS")
+    name = "address"
+    if address in (None, "auto") and "RAY_ADDRESS" in os.environ:
+        name, address = "RAY_ADDRESS", os.environ["RAY_ADDRESS"]
     host, _, port = (address or "").rpartition(":")
     if "/" in host or not port.isdecimal():
         return
@@ -58,7 +59,7 @@ def _check_reachable(address: str | None) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _REACHABLE_SECONDS).close()
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConnectionError(f"address: no Ray cluster at {address}: {reason}") from error
+        raise ConnectionError(f"{name}: no Ray cluster at {address}: {reason}") from error
 
 
 def _check_connected(address: str | None, present: str, this_machine: str) -> None:

@@ -283,9 +283,11 @@ def _folder() -> str:
 
 
 def _listed(resources: Mapping[str, float]) -> str:
-    """The CPUs and GPUs of resources in Ray's words, with or without `num_`."""
-    found = {name.removeprefix("num_").upper(): n for name, n in resources.items()}
-    return " and ".join(f"{found.get(name, 0):g} {name}" for name in ("CPU", "GPU"))
+    """The CPUs and GPUs of resources, as Ray names them: num_cpus of an actor, CPU of a cluster."""
+    cpus, gpus = (
+        resources.get(name, resources.get(f"num_{name.lower()}s", 0)) for name in ("CPU", "GPU")
+    )
+    return f"{cpus:g} CPUs and {gpus:g} GPUs"
 
 
 def _in_one_line(error: Exception) -> str:
