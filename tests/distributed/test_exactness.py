@@ -70,7 +70,7 @@ def test_shards_have_the_result_and_the_messages_of_one_process(name, local, poo
 
 
 @given(st.sampled_from([*STRATEGIES]), ENGINES, CHUNK_BYTES, CUTS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_any_workers_order_chunks_bounds_and_faults_give_the_same_result(
     local, pools, folder, name, engine, chunk_bytes, cuts
 ):
@@ -86,7 +86,7 @@ def test_any_workers_order_chunks_bounds_and_faults_give_the_same_result(
     st.integers(1, 30),
     st.tuples(CHUNK_BYTES, CHUNK_BYTES),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_run_is_resumed_by_this_engine_or_another(
     local, pools, folder, name, engines, n_saves, chunk_bytes
 ):

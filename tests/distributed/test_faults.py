@@ -276,7 +276,7 @@ def three(tmp_path_factory):
     st.sampled_from([Faults(), Faults(death=0.1, loss=0.2)]),
     CHUNKS,
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_file_that_is_bad_in_the_middle_is_skipped_from_the_same_row(
     three, name, row, workers, seed, faults, chunk_bytes
 ):
@@ -294,7 +294,7 @@ def test_a_file_that_is_bad_in_the_middle_is_skipped_from_the_same_row(
     st.tuples(*[st.just("local") | st.builds(InProcess, seed=st.integers(0, 2**32))] * 2),
     st.integers(1, 12),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_file_that_was_skipped_stays_so_when_the_run_is_resumed(
     three, tmp_path_factory, name, row, engines, n_saves
 ):
@@ -317,7 +317,7 @@ def test_a_file_that_was_skipped_stays_so_when_the_run_is_resumed(
     st.integers(0, 2**32),
     CHUNKS,
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_rows_before_the_one_from_which_a_file_is_skipped_are_read_and_no_later_ones(
     damaged, name, size, number, seed, chunk_bytes
 ):

@@ -65,6 +65,7 @@ def test_every_regime_and_dtype_of_many_values(n_draws, n_classes, dtype):
 
 
 @pytest.mark.full
+@pytest.mark.slow  # the native kernel has this test too, which takes a moment
 def test_131072_classes():
     x = draws_in_regimes(2, 131_072, torch.float32)[[2, 4, 27, 46]]
     assert_draws(scored(x), draws_oracle(x))
