@@ -161,6 +161,11 @@ class Reducer(ABC, Generic[Result]):
         return None
 
     @property
+    def chunks_matter(self) -> bool:
+        """Whether the last bits of the result may depend on where chunks end."""
+        return False
+
+    @property
     def undividable(self) -> str:
         """Why a pass cannot be divided into parts (see `Mergeable`); empty if it can."""
         if isinstance(self, Mergeable):

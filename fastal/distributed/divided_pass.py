@@ -47,7 +47,11 @@ class DividedPass:
         part.row_filter = None  # the workers have it
         self._workers.begin(part)
         row = start
-        shards = shards_of(source, self._chunk_rows, self._workers.n, start)
+        # Formats that are decoded may have other chunks if they are read from the middle on.
+        has_whole_files = reducer.chunks_matter and not source.in_place
+        shards = shards_of(
+            source, self._chunk_rows, self._workers.n, start, has_whole_files=has_whole_files
+        )
         for settled in in_order(
             self._workers, shards, self._task, is_settled=self._is_settled, is_stale=self._is_stale
         ):

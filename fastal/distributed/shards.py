@@ -23,18 +23,25 @@ class Shard(NamedTuple):
     stop: int
 
 
-def shards_of(source: Source, chunk_rows: int, n_workers: int, first: int = 0) -> Iterator[Shard]:
+def shards_of(
+    source: Source,
+    chunk_rows: int,
+    n_workers: int,
+    first: int = 0,
+    *,
+    has_whole_files: bool = False,
+) -> Iterator[Shard]:
     """The shards of a pool, in row order.
 
-    They end where a chunk does if the files are mapped, so that the same chunks are read as in one
-    process. Formats that are decoded may have other chunks. Then scores by a callable may differ in
-    their last bits, as between two sizes of chunks; others do not.
+    They end where a chunk does if the files are mapped, or if they have whole files. So the same
+    chunks are read as in one process.
 
     Args:
         source: the pool, whose number of rows is known.
         chunk_rows: the most rows per chunk.
         n_workers: how many workers read the pool.
         first: the first row to read.
+        has_whole_files: whether a shard ends only where a file does.
     """
     size = rows_per_shard(source, chunk_rows, n_workers)
     if isinstance(source, ChosenRows):
@@ -42,7 +49,7 @@ def shards_of(source: Source, chunk_rows: int, n_workers: int, first: int = 0) -
         ends = source.numbers[size - 1 :: size].tolist() + source.numbers[-1:].tolist()
         bounds = [number + 1 for number in ends]
     else:
-        bounds = _bounds(source, chunk_rows, size)
+        bounds = _bounds(source, None if has_whole_files else chunk_rows, size)
     last = bounds[-1] if bounds else 0
     left = [bound for bound in bounds if bound > first]
     # Without rows, an empty chunk is read, whose shape is checked.
@@ -59,12 +66,15 @@ def rows_per_shard(source: Source, chunk_rows: int, n_workers: int) -> int:
     return max(min(wanted, MOST_ROWS), chunk_rows, -(-n_rows // MOST_SHARDS))
 
 
-def _bounds(source: Source, chunk_rows: int, shard_rows: int) -> list[int]:
-    """The rows after the last ones of the shards."""
+def _bounds(source: Source, chunk_rows: int | None, shard_rows: int) -> list[int]:
+    """The rows after the last ones of the shards, which have whole files without `chunk_rows`."""
     n_rows = source.n_rows or 0
     bounds, begun = [], 0
     for offset, end in pairwise(getattr(source, "chunk_bounds", [0, n_rows])):
-        while end - begun > shard_rows:
+        if chunk_rows is None and end - begun >= shard_rows:
+            begun = end
+            bounds.append(begun)
+        while chunk_rows is not None and end - begun > shard_rows:
             begun = offset + (begun + shard_rows - offset) // chunk_rows * chunk_rows
             bounds.append(begun)
     return [*bounds, n_rows]

@@ -83,6 +83,11 @@ class Sequential(Reducer[Any]):
         return self.current.part()  # type: ignore[attr-defined,no-any-return]
 
     @property
+    def chunks_matter(self) -> bool:
+        """That of the current stage."""
+        return self.current.chunks_matter
+
+    @property
     def undividable(self) -> str:
         """Why the current stage cannot be divided; empty if it can."""
         return self.current.undividable

@@ -25,6 +25,7 @@ class CallableScore(Measure):
     invalid = "has score NaN"
     chunk_bytes = 32 << 20  # each chunk is copied
     rows_alike = False
+    chunks_matter = True
 
     def __init__(self, function: ByCallable, kind: str) -> None:
         self._function = function

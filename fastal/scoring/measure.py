@@ -42,6 +42,7 @@ class Measure(ABC):
         columns: what the last axis of a row counts, for messages: "classes".
         chunk_bytes: how many bytes of a pool to read at once; None: the pipeline decides.
         rows_alike: whether all chunks have rows of one shape.
+        chunks_matter: whether the last bits of a score may depend on the other rows of the chunk.
         blank: the scores of rows that hold nothing; None: such rows have no score of their own.
         fused: selects by it in one kernel; None: no kernel does.
         of_classes: whether the columns of a row may be classes, one of which is predicted.
@@ -55,6 +56,7 @@ class Measure(ABC):
     columns: str = "columns"
     chunk_bytes: int | None = None
     rows_alike: bool = True
+    chunks_matter: bool = False
     blank: Blank | None = None
     fused: FusedSelection | None = None
     of_classes: bool = True

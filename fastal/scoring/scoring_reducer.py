@@ -91,6 +91,11 @@ class ScoringReducer(Reducer[Result]):
         return self._scorer.backend_used
 
     @property
+    def chunks_matter(self) -> bool:
+        """Whether the last bits of scores may depend on where chunks end."""
+        return self._scorer.measure.chunks_matter
+
+    @property
     def unresumable(self) -> str:
         """Why another process cannot resume from a saved state; empty if it can."""
         return self._scorer.measure.unresumable

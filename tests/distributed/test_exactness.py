@@ -6,10 +6,14 @@ import signal
 from contextlib import contextmanager
 from functools import cache
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fastal
 from fastal.base.errors import Interrupted
 from fastal.pipeline.drive import Step
 from tests.support.cluster import Faults, InProcess
@@ -136,3 +140,22 @@ def test_a_run_that_is_interrupted_before_its_first_row_starts_over(local, pools
     assert not list(saved.iterdir())
     found = run(name, pools, folder, checkpoint=saved, resume=True)
     assert bits(found) == local(name)[0]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "npy"])
+def test_a_callable_that_depends_on_the_chunk_sees_the_chunks_of_one_process(tmp_path, suffix):
+    x = np.random.default_rng(0).standard_normal((900, 4)).astype(np.float32)
+    for i, part in enumerate(np.split(x, 3)):
+        if suffix == "npy":
+            np.save(tmp_path / f"{i}.npy", part)
+        else:
+            column = pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), 4)
+            pq.write_table(pa.table({"x": column}), tmp_path / f"{i}.parquet", row_group_size=70)
+
+    def by(chunk):
+        return chunk[:, 0] - chunk[:, 0].mean()
+
+    how = {"k": 900, "by": by, "chunk_bytes": 16 * 32}
+    want, found = (fastal.select(tmp_path, engine=e, **how) for e in ("local", InProcess(3, 1)))
+    assert found.rows.tolist() == want.rows.tolist()
+    assert found.scores.tolist() == want.scores.tolist()

@@ -192,3 +192,11 @@ def test_a_pass_that_is_over_has_no_shards():
 def test_sizes_of_shards(n_rows, row_bytes, n_workers, rows):
     found = [*shards_of(pool([n_rows], row_bytes), 1, n_workers)]
     assert {stop - start for start, stop in found} == {rows}
+
+
+def test_shards_of_whole_files_end_with_files():
+    source = pool([5, 5, 40, 1, 1, 1, 30], 8)
+    found = [*shards_of(source, 4, 2, has_whole_files=True)]
+    assert found == [(0, 50), (50, 83)]
+    assert [*shards_of(source, 4, 2, 7, has_whole_files=True)] == [(7, 50), (50, 83)]
+    assert [*shards_of(pool([3], 8), 1, 9, has_whole_files=True)] == [(0, 3)]
