@@ -316,7 +316,7 @@ def cut_at(cuts):
         yield
         return
 
-    def shards(source, chunk_rows, n_workers, first):
+    def shards(source, chunk_rows, n_workers, first, **_):
         last = max([first, *(shard.stop for shard in shards_of(source, chunk_rows, 1, first))])
         bounds = {round(first + cut * (last - first)) for cut in cuts}
         return [Shard(*pair) for pair in pairwise(sorted({first, last} | bounds))]
