@@ -352,7 +352,6 @@ def run_over(
         raise click.UsageError("Wanted one of --column and --columns, got both.")
     with loading():
         from fastal.commands.command import CommandOptions
-        from fastal.distributed.ray_engine import Ray
         from fastal.picks.tool_export import export_for
         from fastal.scoring.model_output import ModelOutput
         from fastal.scoring.scoring_options import ScoringOptions
@@ -378,6 +377,8 @@ def run_over(
         if value is not None:
             check_used(name, engine == "ray", "--engine ray")
     if engine == "ray":
+        with loading():
+            from fastal.distributed.ray_engine import Ray
         engine = Ray(**of_ray)
         # Else Ray writes on standard output, where results go, that a worker has died.
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")

@@ -63,8 +63,7 @@ def read_shard(
     n_rows = source.n_rows
     if n_rows is None and (start or stop is not None):
         raise ValueError("pool: wanted a pool whose number of rows is known beforehand")
-    last = n_rows if stop is None else stop
-    if last is not None and not 0 <= start <= last <= (last if n_rows is None else n_rows):
+    if n_rows is not None and not start <= (last := n_rows if stop is None else stop) <= n_rows:
         raise ValueError(f"stop: wanted 0 <= start <= stop <= {n_rows}, got {start} and {last}")
     selector.join_layout(layout_of(source), "pool: it has")
     if n_rows is not None and selector.row_filter is not None:
