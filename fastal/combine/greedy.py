@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastal.diversity.centroids import digest
-from fastal.diversity.core_set import CoreSet
+from fastal.diversity.core_set import MEMORY_BYTES, CoreSet
 from fastal.picks.picks import Picks
 from fastal.scoring.scoring_options import ScoringOptions
 
@@ -29,6 +29,7 @@ class Greedy(CoreSet):
         n_unlabelled: how many rows are not labelled. alpha is then their share, which falls with
             each pick; None: it is `alpha`.
         options: how rows are compared.
+        memory_bytes: as for `k_center`.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class Greedy(CoreSet):
         alpha: float = 1.0,
         n_unlabelled: int | None = None,
         options: ScoringOptions,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         super().__init__(
-            k, labelled=labelled, on_invalid=options.on_invalid, backend=options.backend
-        )
+            k, labelled=labelled, memory_bytes=memory_bytes, on_invalid=options.on_invalid,
+            backend=options.backend,
+        )  # fmt: skip
         self._uncertainty = torch.from_numpy(uncertainty)
         self._alpha = alpha
         self._n_unlabelled = n_unlabelled

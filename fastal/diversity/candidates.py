@@ -12,7 +12,7 @@ from fastal.base.row_numbers import RowNumbers
 from fastal.ops.reference import dtype_for
 from fastal.selection.ties import beat
 
-# At least so many rows are held, and one of each `_SHARE` that are read: more rows save passes over
+# At least so many rows are held, and one of each `_SHARE` of the pool: more rows save passes over
 # the pool, and take longer for each pick. The budget of memory goes first.
 _LEAST, _SHARE = 1 << 13, 64
 # Embeddings are held twice while rows are dropped, and twice while rows are picked.
@@ -44,7 +44,7 @@ class Candidates:
     def __init__(self, memory_bytes: int) -> None:
         self._memory_bytes = memory_bytes
         self._row_bytes = 1
-        self._n_added = 0
+        self._n_rows = 0  # of the pool so far
         self._worth: NDArray[Any] = _NOTHING
         self._rows: NDArray[np.int64] = _NOTHING.astype(np.int64)
         self._nearest: NDArray[np.float32] = _NOTHING.astype(np.float32)
@@ -65,7 +65,7 @@ class Candidates:
         """
         values = worth.cpu().numpy()
         self._row_bytes = _COPIES * max(1, x.shape[1]) * dtype_for(x).itemsize
-        self._n_added += len(values)
+        self._n_rows = max(self._n_rows, numbers.stop)
         above = values > -np.inf
         if self.bound is not None:
             above &= values >= self.bound.worth  # ties are compared below
@@ -78,15 +78,20 @@ class Candidates:
         places, values, rows = places[first], values[first], rows[first]
         taken = torch.from_numpy(places)
         found = nearest[taken.to(nearest.device)].cpu().numpy()
-        self._append(values, rows, found, x[taken.to(x.device)].to("cpu", dtype_for(x)))
+        self._append(values, rows, found, [x[taken.to(x.device)].to("cpu", dtype_for(x))])
+
+    def none(self) -> "Candidates":
+        """Candidates without rows, to which rows are added that `merge` adds here."""
+        none = Candidates(self._memory_bytes)
+        none.bound = self.bound
+        return none
 
     def merge(self, other: "Candidates") -> None:
         """Adds the candidates among other rows."""
-        self._n_added += other._n_added
+        self._n_rows = max(self._n_rows, other._n_rows)
         self._row_bytes = max(self._row_bytes, other._row_bytes)
         self._lower(other.bound)
-        x = torch.cat(other._x) if other._x else torch.empty(0, 0)
-        self._append(other._worth, other._rows, other._nearest, x)
+        self._append(other._worth, other._rows, other._nearest, other._x)
         self._keep(self._first(self._worth, self._rows))
 
     def all(self) -> tuple[NDArray[np.int64], NDArray[np.float32], Tensor]:
@@ -99,37 +104,36 @@ class Candidates:
         """The rows, and what no dropped row stands before."""
         rows, nearest, x = self.all()
         return {
-            "n_added": self._n_added, "bound": None if self.bound is None else list(self.bound),
+            "n_rows": self._n_rows, "bound": None if self.bound is None else list(self.bound),
             "worth": self._worth, "rows": rows, "nearest": nearest, "x": x.numpy(),
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what `state_dict` returned."""
-        self._n_added = state["n_added"]
+        self._n_rows = state["n_rows"]
         self.bound = None if state["bound"] is None else Place(*state["bound"])
-        self._worth, self._rows = np.asarray(state["worth"]), np.asarray(state["rows"])
-        self._nearest = np.asarray(state["nearest"])
-        self._x = [torch.from_numpy(np.asarray(state["x"]))] if len(self._rows) else []
+        self._worth, self._rows, self._nearest = (
+            np.array(state[name]) for name in ("worth", "rows", "nearest")
+        )
+        self._x = [torch.from_numpy(np.array(state["x"]))] if len(self._rows) else []
 
     def _append(
         self,
         worth: NDArray[Any],
         rows: NDArray[np.int64],
         nearest: NDArray[np.float32],
-        x: Tensor,
+        x: list[Tensor],
     ) -> None:
         if not len(rows):
             return
         self._worth = np.concatenate((self._worth, worth)) if len(self) else worth
         self._nearest = np.concatenate((self._nearest, nearest))
         self._rows = np.concatenate((self._rows, rows))
-        self._x.append(x)
-        if len(self) > 2 * self._most():
-            self._keep(self._first(self._worth, self._rows))
+        self._x += x
 
     def _most(self) -> int:
         """How many rows to hold."""
-        wanted = max(_LEAST, self._n_added // _SHARE)
+        wanted = max(_LEAST, self._n_rows // _SHARE)
         return max(1, min(wanted, self._memory_bytes // self._row_bytes))
 
     def _first(self, worth: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -164,9 +168,7 @@ class Candidates:
     def _keep(self, positions: NDArray[np.int64]) -> None:
         """Drops all rows but these."""
         if len(positions) == len(self):
-            self._x = [torch.cat(self._x)] if len(self._x) > 1 else self._x
             return
-        kept = torch.from_numpy(positions)
-        self._x = [torch.cat(self._x)[kept]]
+        self._x = [torch.cat(self._x)[torch.from_numpy(positions)]]
         self._worth, self._rows = self._worth[positions], self._rows[positions]
         self._nearest = self._nearest[positions]

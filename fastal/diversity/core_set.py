@@ -30,7 +30,7 @@ from fastal.scoring.scoring_options import ScoringOptions
 from fastal.sources import PathLike, open_pool
 from fastal.sources.files import in_column_order_of
 
-_MEMORY_BYTES = 1 << 26
+MEMORY_BYTES = 1 << 26
 
 
 def k_center(
@@ -40,7 +40,7 @@ def k_center(
     labelled: Any = None,
     metric: str = "cosine",
     fast: bool = False,
-    memory_bytes: int = _MEMORY_BYTES,
+    memory_bytes: int = MEMORY_BYTES,
     on_invalid: str = "raise",
     backend: str = "auto",
     chunk_bytes: int | None = None,
@@ -152,7 +152,7 @@ class CoreSet(GreedyPicks):
         labelled: Any = None,
         metric: str = "cosine",
         fast: bool = False,
-        memory_bytes: int = _MEMORY_BYTES,
+        memory_bytes: int = MEMORY_BYTES,
         on_invalid: str = "raise",
         backend: str = "auto",
         exclude: Any = None,
@@ -180,7 +180,7 @@ class CoreSet(GreedyPicks):
             exact = torch.from_numpy(self._metric.exact(points, self._centres.points))
             nearest[places] = exact.to(nearest.device)
             worth = self._worth(rows.without_left_out(nearest, -np.inf), numbers)
-        candidates = Candidates(self._memory_bytes)
+        candidates = self._candidates.none()
         candidates.add(worth, rows.numbers, nearest, rows.x)
         return nearest, lambda: self._candidates.merge(candidates)
 
@@ -219,7 +219,7 @@ class CoreSet(GreedyPicks):
     def _pick_among(self, candidates: Candidates) -> None:
         """Picks candidates as long as no other row can come before them."""
         rows, upper, x = candidates.all()
-        left = LazyGreedy(rows, upper, x, self._metric, are_exact=not len(self._centres.points))
+        left = LazyGreedy(rows, upper, x, self._metric, len(self._centres.points))
         n_picks = len(self._rows)
         while len(self._rows) < self._k:
             bound = self._bound(candidates.bound, len(self._rows) - n_picks)

@@ -4,8 +4,10 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from fastal import ops
 from fastal.base.blank_rows import Blank
 from fastal.base.checks import check_choice
 from fastal.diversity.centroids import EmbeddingMeasure, digest
@@ -47,8 +49,9 @@ class DistanceBound(EmbeddingMeasure):
         """The bounds of rows [n, D], [n] float32; NaN for rows that are not finite."""
         if len(self.centres):
             return self.metric.upper(rows, self.centres, fast=self._fast)
-        least, most = rows.x.aminmax(dim=1)
-        return (0 * least + 0 * most).float() + math.inf
+        x = rows.x
+        nowhere = torch.zeros(1, x.shape[1], dtype=torch.float32, device=x.device)
+        return ops.similarities(x, nowhere, backend=rows.backend)[:, 0] + math.inf
 
     def identity(self) -> dict[str, Any]:
         """The metric, the digest of the first centres, and `fast`."""

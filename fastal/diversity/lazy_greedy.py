@@ -15,12 +15,11 @@ from torch import Tensor
 
 from fastal.diversity.candidates import Place
 from fastal.diversity.metrics import Doubles, Floats, Metric
+from fastal.selection.ties import beat
 
 Worth = Callable[[Floats, NDArray[np.int64]], NDArray[Any]]
 # How many rows are computed at first, and how many times as many if these do not decide.
 _FIRST, _GROWTH = 16, 4
-# Up to so many rows near to a pick are computed again at once. More are if it is their turn.
-_MOST_NEAR = 64
 
 
 class LazyGreedy:
@@ -31,8 +30,7 @@ class LazyGreedy:
         upper: [m] upper bounds of their distances to the nearest of the centres.
         x: [m, D] their embeddings.
         metric: the distance.
-        are_exact: whether these are the distances, as before the first centre, where all are
-            infinite.
+        n_centres: how many centres there are. If there are none, all distances are infinite.
     """
 
     def __init__(
@@ -41,16 +39,17 @@ class LazyGreedy:
         upper: Floats,
         x: Tensor,
         metric: Metric,
-        *,
-        are_exact: bool,
+        n_centres: int,
     ) -> None:
-        self._rows = rows
-        self._upper = upper.copy()
-        self._is_exact = np.full(len(rows), are_exact)
-        self._places = np.arange(len(rows))  # in x
+        self._places = np.argsort(rows)  # in x
+        self._rows, self._upper = rows[self._places], upper[self._places]
         self._x = x
         self._metric = metric
-        self._prepared = metric.prepared(x)
+        self._prepared = metric.selected(metric.prepared(x), self._places)
+        self._n_centres = n_centres
+        # The distance to the nearest of the first `_seen` centres, exactly.
+        self._exact = np.full(len(rows), np.inf, np.float32)
+        self._seen = np.zeros(len(rows), np.int64)
 
     def best(
         self, worth_of: Worth, centres: Doubles, bound: Place | None
@@ -64,29 +63,31 @@ class LazyGreedy:
             bound: rows that are worth less are forgotten if they are many, if another row is best;
                 None: no row.
         """
+        worth = worth_of(self._upper, self._rows)
         if bound is not None:
-            may_be_picked = worth_of(self._upper, self._rows) >= bound.worth
+            may_be_picked = worth >= bound.worth
             if 0 < 2 * np.count_nonzero(may_be_picked) < len(self._rows):
                 self._keep(may_be_picked)
+                worth = worth[may_be_picked]
         n_rows = _FIRST
         while True:
-            worth = worth_of(self._upper, self._rows)
-            best = worth.max(initial=-np.inf, where=self._is_exact)
-            is_open = ~self._is_exact & (worth >= best) & (worth > -np.inf)
-            places = np.flatnonzero(is_open)
+            is_exact = self._seen == self._n_centres
+            best, at = -np.inf, -1
+            if is_exact.any():
+                at = int(np.where(is_exact, worth, -np.inf).argmax())  # of equals, the lowest row
+                best = worth[at]
+            before = beat(worth, self._rows, best, self._rows[at] if at >= 0 else -1)
+            places = np.flatnonzero(before & ~is_exact)
             if not len(places):
                 break
             if len(places) > n_rows:
-                places = places[np.argpartition(worth[places], -n_rows)[-n_rows:]]
+                places = places[np.argsort(-worth[places], kind="stable")[:n_rows]]
             n_rows *= _GROWTH
-            points = self._metric.points(self._x[self._places[places]])
-            self._upper[places] = self._metric.exact(points, centres)
-            self._is_exact[places] = True
+            self._compute(places, centres)
+            worth[places] = worth_of(self._upper[places], self._rows[places])
         if best == -np.inf:
             return None
-        tied = np.flatnonzero(worth == best)
-        at = tied[self._rows[tied].argmin()]
-        return Place(float(best), int(self._rows[at])), int(at)
+        return Place(float(best), int(self._rows[at])), at
 
     def distance(self, at: int) -> float:
         """The distance of the row at a position that `best` returned."""
@@ -103,16 +104,27 @@ class LazyGreedy:
         if centre is None:
             return
         lower, upper = self._metric.bounds(self._prepared, centre[0])
-        near = np.flatnonzero(self._is_exact & (lower < self._upper))
-        if len(near) > _MOST_NEAR:
-            self._is_exact[near] = False
-        elif len(near):
-            points = self._metric.points(self._x[self._places[near]])
-            upper[near] = self._metric.exact(points, centre)
+        # The new centre cannot be the nearest of these.
+        is_far = (self._seen == self._n_centres) & (lower >= self._exact)
+        self._n_centres += 1
+        self._seen[is_far] = self._n_centres
         np.minimum(self._upper, upper, out=self._upper)
+
+    def _compute(self, places: NDArray[np.int64], centres: Doubles) -> None:
+        """Computes the distances of these rows to all centres that they have not seen."""
+        points = self._metric.points(self._x[self._places[places]])
+        for is_new in (True, False):
+            of = (self._seen[places] == 0) == is_new
+            if of.any():
+                unseen = centres[self._seen[places[of]].min() :]
+                found = self._metric.exact(points[of], unseen)
+                self._exact[places[of]] = np.minimum(self._exact[places[of]], found)
+        self._seen[places] = self._n_centres
+        self._upper[places] = self._exact[places]
 
     def _keep(self, kept: NDArray[np.bool_]) -> None:
         """Leaves out all rows but these."""
-        self._rows, self._upper = self._rows[kept], self._upper[kept]
-        self._is_exact, self._places = self._is_exact[kept], self._places[kept]
+        self._rows, self._places = self._rows[kept], self._places[kept]
+        self._upper = self._upper[kept]
+        self._exact, self._seen = self._exact[kept], self._seen[kept]
         self._prepared = self._metric.selected(self._prepared, kept)

@@ -53,7 +53,7 @@ class Metric(ABC):
 
     @abstractmethod
     def prepared(self, x: Tensor) -> Any:
-        """What `bounds` needs of rows [m, D] on the host; a mask selects of it by `selected`."""
+        """What `bounds` needs of rows [m, D] on the host; `selected` takes some of them."""
 
     @abstractmethod
     def bounds(self, prepared: Any, centre: Doubles) -> tuple[Floats, Floats]:
@@ -67,10 +67,9 @@ class Metric(ABC):
         """Whether a new centre at a distance from the nearest may be the nearest of another row."""
         return True
 
-    def selected(self, prepared: Any, kept: NDArray[np.bool_]) -> Any:
-        """The prepared rows that a mask keeps."""
-        mask = torch.from_numpy(kept)
-        return tuple(column[mask] for column in prepared)
+    def selected(self, prepared: Any, kept: NDArray[Any]) -> Any:
+        """The prepared rows at these positions [n], or those that a mask [m] keeps."""
+        return tuple(column[torch.from_numpy(kept)] for column in prepared)
 
     def _exact_in_blocks(self, points: Doubles, centres: Doubles) -> Floats:
         n_rows = max(1, _BLOCK_BYTES // (8 * len(centres)))
