@@ -24,6 +24,7 @@ from fastal.cli.options import (
     check_quotas,
     check_used,
     loading,
+    memory_option,
     reports_bad_input,
     run_over,
     with_options,
@@ -228,9 +229,7 @@ def represent(pool: tuple[str, ...], training: tuple[str, ...], **options: Any) 
     cls=Command,
     examples=("fastal core-set embeddings.npy --k 100 --labelled labelled.npy --out picks.csv",),
 )
-@selection_option(
-    "--k", type=int, required=True, help="Number of rows to pick. The pool is read once per pick."
-)
+@K
 @LABELLED
 @selection_option(
     "--metric",
@@ -243,6 +242,9 @@ def represent(pool: tuple[str, ...], training: tuple[str, ...], **options: Any) 
 @POOL
 @SCORING
 @PICKS_OUT
+@memory_option(
+    64, "MiB for the farthest rows. More memory saves passes over the pool, and changes no pick."
+)
 @FAST
 @ENGINE
 @RUNNING

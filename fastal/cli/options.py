@@ -205,6 +205,21 @@ FAST = running_option(
     is_flag=True,
     help="On a GPU, use matrix products of lower precision, which are faster.",
 )
+
+
+def memory_option(default: int, help: str, *, least: int = 1) -> _Command:  # noqa: A002
+    """The option --memory-mb, in MiB; the command gets bytes."""
+    return running_option(
+        "--memory-mb",
+        "memory_bytes",
+        type=click.IntRange(min=least),
+        default=default,
+        show_default=True,
+        callback=lambda _context, _parameter, mebibytes: mebibytes << 20,
+        help=help,
+    )
+
+
 _PICKS_FILE = click.Path(path_type=Path, dir_okay=False)
 ROWS = with_options(
     selection_option(

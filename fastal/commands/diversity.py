@@ -21,7 +21,7 @@ from fastal.diversity.centroids import CentroidDistance, FiniteRows, rows_of
 from fastal.diversity.clustering.cluster_sample import ClusterSample
 from fastal.diversity.clustering.clusters import CosineClusters
 from fastal.diversity.clustering.k_means import Clustering, KMeansOptions
-from fastal.diversity.core_set import CoreSet
+from fastal.diversity.core_set import MEMORY_BYTES, CoreSet
 from fastal.diversity.model_outliers import ValidationRank
 from fastal.diversity.representative import reducer_for
 from fastal.output.parquet_scores import ParquetSink
@@ -242,6 +242,7 @@ def core_set_to_file(
     labelled: Files | None = None,
     metric: str = "cosine",
     fast: bool = False,
+    memory_bytes: int = MEMORY_BYTES,
     options: CommandOptions = _DEFAULTS,
     scoring: ScoringOptions = _SCORING,
 ) -> Picks:
@@ -254,15 +255,15 @@ def core_set_to_file(
         labelled: the embeddings of labelled rows.
         metric: as for `k_center`.
         fast: as for `nearest_centroid`.
+        memory_bytes: as for `k_center`.
         options: how the command is run.
         scoring: how distances are computed.
     """
     target = Target(out, options.picks_suffixes, pool, labelled)
     reducer = CoreSet(
-        k, labelled=labelled, metric=metric, fast=fast, on_invalid=scoring.on_invalid,
-        backend=scoring.backend,
+        k, labelled=labelled, metric=metric, fast=fast, memory_bytes=memory_bytes,
+        on_invalid=scoring.on_invalid, backend=scoring.backend,
     )  # fmt: skip
-    reducer.max_passes = min(reducer.max_passes, max(pool.n_rows, 1))
     return picks_to_file("core-set", reducer, pool, target, options)
 
 

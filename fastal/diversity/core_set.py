@@ -169,6 +169,8 @@ class CoreSet(GreedyPicks):
         # Rows that may be worth so much are computed exactly in this pass; None: no row.
         self._exact_from: float | None = None
         self._n_passes = 0
+        self.max_passes = min(self._k, 2)  # from then on, an estimate
+        self._is_part = False  # the centres of a part are those of the whole, and not in its state
 
     def _read(self, rows: Rows, nearest: Tensor) -> tuple[Tensor, Callable[[], None]]:
         """Adds the rows that are worth most to the candidates."""
@@ -208,6 +210,7 @@ class CoreSet(GreedyPicks):
         self._n_passes += 1
         left = self._k - len(self._rows)
         if not left or candidates.bound is None:
+            self.max_passes = self._n_passes
             return False
         if len(self._rows) > n_picks:
             self._exact_from = None
@@ -258,17 +261,16 @@ class CoreSet(GreedyPicks):
         part = self._unread()
         part._distance = self._distance.part(0, 0)
         part._candidates = Candidates(self._memory_bytes)
-        if self._exact_from is None:  # the centres before the last are not needed
-            part._centres = PointList(self._centres.points[:0])
+        part._is_part = True
         return part
 
-    def context_for(self, start: int, stop: int) -> RowValues:
-        """See `Mergeable.context_for`: the distances of the rows."""
-        return self._distance.part(start, stop)
+    def context_for(self, start: int, stop: int) -> tuple[RowValues, Place | None]:
+        """See `Mergeable.context_for`: the distances of the rows, and what they have to precede."""
+        return self._distance.part(start, stop), self._candidates.bound
 
-    def set_context(self, context: RowValues) -> None:
+    def set_context(self, context: tuple[RowValues, Place | None]) -> None:
         """See `Mergeable.set_context`."""
-        self._distance = context
+        self._distance, self._candidates.bound = context
 
     def merge(self, other: "CoreSet") -> None:
         """Adds a reducer that read other rows of the same pass.
@@ -307,10 +309,13 @@ class CoreSet(GreedyPicks):
 
     def _state(self) -> dict[str, Any]:
         """The state: 4 bytes per row of the pool, the picks' embeddings, and the candidates."""
+        centres = None
+        if not self._is_part:
+            picked = self._centres.points[self._n_labelled :]
+            centres = {"picked": picked.copy(), "n_new": len(self._to_centres.centres)}
         return {
             **super()._state(),
-            "centres": self._centres.points[self._n_labelled :].copy(),
-            "n_new": len(self._to_centres.centres),
+            "centres": centres,
             "candidates": self._candidates.state_dict(),
             "exact_from": self._exact_from,
             "passes": self._n_passes,
@@ -318,11 +323,13 @@ class CoreSet(GreedyPicks):
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         super()._restore(state)
-        self._centres = PointList(self._centres.points[: self._n_labelled])
-        for point in state["centres"]:
-            self._centres.append(point[None])
-        points = self._centres.points
-        self._to_centres.centres = points[len(points) - state["n_new"] :]
+        centres = state["centres"]
+        if centres is not None:
+            self._centres = PointList(self._centres.points[: self._n_labelled])
+            for point in centres["picked"]:
+                self._centres.append(point[None])
+            points = self._centres.points
+            self._to_centres.centres = points[len(points) - centres["n_new"] :]
         self._candidates.load_state_dict(state["candidates"])
         self._exact_from, self._n_passes = state["exact_from"], state["passes"]
 
