@@ -31,6 +31,11 @@ class Place(NamedTuple):
         return other is None or bool(beat(*self, *other))
 
 
+def row_bytes_of(x: Tensor) -> int:
+    """How much of the memory a row of x [n, D] takes."""
+    return _COPIES * max(1, x.shape[1]) * dtype_for(x).itemsize
+
+
 class Candidates:
     """Holds the rows that are worth most. Each row is added once.
 
@@ -64,7 +69,7 @@ class Candidates:
             x: [n, D], their embeddings.
         """
         values = worth.cpu().numpy()
-        self._row_bytes = _COPIES * max(1, x.shape[1]) * dtype_for(x).itemsize
+        self._row_bytes = row_bytes_of(x)
         self._n_rows = max(self._n_rows, numbers.stop)
         above = values > -np.inf
         if self.bound is not None:
