@@ -102,8 +102,8 @@ class Candidates:
     def all(self) -> tuple[NDArray[np.int64], NDArray[np.float32], Tensor]:
         """Rows [m], their distances [m] and embeddings [m, D], which precede `bound`."""
         self._keep(self._first(self._worth, self._rows))
-        x = torch.cat(self._x) if self._x else torch.empty(0, 0)
-        return self._rows, self._nearest, x
+        nothing = torch.empty(0, 0, dtype=torch.float32, device="cpu")
+        return self._rows, self._nearest, torch.cat(self._x) if self._x else nothing
 
     def state_dict(self) -> dict[str, Any]:
         """The rows, and what no dropped row stands before."""

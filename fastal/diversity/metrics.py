@@ -113,9 +113,8 @@ class Cosine(Metric):
     def upper(self, rows: Rows, centres: Doubles, *, fast: bool) -> Tensor:
         """See `Metric.upper`.
 
-        The similarity has an error of (D + 8) u by the definition of `ops.nearest`, and u from
-        centres rounded to float32. 1 - similarity and the sum with the error are rounded, by 3 u,
-        since they are at most 2 and 3. The distance itself is rounded, by u.
+        After the similarity, 1 - similarity and the sum with the error are rounded, by 3 u, since
+        they are at most 2 and 3. The distance itself is rounded, by u. See `similarity_error`.
         """
         x, backend = rows.x, rows.backend
         units = torch.from_numpy(centres).float().to(x.device)
@@ -123,8 +122,7 @@ class Cosine(Metric):
             found = ops.similarities(x, units, fast, backend=backend)[:, 0]
         else:
             found = ops.nearest(x, units, fast, backend=backend)[1]
-        error = (x.shape[1] + 16) * _U + (_FAST_ERROR if fast and backend == "triton" else 0)
-        return (1 - found).add_(error)
+        return (1 - found).add_(similarity_error(rows, fast=fast))
 
     def prepared(self, x: Tensor) -> tuple[Tensor]:
         """Rows of length 1, in float32: each component has an error of (D / 2 + 4) u."""
@@ -208,6 +206,15 @@ class Euclidean(Metric):
         distance = np.sqrt(np.add.reduce(scaled * scaled, axis=1)) * largest[:, 0] * 2
         found: Floats = distance.astype(np.float32)
         return found
+
+
+def similarity_error(rows: Rows, *, fast: bool) -> float:
+    """The largest error of `ops.similarities` and `ops.nearest`, with some roundings after them.
+
+    It is (D + 8) u by their definition, u from centres rounded to float32, and up to 7 u besides.
+    """
+    is_fast = fast and rows.backend == "triton"
+    return (rows.x.shape[1] + 16) * _U + (_FAST_ERROR if is_fast else 0)
 
 
 METRICS: dict[str, type[Metric]] = {"cosine": Cosine, "euclidean": Euclidean}

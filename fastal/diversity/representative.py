@@ -203,7 +203,7 @@ def reducer_for(
 
     def selection(of_pool: Tensor) -> Reducer[Picks]:
         if adaptive:
-            return Adaptive(k, of_pool, of_training, measure, options)
+            return Adaptive(k, of_pool, of_training, measure, options, fast=fast)
         selector = Selector(
             k, measure(of_pool, of_training), on_invalid=options.on_invalid, backend=options.backend
         )
