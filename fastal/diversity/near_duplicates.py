@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from fastal.ops.reference.cosine import first_largest
 
@@ -59,7 +60,9 @@ def _most_similar(units: Tensor, rows: Tensor, start: int) -> tuple[Tensor, Tens
 
 def _similarity(a: Tensor, b: Tensor) -> Tensor:
     """Cosine similarities of pairs of rows, [n, D] each, in float64, then rounded to float32."""
-    a, b = a.double(), b.double()
+    # How torch sums a row may depend on how many rows there are: on a GPU, and if there is one.
+    n, fewest = len(a), 2 if a.device.type == "cpu" else _BLOCK_ROWS
+    a, b = (pad(rows.double(), (0, 0, 0, max(0, fewest - n))) for rows in (a, b))
     length = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
     similarity: Tensor = torch.linalg.vecdot(a, b) / length.masked_fill(length == 0, 1)
-    return similarity.clamp_(-1, 1).float()
+    return similarity[:n].clamp_(-1, 1).float()
