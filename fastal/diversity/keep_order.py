@@ -13,6 +13,7 @@ from fastal.base.checks import check_choice, checked_seed
 from fastal.base.memory_guard import guarded_arrays
 from fastal.base.row_numbers import RowNumbers, row_numbers
 from fastal.base.row_random import uniform
+from fastal.sources.labels import as_integers
 
 
 class KeepOrder:
@@ -114,7 +115,10 @@ def _checked_values(keep: Any) -> NDArray[Any]:
 
 
 def _as_numpy(keep: Any) -> Any:
-    if not is_array(keep) or isinstance(keep, np.ndarray):
+    if not is_array(keep):
+        integers = as_integers(keep)  # NumPy makes floats of integers that need uint64
+        return keep if integers is None else integers
+    if isinstance(keep, np.ndarray):
         return keep
     values = as_tensor(keep, "keep").cpu()
     return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
