@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fastal.base.argument_values import KEEP
+from fastal.base.argument_values import KEEP, VALUE_SUFFIXES
 from fastal.cli.help import Command, output_option, selection_option
 from fastal.cli.k_means import FIT, check_fit, exactly_one, k_means_options
 from fastal.cli.options import (
@@ -46,8 +46,9 @@ from fastal.cli.options import (
     default="first",
     show_default=True,
     help="Which row of several duplicates is kept: the first in the pool, the row nearest to the "
-    "centroid of the cluster or farthest from it, or one drawn at random by --seed; or the name of "
-    "a column, of which the largest value is kept. Outputs have this column too.",
+    "centroid of the cluster or farthest from it, or one drawn at random by --seed; or the row "
+    "with the largest value in a column of the pool, which outputs then have too, or in a .csv, "
+    ".parquet or .npy file, such as `fastal score` writes for one score.",
 )
 @FIT
 @ROWS
@@ -86,7 +87,8 @@ def deduplicate(pool: tuple[str, ...], carry: str | None, **options: Any) -> Non
     exactly_one({"--clusters": options["n_clusters"], "--centroids": options["centroids"]})
     keep = options["keep"]
     check_fit(options, draws=keep == "random", seeded="--clusters or --keep random")
-    if keep not in KEEP and keep not in (carry or "").split(","):
+    is_column = keep not in KEEP and Path(keep).suffix not in VALUE_SUFFIXES
+    if is_column and keep not in (carry or "").split(","):
         carry = keep if carry is None else f"{carry},{keep}"
     with loading():
         from fastal.commands.deduplicate import deduplicate_to_file
@@ -102,6 +104,6 @@ def _naming(keep: str) -> Iterator[None]:
         yield
     except ValueError as error:
         if any(f"no {what} {keep!r}" in str(error) for what in ("array", "column")):
-            wanted = f"wanted one of {', '.join(KEEP)}, or a column"
+            wanted = f"wanted one of {', '.join(KEEP)}, a column, or a file of values"
             raise ValueError(f"keep: {wanted}, got {keep!r}: {error}") from error
         raise

@@ -18,7 +18,7 @@ from fastal.diversity.clustering.k_means import KMeansOptions
 from fastal.diversity.deduplicator import Deduplicator, checked_threshold
 from fastal.diversity.duplicates import Duplicates, at_threshold
 from fastal.diversity.keep_values import values_of
-from fastal.output.target import Target
+from fastal.output.target import Target, is_among
 from fastal.picks.files import PICKS_SUFFIXES
 from fastal.picks.picks import Picks
 from fastal.pipeline.run_on_pool import with_ids
@@ -60,7 +60,7 @@ def deduplicate_to_file(
         dropped: a file of picks, likewise; None: the dropped rows are not written.
         centroids: a file of centroids; None with `n_clusters`.
         n_clusters: how many clusters to find first.
-        keep: as for `deduplicate`: a name, or that of a carried column.
+        keep: as for `deduplicate`: a name, that of a carried column, or a file.
         memory_bytes: as for `deduplicate`.
         options: how the command is run.
         scoring: how rows are compared with centroids.
@@ -78,7 +78,7 @@ def deduplicate_to_file(
         Target(path, PICKS_SUFFIXES, pool, held, name="dropped", has_record=False)
         for path in (() if dropped is None else _paths("dropped", dropped, thresholds))
     ]
-    _check_outputs(kept_targets, dropped_targets, options)
+    _check_outputs(kept_targets, dropped_targets, keep, options)
     if dropped is not None:
         for name in pool.columns.carried:
             if name in _COLUMNS:
@@ -183,8 +183,10 @@ def _text(threshold: float) -> str:
     return repr(threshold).removesuffix(".0")
 
 
-def _check_outputs(kept: list[Target], dropped: list[Target], options: CommandOptions) -> None:
-    """ValueError if a file would be written twice, or is one of the picks that options name."""
+def _check_outputs(
+    kept: list[Target], dropped: list[Target], keep: str, options: CommandOptions
+) -> None:
+    """ValueError if a file would be written twice, or is one that options name."""
     written: set[str] = set()
     for target in (*kept, *dropped):
         name = "dropped" if target in dropped else "out"
@@ -192,5 +194,7 @@ def _check_outputs(kept: list[Target], dropped: list[Target], options: CommandOp
             real = None if path is None else os.path.realpath(path)
             if real in written:
                 raise ValueError(f"{name}: {path} is written already, for other rows")
+            if real is not None and is_among(Path(real), [Path(keep)]):
+                raise ValueError(f"{name}: {path} is the file of keep")
             written |= set() if real is None else {real}
         check_not_picks(target.out, name, exclude=options.exclude, among=options.among)

@@ -100,8 +100,11 @@ def deduplicate(
             - "random": a row that `seed` draws;
             - the name of a column that the pool carries (see `carry` of `fastal.open_pool`): the
               row with the largest value. A column with one of the names above needs another name;
-            - values [N], numbers for each row of the pool, such as scores: the row with the largest
-              value.
+            - values [N], a number for each row of the pool, such as scores: the row with the
+              largest value;
+            - a .parquet, .csv or .npy file of values, such as `fastal score` writes for one score:
+              likewise. Rows are matched by id if pool and file have ids, else by number. The column
+              is `score`, or the only one beside `id`, `row` and `rank`.
         seed: the seed of keep="random", from 0 to 2^64 - 1.
         memory_bytes: memory for the rows that are compared at once, which take 4 D bytes each.
             Every row of the pool takes 4 more bytes; with keep="nearest" or "farthest" 8; with

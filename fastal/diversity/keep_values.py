@@ -1,13 +1,18 @@
-"""The values by which rows are kept: given, or of a column that the pool carries."""
+"""The values by which rows are kept: given, in a file, or of a column that the pool carries."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastal.base.argument_values import KEEP
+from fastal.base.argument_values import KEEP, VALUE_SUFFIXES
 from fastal.base.checks import check_choice
+from fastal.base.errors import prefixing_errors
+from fastal.pipeline.given_groups import labels_of_rows
 from fastal.sources import Source
+from fastal.sources.label_files import read_values
 from fastal.sources.labels import joined
 
 # Of all carried columns together, since they are read together: texts may be long.
@@ -22,13 +27,20 @@ def values_of(pool: Source, keep: Any) -> Any:
         keep: as for `deduplicate`.
 
     Raises:
-        TypeError: the column has other values than numbers.
+        TypeError: the column or the file has other values than numbers.
         ValueError: `keep` is text and names nothing, or there is not one value for each row.
+        OSError: the file cannot be read.
     """
     n_rows = pool.n_rows
+    names = pool.carried(np.empty(0, np.int64))
+    if isinstance(keep, (str, os.PathLike)) and keep not in (*KEEP, *names):
+        path = Path(keep)
+        if isinstance(keep, str) and path.suffix not in VALUE_SUFFIXES:
+            more = ", a column that the pool carries, or a .parquet, .csv or .npy file of values"
+            check_choice("keep", keep, (*KEEP, *names), more)
+        with prefixing_errors("keep"):
+            return labels_of_rows(pool, read_values(path), path, "keep")
     if isinstance(keep, str) and keep not in KEEP:
-        names = pool.carried(np.empty(0, np.int64))
-        check_choice("keep", keep, (*KEEP, *names), ", or a column that the pool carries")
         assert n_rows is not None  # of every pool that carries columns
         return _column(pool, keep, n_rows)
     shape = [len(keep)] if isinstance(keep, (list, tuple)) else getattr(keep, "shape", [])

@@ -262,6 +262,30 @@ def test_progress_as_json_has_the_counts(pool, centroids):
     assert run("deduplicate", pool, "--centroids", centroids, "--quiet").stderr == ""
 
 
+def test_the_scores_that_a_command_wrote_decide(tmp_path, parquet, pool, centroids, x):
+    logits = np.random.default_rng(5).standard_normal((N, 3)).astype(np.float32)
+    np.save(tmp_path / "logits.npy", logits)
+    found = diversity.deduplicate(x, np.load(centroids), 0.9, keep=fastal.score(logits).margin)
+    for suffix in (".csv", ".npy"):
+        scores = tmp_path / f"scores{suffix}"
+        assert (
+            run("score", tmp_path / "logits.npy", "--by", "margin", "--out", scores).exit_code == 0
+        )
+        for of in ([pool], [parquet, "--column", "x"]):
+            done = run("deduplicate", *of, "--centroids", centroids, "--keep", scores,
+                       "--threshold", 0.9)  # fmt: skip
+            assert done.exit_code == 0, done.output
+            kept = {int(line["row"]) for line in rows_of(done.stdout)}
+            assert kept == set(range(N)) - {*found.rows.tolist()}
+    done = run("deduplicate", pool, "--centroids", centroids, "--keep", scores.with_suffix(".csv"),
+               "--out", scores.with_suffix(".csv"))  # fmt: skip
+    assert (done.exit_code, "is the file of keep" in done.stderr) == (2, True)
+    run("score", tmp_path / "logits.npy", "--out", scores)
+    done = run("deduplicate", pool, "--centroids", centroids, "--keep", scores)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert f"Error: --keep: {scores}: no file of values: wanted one column" in done.stderr
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("keep", ["nearest", "quality"])
 @pytest.mark.parametrize("clusters", ["--clusters", "--centroids"])
@@ -354,9 +378,9 @@ def test_usage(tmp_path, pool, parquet, centroids):
         ([pool, *of, "--max-iter", 1], "--max-iter needs --clusters"),
         (
             [pool, *of, "--keep", "hard"],
-            "--keep: wanted one of first, nearest, farthest, random, or a column, got 'hard'",
+            "--keep: wanted one of first, nearest, farthest, random, a column, or a file of",
         ),
-        ([parquet, *COLUMNS, *of, "--keep", "hard"], "or a column, got 'hard'"),
+        ([parquet, *COLUMNS, *of, "--keep", "hard"], "a column, or a file of values, got 'hard'"),
         ([parquet, *COLUMNS, *of, "--keep", "text"], "--keep: row 0 has 'text 0' in the column"),
         ([pool, "--clusters", 401], "--clusters: wanted at most the 400 valid rows"),
         ([pool, *of, "--memory-mb", 0], "--memory-mb"),

@@ -254,6 +254,73 @@ def test_a_carried_column_is_kept_by(tmp_path, monkeypatch):
         deduplicate(pool, of, keep="text")
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".npy"])
+@pytest.mark.parametrize("kind", ["floats", "int64", "bool"])
+def test_a_file_of_values_is_matched_by_id_or_by_row(tmp_path, suffix, kind):
+    x, of, values = embeddings(), centroids(), values_of(kind)
+    values = values.astype(int) if kind == "bool" and suffix == ".csv" else values
+    want = deduplicate(x, of, 0.9, keep=values)
+    mixed = np.random.default_rng(0).permutation(N)
+    path = tmp_path / f"values{suffix}"
+    for key, name in (("id", "score"), ("row", "margin"), (None, "margin")):
+        order = mixed if key else np.arange(N)
+        table = {key: order + 1000 * (key == "id")} if key else {}
+        table[name] = values[order]
+        if suffix == ".parquet":
+            pq.write_table(pa.table(table), path)
+        elif suffix == ".csv":
+            lines = zip(*(column.tolist() for column in table.values()), strict=True)
+            path.write_text("\n".join([",".join(table), *(",".join(map(str, o)) for o in lines)]))
+        else:
+            fields = [(name, column.dtype) for name, column in table.items()]
+            columns = zip(*table.values(), strict=True)
+            np.save(path, np.array([*columns], fields) if key else table[name])
+        pool = fastal.open_pool(x, ids=np.arange(N) + 1000) if key == "id" else x
+        for keep in (path, str(path)):
+            assert_same(deduplicate(pool, of, 0.9, keep=keep), want)
+
+
+def test_a_column_of_picks_is_score_and_what_is_no_file_of_values_is_named(tmp_path):
+    x, of = embeddings(), centroids()
+    picks = fastal.select(np.stack([-values_of("floats"), np.zeros(N)], 1), N, "margin")
+    picks.save(tmp_path / "picks.csv")
+    want = deduplicate(x, of, 0.9, keep=picks.scores[np.argsort(picks.rows)])
+    assert_same(deduplicate(x, of, 0.9, keep=tmp_path / "picks.csv"), want)
+    np.save(tmp_path / "two.npy", np.zeros((N, 2)))
+    np.save(tmp_path / "few.npy", np.zeros(7))
+    (tmp_path / "none.csv").write_text("row\n" + "\n".join(map(str, range(N))))
+    (tmp_path / "text.csv").write_text("row,a\n" + "\n".join(f"{row},b" for row in range(N)))
+    (tmp_path / "more.csv").write_text("row,a,b\n" + "\n".join(f"{r},1,2" for r in range(N)))
+    for name, words in (
+        ("two.npy", r"no file of values: wanted one value of each row, got shape \(120, 2\)"),
+        ("few.npy", "wanted 120 rows, as the pool has, got 7"),
+        ("none.csv", "no file of values: wanted a column 'score'; its columns are row"),
+        ("text.csv", "no file of values: could not convert string to float"),
+        ("more.csv", "no file of values: wanted one column of values, or 'score'; it has a, b"),
+        ("absent.csv", "absent.csv: no such file"),
+    ):
+        with pytest.raises((ValueError, OSError), match=words) as error:
+            deduplicate(x, of, keep=tmp_path / name)
+        assert str(error.value).startswith("keep: ") or name == "absent.csv"
+    with pytest.raises(ValueError, match=r"groups: wanted .* file of labels, got 'x.txt'"):
+        fastal.select(x, groups="x.txt", per_group=1)
+
+
+def test_the_orders_of_nemo_curator():
+    """The ids, the most similar ids and the similarities that its tests of two orders want."""
+    x = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12], [1, 2, 3], [1, 2, 3]], np.float32)
+    distance = np.array([0, 1, 2, 3, 0.1, 0.2])
+    hard = deduplicate(x, np.ones((1, 3)), -1, keep=distance)
+    assert (hard.rows.tolist(), hard.of.tolist()) == ([0, 1, 2, 4, 5], [5, 2, 3, 5, 1])
+    wanted = [1, 0.99819, 0.99961, 1, 0.974631]
+    np.testing.assert_allclose(hard.similarity, wanted, rtol=0, atol=1e-5)
+    for keep in (-distance, "nearest"):
+        easy = deduplicate(x, [[1.0, 2, 3]] @ np.eye(3), -1, keep=keep)
+        assert (easy.rows.tolist(), easy.of.tolist()) == ([1, 2, 3, 4, 5], [0, 1, 2, 0, 0])
+        wanted = [0.97464, 0.99819, 0.999618, 1, 1]
+        np.testing.assert_allclose(easy.similarity, wanted, rtol=0, atol=1e-5)
+
+
 def test_rows_that_are_passed_over_need_no_value():
     x, of = embeddings(), centroids()
     values = values_of("floats")
@@ -272,7 +339,7 @@ def test_rows_that_are_passed_over_need_no_value():
     [
         (
             {"keep": "hard"}, ValueError,
-            "keep: .* first, nearest, farthest, random, or a column that the pool carries, got 'ha",
+            "keep: .* first, nearest, farthest, random, a column that the pool carries, or a",
         ),
         ({"keep": 3}, TypeError, "keep: wanted one of .*, or a value for each row, got int"),
         ({"keep": np.zeros((N, 2))}, TypeError, r"keep: wanted a number .* of shape \(120, 2\)"),
