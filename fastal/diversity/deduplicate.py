@@ -121,10 +121,10 @@ def deduplicate(
 
     Returns:
         Duplicates, arrays of the kind of the pool, NumPy for files. For several thresholds, a list
-        of Duplicates in their order; each is what a call with this threshold alone returns. If the
-        similarities of two earlier rows differ by less than (D + 8) 2^-23, either may be reported
-        as the most similar.
-        The error of the similarity is at most 2^-22. Equal rows have similarity 1.
+        of Duplicates in their order; each is what a call with this threshold alone returns.
+        Similarities are computed in float64 from rows of length 1 in float32. They are compared as
+        they are returned, rounded to float32; their error is at most 2^-22. Equal rows have
+        similarity 1.
 
     Raises:
         InvalidRows: with on_invalid="raise"; it names rows that are not finite.
