@@ -334,6 +334,26 @@ def test_rows_that_are_passed_over_need_no_value():
     assert found.of.tolist() == left[want.of].tolist()
 
 
+@pytest.mark.parametrize("keep", [*NAMES, "values"])
+@pytest.mark.parametrize("reads", ["exclude", "among", "mask"])
+def test_rows_that_are_passed_over_change_no_order(keep, reads):
+    x, of = embeddings(), centroids()
+    left = np.sort(np.random.default_rng(2).permutation(N)[:70])
+    given = values_of("floats") if keep == "values" else keep
+    rows = {
+        "exclude": {"exclude": np.setdiff1d(np.arange(N), left)},
+        "among": {"among": left},
+        "mask": {"among": np.isin(np.arange(N), left)},
+    }[reads]
+    found = deduplicate(x, of, 0.9, keep=given, seed=7, **rows)
+    # The rows alone, in the order that they have among all.
+    first = -np.array(keys(x, of, given, 7))
+    want = deduplicate(x[left], of, 0.9, keep=first[left])
+    assert found.rows.tolist() == left[want.rows].tolist()
+    assert found.of.tolist() == left[want.of].tolist()
+    assert found.similarity.tolist() == want.similarity.tolist()
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
