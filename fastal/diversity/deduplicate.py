@@ -107,8 +107,8 @@ def deduplicate(
               is `score`, or the only one beside `id`, `row` and `rank`.
         seed: the seed of keep="random", from 0 to 2^64 - 1.
         memory_bytes: memory for the rows that are compared at once, which take 4 D bytes each.
-            Every row of the pool takes 4 more bytes; with keep="nearest" or "farthest" 8; with
-            values 4 and those of its value.
+            Every row of the pool takes 4 more bytes, or 8 with keep="nearest" or "farthest".
+            Values are copied.
         fast: as for `nearest_centroid`; for the assignment to clusters only.
         on_invalid: "raise", or "skip" to leave out rows that are not finite, and log their count.
         backend: "auto", "triton" or "torch"; for the assignment to clusters only.

@@ -37,7 +37,7 @@ class Duplicates(NamedTuple):
         """The row that is kept in the place of each duplicate, [d] int64.
 
         If `of` is itself a duplicate, it is followed to the row that it repeats, and so on.
-        Similarities add up: a duplicate and its kept row may be less similar than the threshold.
+        A duplicate may be less similar to this row than the threshold.
 
         Example:
             >>> import numpy as np
