@@ -254,6 +254,11 @@ TOOL_FORMAT = with_options(
         "for cvat: image.",
     ),
 )
+CARRY = pool_option(
+    "--carry",
+    help="Arrays or columns that the output gets too, such as text,image_url: names, separated by "
+    "commas. They hold text, numbers or bools.",
+)
 PICKS_OUT = with_options(
     output_option(
         "--out",
@@ -262,11 +267,7 @@ PICKS_OUT = with_options(
         "Default: CSV on standard output.",
     ),
     TOOL_FORMAT,
-    pool_option(
-        "--carry",
-        help="Arrays or columns that the output gets too, such as text,image_url: names, separated "
-        "by commas. They hold text, numbers or bools.",
-    ),
+    CARRY,
 )
 _CHECKPOINT = with_options(
     running_option(
