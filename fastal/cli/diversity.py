@@ -176,7 +176,7 @@ def outliers(
 @selection_option(
     "--adaptive",
     is_flag=True,
-    help="Count each pick as labelled before the next is chosen. The pool is read once per pick.",
+    help="Count each pick as labelled before the next is chosen. The pool is read more often.",
 )
 @ROWS
 @POOL
