@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from fastal.base.checks import checked_count, checked_seed
+from fastal.base.checks import checked_count, checked_number, checked_seed
 from fastal.base.text import as_json
 from fastal.diversity.assignment import Assignment, Nearest, assigned
 from fastal.diversity.centroids import CentroidDistance, units_of
@@ -31,10 +31,19 @@ class CosineClusters:
     Rows are scaled to length 1 as they are read. The first centroids come from k-means++ on a
     sample of the pool, then k-means on that sample. Each iteration is a pass over the pool: it
     assigns every row to its nearest centroid, then moves each centroid to the direction of the sum
-    of its members. `fit` stops if no centroid moves, which is a `tol` of 0. A cluster that loses
-    all its members restarts at a row far from the other centroids.
+    of its members. The iterations stop if no centroid moves. A cluster that loses all its members
+    restarts at a row far from the other centroids.
 
-    Memory is O(chunk + K D). Sums are exact. So a seed fixes the result, for any chunk size.
+    If no centroid moves, single rows may still be in the wrong cluster. An iteration compares a row
+    with the centroid of its cluster, to which the row itself contributes. In small clusters, this
+    keeps rows where they are. `refine` asks for passes that leave the row out: a row moves if the
+    sum of all similarities to the centroids rises, with both centroids moved along. Each refining
+    pass keeps the rows that gain most, as many as the first pass draws, and moves them one at a
+    time. So the inertia falls with each move. If no row moves any more, each row is nearest to its
+    own centroid, and `assign` finds the same clusters.
+
+    Memory is O(chunk + K D); with `refine`, also 4 bytes per row. Sums are exact. So a seed fixes
+    the result, for any chunk size.
 
     Args:
         n_clusters: K, at least 1; None: as many as `centroids` has.
@@ -44,9 +53,13 @@ class CosineClusters:
         batch_size: how many rows a mini-batch has. The centroids move after each mini-batch, in
             every iteration. None: they move after each iteration, which ends with lower inertia.
         seed: the seed of all draws, from 0 to 2^64 - 1.
-        fast: as for `nearest_centroid`.
+        fast: as for `nearest_centroid`. Refining passes ignore it.
         on_invalid: "raise", or "skip" to leave out rows that are not finite.
         backend: "auto", "triton" or "torch"; see `fastal.backend_reasons`.
+        refine: the most refining passes after the iterations, 0 or more; they stop if no row moves.
+            Only without `batch_size`.
+        tol: also stop if an iteration lowers `inertia` by at most this share of it, and likewise a
+            refining pass; from 0 to 1. 0: only if nothing moves.
 
     Attributes:
         centroids: [K, D] float32 NumPy array, each row of length 1 (a centroid of zeros stays
@@ -54,16 +67,18 @@ class CosineClusters:
         counts: [K] int64 NumPy array, how many members each cluster had in the last iteration;
             None before `fit`.
         inertia: the sum over rows of the squared distance of the unit row to its centroid, which is
-            2 (1 - similarity); of the last iteration, before the centroids moved. None before
-            `fit`.
-        n_iter: how many iterations there were; 0 before `fit`.
-        converged: whether no centroid moved in the last iteration.
+            2 (1 - similarity); of the last iteration, before the centroids moved. After a refining
+            pass: of its clusters and these centroids. None before `fit`.
+        n_iter: how many iterations and refining passes there were; 0 before `fit`.
+        converged: whether nothing moved in the last of them, or it gained no more than `tol`.
 
     Raises:
         ValueError, TypeError: a bad argument; the message names it.
 
     Source: Munro, Human-in-the-Loop Machine Learning, section 4.3; Dhillon and Modha, Concept
-    Decompositions for Large Sparse Text Data using Clustering (2001), section 3.
+    Decompositions for Large Sparse Text Data using Clustering (2001), section 3. Refining: Dhillon,
+    Guan and Kogan, Iterative Clustering of High Dimensional Text Data Augmented by Local Search
+    (ICDM 2002), first variation.
 
     Example:
         >>> import numpy as np
@@ -85,6 +100,8 @@ class CosineClusters:
         fast: bool = False,
         on_invalid: str = "raise",
         backend: str = "auto",
+        refine: int = 0,
+        tol: float = 0.0,
     ) -> None:
         given = None if centroids is None else units_of(centroids, "centroids")
         if n_clusters is None and given is not None:
@@ -99,7 +116,14 @@ class CosineClusters:
             None if batch_size is None else checked_count("batch_size", batch_size),
             checked_seed(seed),
             bool(fast),
+            checked_count("refine", refine, least=0),
+            _checked_tol(tol),
         )
+        if self._how.refine and batch_size is not None:
+            raise ValueError(
+                f"refine: wanted 0 with batch_size, got {refine}: sums of mini-batches are not "
+                "those of the clusters"
+            )
         self._options = ScoringOptions(on_invalid, backend)
         self.centroids = None if given is None else given.numpy()
         self.counts: Any = None
@@ -124,7 +148,9 @@ class CosineClusters:
         progress: bool = False,
         engine: str | Engine = "local",
     ) -> "CosineClusters":
-        """Finds the centroids: in one pass over the pool, and one more pass for each iteration.
+        """Finds the centroids in one pass over the pool, and one more for each iteration.
+
+        Each refining pass reads the pool once too.
 
         A warning is logged if some centroids are equal to others, within rounding. This happens if
         the pool has fewer distinct rows than `n_clusters`.
@@ -336,6 +362,13 @@ class CosineClusters:
         if self.centroids is None:
             raise ValueError("centroids: there are none yet; call `fit` first, or pass centroids")
         return CentroidDistance(self.centroids, fast=self._how.fast)
+
+
+def _checked_tol(tol: Any) -> float:
+    found = checked_number("tol", tol)
+    if not 0 <= found <= 1:
+        raise ValueError(f"tol: wanted 0 to 1, got {tol}")
+    return found
 
 
 def _read(file: BinaryIO) -> tuple[torch.Tensor, int, dict[str, Any]]:

@@ -8,8 +8,17 @@ import torch
 from torch import Tensor
 
 from fastal.base.reducer import Pending, RowStart
+from fastal.base.row_values import RowValues
 from fastal.diversity.centroids import CentroidDistance, FiniteRows, digest
-from fastal.diversity.clustering.lloyd_pass import ORDERED_BATCHES, LloydPass
+from fastal.diversity.clustering.lloyd_pass import (
+    ORDERED_BATCHES,
+    LloydPass,
+    Members,
+    clusters_state,
+    restored_clusters,
+)
+from fastal.diversity.clustering.local_search import Partition
+from fastal.diversity.clustering.refine_pass import RefinePass
 from fastal.diversity.clustering.row_sample import RowSample
 from fastal.diversity.clustering.seeding import first_centroids, moved
 from fastal.scoring.scoring_options import ScoringOptions
@@ -30,12 +39,17 @@ class KMeansOptions:
             after each pass.
         seed: the seed of all draws.
         fast: as for `nearest_centroid`.
+        refine: the most refining passes after the iterations.
+        tol: stop if an iteration or a refining pass lowers the inertia by at most this share of it;
+            0: stop if nothing moved.
     """
 
     max_iter: int = 10
     batch_size: int | None = None
     seed: int = 0
     fast: bool = False
+    refine: int = 0
+    tol: float = 0.0
 
 
 class Clustering(NamedTuple):
@@ -44,9 +58,11 @@ class Clustering(NamedTuple):
     Attributes:
         centroids: [K, D] float32 tensor, each row of length 1.
         counts: [K] int64 tensor, how many members each cluster had in the last iteration.
-        inertia: see `Members.inertia`; of the last iteration, before the centroids moved.
-        n_iter: how many iterations there were. The pass that draws a sample is not one of them.
-        converged: whether no centroid moved in the last iteration.
+        inertia: see `Members.inertia`; of the last iteration, before the centroids moved. After a
+            refining pass, of its partition and the directions of its sums.
+        n_iter: how many iterations and refining passes there were. The pass that draws a sample is
+            not one of them.
+        converged: whether nothing moved in the last iteration, or less than `tol` was gained.
         invalid: how many rows were left out because they are not finite.
     """
 
@@ -62,7 +78,8 @@ class KMeans(ScoringReducer[Clustering]):
     """Lloyd's algorithm: assign the rows to centroids, move the centroids, test whether any moved.
 
     The first pass draws a sample of the rows, in which the first centroids are found. Each later
-    pass is an iteration. A cluster that loses its members restarts at a row of the sample.
+    pass is an iteration. A cluster that loses its members restarts at a row of the sample. With
+    `refine`, refining passes follow, see `RefinePass`.
 
     Args:
         n_clusters: K, at least 1.
@@ -79,13 +96,15 @@ class KMeans(ScoringReducer[Clustering]):
         self._centroids = centroids
         self._how = how
         self.reads_gaps = how.batch_size is None
-        self.max_passes = how.max_iter + 1
+        self.max_passes = 1 + how.max_iter + how.refine
         self._sample: RowSample | None = None
         self._least: tuple[float, int] | None = None  # the threshold that the sample begins with
-        self._pass: LloydPass | None = None  # None in the pass that draws the sample
+        # None in the pass that draws the sample.
+        self._pass: LloydPass | RefinePass | None = None
         # The centroids and sums at the start of the pass.
         self._before: tuple[Tensor, Tensor | None] = _NO_ROWS, None
-        self._n_iter = 0
+        self._n_iter = self._n_refined = 0
+        self._inertia: float | None = None  # of the iteration before
 
     def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Draws from or assigns embeddings [n, D]; see `Reducer.look`.
@@ -108,7 +127,7 @@ class KMeans(ScoringReducer[Clustering]):
         return RowSample(sample_rows(self._n_clusters, width), width, self._how.seed, self._least)
 
     def next_pass(self) -> bool:
-        """Ends an iteration; returns whether there is to be another.
+        """Ends an iteration or a refining pass; returns whether there is to be another.
 
         Raises:
             ValueError: the pool has fewer finite rows than `n_clusters`.
@@ -116,13 +135,31 @@ class KMeans(ScoringReducer[Clustering]):
         if self._pass is None:  # the sample is complete
             self._start_assigning(self._first_centroids())
             return True
+        if isinstance(self._pass, RefinePass):
+            return self._end_refining(self._pass)
         # The pass has assigned all rows. Move the centroids, then test whether any moved.
         self._n_iter += 1
-        found = self.result()
-        if found.converged or self._n_iter == self._how.max_iter:
+        found, members = self.result(), self._pass.result()
+        if not (found.converged or self._n_iter == self._how.max_iter):
+            self._inertia = found.inertia
+            sums = members.sums if self._how.batch_size else None
+            self._start_assigning(found.centroids, sums)
+            return True
+        if not self._how.refine:
             return False
-        sums = self._pass.result().sums if self._how.batch_size else None
-        self._start_assigning(found.centroids, sums)
+        assert self._pass.clusters is not None
+        partition = Partition(members.sums, members.counts)
+        self._start_refining(found.centroids, partition, self._pass.clusters)
+        return True
+
+    def _end_refining(self, refining: RefinePass) -> bool:
+        """Ends a refining pass; returns whether there is to be another."""
+        self._n_iter += 1
+        self._n_refined += 1
+        found = self.result()
+        if found.converged or self._n_refined == self._how.refine:
+            return False
+        self._start_refining(found.centroids, refining.result().partition, refining.moved())
         return True
 
     def _first_centroids(self) -> Tensor:
@@ -142,11 +179,21 @@ class KMeans(ScoringReducer[Clustering]):
     def _start_assigning(self, units: Tensor, sums: Tensor | None = None) -> None:
         self._before = units, sums
         centroids = CentroidDistance(units, fast=self._how.fast)
-        self._pass = LloydPass(centroids, self.options, self._how.batch_size, sums)
+        self._pass = LloydPass(
+            centroids, self.options, self._how.batch_size, sums,
+            keeps_clusters=self._how.refine > 0,
+        )  # fmt: skip
         self._pass.row_filter = self.row_filter
 
-    def part(self) -> "KMeans | LloydPass":
-        """What reads some rows of this pass, see `merge`: the iteration alone once there is one."""
+    def _start_refining(self, units: Tensor, partition: Partition, clusters: RowValues) -> None:
+        self._before = units, None
+        n_kept = sample_rows(*units.shape)
+        centroids = CentroidDistance(units)  # not `fast`: the error of similarities is known
+        self._pass = RefinePass(centroids, partition, clusters, n_kept, self.options)
+        self._pass.row_filter = self.row_filter
+
+    def part(self) -> "KMeans | LloydPass | RefinePass":
+        """What reads some rows of this pass, see `merge`: the pass alone once there is one."""
         if self._pass is not None:
             return self._pass.part()
         part = self._unread()
@@ -158,31 +205,36 @@ class KMeans(ScoringReducer[Clustering]):
         """See `Reducer.undividable`."""
         return ORDERED_BATCHES if self._how.batch_size else ""
 
-    def merge(self, other: "KMeans | LloydPass") -> None:
+    def merge(self, other: "KMeans | LloydPass | RefinePass") -> None:
         """Adds the same pass over other rows, or the iteration over other rows.
 
         Raises:
             ValueError: the other has other arguments or centroids, or is in another pass.
             TypeError: the other is neither of these, or is this very reducer.
         """
-        if isinstance(other, LloydPass) and self._pass is not None:
-            self._pass.merge(other)
+        if not isinstance(other, KMeans) and self._pass is not None:
+            self._pass.merge(other)  # type: ignore[arg-type]  # which checks the class
             return
         self._check_mergeable(other)
         assert isinstance(other, KMeans)
-        if (self._pass is None) != (other._pass is None):
+        if type(self._pass) is not type(other._pass):
             raise ValueError("merge: the other is in another pass")
-        if self._pass is not None and other._pass is not None:
-            self._pass.merge(other._pass)
+        if self._pass is not None:
+            self._pass.merge(other._pass)  # type: ignore[arg-type]
             return
         self._scorer.merge(other._scorer)
         if other._sample is not None:
             self._sample = self._sample or self._empty_sample(other._sample.width)
             self._sample.merge(other._sample)
 
-    def context_for(self, start: int, stop: int) -> tuple[float, int] | None:  # noqa: ARG002
-        """See `Mergeable.context_for`: the key and the row that rows of the sample must beat."""
-        return None if self._pass or not self._sample else self._sample.threshold
+    def context_for(self, start: int, stop: int) -> Any:
+        """See `Mergeable.context_for`: the key and the row that rows of the sample must beat.
+
+        Once there is a pass, what its parts need.
+        """
+        if self._pass is not None:
+            return self._pass.context_for(start, stop)
+        return self._sample.threshold if self._sample else None
 
     def set_context(self, context: tuple[float, int]) -> None:
         """See `Mergeable.set_context`."""
@@ -191,12 +243,27 @@ class KMeans(ScoringReducer[Clustering]):
     def result(self) -> Clustering:
         """The clusters after the last iteration; there must have been one."""
         assert self._pass is not None, "no iteration yet"
-        members, (before, _) = self._pass.result(), self._before
-        units = moved(before, members.sums, self._units_of_sample())
+        before, _ = self._before
+        found: Members | Partition
+        if isinstance(self._pass, RefinePass):
+            found, _, n_moves = self._pass.result()
+            inertia: float | None = self._pass.partition.inertia
+            units = moved(before, found.sums, self._units_of_sample())
+            is_same = not n_moves
+        else:
+            found, inertia = self._pass.result(), self._inertia
+            units = moved(before, found.sums, self._units_of_sample())
+            is_same = torch.equal(units, before)
         return Clustering(
-            units, members.counts, members.inertia, self._n_iter,
-            converged=torch.equal(units, before), invalid=self._pass.invalid,
+            units, found.counts, found.inertia, self._n_iter,
+            converged=is_same or self._gained_little(inertia, found.inertia),
+            invalid=self._pass.invalid,
         )  # fmt: skip
+
+    def _gained_little(self, before: float | None, inertia: float) -> bool:
+        """Whether a pass lowered the inertia by at most `tol` of it."""
+        tol = self._how.tol
+        return tol > 0 and before is not None and before - inertia <= tol * before
 
     @property
     def invalid(self) -> int:
@@ -218,26 +285,42 @@ class KMeans(ScoringReducer[Clustering]):
         return {
             **super()._state(),
             "n_iter": self._n_iter,
+            "n_refined": self._n_refined,
+            "inertia": self._inertia,
             "sample": None if self._sample is None else self._sample.state_dict(),
             "units": units.numpy().copy(),
             "sums": None if sums is None else sums.numpy().copy(),
+            "refined": _start_of(self._pass) if isinstance(self._pass, RefinePass) else None,
             "pass": None if self._pass is None else self._pass.state_dict(),
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        n_iter, sample, units, sums, of_pass = (
-            state[name] for name in ("n_iter", "sample", "units", "sums", "pass")
-        )
+        n_iter, n_refined, inertia, sample, units, sums, refined, of_pass = (
+            state[name]
+            for name in (
+                "n_iter", "n_refined", "inertia", "sample", "units", "sums", "refined", "pass",
+            )
+        )  # fmt: skip
         super()._restore(state)
-        self._n_iter = n_iter
+        self._n_iter, self._n_refined, self._inertia = n_iter, n_refined, inertia
         if sample is not None:
             self._sample = self._empty_sample(sample["units"].shape[1])
             self._sample.load_state_dict(sample)
-        if of_pass is not None:
+        if refined is not None:
+            partition = Partition(*(torch.from_numpy(refined[name]) for name in Partition._fields))
+            clusters = restored_clusters(refined["clusters"])
+            self._start_refining(torch.from_numpy(units), partition, clusters)
+        elif of_pass is not None:
             sums = None if sums is None else torch.from_numpy(sums)
             self._start_assigning(torch.from_numpy(units), sums)
-            assert self._pass is not None
+        if self._pass is not None:
             self._pass.load_state_dict(of_pass)
+
+
+def _start_of(refining: RefinePass) -> dict[str, Any]:
+    """The partition at the start of a refining pass, as plain values."""
+    partition = {name: value.numpy().copy() for name, value in refining.partition._asdict().items()}
+    return {**partition, "clusters": clusters_state(refining.clusters)}
 
 
 def sample_rows(n_clusters: int, width: int) -> int:

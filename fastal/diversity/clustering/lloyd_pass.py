@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from fastal.base.reducer import Pending, RowStart
+from fastal.base.row_numbers import RowNumbers
+from fastal.base.row_values import RowValues
 from fastal.diversity.centroids import CentroidDistance
 from fastal.ops.reference import unit_rows, unit_sums
 from fastal.scoring.rows import Rows
@@ -53,6 +55,11 @@ class LloydPass(ScoringReducer[Members]):
         batch_size: how many rows a mini-batch has; it begins at a multiple of `batch_size`. None:
             the centroids do not move within the pass.
         sums: [K, D] int64, the sums of earlier mini-batches; None: there were none.
+        keeps_clusters: whether to keep the cluster of each row, in 4 bytes.
+
+    Attributes:
+        clusters: the cluster of each row, int32, -1 for rows that are invalid or not read; None:
+            they are not kept.
     """
 
     def __init__(
@@ -61,6 +68,8 @@ class LloydPass(ScoringReducer[Members]):
         options: ScoringOptions,
         batch_size: int | None = None,
         sums: Tensor | None = None,
+        *,
+        keeps_clusters: bool = False,
     ) -> None:
         super().__init__(centroids, options)
         shape = centroids.units.shape
@@ -69,26 +78,33 @@ class LloydPass(ScoringReducer[Members]):
         self._batch_size = batch_size
         self.reads_gaps = batch_size is None  # else the row numbers say where a mini-batch begins
         self._members = Members(centroids, zeros if sums is None else sums, counts, 0)
+        self.clusters = no_clusters() if keeps_clusters else None
 
     def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Assigns embeddings [n, D] to centroids; see `Reducer.look`."""
         rows = self._prepare(chunk, start)
         members, first = self._members, 0
-        similarity: list[Tensor] = []
-        while first < len(rows.x) or not similarity:
+        assigned: list[tuple[Tensor, Tensor]] = []
+        while first < len(rows.x) or not assigned:
             to_next = _to_next(rows.start + first, self._batch_size, len(rows.x) - first)
             piece = rows.part(first, first + to_next)
-            members, similar = _assign(members, piece)
-            similarity.append(similar)
+            members, cluster, similarity = _assign(members, piece)
+            assigned.append((cluster, similarity))
             first += len(piece.x)
             if self._batch_size and (rows.start + first) % self._batch_size == 0:
                 members = _move(members)
-        found = torch.cat(similarity)
-        n_invalid = int(rows.invalid(found).count_nonzero())
+        cluster, similarity = map(torch.cat, zip(*assigned, strict=True))
+        n_invalid = int(rows.invalid(similarity).count_nonzero())
+        of_rows = None
+        if self.clusters is not None:
+            self.clusters.reserve(rows.numbers.stop)
+            of_rows = cluster.int().cpu()
 
         def commit() -> None:
-            self._scorer.record(rows, n_invalid, lambda: found)
+            self._scorer.record(rows, n_invalid, lambda: similarity)
             self._members = members
+            if self.clusters is not None and of_rows is not None:
+                self.clusters.write(rows.numbers, of_rows)
 
         return Pending(commit)
 
@@ -98,7 +114,16 @@ class LloydPass(ScoringReducer[Members]):
         ours = self._members
         zeros = torch.zeros_like(ours.sums), torch.zeros_like(ours.counts)
         part._members = Members(ours.centroids, *zeros, 0)
+        part.clusters = None if self.clusters is None else no_clusters()
         return part
+
+    def context_for(self, start: int, stop: int) -> int | None:  # noqa: ARG002
+        """See `Mergeable.context_for`: the first row, if the cluster of each row is kept."""
+        return None if self.clusters is None else start
+
+    def set_context(self, context: int) -> None:
+        """See `Mergeable.set_context`."""
+        self.clusters = no_clusters(context)
 
     @property
     def undividable(self) -> str:
@@ -122,14 +147,22 @@ class LloydPass(ScoringReducer[Members]):
             ours.centroids, ours.sums + theirs.sums, ours.counts + theirs.counts,
             ours.similarity + theirs.similarity,
         )  # fmt: skip
+        if self.clusters is not None and other.clusters is not None:
+            values = other.clusters.values
+            numbers = RowNumbers(len(values), other.clusters.first)
+            self.clusters.write(numbers, torch.maximum(self.clusters.read(numbers), values))
 
     def result(self) -> Members:
         """The sums over the members of each cluster so far."""
         return self._members
 
     def identity(self) -> dict[str, Any]:
-        """The centroids at the start of the pass, and the batch size."""
-        return {**super().identity(), "batch_size": self._batch_size}
+        """The centroids at the start of the pass, the batch size, and whether clusters are kept."""
+        return {
+            **super().identity(),
+            "batch_size": self._batch_size,
+            "keeps_clusters": self.clusters is not None,
+        }
 
     def _state(self) -> dict[str, Any]:
         centroids, sums, counts, similarity = self._members
@@ -140,10 +173,13 @@ class LloydPass(ScoringReducer[Members]):
             "sums": sums.numpy().copy(),
             "counts": counts.numpy().copy(),
             "similarity": similarity,
+            "clusters": None if self.clusters is None else clusters_state(self.clusters),
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        units, sums, counts = (state[name] for name in ("units", "sums", "counts"))
+        units, sums, counts, clusters = (
+            state[name] for name in ("units", "sums", "counts", "clusters")
+        )
         super()._restore(state)
         centroids = self._members.centroids
         if units is not None:
@@ -151,10 +187,28 @@ class LloydPass(ScoringReducer[Members]):
         self._members = Members(
             centroids, torch.from_numpy(sums), torch.from_numpy(counts), state["similarity"]
         )
+        self.clusters = None if clusters is None else restored_clusters(clusters)
 
 
-def _assign(members: Members, rows: Rows) -> tuple[Members, Tensor]:
-    """Members that also have rows x, and the similarities [n] of these rows to their centroids."""
+def no_clusters(first: int = 0) -> RowValues:
+    """The clusters of no rows, int32; they can be written from row `first` on."""
+    return RowValues(-1, torch.int32, first)
+
+
+def clusters_state(clusters: RowValues) -> dict[str, Any]:
+    """The cluster of each row, as plain values."""
+    return {"first": clusters.first, "values": clusters.values.numpy().copy()}
+
+
+def restored_clusters(state: Mapping[str, Any]) -> RowValues:
+    """What `clusters_state` was given."""
+    clusters = no_clusters()
+    clusters.load(torch.from_numpy(state["values"].copy()), state["first"])
+    return clusters
+
+
+def _assign(members: Members, rows: Rows) -> tuple[Members, Tensor, Tensor]:
+    """Members that also have rows x; the clusters [n] and similarities [n] of these rows."""
     n_clusters = len(members.counts)
     cluster, similarity = members.centroids.nearest(rows)
     counts = torch.bincount(cluster + 1, minlength=n_clusters + 1)[1:]  # -1: invalid
@@ -164,7 +218,7 @@ def _assign(members: Members, rows: Rows) -> tuple[Members, Tensor]:
         members.counts + counts.cpu(),
         members.similarity + int((similarity.nan_to_num() * _SCALE).long().sum()),
     )
-    return added, similarity
+    return added, cluster, similarity
 
 
 def _move(members: Members) -> Members:
