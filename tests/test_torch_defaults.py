@@ -55,6 +55,7 @@ EMBEDDINGS = {
     "similarities": lambda: diversity.similarities(X, X[:3]),
     "cluster_outliers": lambda: diversity.cluster_outliers(X, X[:3], 4),
     "fit": lambda: diversity.CosineClusters(3).fit(X).centroids,
+    "fit and refine": lambda: diversity.CosineClusters(9, max_iter=1, refine=2).fit(X).centroids,
     "fit in batches": lambda: diversity.CosineClusters(3, batch_size=7).fit(X).centroids,
     "fit restored": lambda: restored(
         lambda: diversity.CosineClusters(3).reducer()

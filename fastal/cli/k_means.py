@@ -29,6 +29,22 @@ FIT = with_options(
         help="Number of rows after which the centroids move (mini-batches). Default: they move "
         "once per iteration.",
     ),
+    selection_option(
+        "--refine",
+        type=int,
+        default=0,
+        show_default=True,
+        help="Largest number of refining passes after the iterations. They move single rows where "
+        "this makes clusters tighter. Each reads the pool once. They keep 4 bytes per row.",
+    ),
+    selection_option(
+        "--tol",
+        type=float,
+        default=0.0,
+        show_default=True,
+        help="Stop if an iteration or a refining pass lowers the inertia by at most this share of "
+        "it. 0: stop if nothing moves.",
+    ),
     SEED,
 )
 
@@ -37,7 +53,7 @@ def k_means_options(options: dict[str, Any]) -> Any:
     """The options of `FIT` and `FAST` as `KMeansOptions`; they are removed from `options`."""
     from fastal.diversity.clustering.k_means import KMeansOptions
 
-    names = ("max_iter", "batch_size", "seed", "fast")
+    names = ("max_iter", "batch_size", "refine", "tol", "seed", "fast")
     return KMeansOptions(**{name: options.pop(name) for name in names})
 
 
@@ -51,7 +67,8 @@ def check_fit(options: dict[str, Any], *, draws: bool, seeded: str = "--clusters
     """
     finds = options["n_clusters"] is not None
     check_used("max_iter", finds, "--clusters")
-    check_used("batch_size", finds, "--clusters")
+    for name in ("batch_size", "refine", "tol"):
+        check_used(name, finds, "--clusters")
     check_used("seed", finds or draws, seeded)
 
 

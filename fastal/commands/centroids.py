@@ -28,6 +28,7 @@ def clusters_for(
     return CosineClusters(
         n_clusters, centroids=centroids, max_iter=how.max_iter, batch_size=how.batch_size,
         seed=how.seed, fast=how.fast, on_invalid=scoring.on_invalid, backend=scoring.backend,
+        refine=how.refine, tol=how.tol,
     )  # fmt: skip
 
 

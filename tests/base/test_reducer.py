@@ -38,6 +38,15 @@ def writer(sink):
     return ScoreWriter(sink, UncertaintyScore(fastal.Scores._fields, "logits"), SKIP)
 
 
+def refining():
+    """A reducer in its first refining pass."""
+    reducer = diversity.CosineClusters(9, on_invalid="skip", max_iter=1, refine=2).reducer()
+    for _ in range(2):
+        reducer.update(X, 0)
+        reducer.next_pass()
+    return reducer
+
+
 REDUCERS = {
     "native": lambda: fastal.Selector(5, on_invalid="skip"),
     "triton": lambda: fastal.Selector(5, on_invalid="skip", backend="triton"),
@@ -48,7 +57,10 @@ REDUCERS = {
     "npy": lambda: writer(NpySink(60, table_dtype(fastal.Scores._fields))),
     "csv": lambda: writer(CsvSink(60, table_dtype(fastal.Scores._fields))),
     "clusters": lambda: diversity.CosineClusters(3, on_invalid="skip").reducer(),
+    "refined": lambda: diversity.CosineClusters(9, on_invalid="skip", refine=2).reducer(),
+    "refining": refining,
     "pass": lambda: LloydPass(CENTROIDS, SKIP),
+    "pass with clusters": lambda: LloydPass(CENTROIDS, SKIP, keeps_clusters=True),
     "pass in batches": lambda: LloydPass(CENTROIDS, SKIP, 7),
     "sample": lambda: diversity.CosineClusters(centroids=X[:3], on_invalid="skip").sampler(2),
     "assignment": lambda: Assignment(CENTROIDS, SKIP),

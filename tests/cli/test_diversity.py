@@ -121,6 +121,14 @@ def test_clusters_saved_and_used_again(tmp_path, pool, x):
     assert run("cluster", pool, "--centroids", tmp_path / "centroids.npy").stdout == again.stdout
 
 
+def test_clusters_are_refined(pool, x):
+    done = run("cluster", pool, "--clusters", 9, "--max-iter", 2, "--refine", 3, "--tol", 0.001)
+    clusters = diversity.CosineClusters(9, max_iter=2, refine=3, tol=0.001).fit(x)
+    assert by_role(rows_of(done.stdout)) == roles_of(clusters.sample(x))
+    unrefined = run("cluster", pool, "--clusters", 9, "--max-iter", 2)
+    assert unrefined.stdout != done.stdout
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".json"])
 def test_clusters_and_roles_in_every_format_and_back(tmp_path, parquet, suffix):
@@ -261,6 +269,12 @@ def test_what_does_not_fit_is_one_line_and_status_2(tmp_path, pool, other, x):
         (["cluster", pool, "--clusters", 0], "--clusters: wanted at least 1, got 0"),
         (["cluster", pool, "--clusters", 641], "--clusters: wanted at most the 640 valid rows"),
         (["cluster", pool, "--clusters", 3, "--max-iter", 0], "--max-iter: wanted at least 1"),
+        (["cluster", pool, "--clusters", 3, "--refine", -1], "--refine: wanted 0 or more, got -1"),
+        (["cluster", pool, "--clusters", 3, "--tol", 2], "--tol: wanted 0 to 1, got 2"),
+        (
+            ["cluster", pool, "--clusters", 3, "--refine", 2, "--batch-size", 9],
+            "--refine: wanted 0 with --batch-size 9, got 2",
+        ),
         (["cluster", pool, "--centroids", narrow], "Error: --centroids: wanted 6 columns"),
         (["cluster", pool, "--centroids", broken], "centroids: row 0 has NaN"),
         (["cluster", pool, "--centroids", tmp_path / "no.npz"], "no array 'centroids'"),
@@ -308,6 +322,8 @@ def test_usage(pool, other):
             "--group-column: wanted a label for each row",
         ),
         (["cluster", pool, "--centroids", other, "--max-iter", 3], "--max-iter needs --clusters."),
+        (["cluster", pool, "--centroids", other, "--refine", 3], "--refine needs --clusters."),
+        (["cluster", pool, "--centroids", other, "--tol", 0.1], "--tol needs --clusters."),
         (
             ["cluster", pool, "--centroids", other, "--random", 0, "--seed", 0],
             "--seed needs --clusters.",

@@ -99,6 +99,10 @@ REDUCERS = {
         lambda: diversity.CosineClusters(3, on_invalid="skip", max_iter=4).reducer(),
         None,
     ),
+    "refined": (
+        lambda: diversity.CosineClusters(9, on_invalid="skip", max_iter=1, refine=4).reducer(),
+        None,
+    ),
     "pass": (lambda: LloydPass(CENTROIDS, SKIP), None),
     "sample": (
         lambda: diversity.CosineClusters(centroids=GOOD[:3], on_invalid="skip").sampler(2),

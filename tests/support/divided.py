@@ -138,6 +138,10 @@ def fitted(c, **how):
     return diversity.CosineClusters(4, max_iter=6).fit(mixed(c), **how)
 
 
+def refined(c, **how):
+    return diversity.CosineClusters(7, max_iter=2, refine=3).fit(mixed(c), **how)
+
+
 def state_of(clusters):
     return {
         name: getattr(clusters, name)
@@ -254,6 +258,10 @@ PASSES = {
         mixed(c), c.data.x[:9] + 1, 4, **how
     ),
     "k-means": lambda c, **how: state_of(fitted(c, **how)),
+    "refined k-means": lambda c, **how: state_of(refined(c, **how)),
+    "refined k-means among few": lambda c, **how: state_of(
+        refined(c, among=some(len(c.data.x), 0.2), **how)
+    ),
     "k-means among few": lambda c, **how: state_of(
         fitted(c, among=some(len(c.data.x), 0.2), **how)
     ),

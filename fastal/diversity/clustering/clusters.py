@@ -121,8 +121,8 @@ class CosineClusters:
         )
         if self._how.refine and batch_size is not None:
             raise ValueError(
-                f"refine: wanted 0 with batch_size, got {refine}: sums of mini-batches are not "
-                "those of the clusters"
+                f"refine: wanted 0 with batch_size={batch_size}, got {refine}: the sums of "
+                "mini-batches are not those of the clusters"
             )
         self._options = ScoringOptions(on_invalid, backend)
         self.centroids = None if given is None else given.numpy()

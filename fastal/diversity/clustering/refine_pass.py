@@ -188,6 +188,6 @@ def _vectors(x: Tensor, places: NDArray[np.int64]) -> NDArray[np.int32]:
     found = [np.empty((0, x.shape[1]), np.int32)]
     for first in range(0, len(places), _VECTOR_ROWS):
         of_block = x[torch.from_numpy(places[first : first + _VECTOR_ROWS]).to(x.device)]
-        alone = torch.arange(len(of_block), device=x.device)
+        alone = torch.arange(len(of_block), dtype=torch.int64, device=x.device)
         found.append(unit_sums(of_block, alone, len(of_block)).int().cpu().numpy())
     return np.concatenate(found)

@@ -104,14 +104,16 @@ def always_saved(monkeypatch):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("batch_size", [None, 70])
-def test_a_resumed_fit_gives_the_same_bytes(tmp_path, always_saved, batch_size):
+@pytest.mark.parametrize("more", [{}, {"batch_size": 70}, {"max_iter": 1, "refine": 2}])
+def test_a_resumed_fit_gives_the_same_bytes(tmp_path, always_saved, more):
     """Interrupts each pass at its first chunk, its last chunk and within mini-batches."""
     for i in range(3):
         np.save(tmp_path / f"{i}.npy", blobs(i, 100 + i, n_columns=8))
     pool, saved = str(tmp_path / "*.npy"), tmp_path / "saved"
-    options = {"max_iter": 3, "batch_size": batch_size}
-    if batch_size is None:  # the sample is the whole pool: with mini-batches, it fits too well
+    options = {"max_iter": 3, **more}
+    if (
+        "batch_size" not in more
+    ):  # the sample is the whole pool: with mini-batches, it fits too well
         options["centroids"] = blobs(9, 5, n_columns=8)
     want = CosineClusters(5, **options).fit(pool)
     assert want.n_iter == 3
@@ -134,8 +136,10 @@ def test_a_checkpoint_of_other_clusters_is_refused(tmp_path, always_saved, monke
     stopping(monkeypatch, KMeans, 1)
     with pytest.raises(Stop):
         CosineClusters(5).fit(pool, checkpoint=saved)
-    for other in (CosineClusters(6), CosineClusters(5, seed=1), CosineClusters(5, batch_size=9)):
-        with pytest.raises(ValueError, match=r"is of another run: (n_clusters|seed|batch_size)"):
+    for other in (CosineClusters(6), CosineClusters(5, seed=1), CosineClusters(5, batch_size=9),
+                  CosineClusters(5, refine=2), CosineClusters(5, tol=0.1)):  # fmt: skip
+        words = r"is of another run: (n_clusters|seed|batch_size|refine|tol)"
+        with pytest.raises(ValueError, match=words):
             other.fit(pool, checkpoint=saved, resume=True)
 
 
