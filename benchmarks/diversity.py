@@ -6,6 +6,8 @@ float32 with 384 columns. faiss is compared if it is installed (pip install fais
     nearest     nearest_centroid, against the bare matrix product of all rows with all centroids
     clusters    CosineClusters.fit, against the least time in which other libraries reach its
                 inertia, or stop gaining; and its epochs against those of faiss
+    refining    CosineClusters.fit with refine=, against iterations alone that have converged: first
+                lines of SciPy's docstrings as TF-IDF weights, and embeddings with 128 columns
     outliers    model_outliers, against NumPy's searchsorted by column, and the loop of the method
     core-set    k_center, against the bare products of all rows with all picks, and
                 against a loop with a pass for each pick, of which a part is timed
@@ -13,15 +15,18 @@ float32 with 384 columns. faiss is compared if it is installed (pip install fais
 
 import argparse
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 import fastal
 from benchmarks.interleaved import interleaved, means, seconds
+from examples.text import docstrings
 from fastal import diversity
 
 WIDTH = 384
@@ -99,6 +104,39 @@ def epochs(k: int, x: np.ndarray, units: np.ndarray, rounds: int) -> None:
     print(f"clusters    the first epoch and all before it {one:.2f} s; 9 more {ten - one:.2f} s, "
           f"faiss from the same centroids {of_faiss:.2f}: "
           f"{of_faiss / (ten - one):.0%} of its rate")  # fmt: skip
+
+
+def first_lines() -> Iterator[tuple[str, np.ndarray]]:
+    """The first lines of 400 and of 1,200 docstrings, as TF-IDF weights."""
+    lines = [text.partition("\n")[0] for text in docstrings()[0]]
+    np.random.default_rng(0).shuffle(lines)
+    for n in (400, 1200):
+        x = TfidfVectorizer(stop_words="english").fit_transform(lines[:n])
+        yield f"{n:,} texts, {x.shape[1]:,} words", x.toarray().astype(np.float32)
+
+
+def refining(rounds: int) -> None:
+    """Means over seeds, one for each round; the time is that of the processor."""
+    rows = embeddings(50_000, seed=0)[:, :128].copy()
+    cases = [(name, x, k) for name, x in first_lines() for k in (10, 20, 50)]
+    cases += [("50,000 rows, 128 columns", rows, k) for k in (20, 200)]
+    for name, x, k in cases:
+        for how, options in {
+            "10 iterations": {"max_iter": 10},
+            "10 iterations, refined": {"max_iter": 10, "refine": 100},
+            "converged": {"max_iter": 200},
+            "converged, refined once": {"max_iter": 200, "refine": 1},
+            "converged, refined": {"max_iter": 200, "refine": 100},
+        }.items():
+            found = []
+            for seed in range(rounds):
+                start = time.process_time()
+                clusters = diversity.CosineClusters(k, seed=seed, **options).fit(x)
+                spent = time.process_time() - start
+                found.append((clusters.inertia, clusters.n_iter + 1, spent))
+            reached, passes, spent = np.mean(found, axis=0)
+            print(f"refining    {name}, {k:>3} clusters, {how:<23}: inertia {reached:9.2f}, "
+                  f"{passes:5.1f} passes, {spent:6.2f} s")  # fmt: skip
 
 
 Fit = Callable[[int], np.ndarray]  # from the largest number of iterations to labels
@@ -208,7 +246,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    cases = {"nearest": nearest, "clusters": clusters, "outliers": outliers, "core-set": core_set}
+    cases = {
+        "nearest": nearest, "clusters": clusters, "refining": refining, "outliers": outliers,
+        "core-set": core_set,
+    }  # fmt: skip
     parser.add_argument("--rounds", type=int, default=4, help="rounds of each case (default: 4)")
     parser.add_argument(
         "cases", nargs="*", metavar="case", help=f"any of {', '.join(cases)} (default: all)"

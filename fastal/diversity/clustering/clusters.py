@@ -34,13 +34,13 @@ class CosineClusters:
     of its members. The iterations stop if no centroid moves. A cluster that loses all its members
     restarts at a row far from the other centroids.
 
-    If no centroid moves, single rows may still be in the wrong cluster. An iteration compares a row
-    with the centroid of its cluster, to which the row itself contributes. In small clusters, this
-    keeps rows where they are. `refine` asks for passes that leave the row out: a row moves if the
-    sum of all similarities to the centroids rises, with both centroids moved along. Each refining
-    pass keeps the rows that gain most, as many as the first pass draws, and moves them one at a
-    time. So the inertia falls with each move. If no row moves any more, each row is nearest to its
-    own centroid, and `assign` finds the same clusters.
+    If no centroid moves, the move of a single row may still lower the inertia. An iteration
+    compares a row with the centroid of its cluster, to which the row itself contributes. In small
+    clusters, this keeps rows where they are. `refine` asks for passes that leave the row out: they
+    compare the inertia before a row moves and after, with both centroids moved along. Each
+    refining pass keeps the rows that gain most, half as many as the sample has, and moves them one
+    at a time. So the inertia falls with each move. If no row moves any more, each row is nearest to
+    its own centroid, and `assign` finds the same clusters.
 
     Memory is O(chunk + K D); with `refine`, also 4 bytes per row. Sums are exact. So a seed fixes
     the result, for any chunk size.

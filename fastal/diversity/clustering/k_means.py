@@ -187,7 +187,7 @@ class KMeans(ScoringReducer[Clustering]):
 
     def _start_refining(self, units: Tensor, partition: Partition, clusters: RowValues) -> None:
         self._before = units, None
-        n_kept = sample_rows(*units.shape)
+        n_kept = -(-sample_rows(*units.shape) // 2)  # twice as many are held at times
         centroids = CentroidDistance(units)  # not `fast`: the error of similarities is known
         self._pass = RefinePass(centroids, partition, clusters, n_kept, self.options)
         self._pass.row_filter = self.row_filter
