@@ -42,8 +42,8 @@ class CosineClusters:
     at a time. So the inertia falls with each move. If no row moves any more, each row is nearest to
     its own centroid, and `assign` finds the same clusters.
 
-    Memory is O(chunk + K D); with `refine`, also 4 bytes per row. Sums are exact. So a seed fixes
-    the result, for any chunk size.
+    Memory is O(chunk + K D); with `refine`, also 4 bytes per row, and checkpoints have them too.
+    Sums are exact. So a seed fixes the result, for any chunk size.
 
     Args:
         n_clusters: K, at least 1; None: as many as `centroids` has.
