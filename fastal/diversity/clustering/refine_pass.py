@@ -103,15 +103,15 @@ class RefinePass(ScoringReducer[Refined]):
 
     def _gains(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """What rows gain by their best move, NaN if they have none; and a similarity of each."""
-        similarity = self._centroids.similarities(rows)
-        cluster = self.clusters.read(rows.numbers).to(rows.x.device).long()
+        x, similarity = rows.x, self._centroids.similarities(rows)
+        device = similarity.device  # a GPU also reads rows on the host
+        cluster = self.clusters.read(rows.numbers).to(device).long()
         first = similarity[:, 0].clone()
         own = similarity.gather(1, cluster.clamp(min=0)[:, None])[:, 0]
-        _, gains = best_moves(
-            similarity, cluster, self._lengths.to(rows.x.device), similarity_error(rows.x.shape[1])
-        )
+        error = similarity_error(x.shape[1])
+        _, gains = best_moves(similarity, cluster, self._lengths.to(device), error)
         orthogonal = (own == 0).nonzero()[:, 0]
-        zeros = orthogonal[~rows.x[orthogonal].any(1)]
+        zeros = orthogonal[~x[orthogonal.to(x.device)].any(1).to(device)]
         gains[zeros] = torch.nan  # rows of zeros add nothing to any sum
         return gains, first
 
@@ -178,16 +178,20 @@ class RefinePass(ScoringReducer[Refined]):
 
 def _pieces(rows: Rows, n_clusters: int) -> Iterator[Rows]:
     """The rows in blocks whose similarities fit into a cache, or into a part of a GPU's memory."""
-    n = block_rows(n_clusters, _GPU_BLOCK_BYTES) if rows.x.is_cuda else block_rows(n_clusters)
+    on_gpu = rows.x.is_cuda or rows.backend == "triton"
+    n = block_rows(n_clusters, _GPU_BLOCK_BYTES) if on_gpu else block_rows(n_clusters)
     for first in range(0, max(1, len(rows.x)), n):
         yield rows.part(first, first + n)
 
 
 def _vectors(x: Tensor, places: NDArray[np.int64]) -> NDArray[np.int32]:
-    """The rows at these places as they are summed, [m, D]; see `unit_sums`."""
+    """The rows at these places as they are summed, [m, D]; see `unit_sums`.
+
+    They are computed on the host: a GPU may sum the squares of few rows in another order.
+    """
     found = [np.empty((0, x.shape[1]), np.int32)]
     for first in range(0, len(places), _VECTOR_ROWS):
-        of_block = x[torch.from_numpy(places[first : first + _VECTOR_ROWS]).to(x.device)]
-        alone = torch.arange(len(of_block), dtype=torch.int64, device=x.device)
-        found.append(unit_sums(of_block, alone, len(of_block)).int().cpu().numpy())
+        of_block = x[torch.from_numpy(places[first : first + _VECTOR_ROWS]).to(x.device)].cpu()
+        alone = torch.arange(len(of_block), dtype=torch.int64, device="cpu")
+        found.append(unit_sums(of_block, alone, len(of_block)).int().numpy())
     return np.concatenate(found)
