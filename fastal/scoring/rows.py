@@ -59,7 +59,9 @@ class Rows:
 
     def without_left_out(self, column: Tensor, value: float = torch.nan) -> Tensor:
         """A column [n], with a value in the place of the rows that the filter passes over."""
-        return column if self.left_out is None else column.masked_fill(self.left_out, value)
+        if self.left_out is None:
+            return column
+        return column.masked_fill(self.left_out.to(column.device), value)
 
     def invalid(self, scores: Tensor) -> Tensor:
         """Which rows are invalid, [n] bool: their scores [n] are NaN, and they are not left out."""

@@ -211,6 +211,7 @@ def _assign(members: Members, rows: Rows) -> tuple[Members, Tensor, Tensor]:
     """Members that also have rows x; the clusters [n] and similarities [n] of these rows."""
     n_clusters = len(members.counts)
     cluster, similarity = members.centroids.nearest(rows)
+    cluster = cluster.to(rows.x.device)  # a GPU also reads rows on the host
     counts = torch.bincount(cluster + 1, minlength=n_clusters + 1)[1:]  # -1: invalid
     added = Members(
         members.centroids,
