@@ -42,7 +42,7 @@ def best_moves(
     own = cluster.clamp(min=0)[:, None]
     lost = similarity.gather(1, own)[:, 0].sub_(error).mul_(2).sub_(inverse[own[:, 0]])
     lost /= (1 - inverse[own[:, 0]] * lost).clamp_(min=0).sqrt_().add_(1)
-    gained = similarity.add_(error).mul_(2).add_(inverse)
+    gained = similarity.mul_(2).add_(inverse + 2 * error)
     gained /= (inverse * gained).add_(1).clamp_(min=0).sqrt_().add_(1)
     gained.scatter_(1, own, -torch.inf)
     target = first_largest(gained)
