@@ -1,6 +1,7 @@
 """Euclidean distances of rows to centres, from differences: no digits are lost far from 0."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -9,11 +10,12 @@ from fastal.ops.reference.cosine import (
     FEWEST_ROWS,
     LEAST_LENGTH,
     MOST_LENGTH,
-    blocks,
+    block,
     dtype_for,
     most_rows,
     widened,
 )
+from fastal_kernels.row_threads import in_row_threads, threads_for
 
 _FROM_DIFFERENCES = "donot_use_mm_for_euclid_dist"
 _RECOMPUTED_BYTES = 1 << 24
@@ -34,17 +36,22 @@ def euclidean(x: Tensor, centres: Tensor) -> Tensor:
     centres_KD = widened(centres.to(dtype_for(x)))
     distance_N = torch.empty(len(x) + FEWEST_ROWS, dtype=centres_KD.dtype, device=x.device)
     limit = most_rows(x, centres_KD)
-    buffer_nD = torch.empty(limit, centres_KD.shape[1], dtype=centres_KD.dtype, device=x.device)
-    for rows, block_nD in blocks(x, limit):
-        into = distance_N[rows.start : rows.start + len(block_nD)]
-        if len(centres_KD) == 1:  # twice as fast as cdist
-            difference_nD = torch.sub(block_nD, centres_KD, out=buffer_nD[: len(block_nD)])
-            torch.linalg.vector_norm(difference_nD, dim=1, out=into)
-        else:
-            # Unnamed, the distances [n, K] are freed before the next block's are allocated.
-            torch.amin(
-                torch.cdist(block_nD, centres_KD, compute_mode=_FROM_DIFFERENCES), 1, out=into
-            )
+
+    def work(claimed: Iterator[slice]) -> None:
+        buffer_nD = torch.empty(limit, centres_KD.shape[1], dtype=centres_KD.dtype, device=x.device)
+        for rows in claimed:
+            block_nD = block(x, rows)
+            into = distance_N[rows.start : rows.start + len(block_nD)]
+            if len(centres_KD) == 1:  # twice as fast as cdist
+                difference_nD = torch.sub(block_nD, centres_KD, out=buffer_nD[: len(block_nD)])
+                torch.linalg.vector_norm(difference_nD, dim=1, out=into)
+            else:
+                # Unnamed, the distances [n, K] are freed before the next block's are allocated.
+                torch.amin(
+                    torch.cdist(block_nD, centres_KD, compute_mode=_FROM_DIFFERENCES), 1, out=into
+                )
+
+    in_row_threads(work, len(x), limit, threads_for(x))
     found_N = distance_N[: len(x)].float()
     # Float32 cannot hold the squares of these distances, or they are not finite.
     is_inexact_N = ~((found_N >= LEAST_LENGTH) & (found_N <= MOST_LENGTH))
