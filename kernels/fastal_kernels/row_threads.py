@@ -9,12 +9,16 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Condition, Thread
+from threading import Condition, Lock, Thread
 
 import torch
 from torch import Tensor
 
 Work = Callable[[Iterator[slice]], None]
+
+# For each process, a lock that is held while a thread sets the number of threads of torch. A forked
+# process cannot use its parent's lock, which a thread that it lacks may hold.
+_SETTING: dict[int, Lock] = {}
 
 
 def threads_for(x: Tensor) -> int:
@@ -22,29 +26,30 @@ def threads_for(x: Tensor) -> int:
     return torch.get_num_threads() if x.device.type == "cpu" else 1
 
 
-def in_row_threads(work: Work, n_rows: int, most_rows: int, n_threads: int) -> None:
+def in_row_threads(work: Work, x: Tensor, most_rows: int, most_threads: int | None = None) -> None:
     """Calls `work` in threads until all rows are finished.
 
-    In these threads, torch computes each op in one thread. The caller's number of threads does not
-    change. The calling thread only waits. If there is one block or one thread, it does all the
-    work.
+    In these threads, torch computes each op in one thread. The calling thread only waits, also for
+    a single block: torch would divide its ops. The caller's number of threads does not change. If
+    the caller has torch use one thread, and for rows on a GPU, the calling thread does the work.
 
     Args:
         work: finishes the blocks of rows that it takes from an iterator. Each thread calls it once.
             Its results must not depend on which thread takes which block.
-        n_rows: the number of rows.
+        x: the rows.
         most_rows: the most rows of a block.
-        n_threads: the most threads to use.
+        most_threads: the most threads to use; None: `threads_for` the rows.
 
     Raises:
         BaseException: what `work` raised, or the handler of a signal. No thread is at work by then.
     """
-    n_blocks = -(-n_rows // most_rows)
-    if min(n_threads, n_blocks) <= 1:
+    n_rows, n_threads = len(x), threads_for(x)
+    if n_threads == 1:
         work(slice(start, min(start + most_rows, n_rows)) for start in range(0, n_rows, most_rows))
         return
-    n_blocks += -n_blocks % n_threads  # as many for each thread
-    job = _Job(work, n_rows, -(-n_rows // n_blocks))
+    n_threads = max(1, min(n_threads, most_threads or n_threads, -(-n_rows // most_rows)))
+    n_blocks = -(-n_rows // (most_rows * n_threads)) * n_threads  # as many for each thread
+    job = _Job(work, n_rows, -(-n_rows // max(1, n_blocks)))
     try:
         if not _start(job.share, n_threads):
             job.share()
@@ -131,8 +136,9 @@ def _use_one_thread() -> None:
     `torch.set_num_threads` also sets the number for threads that begin later. So a thread that has
     the number of before sets it again.
     """
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    restoring = Thread(target=torch.set_num_threads, args=(n_threads,))
-    restoring.start()
-    restoring.join()
+    with _SETTING.setdefault(os.getpid(), Lock()):
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        restoring = Thread(target=torch.set_num_threads, args=(n_threads,))
+        restoring.start()
+        restoring.join()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fastal.ops.reference.cosine import block, dtype_for, norm_is_accurate, unit_rows
-from fastal_kernels.row_threads import in_row_threads, threads_for
+from fastal_kernels.row_threads import in_row_threads
 
 # Components are rounded to multiples of this unit, which is far below float32's own rounding. In
 # this unit they are whole numbers. Float64 adds 2^23 of them without rounding, int64 2^33.
@@ -47,8 +47,8 @@ def _add_sums(total_KD: Tensor, x: Tensor, cluster: Tensor) -> None:
             total_KD.add_(sums_KD)
 
     most_rows = max(1, _BLOCK_BYTES // (4 * x.shape[1]))
-    n_threads = max(1, min(threads_for(x), len(x) // (_LEAST_ROWS * len(total_KD))))
-    in_row_threads(work, len(x), most_rows, n_threads)
+    most_threads = max(1, len(x) // (_LEAST_ROWS * len(total_KD)))
+    in_row_threads(work, x, most_rows, most_threads)
 
 
 def _sums(x: Tensor, cluster: Tensor, n_clusters: int, claimed: Iterator[slice]) -> Tensor:

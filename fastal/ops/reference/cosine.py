@@ -50,25 +50,23 @@ def nearest(
         and cluster 0. A row that is not finite has similarity NaN and cluster -1.
     """
     cluster_N = torch.empty(len(x), dtype=torch.int64, device=x.device)
-    best_N = torch.empty(len(x), dtype=dtype_for(x), device=x.device)
-    length_N = torch.empty_like(best_N)
-    padded_KD = _padded(units.to(best_N.dtype), _TILE_CENTROIDS[best_N.dtype])
+    similarity_N = torch.empty(len(x), dtype=torch.float32, device=x.device)
+    padded_KD = _padded(units.to(dtype_for(x)), _TILE_CENTROIDS[dtype_for(x)])
     limit = most_rows(x, padded_KD)
 
     def work(claimed: Iterator[slice]) -> None:
-        buffer_nK = torch.empty(limit, len(padded_KD), dtype=best_N.dtype, device=x.device)
+        buffer_nK = torch.empty(limit, len(padded_KD), dtype=padded_KD.dtype, device=x.device)
         for rows in claimed:
             block_nD = block(x, rows)
             products_nK = torch.mm(block_nD, padded_KD.t(), out=buffer_nK[: len(block_nD)])
             products_nK = products_nK[: rows.stop - rows.start]
             largest_n = first_largest(products_nK, cluster_N[rows])
-            torch.gather(products_nK, 1, largest_n[:, None], out=best_N[rows, None])
-            length_N[rows] = torch.linalg.vector_norm(block_nD, dim=1)[: len(products_nK)]
+            largest_n.masked_fill_(largest_n >= len(units), 0)  # copies of it fill the last tile
+            best_n = products_nK.gather(1, largest_n[:, None])[:, 0]
+            similarity_N[rows] = _over(best_n, torch.linalg.vector_norm(block_nD, dim=1))
+            recompute_in_float64(x[rows], units, similarity_N[rows], largest_n)
 
-    in_row_threads(work, len(x), limit, threads_for(x))
-    cluster_N.masked_fill_(cluster_N >= len(units), 0)  # copies of centroid 0 fill the last tile
-    similarity_N = _over(best_N, length_N).float()
-    recompute_in_float64(x, units, similarity_N, cluster_N)
+    in_row_threads(work, x, limit)
     return cluster_N, similarity_N
 
 
@@ -87,20 +85,17 @@ def similarities(x: Tensor, units: Tensor, fast: bool = False) -> Tensor:  # noq
         _TILE_CENTROIDS[dtype_for(x)] if len(units) > _FEWEST_CENTROIDS else _FEWEST_CENTROIDS
     )
     padded_KD = _padded(units.to(dtype_for(x)), multiple)
-    room = len(x) + FEWEST_ROWS  # the last block may have rows of zeros after its own
-    products_NK = torch.empty(room, len(padded_KD), dtype=padded_KD.dtype, device=x.device)
-    length_N = torch.empty(room, dtype=padded_KD.dtype, device=x.device)
+    similarity_NK = torch.empty(len(x), len(units), dtype=torch.float32, device=x.device)
 
     def work(claimed: Iterator[slice]) -> None:
         for rows in claimed:
             block_nD = block(x, rows)
-            into = slice(rows.start, rows.start + len(block_nD))
-            torch.mm(block_nD, padded_KD.t(), out=products_NK[into])
-            torch.linalg.vector_norm(block_nD, dim=1, out=length_N[into])
+            products_nK = (block_nD @ padded_KD.t())[: rows.stop - rows.start, : len(units)]
+            length_n = torch.linalg.vector_norm(block_nD, dim=1)
+            similarity_NK[rows] = _over(products_nK, length_n[:, None])
+            recompute_in_float64(x[rows], units, similarity_NK[rows])
 
-    in_row_threads(work, len(x), most_rows(x, padded_KD), threads_for(x))
-    similarity_NK = _over(products_NK[: len(x), : len(units)], length_N[: len(x), None]).float()
-    recompute_in_float64(x, units, similarity_NK)
+    in_row_threads(work, x, most_rows(x, padded_KD))
     return similarity_NK
 
 
@@ -193,7 +188,11 @@ def most_rows(x: Tensor, units: Tensor) -> int:
 
 
 def _over(products: Tensor, length: Tensor) -> Tensor:
-    """Similarities, written over the products; infinite if `norm_is_accurate` is false."""
+    """Similarities, written over the products; infinite if `norm_is_accurate` is false.
+
+    There may be lengths of more rows than there are products.
+    """
+    length = length[: len(products)]
     return products.div_(length).masked_fill_(~norm_is_accurate(length), math.inf)
 
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from fastal.ops.reference.cosine import (
-    FEWEST_ROWS,
     LEAST_LENGTH,
     MOST_LENGTH,
     block,
@@ -15,7 +14,7 @@ from fastal.ops.reference.cosine import (
     most_rows,
     widened,
 )
-from fastal_kernels.row_threads import in_row_threads, threads_for
+from fastal_kernels.row_threads import in_row_threads
 
 _FROM_DIFFERENCES = "donot_use_mm_for_euclid_dist"
 _RECOMPUTED_BYTES = 1 << 24
@@ -34,31 +33,34 @@ def euclidean(x: Tensor, centres: Tensor) -> Tensor:
         NaN for rows that are not finite.
     """
     centres_KD = widened(centres.to(dtype_for(x)))
-    distance_N = torch.empty(len(x) + FEWEST_ROWS, dtype=centres_KD.dtype, device=x.device)
+    distance_N = torch.empty(len(x), dtype=torch.float32, device=x.device)
     limit = most_rows(x, centres_KD)
 
     def work(claimed: Iterator[slice]) -> None:
         buffer_nD = torch.empty(limit, centres_KD.shape[1], dtype=centres_KD.dtype, device=x.device)
         for rows in claimed:
             block_nD = block(x, rows)
-            into = distance_N[rows.start : rows.start + len(block_nD)]
             if len(centres_KD) == 1:  # twice as fast as cdist
                 difference_nD = torch.sub(block_nD, centres_KD, out=buffer_nD[: len(block_nD)])
-                torch.linalg.vector_norm(difference_nD, dim=1, out=into)
+                found_n = torch.linalg.vector_norm(difference_nD, dim=1)
             else:
                 # Unnamed, the distances [n, K] are freed before the next block's are allocated.
-                torch.amin(
-                    torch.cdist(block_nD, centres_KD, compute_mode=_FROM_DIFFERENCES), 1, out=into
-                )
+                found_n = torch.cdist(block_nD, centres_KD, compute_mode=_FROM_DIFFERENCES).amin(1)
+            distance_N[rows] = found_n[: rows.stop - rows.start]
+            _recompute(x[rows], centres, distance_N[rows])
 
-    in_row_threads(work, len(x), limit, threads_for(x))
-    found_N = distance_N[: len(x)].float()
-    # Float32 cannot hold the squares of these distances, or they are not finite.
-    is_inexact_N = ~((found_N >= LEAST_LENGTH) & (found_N <= MOST_LENGTH))
+    in_row_threads(work, x, limit)
+    return distance_N
+
+
+def _recompute(x: Tensor, centres: Tensor, distance_n: Tensor) -> None:
+    """Recomputes distances that are not finite, or whose squares float32 cannot hold."""
+    is_inexact_n = ~((distance_n >= LEAST_LENGTH) & (distance_n <= MOST_LENGTH))
+    if not is_inexact_n.any():
+        return
     n_rows = max(1, _RECOMPUTED_BYTES // (8 * centres.numel()))
-    for rows_n in torch.split(is_inexact_N.nonzero()[:, 0], n_rows):
-        found_N[rows_n] = _exact(x[rows_n], centres).float()
-    return found_N
+    for rows in torch.split(is_inexact_n.nonzero()[:, 0], n_rows):
+        distance_n[rows] = _exact(x[rows], centres).float()
 
 
 def _exact(x: Tensor, centres: Tensor) -> Tensor:
