@@ -1,41 +1,63 @@
 """Compares rows with earlier rows, in blocks, so that not all products are in memory at once."""
 
 import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
 
+from fastal.ops.reference import in_row_threads
 from fastal.ops.reference.cosine import first_largest
 
 _BLOCK_ROWS = 1024
 _MULTIPLE = 64  # BLAS sums few rows in another order, and equal rows would not tie
 
 
-def near_duplicates(units: Tensor, rows: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows whose similarity to an earlier row is at least the threshold.
+Found = tuple[Tensor, Tensor, Tensor]
+
+
+def near_duplicates(units: Tensor, groups: Sequence[Tensor], threshold: float) -> list[Found]:
+    """Rows whose similarity to an earlier row of their group is at least the threshold.
 
     Args:
         units: [M, D] float32, rows of length 1 or zeros.
-        rows: [n] int64 on the same device, the rows of `units` to compare, in order.
+        groups: of each group, [n] int64 on the same device with n >= 1: its rows of `units`, in
+            order.
         threshold: the least similarity.
 
     Returns:
-        Three tensors of equal length: the positions in `rows` of the rows found, the positions of
-        the most similar earlier row of each, and their similarities, float32.
+        For each group three tensors of equal length: the positions in it of the rows found, the
+        positions of the most similar earlier row of each, and their similarities, float32.
     """
+    starts = [(rows, start) for rows in groups for start in range(0, len(rows), _BLOCK_ROWS)]
+    found: list[Found | None] = [None] * len(starts)
+
+    def work(claimed: Iterator[slice]) -> None:
+        for block in claimed:
+            found[block] = [_found(units, *one, threshold) for one in starts[block]]
+
+    in_row_threads(work, torch.empty(len(starts), 0, dtype=units.dtype, device=units.device), 1)
+    of_blocks = iter(found)
+    return [_joined(list(islice(of_blocks, -(-len(rows) // _BLOCK_ROWS)))) for rows in groups]
+
+
+def _found(units: Tensor, rows: Tensor, start: int, threshold: float) -> Found:
+    """The rows found of a group's block that begins at `start`."""
     margin = (units.shape[1] + 8) * 2.0**-23  # allows for the error of the products
     padded = torch.cat((rows, rows[:1].expand(-len(rows) % _MULTIPLE)))
-    found = []
-    for start in range(0, len(rows), _BLOCK_ROWS):
-        similarity, earlier = _most_similar(units, padded, start)
-        similarity = similarity[: len(rows) - start]  # without the padding
-        near = (similarity >= threshold - margin).nonzero()[:, 0]
-        of = earlier[near]
-        near += start
-        exact = _similarity(units[rows[near]], units[rows[of]])
-        keep = exact >= torch.tensor(threshold, dtype=torch.float32, device="cpu")
-        found.append((near[keep], of[keep], exact[keep]))
-    which, earlier, similarity = map(torch.cat, zip(*found, strict=True))
+    similarity, earlier = _most_similar(units, padded, start)
+    similarity = similarity[: len(rows) - start]  # without the padding
+    near = (similarity >= threshold - margin).nonzero()[:, 0]
+    of = earlier[near]
+    near += start
+    exact = _similarity(units[rows[near]], units[rows[of]])
+    keep = exact >= torch.tensor(threshold, dtype=torch.float32, device="cpu")
+    return near[keep], of[keep], exact[keep]
+
+
+def _joined(parts: list[Found | None]) -> Found:
+    which, earlier, similarity = map(torch.cat, zip(*filter(None, parts), strict=True))
     return which, earlier, similarity
 
 

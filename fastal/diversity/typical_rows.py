@@ -1,7 +1,7 @@
 """How typical rows are among others: how near their nearest neighbours are."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from fastal.base.reducer import Pending, RowStart
 from fastal.diversity.centroids import FiniteRows
-from fastal.ops.reference import unit_rows
+from fastal.ops.reference import in_row_threads, unit_rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 
-_BLOCK_BYTES = 1 << 25  # of the distances that are computed at once
+_BLOCK_BYTES = 1 << 22  # of the distances that a thread computes at once
 
 
 class UnitRows(ScoringReducer[Tensor]):
@@ -124,11 +124,16 @@ def neighbour_distances(units: Tensor, neighbours: int) -> Tensor:
         return found
     squares = units.square().sum(1)
     block_rows = max(1, _BLOCK_BYTES // (8 * max(n_rows, n_nearest * width)))
-    for first in range(0, n_rows, block_rows):
-        block = units[first : first + block_rows]
-        nearness = 2 * block @ units.t() - squares  # |u|^2 - |u - v|^2
-        nearness[:, first : first + len(block)].fill_diagonal_(-math.inf)
-        nearest = nearness.topk(n_nearest, dim=1).indices
-        apart = torch.linalg.vector_norm(units[nearest] - block[:, None], dim=2)
-        found[first : first + len(block)] = apart.mean(1)
+    starts = range(0, n_rows, block_rows)  # of blocks that no number of threads changes
+
+    def work(claimed: Iterator[slice]) -> None:
+        for first in (first for blocks in claimed for first in starts[blocks]):
+            block = units[first : first + block_rows]
+            nearness = 2 * block @ units.t() - squares  # |u|^2 - |u - v|^2
+            nearness[:, first : first + len(block)].fill_diagonal_(-math.inf)
+            nearest = nearness.topk(n_nearest, dim=1).indices
+            apart = torch.linalg.vector_norm(units[nearest] - block[:, None], dim=2)
+            found[first : first + len(block)] = apart.mean(1)
+
+    in_row_threads(work, torch.empty(len(starts), 0, dtype=units.dtype, device=units.device), 1)
     return found
