@@ -7,7 +7,8 @@ float32 with 384 columns. faiss is compared if it is installed (pip install fais
     clusters    CosineClusters.fit, against the least time in which other libraries reach its
                 inertia, or stop gaining; and its epochs against those of faiss
     outliers    model_outliers, against NumPy's searchsorted by column, and the loop of the method
-    core-set    k_center, rows read a second, against torch's sum over the same matrix
+    core-set    k_center, against the bare products of all rows with all picks, and
+                against a loop with a pass for each pick, of which a part is timed
 """
 
 import argparse
@@ -180,17 +181,27 @@ def outliers(rounds: int) -> None:
 
 
 def core_set(rounds: int) -> None:
-    x = torch.from_numpy(embeddings(200_000, seed=1))
-    for k, metric in ((1000, "cosine"), (100, "euclidean")):
+    k, n_timed = 1000, 20
+    gaussian = torch.randn(200_000, WIDTH, generator=torch.Generator().manual_seed(0))
+    clustered = torch.from_numpy(embeddings(200_000, seed=1))
+    for kind, x, metric in (
+        ("gaussian", gaussian, "cosine"),
+        ("clustered", clustered, "cosine"),
+        ("clustered", clustered, "euclidean"),
+    ):
+        centres = x[:128].t().contiguous()
+        products = torch.empty(len(x), 128)
+        nearest = torch.full((len(x),), np.inf)
         taken = interleaved(
-            lambda: [x.sum() for _ in range(100)],
+            lambda: torch.mm(x, centres, out=products),
             lambda: diversity.k_center(x, k, metric=metric),
+            lambda: [torch.minimum(nearest, x @ x[i]).argmax() for i in range(n_timed)],
             rounds=rounds,
         )
-        reading, ours = means(taken)
-        at, limit = k * x.nbytes / ours / 1e9, 100 * x.nbytes / reading / 1e9
-        print(f"core-set    {metric:<10} k = {k:>5}: {ours:6.1f} s, {at:5.1f} GB/s, "
-              f"{at / limit:6.1%} of reading ({limit:.1f})")  # fmt: skip
+        bare, ours, loop = means(taken)
+        print(f"core-set    {kind:<9} {metric:<9} k = {k:,}: {ours:5.2f} s, "
+              f"{bare * k / 128 / ours:6.1%} of the bare products' rate, "
+              f"{loop * k / n_timed / ours:5.1f} times a loop's")  # fmt: skip
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ with each shard: it unpickles a state, loads it into a new part, and merges the 
     quotas    candidate sets with 100 groups
     k-means   exact sums of 1000 clusters, 768 columns wide; and the samples of the first pass,
               random and ascending
-    core-set  distances of 100,000 rows, and the farthest of them
+    core-set  distances of 100,000 rows, and the farthest of them with 768 columns: as many as fit
+              into 64 MB, as of the first shards of a pass; and one row, as of the last shards
 
 Growth is by how much the peak of resident memory rose after the first ten merges.
 """
@@ -27,7 +28,7 @@ import torch
 import fastal
 from fastal.base.reducer import Reducer
 from fastal.diversity.clustering.k_means import KMeans, KMeansOptions
-from fastal.diversity.core_set import CoreSet
+from fastal.diversity.core_set import MEMORY_BYTES, CoreSet
 from fastal.scoring.scoring_options import ScoringOptions
 
 GROUPS, CLUSTERS, WIDTH, SLICE = 100, 1000, 768, 100_000
@@ -185,14 +186,14 @@ def samples(regime: str, options: argparse.Namespace) -> tuple[Reducer[Any], int
     return driver.part(), options.large, states()
 
 
-def slices(options: argparse.Namespace) -> tuple[Reducer[Any], int, States]:
-    """Distances of the rows of a shard, and the farthest row. All shards have the same rows."""
-    driver = CoreSet(1000)
+def slices(memory_bytes: int, options: argparse.Namespace) -> tuple[Reducer[Any], int, States]:
+    """Distances of the rows of a shard, and the farthest rows. All shards have the same rows."""
+    driver = CoreSet(1000, memory_bytes=memory_bytes)
     x = embeddings(SLICE, 0)
     driver.update(x, 0)
     driver.next_pass()
     part = driver.part()
-    part.row_values = driver.row_values.part(0, SLICE)
+    part.set_context(driver.context_for(0, SLICE))
     part.update(x, 0)
     return driver, options.large, repeated([part.state_dict()])
 
@@ -208,7 +209,10 @@ CASES: dict[str, Case] = {
         f"k-means, {regime}": lambda options, regime=regime: samples(regime, options)
         for regime in ("random", "ascending")
     },
-    "core-set": slices,
+    **{
+        f"core-set, {name}": lambda options, memory=memory: slices(memory, options)
+        for name, memory in (("first", MEMORY_BYTES), ("last", 1))
+    },
 }
 
 

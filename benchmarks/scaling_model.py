@@ -6,12 +6,15 @@ assumptions.
 """
 
 import argparse
+import functools
 import math
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+
+import torch
 
 from fastal.distributed.in_order import _AHEAD
 from fastal.distributed.shards import (
@@ -23,7 +26,9 @@ from fastal.distributed.shards import (
     SHARDS_PER_WORKER,
     rows_per_shard,
 )
+from fastal.diversity.candidates import row_bytes_of
 from fastal.diversity.clustering.k_means import sample_rows
+from fastal.diversity.core_set import MEMORY_BYTES
 from fastal.pipeline.drive import chunk_rows_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "distributed" / "scaling.md"
@@ -34,6 +39,7 @@ RESULTS = {
     "diversity": "2026-11-24-diversity-2-cores.txt",
     "gpu": "2026-11-26-gpu-h200-outputs.txt",
     "merging": "2026-11-26-merging-2-cores.txt",
+    "candidates": "2026-11-26-merging-core-sets-2-cores.txt",
 }
 
 
@@ -57,7 +63,7 @@ CORE = {
     "select": Measured(15.26e9 / 2, "select, 100 classes, GB/s on 2 cores", "15.26", "cpu"),
     "score": Measured(15.62e9 / 2, "all four scores, 100 classes, GB/s on 2 cores", "15.62", "cpu"),
     "k-means": Measured(178.1e9 / 2, "nearest of 1,000, GFLOP/s on 2 cores", "178.1", "diversity"),
-    "core-set": Measured(16.9e9 / 2, "core-set, cosine, GB/s on 2 cores", "16.9", "diversity"),
+    "one centre": Measured(16.9e9 / 2, "core-set, cosine, GB/s on 2 cores", "16.9", "diversity"),
 }  # fmt: skip
 GPU = {
     "select": Measured(21.5e9, "select, from the host to the GPU, GB/s", "21.5", "gpu"),
@@ -69,6 +75,9 @@ MERGE = {
     "k-means": Measured(1120e-6, "merge of the sums of k-means, us", "1120", "merging"),
     "sample": Measured(43250e-6, "merge of a sample of k-means, 67 MB, us", "43250", "merging"),
     "core-set": Measured(122e-6, "merge of 100,000 distances, us", "122", "merging"),
+    "candidates": Measured(
+        26742e-6, "merge of the farthest rows, 17 MB, us", "26742", "candidates"
+    ),
 }  # fmt: skip
 SLICE_ROWS = 100_000
 
@@ -80,8 +89,11 @@ NETWORK = 1.25e9  # bytes/s between the driver and all workers
 DISK = 1e9  # bytes/s that the driver writes scores
 HANDLING = 3e-3  # seconds of the driver for each shard beside the merge
 START, PASS = 10.0, 0.2  # seconds to start workers, and of a pass without rows
+CORE_SET_PASSES = 25
 
 CLASSES, WIDTH, CLUSTERS, EPOCHS, PICKS, K = 100, 768, 1000, 10, 1000, 10_000
+# Centres whose distances a pass computes.
+CENTRES = {"k-means": CLUSTERS, "core-set": PICKS // CORE_SET_PASSES}
 ROWS, MACHINES = (10**9, 10**10, 10**11, 10**12), (8, 64, 512)
 
 
@@ -105,9 +117,9 @@ class Cluster(NamedTuple):
     def computes(self, strategy: str) -> float:
         """Bytes per second of all machines that have the rows in memory."""
         if not self.has_gpus:
-            rate = CORE[strategy].value * CORES * self.n
-            # A row of `WIDTH` float32 takes 2 WIDTH CLUSTERS operations.
-            return rate * 4 / (2 * CLUSTERS) if strategy == "k-means" else rate
+            if strategy in CENTRES:  # a row of `WIDTH` float32 takes 2 WIDTH operations for each
+                return CORE["k-means"].value * CORES * self.n * 4 / (2 * CENTRES[strategy])
+            return CORE[strategy].value * CORES * self.n
         bus = GPU["select"].value
         return self.n * min(bus, GPU[strategy].value if strategy in GPU else bus)
 
@@ -178,13 +190,15 @@ def of_sums(n: int, rows: int) -> float:  # noqa: ARG001
     return n * (sum_bytes() / NETWORK + MERGE["k-means"].value)
 
 
-def of_core_set(n: int, rows: int) -> float:
-    """The distances travel to the worker and back."""
-    return n * rows * (2 * 4 / NETWORK + MERGE["core-set"].value / SLICE_ROWS)
+def of_core_set(n: int, rows: int, workers: int) -> float:
+    """The distances travel to the worker and back, and the farthest rows to the driver."""
+    of_distances = n * rows * (2 * 4 / NETWORK + MERGE["core-set"].value / SLICE_ROWS)
+    each = min(rows, candidate_rows()) * (4 * WIDTH + 20) / NETWORK + MERGE["candidates"].value
+    return of_distances + each * sampled(n, workers)
 
 
 def sampled(n: int, workers: int) -> float:
-    """How many samples the driver gets, counted in whole ones.
+    """How many samples or sets of farthest rows the driver gets, counted in whole ones.
 
     The shards that are read at once send whole ones. Of a later shard, after m were merged, a
     share of 1 / m beats the threshold.
@@ -195,6 +209,10 @@ def sampled(n: int, workers: int) -> float:
 
 def sample_bytes() -> int:
     return sample_rows(CLUSTERS, WIDTH) * (4 * WIDTH + 12)
+
+
+def candidate_rows() -> int:
+    return MEMORY_BYTES // row_bytes_of(torch.empty(0, WIDTH))
 
 
 def sum_bytes() -> int:
@@ -219,19 +237,20 @@ def k_means(n_rows: int, cluster: Cluster) -> list[Pass]:
         return each * sampled(n, cluster.workers)
 
     # To draw a sample takes no longer than to compute distances to one row.
-    first = one_pass("core-set", n_rows, 4 * WIDTH, cluster, of_samples)
+    first = one_pass("one centre", n_rows, 4 * WIDTH, cluster, of_samples)
     return [first] + EPOCHS * [one_pass("k-means", n_rows, 4 * WIDTH, cluster, of_sums)]
 
 
 def core_set(n_rows: int, cluster: Cluster) -> list[Pass]:
-    return PICKS * [one_pass("core-set", n_rows, 4 * WIDTH, cluster, of_core_set)]
+    of_pass = functools.partial(of_core_set, workers=cluster.workers)
+    return CORE_SET_PASSES * [one_pass("core-set", n_rows, 4 * WIDTH, cluster, of_pass)]
 
 
 STRATEGIES = {
     f"select: k = {K:,}, {CLASSES} classes, 1 pass": select,
     f"score to a file: four scores, {CLASSES} classes, 1 pass": score,
     f"k-means: {CLUSTERS:,} clusters, {WIDTH} columns, {EPOCHS + 1} passes": k_means,
-    f"core-set: {PICKS:,} picks, {WIDTH} columns, {PICKS:,} passes": core_set,
+    f"core-set: {PICKS:,} picks, {WIDTH} columns, {CORE_SET_PASSES} passes": core_set,
 }
 
 
@@ -326,6 +345,7 @@ def constants() -> Iterator[str]:
     yield f"| the driver's time for a shard beside its merge | {HANDLING * 1e3:g} ms |"
     yield f"| start of all workers | {START:g} s |"
     yield f"| a pass without rows | {PASS:g} s |"
+    yield f"| passes of a core-set of {PICKS:,} picks | {CORE_SET_PASSES} |"
 
 
 def pools() -> Iterator[str]:

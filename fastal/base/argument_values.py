@@ -20,6 +20,8 @@ KINDS = (*CLASS_KINDS, *LABEL_KINDS)
 AGGREGATES = ("mean", "max", "sum", "least")  # or "top" and a number
 NOISES = ("power", "softmax", "softrank")
 TIES = ("first", "random")
+KEEP = ("first", "nearest", "farthest", "random")  # which of several duplicates
+VALUE_SUFFIXES = (".parquet", ".csv", ".npy")  # of files of a number for each row
 ENGINES = ("local", "ray")  # who reads the passes over a pool
 BACKENDS = ("auto", "triton", "native", "torch")
 # The columns that files of picks may have of their own, so that no carried column may be named so.

@@ -47,7 +47,8 @@ class Reducer(ABC, Generic[Result]):
 
     Attributes:
         takes_groups: whether `look` takes `groups`, a label for each row.
-        max_passes: how many passes over the pool there are at most.
+        max_passes: how many passes over the pool there are at most, or are expected if only the
+            rows can tell.
         kth_name: what `kth_score` is: "score", or "key" if noise makes keys of scores.
         chunk_bytes: how many bytes of the pool to read at once; None: the pipeline decides.
         row_filter: which rows of the pool it reads; None: all.

@@ -11,6 +11,7 @@ import click
 
 from fastal.cli.batches import badge, typiclust
 from fastal.cli.combine import combine
+from fastal.cli.deduplicate import deduplicate
 from fastal.cli.diversity import assign, cluster, core_set, outliers, represent
 from fastal.cli.help import HELP_NAMES, Group
 from fastal.cli.labelled import fit_temperature, label_quality
@@ -45,6 +46,7 @@ for _command in (
     core_set,
     badge,
     typiclust,
+    deduplicate,
     combine,
     fit_temperature,
     label_quality,

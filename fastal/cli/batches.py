@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from fastal.cli.help import Command, running_option, selection_option
+from fastal.cli.help import Command, selection_option
 from fastal.cli.model_output import CLASS_KIND
 from fastal.cli.options import (
     CHUNKS_AND_MESSAGES,
@@ -19,15 +19,12 @@ from fastal.cli.options import (
     SEED,
     K,
     loading,
+    memory_option,
     reports_bad_input,
     run_over,
 )
 from fastal.cli.other_pool import OtherPool
 from fastal.cli.same_rows import popped, same_rows
-
-
-def _in_bytes(_: click.Context, __: click.Parameter, mebibytes: int) -> int:
-    return mebibytes << 20
 
 
 @click.command(
@@ -42,14 +39,10 @@ def _in_bytes(_: click.Context, __: click.Parameter, mebibytes: int) -> int:
 @same_rows("embeddings", "the input of the model's last layer")
 @SCORING
 @PICKS_OUT
-@running_option(
-    "--memory-mb",
-    "memory_bytes",
-    type=click.IntRange(min=0),
-    default=1024,
-    show_default=True,
-    callback=_in_bytes,
-    help="MiB for rows. If all rows fit, the pools are read once, otherwise once for each pick.",
+@memory_option(
+    1024,
+    "MiB for rows. If all rows fit, the pools are read once, otherwise once for each pick.",
+    least=0,
 )
 @RUNNING
 @reports_bad_input
@@ -93,15 +86,7 @@ def badge(pool: tuple[str, ...], **options: Any) -> None:
 @POOL
 @SCORING
 @PICKS_OUT
-@running_option(
-    "--memory-mb",
-    "memory_bytes",
-    type=click.IntRange(min=1),
-    default=1024,
-    show_default=True,
-    callback=_in_bytes,
-    help="MiB for rows of clusters. The largest cluster that is picked from must fit.",
-)
+@memory_option(1024, "MiB for rows of clusters. The largest cluster that is picked from must fit.")
 @FAST
 @CHUNKS_AND_MESSAGES
 @reports_bad_input

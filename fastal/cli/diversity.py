@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from fastal.cli.help import Command, output_option, selection_option
+from fastal.cli.k_means import FIT, check_fit, exactly_one, k_means_options
 from fastal.cli.options import (
-    CLUSTERS,
     ENGINE,
     FAST,
     GROUPS,
@@ -18,48 +18,22 @@ from fastal.cli.options import (
     ROWS,
     RUNNING,
     SCORING,
-    SEED,
     TIES_OPTION,
     K,
     check_quotas,
-    check_used,
     loading,
+    memory_option,
     reports_bad_input,
     run_over,
-    with_options,
 )
 from fastal.cli.other_pool import OtherPool
-
-_FIT = with_options(
-    CLUSTERS,
-    selection_option(
-        "--centroids",
-        type=click.Path(path_type=Path),
-        help="File of centroids [clusters, dimensions], or of clusters that `fastal cluster "
-        "--save` wrote. They are used unchanged, instead of --clusters.",
-    ),
-    selection_option(
-        "--max-iter",
-        type=int,
-        default=10,
-        show_default=True,
-        help="Largest number of k-means iterations for --clusters. Each reads the pool once.",
-    ),
-    selection_option(
-        "--batch-size",
-        type=int,
-        help="Number of rows after which the centroids move (mini-batches). Default: they move "
-        "once per iteration.",
-    ),
-    SEED,
-)
 
 
 @click.command(
     cls=Command,
     examples=("fastal cluster embeddings.npy --clusters 50 --save clusters.npz --out picks.csv",),
 )
-@_FIT
+@FIT
 @selection_option(
     "--random",
     "n_random",
@@ -88,13 +62,13 @@ def cluster(pool: tuple[str, ...], **options: Any) -> None:
     --centroids to use given ones. Writes CSV: rank, row, score (the cosine similarity to the
     centroid), the id if the pool has ids, cluster and role.
     """
-    _exactly_one({"--clusters": options["n_clusters"], "--centroids": options["centroids"]})
-    _check_fit(options, draws=options["n_random"] > 0)
+    exactly_one({"--clusters": options["n_clusters"], "--centroids": options["centroids"]})
+    check_fit(options, draws=options["n_random"] > 0)
     if options["centroids"] and options["save"]:
         raise click.UsageError("--save needs --clusters.")
     with loading():
         from fastal.commands.diversity import cluster_to_file
-    options["how"] = _k_means_options(options)
+    options["how"] = k_means_options(options)
     run_over(cluster_to_file, pool, options)
 
 
@@ -146,7 +120,7 @@ def assign(pool: tuple[str, ...], **options: Any) -> None:
     multiple=True,
     help="File of the model's activations on validation data. Repeat the option for several files.",
 )
-@_FIT
+@FIT
 @GROUPS
 @TIES_OPTION
 @ROWS
@@ -171,19 +145,19 @@ def outliers(
     the pool has them.
     """
     check_quotas(options, {"--group-column": group_column})
-    _exactly_one(
+    exactly_one(
         {
             "--validation": validation,
             "--centroids": options["centroids"],
             "--clusters": options["n_clusters"],
         }
     )
-    _check_fit(options, draws=options["ties"] == "random")
+    check_fit(options, draws=options["ties"] == "random")
     if validation and options["fast"]:
         raise click.UsageError("--fast needs --centroids or --clusters.")
     with loading():
         from fastal.commands.diversity import outliers_to_file
-    options["how"] = _k_means_options(options)
+    options["how"] = k_means_options(options)
     others = {"validation": OtherPool(validation, has_same_columns=True)}
     run_over(outliers_to_file, pool, options, group_column, others)
 
@@ -202,7 +176,7 @@ def outliers(
 @selection_option(
     "--adaptive",
     is_flag=True,
-    help="Count each pick as labelled before the next is chosen. The pool is read once per pick.",
+    help="Count each pick as labelled before the next is chosen. The pool is read more often.",
 )
 @ROWS
 @POOL
@@ -228,9 +202,7 @@ def represent(pool: tuple[str, ...], training: tuple[str, ...], **options: Any) 
     cls=Command,
     examples=("fastal core-set embeddings.npy --k 100 --labelled labelled.npy --out picks.csv",),
 )
-@selection_option(
-    "--k", type=int, required=True, help="Number of rows to pick. The pool is read once per pick."
-)
+@K
 @LABELLED
 @selection_option(
     "--metric",
@@ -243,6 +215,9 @@ def represent(pool: tuple[str, ...], training: tuple[str, ...], **options: Any) 
 @POOL
 @SCORING
 @PICKS_OUT
+@memory_option(
+    64, "MiB for the farthest rows. More memory saves passes over the pool, and changes no pick."
+)
 @FAST
 @ENGINE
 @RUNNING
@@ -257,32 +232,3 @@ def core_set(pool: tuple[str, ...], labelled: tuple[str, ...], **options: Any) -
         from fastal.commands.diversity import core_set_to_file
     others = {"labelled": OtherPool(labelled, has_same_columns=True)}
     run_over(core_set_to_file, pool, options, other_pools=others)
-
-
-def _k_means_options(options: dict[str, Any]) -> Any:
-    """The options of `_FIT` and `FAST` as `KMeansOptions`; they are removed from `options`."""
-    from fastal.diversity.clustering.k_means import KMeansOptions
-
-    names = ("max_iter", "batch_size", "seed", "fast")
-    return KMeansOptions(**{name: options.pop(name) for name in names})
-
-
-def _check_fit(options: dict[str, Any], *, draws: bool) -> None:
-    """Raises a usage error if an option of k-means was given and no clusters are to be found.
-
-    Args:
-        options: by argument.
-        draws: whether rows are drawn at random too.
-    """
-    finds = options["n_clusters"] is not None
-    check_used("max_iter", finds, "--clusters")
-    check_used("batch_size", finds, "--clusters")
-    check_used("seed", finds or draws, "--clusters")
-
-
-def _exactly_one(options: dict[str, Any]) -> None:
-    given = [name for name, value in options.items() if value not in (None, ())]
-    if len(given) != 1:
-        *most, last = options
-        got = " and ".join(given) or "none"
-        raise click.UsageError(f"Wanted one of {', '.join(most)} and {last}, got {got}.")

@@ -205,6 +205,21 @@ FAST = running_option(
     is_flag=True,
     help="On a GPU, use matrix products of lower precision, which are faster.",
 )
+
+
+def memory_option(default: int, help: str, *, least: int = 1) -> _Command:  # noqa: A002
+    """The option --memory-mb, in MiB; the command gets bytes."""
+    return running_option(
+        "--memory-mb",
+        "memory_bytes",
+        type=click.IntRange(min=least),
+        default=default,
+        show_default=True,
+        callback=lambda _context, _parameter, mebibytes: mebibytes << 20,
+        help=help,
+    )
+
+
 _PICKS_FILE = click.Path(path_type=Path, dir_okay=False)
 ROWS = with_options(
     selection_option(
@@ -239,6 +254,11 @@ TOOL_FORMAT = with_options(
         "for cvat: image.",
     ),
 )
+CARRY = pool_option(
+    "--carry",
+    help="Arrays or columns that the output gets too, such as text,image_url: names, separated by "
+    "commas. They hold text, numbers or bools.",
+)
 PICKS_OUT = with_options(
     output_option(
         "--out",
@@ -247,11 +267,7 @@ PICKS_OUT = with_options(
         "Default: CSV on standard output.",
     ),
     TOOL_FORMAT,
-    pool_option(
-        "--carry",
-        help="Arrays or columns that the output gets too, such as text,image_url: names, separated "
-        "by commas. They hold text, numbers or bools.",
-    ),
+    CARRY,
 )
 _CHECKPOINT = with_options(
     running_option(

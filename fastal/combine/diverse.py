@@ -37,8 +37,8 @@ def diverse(
 
     The most uncertain rows may be nearly equal. So `oversample` times as many rows as are wanted
     are taken, and of these, greedy k-centre with the cosine distance picks k. The logits are read
-    once. The embeddings of these rows are read once, or once for each pick if they take more than
-    64 MB. Memory is O(oversample * k + chunk), and 8 bytes per row.
+    once. The embeddings of these rows are read once, or a few times if they take more than 64 MB.
+    Memory is O(oversample * k + chunk), and 8 bytes per row.
 
     Args:
         logits: [N, C]; any pool that `fastal.select` takes and that can be read again.

@@ -8,19 +8,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastal.diversity.centroids import digest
-from fastal.diversity.core_set import CoreSet
+from fastal.diversity.core_set import MEMORY_BYTES, CoreSet
 from fastal.picks.picks import Picks
-from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 
 
 class Greedy(CoreSet):
-    """A core-set whose picks are also uncertain, as a reducer with one pass for each pick.
+    """A core-set whose picks are also uncertain, as a reducer.
 
     A row is worth alpha * distance + (1 - alpha) * uncertainty. The distance is half the cosine
     distance to the nearest row that is labelled or picked, from 0 to 1. Before there is such a row,
-    a row is worth its uncertainty. Within a pass, any chunks in any order and any merging give the
-    same pick.
+    a row is worth its uncertainty. Any chunks in any order and any merging within a pass give the
+    same picks.
 
     Args:
         k: how many rows to pick, at least 1.
@@ -30,6 +29,7 @@ class Greedy(CoreSet):
         n_unlabelled: how many rows are not labelled. alpha is then their share, which falls with
             each pick; None: it is `alpha`.
         options: how rows are compared.
+        memory_bytes: as for `k_center`.
     """
 
     def __init__(
@@ -41,15 +41,15 @@ class Greedy(CoreSet):
         alpha: float = 1.0,
         n_unlabelled: int | None = None,
         options: ScoringOptions,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         super().__init__(
-            k, labelled=labelled, on_invalid=options.on_invalid, backend=options.backend
-        )
+            k, labelled=labelled, memory_bytes=memory_bytes, on_invalid=options.on_invalid,
+            backend=options.backend,
+        )  # fmt: skip
         self._uncertainty = torch.from_numpy(uncertainty)
         self._alpha = alpha
         self._n_unlabelled = n_unlabelled
-        first = self._to_centres.centres
-        self._n_labelled = 0 if first is None else len(first)
 
     @property
     def alpha(self) -> float:
@@ -58,13 +58,23 @@ class Greedy(CoreSet):
             return self._alpha
         return (self._n_unlabelled - len(self._rows)) / (self._n_unlabelled + self._n_labelled)
 
-    def _worth(self, rows: Rows, nearest: Tensor) -> Tensor:
-        places = torch.from_numpy(rows.numbers.at(np.arange(len(nearest))))
-        uncertainty = self._uncertainty[places].to(nearest.device, torch.float64)
+    def _worth(self, nearest: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        uncertainty = self._uncertainty[torch.from_numpy(rows)].to(nearest.device, torch.float64)
         worth = uncertainty
-        if self._to_centres.centres is not None:
+        if self._rows or self._to_centres.began_from is not None:
             worth = self.alpha * (nearest.double() / 2) + (1 - self.alpha) * uncertainty
         return worth.masked_fill((nearest == -torch.inf) | uncertainty.isnan(), -torch.inf)
+
+    def _most_gained(self, n_picks: int) -> float:
+        if not n_picks:
+            return 0.0
+        if self._to_centres.began_from is None and len(self._rows) == n_picks:
+            return np.inf  # before the first pick, rows are worth their uncertainty
+        if self._n_unlabelled is None:
+            return 0.0
+        # A row gains where its uncertainty is more than half its distance, as alpha falls.
+        fallen = n_picks / (self._n_unlabelled + self._n_labelled)
+        return fallen * max(0.0, float(self._uncertainty.nan_to_num(-np.inf).max()))
 
     def result(self) -> Picks:
         """The picks so far, in the order of picking, with what each was worth."""

@@ -41,8 +41,9 @@ def ranked_batch(
     is half the cosine distance to the nearest row that is labelled or picked, from 0 to 1. By
     default, alpha is the share of the rows that are not labelled: U / (U + L), with U rows that are
     left and not picked, and L that are labelled or picked. So with few labels the distance decides,
-    and the uncertainty with many. The logits are read once, and the embeddings once for each pick.
-    Memory is 8 bytes per row, and O(L + k + chunk).
+    and the uncertainty with many. The logits are read once, and the embeddings a few times, as by
+    `diversity.k_center`. Memory is 8 bytes per row, O(L + k + chunk), and 64 MB for rows that may
+    be picked.
 
     Args:
         logits: [N, C]; any pool that `fastal.select` takes and that can be read again.

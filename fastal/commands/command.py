@@ -233,11 +233,11 @@ def report_skipped(reporter: Reporter, skipped: Iterable[Skipped]) -> None:
         reporter.warn(line, "skipped", file=file, from_row=from_row, reason=reason)
 
 
-def check_not_picks(out: Path | None, **given: Sequence[Path] | None) -> None:
-    """ValueError if the output is one of the files of picks that options name."""
+def check_not_picks(out: Path | None, option: str = "out", **given: Sequence[Path] | None) -> None:
+    """ValueError if the output, of an option, is one of the files of picks that options name."""
     for name, paths in given.items():
         if out is not None and is_among(Path(os.path.realpath(out)), paths or ()):
-            raise ValueError(f"out: {out} is a file of {name}")
+            raise ValueError(f"{option}: {out} is a file of {name}")
 
 
 def _version(package: str) -> str:

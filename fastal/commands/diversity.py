@@ -1,15 +1,14 @@
 """The commands of diversity sampling: from embeddings to files of picks."""
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from fastal.base.reducer import Reducer
+from fastal.commands.centroids import clusters_for, fitted_first, opened_centroids
 from fastal.commands.command import CommandOptions, CommandRun
 from fastal.commands.uncertainty import (
     check_resumable,
@@ -19,9 +18,8 @@ from fastal.commands.uncertainty import (
 )
 from fastal.diversity.centroids import CentroidDistance, FiniteRows, rows_of
 from fastal.diversity.clustering.cluster_sample import ClusterSample
-from fastal.diversity.clustering.clusters import CosineClusters
-from fastal.diversity.clustering.k_means import Clustering, KMeansOptions
-from fastal.diversity.core_set import CoreSet
+from fastal.diversity.clustering.k_means import KMeansOptions
+from fastal.diversity.core_set import MEMORY_BYTES, CoreSet
 from fastal.diversity.model_outliers import ValidationRank
 from fastal.diversity.representative import reducer_for
 from fastal.output.parquet_scores import ParquetSink
@@ -30,11 +28,9 @@ from fastal.output.target import Target
 from fastal.picks.picks import Picks
 from fastal.pipeline.given_groups import check_has_groups
 from fastal.pipeline.run_on_pool import with_ids
-from fastal.pipeline.sequential import Sequential
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.selection.selector_for import selector_for
-from fastal.sources import open_pool
 from fastal.sources.files import Files
 from fastal.sources.row_ids import RowIds
 
@@ -86,7 +82,7 @@ def cluster_to_file(
         scoring: how rows are compared with centroids.
         how: how centroids are found.
     """
-    held = None if centroids is None else _opened(centroids)
+    held = None if centroids is None else opened_centroids(centroids)
     target = Target(out, options.picks_suffixes, pool, held)
     saved = None
     if save is not None:
@@ -94,13 +90,13 @@ def cluster_to_file(
         if out is not None and os.path.realpath(save) == os.path.realpath(out):
             raise ValueError(f"save: {save} is where the picks go")
     given = None if held is None else rows_of(held, "centroids")
-    clusters = _clusters(n_clusters, given, scoring, how)
+    clusters = clusters_for(n_clusters, given, scoring, how)
     reducer: Reducer[ClusterSample]
     if given is not None:
         reducer = clusters.sampler(n_random)
     else:
         identity = {**clusters.reducer().identity(), "n_random": n_random}
-        reducer = _fitted_first(clusters, lambda: clusters.sampler(n_random), identity, scoring)
+        reducer = fitted_first(clusters, lambda: clusters.sampler(n_random), identity, scoring)
     with CommandRun("cluster", reducer, pool, target, options) as command_run:
         picks = with_ids(_by_cluster(command_run.run()), pool, reducer)
         put_picks(target, picks, options.export)
@@ -137,7 +133,7 @@ def assign_to_file(
         fast: as for `nearest_centroid`.
     """
     check_resumable(out, options)
-    held = _opened(centroids)
+    held = opened_centroids(centroids)
     target = Target(out, (".parquet", ".csv", ".npy"), pool, held)
     ids = None if pool.columns.ids is None else RowIds(pool)
     sink: Sink
@@ -183,7 +179,7 @@ def outliers_to_file(
     """
     if per_group is not None:
         check_has_groups(pool)
-    held = None if centroids is None else _opened(centroids)
+    held = None if centroids is None else opened_centroids(centroids)
     target = Target(out, options.picks_suffixes, pool, validation, held)
     selector = partial(
         selector_for, k, options=scoring, per_group=per_group, ties=ties, seed=how.seed
@@ -191,9 +187,9 @@ def outliers_to_file(
     reducer: Reducer[Picks]
     if n_clusters is not None:
         identity = selector(by=FiniteRows()).identity()  # checked before the first pass
-        clusters = _clusters(n_clusters, None, scoring, how)
+        clusters = clusters_for(n_clusters, None, scoring, how)
         identity["by"] = clusters.reducer().identity()
-        reducer = _fitted_first(
+        reducer = fitted_first(
             clusters,
             lambda: selector(by=CentroidDistance(clusters.centroids, fast=how.fast)),
             identity,
@@ -242,6 +238,7 @@ def core_set_to_file(
     labelled: Files | None = None,
     metric: str = "cosine",
     fast: bool = False,
+    memory_bytes: int = MEMORY_BYTES,
     options: CommandOptions = _DEFAULTS,
     scoring: ScoringOptions = _SCORING,
 ) -> Picks:
@@ -254,51 +251,16 @@ def core_set_to_file(
         labelled: the embeddings of labelled rows.
         metric: as for `k_center`.
         fast: as for `nearest_centroid`.
+        memory_bytes: as for `k_center`.
         options: how the command is run.
         scoring: how distances are computed.
     """
     target = Target(out, options.picks_suffixes, pool, labelled)
     reducer = CoreSet(
-        k, labelled=labelled, metric=metric, fast=fast, on_invalid=scoring.on_invalid,
-        backend=scoring.backend,
+        k, labelled=labelled, metric=metric, fast=fast, memory_bytes=memory_bytes,
+        on_invalid=scoring.on_invalid, backend=scoring.backend,
     )  # fmt: skip
-    reducer.max_passes = min(reducer.max_passes, max(pool.n_rows, 1))
     return picks_to_file("core-set", reducer, pool, target, options)
-
-
-def _opened(centroids: Path) -> Files:
-    """A file of centroids: of clusters that were saved, or of nothing else."""
-    name = "centroids" if centroids.suffix == ".npz" else None
-    opened = open_pool(centroids, column=name)
-    assert isinstance(opened, Files)
-    return opened
-
-
-def _clusters(
-    n_clusters: int | None, centroids: Any, scoring: ScoringOptions, how: KMeansOptions
-) -> CosineClusters:
-    return CosineClusters(
-        n_clusters, centroids=centroids, max_iter=how.max_iter, batch_size=how.batch_size,
-        seed=how.seed, fast=how.fast, on_invalid=scoring.on_invalid, backend=scoring.backend,
-    )  # fmt: skip
-
-
-def _fitted_first(
-    clusters: CosineClusters,
-    then: Callable[[], Reducer[Any]],
-    identity: dict[str, Any],
-    options: ScoringOptions,
-) -> Sequential:
-    """The reducer that fits the clusters, then runs the reducer that `then` makes."""
-
-    def with_centroids(found: Clustering) -> Reducer[Any]:
-        clusters.adopt(found)
-        return then()
-
-    first = clusters.reducer()
-    return Sequential(
-        first, with_centroids, identity=identity, options=options, max_passes=first.max_passes + 1
-    )
 
 
 def _by_cluster(sample: ClusterSample) -> Picks:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from fastal.diversity.clustering.clusters import CosineClusters
     from fastal.diversity.core_set import CoreSet, k_center
     from fastal.diversity.deduplicate import deduplicate
-    from fastal.diversity.deduplicator import Deduplicator, Duplicates
+    from fastal.diversity.deduplicator import Deduplicator
+    from fastal.diversity.duplicates import Duplicates
     from fastal.diversity.model_outliers import ValidationRank, model_outliers
     from fastal.diversity.representative import adaptive_representative, representative
     from fastal.diversity.typiclust import typiclust
@@ -49,8 +50,9 @@ import_on_first_use(
         "fastal.diversity.clustering.cluster_sample": ["ClusterSample"],
         "fastal.diversity.clustering.clusters": ["CosineClusters"],
         "fastal.diversity.core_set": ["CoreSet", "k_center"],
-        "fastal.diversity.deduplicator": ["Deduplicator", "Duplicates"],
+        "fastal.diversity.deduplicator": ["Deduplicator"],
         "fastal.diversity.deduplicate": ["deduplicate"],
+        "fastal.diversity.duplicates": ["Duplicates"],
         "fastal.diversity.model_outliers": ["ValidationRank", "model_outliers"],
         "fastal.diversity.representative": ["adaptive_representative", "representative"],
         "fastal.diversity.typiclust": ["typiclust"],

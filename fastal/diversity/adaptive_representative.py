@@ -1,15 +1,25 @@
-"""Adaptive representative sampling, as a reducer with one pass for each pick."""
+"""Adaptive representative sampling, as a reducer of few passes: guesses are checked in batches.
 
-from collections.abc import Callable, Mapping
-from typing import Any
+A pick changes what the next pick is. So the next picks are guessed, among the rows that scored best
+in the last pass. One pass then finds the best row for each guessed state of the training data. As
+long as these are the guesses, they are the picks. The first that is another is a pick as well, and
+the picks after it are guessed again. So no pick depends on a guess.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from fastal import ops
 from fastal.base.checks import check_same
 from fastal.base.reducer import Pending, RowStart
-from fastal.ops.reference import unit_sums
+from fastal.diversity.candidates import Candidates
+from fastal.diversity.metrics import Cosine, Doubles, similarity_error
+from fastal.ops.reference import dtype_for, unit_rows, unit_sums
 from fastal.picks.picks import Picks
 from fastal.scoring.measure import Measure
 from fastal.scoring.rows import Rows
@@ -18,9 +28,35 @@ from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 from fastal.selection.ties import Best
 
+MEMORY_BYTES = 1 << 26  # of the rows that are guessed among
+# So many picks are guessed at once: some, and some for each guess that held, up to a limit.
+_GUESSES, _FOR_EACH, _MOST_GUESSES = 8, 2, 256
+# If not even the first guess holds, so many passes follow without guesses; each time twice as many.
+_FIRST_PAUSE, _LONGEST_PAUSE = 4, 64
+_BLOCK_BYTES = 1 << 25  # of similarities
+_PAIR_BYTES = 1 << 24
+_MANY_PAIRS = 1 << 12  # so many rows are likely to be equal rows
+
+
+class Guess(NamedTuple):
+    """A row that is guessed to be a pick.
+
+    Attributes:
+        row: its number.
+        score: about what it scores.
+        sums: [1, D] int64, its `unit_sums`.
+    """
+
+    row: int
+    score: float
+    sums: Tensor
+
 
 class Adaptive(ScoringReducer[Picks]):
-    """Picks k rows. Each pass picks the most representative row and adds it to the training data.
+    """Picks k rows, each the most representative. Each is training data for the next.
+
+    A score is computed in float64 from the row and the two directions alone, and rounded to
+    float32. So chunks, their order, merging and the backend change no pick.
 
     Args:
         k: how many rows to pick, at least 1.
@@ -28,6 +64,8 @@ class Adaptive(ScoringReducer[Picks]):
         of_training: [1, D] int64, `unit_sums` of the training data.
         measure: makes a measure from the two sums.
         options: how the measure is applied.
+        fast: as for `adaptive_representative`.
+        memory_bytes: memory for the rows to guess among.
     """
 
     def __init__(
@@ -37,66 +75,189 @@ class Adaptive(ScoringReducer[Picks]):
         of_training: Tensor,
         measure: Callable[[Tensor, Tensor], Measure],
         options: ScoringOptions,
+        *,
+        fast: bool = False,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
-        super().__init__(measure(of_pool, of_training), options)
-        self._k = self.max_passes = k
-        # Of the first measure: later measures depend on the picks, which are part of the state.
+        # Of the first state: later ones depend on the picks, which are part of the reducer's state.
+        self._measure = measure(of_pool, of_training)
+        super().__init__(self._measure, options)
+        self._k = k
+        self.max_passes = min(k, 2)  # from then on, an estimate
         self._identity = {"k": k, **super().identity()}
-        self._of_pool = of_pool
-        self._of_training = of_training
-        self._measure = measure
+        self._fast = fast
+        self._memory_bytes = memory_bytes
+        width = of_pool.shape[1] or of_training.shape[1]  # 0 of a pool without any chunk
+        of_pool, self._of_training = (
+            sums if sums.shape[1] else sums.new_zeros(1, width) for sums in (of_pool, of_training)
+        )
+        self._to_pool: Doubles = unit_rows(of_pool).numpy()
         self._rows: list[int] = []
         self._scores: list[float] = []
-        self._best: Best | None = None  # of this pass; its payload is the row's `unit_sums`
+        self._n_passes = 0
+        self._pause = self._n_without = 0
+        self._begin([])
 
-    def _begin(self) -> None:
-        """Starts a pass with a measure of the present training data."""
-        measure = self._measure(self._of_pool, self._of_training)
-        self._scorer = Scorer(measure, self.options)
-        self._best = None
+    def _begin(self, guesses: Sequence[Guess]) -> None:
+        """Starts a pass that checks guesses."""
+        self._guesses = list(guesses)
+        sums = [self._of_training]
+        for guess in guesses[:-1]:
+            sums.append(sums[-1] + guess.sums)
+        self._to_training: Doubles = unit_rows(torch.cat(sums)).numpy()
+        self._best: list[Best | None] = [None] * len(sums)  # for each state; payloads are [1, D]
+        self._scorer = Scorer(self._measure, self.options)
+        self._candidates = Candidates(self._memory_bytes)
 
     def look(self, chunk: Any, start: RowStart = None) -> Pending:
-        """Finds the most representative row of embeddings [n, D]; see `Reducer.look`."""
+        """Finds the best rows of a chunk for each state; see `Reducer.look`."""
         rows = self._prepare(chunk, start)
-        (scores,), n_invalid = self._scorer.scores(rows)
-        found = self._best_of(rows, scores)
+        best, candidates = list(self._best), self._candidates.none()
+        size = max(1, _BLOCK_BYTES // (4 * (1 + len(best))))
+        invalid: list[Tensor] = []
+        for first in range(0, len(rows.numbers), size):
+            part = rows.part(first, first + size)
+            scores = self._rough_scores(part)
+            invalid.append(scores[:, 0])
+            scores = self._without_picks(part, scores)
+            best = self._better(part, scores, best)
+            scored = _floats([g.score for g in self._guesses] or [0.0], scores.device)
+            if not self._n_without:
+                candidates.add((scores - scored).amax(1), part.numbers, scores[:, 0], part.x)
+        of_rows = torch.cat(invalid) if invalid else _floats([], rows.x.device)
+        n_invalid = int(rows.invalid(of_rows).count_nonzero())
 
         def commit() -> None:
-            self._scorer.record(rows, n_invalid, lambda: scores)
-            self._best = found.or_better(self._best) if found else self._best
+            self._scorer.record(rows, n_invalid, lambda: of_rows)
+            self._best = [
+                found.or_better(before) if found else before
+                for found, before in zip(best, self._best, strict=True)
+            ]
+            self._candidates.merge(candidates)
 
         return Pending(commit)
 
-    def _best_of(self, rows: Rows, scores: Tensor) -> Best | None:
-        """The best row of a chunk; None if all rows are invalid or were picked before."""
-        left = scores.nan_to_num(nan=-torch.inf)
-        _, here = rows.numbers.found(np.array(sorted(self._rows), np.int64))
-        left[torch.from_numpy(here)] = -torch.inf
-        if not len(left) or left.max() == -torch.inf:
-            return None
-        place = int(left.argmax())  # ties go to the first
-        cluster = torch.zeros(1, dtype=torch.int64, device=rows.x.device)
-        sums = unit_sums(rows.x[place : place + 1], cluster, 1)
-        row = int(rows.numbers.at(np.array([place]))[0])
-        return Best(float(left[place]), row, sums.cpu())
+    def _rough_scores(self, rows: Rows) -> Tensor:
+        """The scores of rows for each state, [n, T] within `_error`; NaN for invalid rows."""
+        units = torch.from_numpy(np.concatenate((self._to_pool, self._to_training))).float()
+        found = ops.similarities(rows.x, units.to(rows.x.device), self._fast, backend=rows.backend)
+        return found[:, :1] - found[:, 1:]
+
+    def _without_picks(self, rows: Rows, scores: Tensor) -> Tensor:
+        """The scores, -inf where a row must not be picked."""
+        found = rows.without_left_out(scores[:, 0], -torch.inf).nan_to_num(
+            nan=-torch.inf, neginf=-torch.inf
+        )
+        scores = scores.masked_fill((found == -torch.inf)[:, None], -torch.inf)
+        picked = np.array(sorted(self._rows), np.int64)
+        scores[torch.from_numpy(rows.numbers.found(picked)[1])] = -torch.inf
+        for step, guess in enumerate(self._guesses):
+            _, here = rows.numbers.found(np.array([guess.row]))
+            scores[torch.from_numpy(here), step + 1 :] = -torch.inf
+        return scores
+
+    def _better(self, rows: Rows, scores: Tensor, best: list[Best | None]) -> list[Best | None]:
+        """The best row for each state, of these and those before."""
+        error = 2 * similarity_error(rows, fast=self._fast)
+        least = _floats([b.score if b else -np.inf for b in best], scores.device)
+        least = torch.maximum(least, scores.amax(0) - error) - error
+        places, steps = (
+            column.cpu().numpy()
+            for column in ((scores >= least) & (scores > -torch.inf)).nonzero(as_tuple=True)
+        )
+        if not len(places):
+            return best
+        taken, at = np.unique(places, return_inverse=True)
+        x = rows.x[torch.from_numpy(taken).to(rows.x.device)].to("cpu", dtype_for(rows.x))
+        if len(places) > _MANY_PAIRS:  # of equal rows, the first
+            of_row = np.unique(x.numpy(), axis=0, return_inverse=True)[1].reshape(-1)
+            _, kept = np.unique(of_row[at] * len(best) + steps, return_index=True)
+            places, steps, at = places[kept], steps[kept], at[kept]
+        found = self._exact_scores(x, at, steps)
+        numbers = rows.numbers.at(places)
+        order = np.lexsort((numbers, -found, steps))
+        firsts = order[np.unique(steps[order], return_index=True)[1]]
+        best = list(best)
+        for pair in firsts.tolist():
+            embedding = x[at[pair] : at[pair] + 1].clone()
+            one = Best(float(found[pair]), int(numbers[pair]), embedding)
+            best[steps[pair]] = one.or_better(best[steps[pair]])
+        return best
+
+    def _exact_scores(
+        self, x: Tensor, places: NDArray[np.int64], steps: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """The scores of pairs of a row of x and a state, added up in a fixed order."""
+        points = Cosine().points(x)
+        to_pool = np.add.reduce(points * self._to_pool, axis=1)
+        found = np.empty(len(places), np.float32)
+        size = max(1, _PAIR_BYTES // (8 * x.shape[1]))
+        for first in range(0, len(places), size):
+            part = slice(first, first + size)
+            products = points[places[part]] * self._to_training[steps[part]]
+            found[part] = to_pool[places[part]] - np.add.reduce(products, axis=1)
+        return found
 
     def next_pass(self) -> bool:
-        """Picks the best row of the pass; returns whether there is to be another pass."""
-        if self._best is None:
-            return False
-        score, row, sums = self._best
-        self._rows.append(row)
-        self._scores.append(score)
-        if len(self._rows) == self._k:
-            return False
-        self._of_training = self._of_training + sums
-        self._begin()
+        """Picks the best rows as far as the guesses hold; returns whether there is another pass."""
+        self._n_passes += 1
+        n_picks = len(self._rows)
+        for step, best in enumerate(self._best):
+            if best is None:
+                return self._ends()
+            score, row, x = best
+            self._rows.append(row)
+            self._scores.append(score)
+            self._of_training = self._of_training + _sums_of(x)
+            if len(self._rows) == self._k:
+                return self._ends()
+            if step >= len(self._guesses) or row != self._guesses[step].row:
+                break
+        left, n_new = self._k - len(self._rows), len(self._rows) - n_picks
+        if self._guesses:
+            longer = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
+            self._pause = self._n_without = longer if n_new == 1 else 0
+        elif self._n_without:
+            self._n_without -= 1
+        n_guesses = min(left, _GUESSES + _FOR_EACH * n_new, _MOST_GUESSES)
+        self._begin(self._guessed(n_guesses))
+        self.max_passes = self._n_passes + -(-left * self._n_passes // len(self._rows))
         return True
+
+    def _ends(self) -> bool:
+        self.max_passes = self._n_passes
+        return False
+
+    def _guessed(self, n: int) -> list[Guess]:
+        """The next picks, if they were among the candidates; up to n of them."""
+        rows, _, x = self._candidates.all()
+        by_row = np.argsort(rows)
+        rows, x = rows[by_row], x[torch.from_numpy(by_row)]
+        is_left = ~np.isin(rows, self._rows)
+        rows, x = rows[is_left], x[torch.from_numpy(is_left)]
+        if not len(rows):
+            return []
+        units = Cosine().prepared(x)[0]
+        to_pool = torch.mv(units, torch.from_numpy(self._to_pool[0]).float())
+        of_training = self._of_training
+        along = torch.mv(units, of_training[0].float())
+        guesses: list[Guess] = []
+        for _ in range(min(n, len(rows))):
+            length = float(torch.linalg.vector_norm(of_training.double())) or 1.0
+            scores = to_pool - along / length
+            place = int(scores.argmax())
+            sums = _sums_of(x[place : place + 1])
+            guesses.append(Guess(int(rows[place]), float(scores[place]), sums))
+            of_training = of_training + sums
+            along += torch.mv(units, sums[0].float())
+            to_pool[place] = -torch.inf
+        return guesses
 
     def part(self) -> "Adaptive":
         """A reducer with the same picks that has read no rows of this pass; see `merge`."""
         part = self._unread()
-        part._best = None
+        part._best = [None] * len(self._best)
+        part._candidates = Candidates(self._memory_bytes)
         return part
 
     def merge(self, other: "Adaptive") -> None:
@@ -109,8 +270,11 @@ class Adaptive(ScoringReducer[Picks]):
         self._check_mergeable(other)
         check_same({"picks": self._rows}, {"picks": other._rows}, "merge: the other")
         self._scorer.merge(other._scorer)
-        if other._best is not None:
-            self._best = other._best.or_better(self._best)
+        self._best = [
+            theirs.or_better(ours) if theirs else ours
+            for theirs, ours in zip(other._best, self._best, strict=True)
+        ]
+        self._candidates.merge(other._candidates)
 
     def result(self) -> Picks:
         """The picks so far, in the order of picking.
@@ -142,20 +306,35 @@ class Adaptive(ScoringReducer[Picks]):
         return self._identity
 
     def _state(self) -> dict[str, Any]:
-        best = self._best
+        best = [b and [b.score, b.row, b.payload.numpy().copy()] for b in self._best]
         return {
             **super()._state(),
             "training": self._of_training.numpy().copy(),
             "rows": list(self._rows),
             "scores": list(self._scores),
-            "best": None if best is None else [best.score, best.row, best.payload.numpy().copy()],
+            "guesses": [[g.row, g.score, g.sums.numpy().copy()] for g in self._guesses],
+            "best": best,
+            "candidates": self._candidates.state_dict(),
+            "passes": [self._n_passes, self._pause, self._n_without],
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self._of_training = torch.from_numpy(state["training"])
         self._rows, self._scores = list(state["rows"]), list(state["scores"])
-        self._begin()
+        self._begin([Guess(row, score, torch.from_numpy(s)) for row, score, s in state["guesses"]])
         super()._restore(state)
-        if state["best"] is not None:
-            score, row, sums = state["best"]
-            self._best = Best(score, row, torch.from_numpy(sums))
+        self._best = [
+            found and Best(found[0], found[1], torch.from_numpy(found[2]))
+            for found in state["best"]
+        ]
+        self._candidates.load_state_dict(state["candidates"])
+        self._n_passes, self._pause, self._n_without = state["passes"]
+
+
+def _sums_of(x: Tensor) -> Tensor:
+    """The `unit_sums` of one row [1, D]."""
+    return unit_sums(x, torch.zeros(1, dtype=torch.int64, device="cpu"), 1)
+
+
+def _floats(values: list[float], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device)

@@ -1,7 +1,7 @@
 """BADGE: rows whose loss would have large gradients in different directions."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -146,6 +146,16 @@ class GradientSeeding(GreedyPicks):
         self._seed = checked_seed(seed)
         self._gradients = gradients
         super().__init__(k, gradients, options, row_filter)
+        self._best: Best | None = None  # of the pass so far
+
+    def _read(self, rows: Rows, nearest: Tensor) -> tuple[Tensor, Callable[[], None]]:
+        """Finds the row with the largest key."""
+        best = self._best_of(rows, rows.without_left_out(nearest, -math.inf))
+
+        def take_note() -> None:
+            self._best = best.or_better(self._best) if best else self._best
+
+        return nearest, take_note
 
     def _best_of(self, rows: Rows, nearest: Tensor) -> Best | None:
         """The row with the largest key, with its distance and its factors [C + D + 4]."""
@@ -168,7 +178,8 @@ class GradientSeeding(GreedyPicks):
 
     def next_pass(self) -> bool:
         """Adds the row that was drawn; returns whether there is to be another pass."""
-        best = self._end_pass()
+        self._end_pass()
+        best, self._best = self._best, None
         if best is None:
             self._add_equal_rows()
             return False

@@ -1,7 +1,8 @@
 """Finds semantic duplicates, as a reducer of several passes."""
 
+import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from fastal.base.reducer import Pending, RowStart
 from fastal.base.row_filter import row_filter_of
 from fastal.base.row_values import RowValues
 from fastal.diversity.centroids import CentroidDistance
+from fastal.diversity.duplicates import Duplicates
+from fastal.diversity.keep_order import KeepOrder
 from fastal.diversity.near_duplicates import near_duplicates
 from fastal.ops.reference import unit_rows
 from fastal.scoring.rows import Rows
@@ -21,29 +24,6 @@ from fastal.scoring.scoring_reducer import ScoringReducer
 
 _UNSEEN, _ITEM_BYTES = -1, 4
 _BLOCK = 4096  # rows that are held in float64 at once
-
-
-class Duplicates(NamedTuple):
-    """Rows that are duplicates of an earlier row of their cluster.
-
-    Attributes:
-        rows: [d] int64, the row numbers of the duplicates, ascending.
-        of: [d] int64, the most similar earlier row of each; ties go to the lowest. This row may
-            itself be a duplicate.
-        similarity: [d] float32, the cosine similarity of each to its earlier row, from the
-            threshold to 1.
-
-    Example:
-        >>> import numpy as np
-        >>> from fastal import diversity
-        >>> x = np.array([[1, 0], [0, 1], [2, 0]], np.float32)
-        >>> diversity.deduplicate(x, np.ones((1, 2)))
-        Duplicates(rows=array([2]), of=array([0]), similarity=array([1.], dtype=float32))
-    """
-
-    rows: Any
-    of: Any
-    similarity: Any
 
 
 class Deduplicator(ScoringReducer[Duplicates]):
@@ -55,7 +35,10 @@ class Deduplicator(ScoringReducer[Duplicates]):
 
     Args:
         centroids: [K, D] array; its rows have any length.
-        threshold: the least cosine similarity of duplicates, from -1 to 1.
+        threshold: the least cosine similarity of duplicates, from -1 to 1. Several thresholds need
+            one reducer, with the least of them; see `Duplicates`.
+        keep: as for `deduplicate`, without names of columns.
+        seed: as for `deduplicate`.
         memory_bytes: memory for the rows that are compared at once; see `deduplicate`.
         fast: as for `nearest_centroid`.
         on_invalid: "raise", or "skip" to leave out rows that are not finite and count them.
@@ -83,6 +66,8 @@ class Deduplicator(ScoringReducer[Duplicates]):
         centroids: Any,
         threshold: float = 0.95,
         *,
+        keep: Any = "first",
+        seed: int = 0,
         memory_bytes: int = 1 << 30,
         fast: bool = False,
         on_invalid: str = "raise",
@@ -90,13 +75,15 @@ class Deduplicator(ScoringReducer[Duplicates]):
         exclude: Any = None,
         among: Any = None,
     ) -> None:
-        self._least_similarity = _checked_threshold(threshold)
+        self._least_similarity = checked_threshold(threshold)
+        self._order = KeepOrder(keep, seed)
         self._memory_bytes = checked_count("memory_bytes", memory_bytes)
         self._centroids = CentroidDistance(centroids, fast=fast)
         super().__init__(self._centroids, ScoringOptions(on_invalid, backend))
         self.row_filter = row_filter_of(exclude, among)
         self.max_passes = 2  # until the first ends
         self._cluster = RowValues(_UNSEEN, torch.int32)  # also of invalid rows
+        self._similarity = RowValues(math.nan, torch.float32)  # to the centroid, if it is needed
         # The clusters that this pass gathers (first, last + 1), the numbers of their rows, and the
         # rows scaled to length 1. The first pass gathers none.
         self._span = (0, 0)
@@ -112,12 +99,18 @@ class Deduplicator(ScoringReducer[Duplicates]):
     def _assign(self, rows: Rows) -> Pending:
         cluster, similarity = self._centroids.nearest(rows)
         n_invalid = int(rows.invalid(similarity).count_nonzero())
+        on_host = cluster.to("cpu", torch.int32)
+        self._order.check(rows.numbers, on_host.numpy() != _UNSEEN)
 
         self._cluster.reserve(rows.numbers.stop)
+        if self._order.needs_similarity:
+            self._similarity.reserve(rows.numbers.stop)
 
         def commit() -> None:
             self._scorer.record(rows, n_invalid, lambda: similarity)
-            self._cluster.write(rows.numbers, cluster.to("cpu", torch.int32))
+            self._cluster.write(rows.numbers, on_host)
+            if self._order.needs_similarity:
+                self._similarity.write(rows.numbers, similarity.cpu())
 
         return Pending(commit)
 
@@ -143,6 +136,7 @@ class Deduplicator(ScoringReducer[Duplicates]):
         """
         self._found.extend(self._compared())
         self._cluster.trim()
+        self._similarity.trim()
         if not self._span[1]:
             self.max_passes = self._n_passes()
         self._span = self._next_span(self._to_compare(), self._span[1])
@@ -194,7 +188,10 @@ class Deduplicator(ScoringReducer[Duplicates]):
         cluster = self._cluster.values.numpy()[self._members]
         order = np.argsort(cluster, kind="stable")
         ends = np.flatnonzero(np.diff(cluster[order])) + 1
-        groups = np.split(order, ends) if len(order) else []
+        groups = [
+            places[self._places(self._members[places])]
+            for places in (np.split(order, ends) if len(order) else ())
+        ]
         of_groups = near_duplicates(
             self._units,
             [torch.from_numpy(places).to(self._units.device) for places in groups],
@@ -203,6 +200,13 @@ class Deduplicator(ScoringReducer[Duplicates]):
         for places, found in zip(groups, of_groups, strict=True):
             which, of, similarity = (column.cpu().numpy() for column in found)
             yield self._members[places[which]], self._members[places[of]], similarity
+
+    def _places(self, members: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The places of the rows of a cluster in the order in which they are compared."""
+        similarity = None
+        if self._order.needs_similarity:
+            similarity = self._similarity.values.numpy()[members]
+        return self._order.places(members, similarity)
 
     def result(self) -> Duplicates:
         """The duplicates so far.
@@ -219,15 +223,21 @@ class Deduplicator(ScoringReducer[Duplicates]):
         return [np.concatenate(columns) for columns in zip(none, *self._found, strict=True)]
 
     @property
+    def clusters(self) -> NDArray[np.int32]:
+        """The cluster of each row that was read, [n]; -1 for rows that were left out."""
+        return self._cluster.values.numpy()
+
+    @property
     def strategy(self) -> str:
         """Its name."""
         return "deduplicate"
 
     def identity(self) -> dict[str, Any]:
-        """The threshold, the memory, and the centroids."""
+        """The threshold, what is kept, the memory, and the centroids."""
         return {
             "strategy": "deduplicate",
             "threshold": self._least_similarity,
+            **self._order.identity(),
             "memory_bytes": self._memory_bytes,
             **self._centroids.identity(),
         }
@@ -237,17 +247,19 @@ class Deduplicator(ScoringReducer[Duplicates]):
         return {
             **super()._state(),
             "cluster": self._cluster.values.numpy().copy(),
+            "similarity": self._similarity.values.numpy().copy(),
             "span": list(self._span),
             "units": self._units.cpu().numpy().copy(),
             "found": [column.copy() for column in self._columns()],
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        cluster, span, units, found = (
-            state[name] for name in ("cluster", "span", "units", "found")
+        cluster, similarity, span, units, found = (
+            state[name] for name in ("cluster", "similarity", "span", "units", "found")
         )
         super()._restore(state)
         self._cluster.load(torch.from_numpy(cluster.copy()))
+        self._similarity.load(torch.from_numpy(similarity.copy()))
         self._span = span[0], span[1]
         self._members = self._rows_of(self._span)
         self._units = torch.from_numpy(units.copy())
@@ -256,7 +268,8 @@ class Deduplicator(ScoringReducer[Duplicates]):
         self._found = [tuple(found)]
 
 
-def _checked_threshold(threshold: Any) -> float:
+def checked_threshold(threshold: Any) -> float:
+    """`threshold` as a plain float; TypeError or ValueError unless it is from -1 to 1."""
     found = checked_number("threshold", threshold)
     if not -1 <= found <= 1:
         raise ValueError(f"threshold: wanted a similarity from -1 to 1, got {threshold}")

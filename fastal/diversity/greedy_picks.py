@@ -1,8 +1,8 @@
-"""What strategies share that pick one row in each pass, by its distance to the nearest pick."""
+"""What strategies share that pick rows one by one, by their distance to the nearest pick."""
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,15 +17,14 @@ from fastal.scoring.measure import Measure
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
-from fastal.selection.ties import Best
 
 
 class GreedyPicks(ScoringReducer[Picks]):
-    """A reducer that picks the best row of each pass. It has 4 bytes per row of the pool.
+    """A reducer that picks rows in the passes over a pool. It has 4 bytes per row of the pool.
 
     Args:
         k: how many rows to pick, at least 1.
-        measure: scores the rows by their distance to the last pick, or to what is labelled.
+        measure: scores the rows by their distance to the last picks, or to what is labelled.
         options: what to do with invalid rows, and the backend.
         row_filter: which rows may be picked; None: all.
     """
@@ -38,21 +37,24 @@ class GreedyPicks(ScoringReducer[Picks]):
         self.row_filter = row_filter
         # The distance to the nearest pick so far; -inf for rows that are picked or invalid.
         self._distance = RowValues(math.inf, torch.float32)
-        self._best: Best | None = None  # of the pass so far
         self._rows: list[int] = []
         self._scores: list[float] = []
 
     @abstractmethod
-    def _best_of(self, rows: Rows, nearest: Tensor) -> Best | None:
-        """The row of a chunk that is best to pick next; None if none may be picked.
+    def _read(self, rows: Rows, nearest: Tensor) -> tuple[Tensor, Callable[[], None]]:
+        """Looks for the next picks among the rows of a chunk.
 
         Args:
             rows: the rows.
-            nearest: their distances, [n]; -inf for rows that must not be picked.
+            nearest: their distances, [n]; -inf for rows that are picked or invalid.
+
+        Returns:
+            The distances to keep, and what takes note of the possible picks when the chunk is
+            committed.
         """
 
     def look(self, chunk: Any, start: RowStart = None) -> Pending:
-        """Finds the best row of a chunk; see `Reducer.look`."""
+        """Looks for the next picks in a chunk; see `Reducer.look`."""
         rows = self._prepare(chunk, start)
         (distance,), _ = self._scorer.scores(rows)
         held = self._distance.read(rows.numbers).to(distance.device)
@@ -61,23 +63,21 @@ class GreedyPicks(ScoringReducer[Picks]):
         n_invalid = int((is_invalid & ~counted).count_nonzero())
         distance_now = rows.without_left_out(distance, math.inf)
         nearest = torch.minimum(held, distance_now.masked_fill(is_invalid, -math.inf))
-        best = self._best_of(rows, rows.without_left_out(nearest, -math.inf))
+        nearest, take_note = self._read(rows, nearest)
 
         self._distance.reserve(rows.numbers.stop)
 
         def commit() -> None:
             self._scorer.record(rows, n_invalid, lambda: distance)
             self._distance.write(rows.numbers, nearest)
-            self._best = best.or_better(self._best) if best else self._best
+            take_note()
 
         return Pending(commit)
 
-    def _end_pass(self) -> Best | None:
-        """Ends a pass, and returns its best row."""
+    def _end_pass(self) -> None:
+        """Ends a pass."""
         self._distance.trim()
         self._scorer.next_row = 0
-        best, self._best = self._best, None
-        return best
 
     def _add(self, row: int, score: float) -> None:
         """Picks a row."""
@@ -113,7 +113,7 @@ class GreedyPicks(ScoringReducer[Picks]):
         return self._scores[-1] if self._scores else None
 
     def _state(self) -> dict[str, Any]:
-        """The picks and the distances. A subclass adds the last pick and the best row."""
+        """The picks and the distances. A subclass adds the possible picks of the pass."""
         return {
             **super()._state(),
             "rows": list(self._rows),

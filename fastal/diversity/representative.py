@@ -151,7 +151,8 @@ def adaptive_representative(
     """The k rows most representative of the pool; each pick is training data for the next pick.
 
     So the picks are less alike than those of `representative`, which has the same arguments. The
-    pool is read once, and then once for each pick.
+    pool is read once, and then at most once for each pick: a pass finds several picks if the
+    training data are unlike the pool. 64 MB are for rows to guess the next picks among.
 
     Args:
         pool: embeddings [N, D]; any pool that `fastal.select` takes and that can be read again.
@@ -203,7 +204,7 @@ def reducer_for(
 
     def selection(of_pool: Tensor) -> Reducer[Picks]:
         if adaptive:
-            return Adaptive(k, of_pool, of_training, measure, options)
+            return Adaptive(k, of_pool, of_training, measure, options, fast=fast)
         selector = Selector(
             k, measure(of_pool, of_training), on_invalid=options.on_invalid, backend=options.backend
         )

@@ -69,7 +69,7 @@ class Meter:
 
     @property
     def n_passes(self) -> int:
-        """The most passes over the pool. A reducer may know them only after the first."""
+        """The most passes over the pool. A reducer may learn them as it goes."""
         return self._reducer.max_passes
 
     @property
@@ -266,12 +266,15 @@ def _bar(meter: Meter) -> Iterator[Callable[[], None]]:
         BarColumn(_BAR_CELLS), share, rate, console=console, transient=True, redirect_stdout=False
     ) as bar:
         task = bar.add_task("", total=meter.total, completed=meter.total_done, share="", brief="")
-        yield _now_and_then(
-            meter,
-            lambda: bar.update(
-                task, completed=meter.total_done, share=meter.share, brief=meter.brief()
-            ),
-        )
+
+        def show() -> None:
+            bar.update(
+                task, total=meter.total, completed=meter.total_done, share=meter.share,
+                brief=meter.brief(),
+            )  # fmt: skip
+
+        with _now_and_then(meter, show) as show_if_due:
+            yield show_if_due
 
 
 @contextmanager
@@ -290,19 +293,26 @@ def _notebook_bar(meter: Meter) -> Iterator[Callable[[], None]]:
         width = len(line)
 
     try:
-        yield _now_and_then(meter, show)
+        with _now_and_then(meter, show) as show_if_due:
+            yield show_if_due
     finally:
         print(f"\r{'':{width}}\r", end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _now_and_then(meter: Meter, show: Callable[[], None]) -> Callable[[], None]:
-    """Calls `show` if its last call was long ago, and when all rows are done."""
-    shown = 0.0
+@contextmanager
+def _now_and_then(meter: Meter, show: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """A function that calls `show` if its last call was long ago, or if all rows are done.
+
+    At the end, `show` is called if the number of passes has turned out to be another.
+    """
+    shown, total = 0.0, meter.total
 
     def maybe() -> None:
-        nonlocal shown
+        nonlocal shown, total
         if meter.seconds - shown >= _SECONDS_A_BAR or meter.total_done == meter.total:
-            shown = meter.seconds
+            shown, total = meter.seconds, meter.total
             show()
 
-    return maybe
+    yield maybe
+    if meter.total != total:
+        show()

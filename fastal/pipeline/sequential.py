@@ -17,7 +17,7 @@ class Sequential(Reducer[Any]):
         then: each makes the next stage from the result of the stage before.
         identity: that of the whole, which the first stage alone does not know.
         options: how all stages score rows.
-        max_passes: how many passes there are at most.
+        max_passes: how many passes there are at most, until the last stage has begun and tells.
     """
 
     def __init__(
@@ -33,7 +33,13 @@ class Sequential(Reducer[Any]):
         self._row_filter: RowFilter | None = None
         self._identity = dict(identity)
         self._options = options
-        self.max_passes = max_passes
+        self._max_passes = max_passes
+
+    @property
+    def max_passes(self) -> int:  # type: ignore[override]
+        """How many passes there are at most, as far as is known."""
+        of_begun = sum(stage.max_passes for stage in self._begun)
+        return of_begun if len(self._begun) > len(self._then) else max(self._max_passes, of_begun)
 
     @property
     def row_filter(self) -> RowFilter | None:

@@ -1,4 +1,4 @@
-"""Files of labels: a group for each row of a pool, such as `fastal assign` writes them."""
+"""Files of labels or values: one for each row, as `fastal assign` and `fastal score` write them."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ from fastal.sources import labels
 # The columns of labels, of which the first that a file has is read.
 GROUP_COLUMNS = ("cluster", "group")
 CLASS_COLUMNS = ("label", *GROUP_COLUMNS)
+_NO_VALUES = ("id", "row", "rank")  # of the columns of a file of values
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)").fullmatch
 _Table = dict[str, NDArray[Any]]
 
@@ -51,17 +52,51 @@ def read_labels(path: Path, columns: Sequence[str] = GROUP_COLUMNS) -> LabelTabl
         other = "'predicted' or " if columns == GROUP_COLUMNS else ""
         wanted = f"{other}a {', '.join(most)} or {last} file of labels"
         raise ValueError(f"wanted {wanted}, got {str(path)!r}")
+    return _read(path, columns, labels.GROUPS)
+
+
+def read_values(path: Path) -> LabelTable:
+    """Reads a file of values, a number for each row.
+
+    Args:
+        path: a file with a suffix of `VALUE_SUFFIXES`: a .parquet or .csv file with a
+            column `score`, or one column beside `id`, `row` and `rank`; or a .npy file with such
+            fields, or with one value for each row.
+
+    Returns:
+        The values as labels: integers, floats or bools.
+
+    Raises:
+        ValueError, TypeError, OSError, ModuleNotFoundError: as `read_labels`.
+    """
+    table = _read(path, None, labels.CARRIED)
+    values = table.labels
+    if values.dtype == object and path.suffix == ".csv":
+        try:
+            values = np.array(values, np.float64)
+        except ValueError as error:
+            raise ValueError(f"{path}: no file of values: {error}") from error
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"{path}: no file of values: wanted a number for each row")
+    return table._replace(labels=values)
+
+
+def _read(path: Path, columns: Sequence[str] | None, purpose: str) -> LabelTable:
+    """The table in a file; if `columns` is None, its one column beside those of the rows."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         table = _READERS[path.suffix](path, columns)
-        name = next((name for name in columns if name in table), None)
+        names = _of_values(table) if columns is None else columns
+        name = next((name for name in names if name in table), None)
         if name is None:
             held = ", ".join(table) or "none"
-            wanted = " or ".join(map(repr, columns))
+            wanted = " or ".join(map(repr, names))
             raise ValueError(f"wanted a column {wanted}; its columns are {held}")
         found, ids, rows = table[name], table.get("id"), table.get("row")
-        labels.kind_of_array(repr(name), found.dtype, labels.GROUPS)
+        labels.kind_of_array(repr(name), found.dtype, purpose)
+        if columns is None and found.ndim != 1:
+            raise ValueError(f"wanted one value of each row, got shape {found.shape}")
         if ids is not None:
             labels.kind_of_array("'id'", ids.dtype, labels.IDS)
         if rows is not None and rows.dtype.kind not in "iu":
@@ -71,19 +106,29 @@ def read_labels(path: Path, columns: Sequence[str] = GROUP_COLUMNS) -> LabelTabl
     except Exception as error:  # the libraries that read the formats raise many kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         raise (TypeError if isinstance(error, TypeError) else ValueError)(
-            f"{path}: no file of labels: {reason}"
+            f"{path}: no file of {'labels' if columns else 'values'}: {reason}"
         ) from error
     return LabelTable(found, ids, rows)
 
 
-def _read_npy(path: Path, columns: Sequence[str]) -> _Table:
+def _of_values(table: _Table) -> Sequence[str]:
+    """The name of the column of values."""
+    names = [name for name in table if name not in _NO_VALUES]
+    if "score" in names or not names:
+        return ["score"]
+    if len(names) > 1:
+        raise ValueError(f"wanted one column of values, or 'score'; it has {', '.join(names)}")
+    return names
+
+
+def _read_npy(path: Path, columns: Sequence[str] | None) -> _Table:
     array = np.load(path, allow_pickle=False)
     if array.dtype.names:
         return {name: labels.of_array(f"{path}", array[name]) for name in array.dtype.names}
-    return {columns[0]: labels.of_array(f"{path}", array)}
+    return {columns[0] if columns else "score": labels.of_array(f"{path}", array)}
 
 
-def _read_csv(path: Path, _: Sequence[str]) -> _Table:
+def _read_csv(path: Path, _: Sequence[str] | None) -> _Table:
     lines = csv_rows(path)
     names = next(lines, (0, []))[1]
     rows = []
@@ -106,23 +151,29 @@ def _of_text(name: str, values: tuple[str, ...]) -> NDArray[Any]:
     return np.array(values, object)
 
 
-def _read_parquet(path: Path, columns: Sequence[str]) -> _Table:
+def _read_parquet(path: Path, columns: Sequence[str] | None) -> _Table:
     try:
         from pyarrow import parquet
     except ImportError:
         raise ModuleNotFoundError(
             f"{path}: Parquet needs pyarrow: pip install 'fastal[arrow]'", name="pyarrow"
         ) from None
-    names = [n for n in parquet.read_schema(path).names if n in (*columns, "id", "row")]
+    names = parquet.read_schema(path).names
+    if columns is not None:
+        names = [name for name in names if name in (*columns, "id", "row")]
+    elif "score" in names:  # picks may have columns of any kind beside it
+        names = [name for name in names if name in ("score", "id", "row")]
     table = parquet.read_table(path, columns=names)
     for name in names:
         labels.kind_of_arrow(
-            repr(name), table.schema.field(name).type, labels.IDS if name == "id" else labels.GROUPS
+            repr(name),
+            table.schema.field(name).type,
+            labels.IDS if name == "id" else labels.GROUPS if columns else labels.CARRIED,
         )
     return {name: labels.of_arrow(table.column(name)) for name in names}
 
 
-_READERS: dict[str, Callable[[Path, Sequence[str]], _Table]] = {
+_READERS: dict[str, Callable[[Path, Sequence[str] | None], _Table]] = {
     ".parquet": _read_parquet,
     ".csv": _read_csv,
     ".npy": _read_npy,

@@ -52,7 +52,7 @@ REDUCERS = {
     "pass in batches": lambda: LloydPass(CENTROIDS, SKIP, 7),
     "sample": lambda: diversity.CosineClusters(centroids=X[:3], on_invalid="skip").sampler(2),
     "assignment": lambda: Assignment(CENTROIDS, SKIP),
-    "k_center": lambda: diversity.CoreSet(4, on_invalid="skip"),
+    "k_center": lambda: diversity.CoreSet(4, memory_bytes=1, on_invalid="skip"),
     "deduplicate": lambda: diversity.Deduplicator(X[:3], on_invalid="skip"),
     "direction": lambda: MeanDirection(SKIP),
     "representative": lambda: reducer_for(X[:9], 3, SKIP, adaptive=False, fast=False),

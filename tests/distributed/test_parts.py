@@ -105,9 +105,12 @@ REDUCERS = {
         None,
     ),
     "assignment": (lambda: Assignment(CENTROIDS, SKIP), None),
-    "core-set": (lambda: diversity.CoreSet(4, on_invalid="skip"), None),
+    "core-set": (lambda: diversity.CoreSet(4, memory_bytes=1, on_invalid="skip"), None),
+    "core-set in one pass": (lambda: diversity.CoreSet(4, on_invalid="skip"), None),
     "euclidean": (
-        lambda: diversity.CoreSet(4, metric="euclidean", on_invalid="skip", labelled=GOOD[:2]),
+        lambda: diversity.CoreSet(
+            4, metric="euclidean", memory_bytes=600, on_invalid="skip", labelled=GOOD[:2]
+        ),
         None,
     ),
     "direction": (lambda: MeanDirection(SKIP), None),
@@ -227,7 +230,7 @@ def test_a_part_is_a_reducer_that_can_be_divided_and_pickled_if_the_whole_can(ki
 
 def test_parts_of_a_core_set_need_the_distances_of_their_rows():
     """A part without them is caught: it forgets what the earlier passes have found."""
-    whole, wrong = (diversity.CoreSet(4) for _ in range(2))
+    whole, wrong = (diversity.CoreSet(4, memory_bytes=1) for _ in range(2))
     for reducer in (whole, wrong):
         for _ in range(3):
             reducer.update(GOOD, 0)
@@ -237,9 +240,8 @@ def test_parts_of_a_core_set_need_the_distances_of_their_rows():
         part.update(GOOD[start:stop], start)
         wrong.merge(part)
     whole.update(GOOD, 0)
-    for reducer in (whole, wrong):
-        reducer.next_pass()
-    assert wrong.result().rows.tolist() != whole.result().rows.tolist()
+    held, forgotten = (reducer.state_dict()["candidates"] for reducer in (whole, wrong))
+    assert held["worth"].tolist() != forgotten["worth"].tolist()
 
 
 def test_a_writer_merges_its_parts_alone():

@@ -13,6 +13,8 @@ from fastal.diversity import CoreSet, k_center, nearest_centroid, similarities
 from tests.support.matrices import DTYPES
 
 METRICS = ["cosine", "euclidean"]
+# Memory for one candidate, for a few of 9 columns, and for all.
+MEMORIES = [1, 1000, 1 << 26]
 
 
 def embeddings(n_rows=200, width=9, seed=0):
@@ -62,9 +64,11 @@ def assert_same(a, b):
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("n_labelled", [0, 1, 7])
 @pytest.mark.parametrize("k", [1, 2, 30])
-def test_picks_follow_the_definition(metric, n_labelled, k):
+@pytest.mark.parametrize("memory_bytes", MEMORIES)
+def test_picks_follow_the_definition(metric, n_labelled, k, memory_bytes):
     x, labelled = embeddings(), embeddings(n_labelled, seed=1) * 2
-    assert_picks(k_center(x, k, labelled=labelled, metric=metric), x, k, metric, labelled)
+    options = {"labelled": labelled, "metric": metric, "memory_bytes": memory_bytes}
+    assert_picks(k_center(x, k, **options), x, k, metric, labelled)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -98,6 +102,7 @@ def test_picks_are_the_same_for_any_chunks(data, metric, n_labelled):
     x = embeddings(120, width)
     x[data.draw(st.integers(0, 119))] = x[data.draw(st.integers(0, 119))]
     options = {"metric": metric, "labelled": embeddings(n_labelled, width, 1)}
+    options["memory_bytes"] = data.draw(st.sampled_from([1, 16 * width * 4, 1 << 20]))
     cuts = sorted(data.draw(st.lists(st.integers(0, 120), max_size=6)))
     chunks = [chunk.copy() for chunk in np.split(x, cuts)]
     assert_same(k_center(chunks, 5, **options), k_center(x, 5, **options))
@@ -124,6 +129,7 @@ def test_order_merging_and_saving_within_a_pass_change_nothing(data, labelled):
     x = embeddings(100)
     x[[3, 50]] = math.nan
     options = {"labelled": x[:2] if labelled else None, "on_invalid": "skip"}
+    options["memory_bytes"] = data.draw(st.sampled_from(MEMORIES))
     whole = CoreSet(4, **options)
     while True:
         whole.update(x, 0)
@@ -145,10 +151,11 @@ def test_order_merging_and_saving_within_a_pass_change_nothing(data, labelled):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_ties_go_to_the_lower_row(metric):
+@pytest.mark.parametrize("memory_bytes", [1, 100, 1 << 20])
+def test_ties_go_to_the_lower_row(metric, memory_bytes):
     corners = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], np.float32)
     x = np.concatenate([corners, corners, corners])
-    picks = k_center(x, 12, metric=metric)
+    picks = k_center(x, 12, metric=metric, memory_bytes=memory_bytes)
     assert picks.rows.tolist() == [0, 2, 1, 3, *range(4, 12)]
     assert (picks.scores[4:] == 0).all()
 
@@ -174,8 +181,10 @@ def test_more_picks_than_rows(metric):
 def test_distances_far_from_the_origin_do_not_cancel():
     small = embeddings(100, 8)
     x = (np.float32(1e4) + small).astype(np.float32)
-    assert_picks(k_center(x, 20, metric="euclidean"), x, 20, "euclidean")
-    assert_picks(k_center(x, 20, labelled=x[:5], metric="euclidean"), x, 20, "euclidean", x[:5])
+    for memory_bytes in MEMORIES:
+        options = {"metric": "euclidean", "memory_bytes": memory_bytes}
+        assert_picks(k_center(x, 20, **options), x, 20, "euclidean")
+        assert_picks(k_center(x, 20, labelled=x[:5], **options), x, 20, "euclidean", x[:5])
 
     def cancelling(x, centre, _):
         x, centre = x.astype(np.float32), centre.astype(np.float32)
@@ -188,9 +197,11 @@ def test_distances_far_from_the_origin_do_not_cancel():
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-22, 1e25, 1e37])
 @pytest.mark.parametrize("n_labelled", [0, 3])
-def test_distances_whose_squares_are_beyond_float32(scale, n_labelled):
+@pytest.mark.parametrize("memory_bytes", MEMORIES)
+def test_distances_whose_squares_are_beyond_float32(scale, n_labelled, memory_bytes):
     x = (embeddings(40) * scale).astype(np.float32)
-    picks = k_center(x, 6, labelled=x[:n_labelled], metric="euclidean")
+    options = {"metric": "euclidean", "memory_bytes": memory_bytes}
+    picks = k_center(x, 6, labelled=x[:n_labelled], **options)
     assert_picks(picks, x, 6, "euclidean", x[:n_labelled])
 
 
@@ -208,7 +219,9 @@ def test_invalid_rows_are_named_or_counted_once(metric, broken):
     x[[0, 7], 3] = broken
     with pytest.raises(fastal.InvalidRows, match="row 0 has NaN or an infinite value; 2 such"):
         k_center(x, 5, metric=metric)
-    picks = k_center(x, 60, metric=metric, on_invalid="skip", chunk_bytes=400)
+    options = {"metric": metric, "on_invalid": "skip", "chunk_bytes": 400}
+    picks = k_center(x, 60, **options)
+    assert_same(k_center(x, 60, memory_bytes=1000, **options), picks)
     assert (len(picks.rows), picks.invalid) == (48, 2)
     valid = np.delete(x, [0, 7], 0)
     names = np.delete(np.arange(50), [0, 7])
@@ -218,7 +231,7 @@ def test_invalid_rows_are_named_or_counted_once(metric, broken):
 def test_an_iterator_is_refused_if_there_are_more_passes():
     chunks = np.split(embeddings(), 4)
     with pytest.raises(ValueError, match="pool: the first pass read 200 rows, this one 0"):
-        k_center(iter(chunks), 3)
+        k_center(iter(chunks), 3, memory_bytes=1)
     assert k_center((chunk for chunk in chunks), 1).rows.tolist() == [0]
 
 
@@ -231,6 +244,7 @@ def test_files_and_resuming_after_interruptions(metric, tmp_path, interrupting):
     np.save(tmp_path / "labelled.npy", x[:4] + 1)
     pool = [tmp_path / f"{number}.npy" for number in range(3)]
     options = {"metric": metric, "labelled": tmp_path / "labelled.npy", "chunk_bytes": 9 * 4 * 60}
+    options["memory_bytes"] = 1
     want = k_center(x, 5, metric=metric, labelled=x[:4] + 1)
     assert_same(k_center(pool, 5, **options), want)
 
@@ -283,7 +297,7 @@ def test_reducers_and_states_that_do_not_fit_are_refused():
     del lacking["scorer"]
     with pytest.raises(ValueError, match="load_state_dict: the state lacks 'scorer'"):
         reducer.load_state_dict(lacking)
-    ahead = CoreSet(3)
+    ahead = CoreSet(3, memory_bytes=1)
     ahead.update(embeddings())
     ahead.next_pass()
     with pytest.raises(ValueError, match=r"merge: the other has picks=\[0\], this one picks=\[\]"):

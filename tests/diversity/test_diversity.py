@@ -164,7 +164,7 @@ def test_a_resumed_run_makes_the_same_picks(name, tmp_path, monkeypatch):
     want = columns(METHODS[name](pool))
     assert want == columns(METHODS[name](POOL))
     owner = Sequential if "representative" in name or name == "adaptive" else fastal.Selector
-    n_chunks = {"representative": 12, "adaptive": 36}.get(name, 6)
+    n_chunks = {"representative": 12, "adaptive": 18}.get(name, 6)
     for left in {1, 5, n_chunks // 2, n_chunks // 2 + 1, n_chunks - 1}:
         with pytest.MonkeyPatch.context() as patch:
             stopping(patch, owner, left)

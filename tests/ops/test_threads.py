@@ -39,6 +39,7 @@ OPS = {
     "similarities": lambda: reference.similarities(X, UNITS),
     "euclidean": lambda: reference.euclidean(X, UNITS),
     "euclidean to one": lambda: reference.euclidean(X, UNITS[:1]),
+    "euclidean_upper": lambda: reference.euclidean_upper(X, UNITS.double()),
     "unit_sums": lambda: reference.unit_sums(X, CLUSTERS, 20),
     "uncertainty": lambda: reference.uncertainty(X, ["entropy"]),
     "draws": lambda: reference.draws(X[:, None], ["bald"]),

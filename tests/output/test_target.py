@@ -69,6 +69,7 @@ def commands_with_pools(pool, other):
         ["outliers", pool, "--k", 5, "--centroids", other],
         ["represent", pool, "--k", 5, "--training", other],
         ["core-set", pool, "--k", 5, "--labelled", other],
+        ["deduplicate", pool, "--centroids", other],
     )
 
 

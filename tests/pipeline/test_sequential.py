@@ -136,3 +136,13 @@ def test_a_chunk_that_is_discarded_leaves_no_trace():
     whole = stages()
     whole.look((1,), 0).discard()
     assert whole.current.total == 0
+
+
+def test_a_stage_may_ask_for_more_passes_once_it_has_begun():
+    first, second = Sum(), Product(1)
+    reducer = sequential(first, lambda _: second)
+    assert reducer.max_passes == 4
+    first.max_passes, second.max_passes = 3, 9
+    assert reducer.max_passes == 4
+    reducer.next_pass()
+    assert reducer.max_passes == 12

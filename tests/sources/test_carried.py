@@ -273,6 +273,7 @@ COMMANDS = {
     "represent": ["--k", 5, "--training"],
     "core-set": ["--k", 5, "--labelled"],
     "cluster": ["--centroids"],
+    "deduplicate": ["--centroids"],
 }
 
 
@@ -289,7 +290,7 @@ def test_every_command_writes_what_the_pool_carries(tmp_path, command, suffix):
     done = run(command, tmp_path / "p.parquet", *columns, *options, "--out", out)
     assert done.exit_code == 0, done.output
     picks = Picks.load(out)
-    names = ["cluster", "role"] if command == "cluster" else []
+    names = {"cluster": ["cluster", "role"], "deduplicate": ["cluster"]}.get(command, [])
     assert [*picks.columns] == [*names, "text", "part"]
     rows = picks.rows.tolist()
     assert list(map(int, picks.ids)) == [VALUES["number"][row] for row in rows]

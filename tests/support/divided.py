@@ -261,11 +261,14 @@ PASSES = {
         labelled(c), n_random=2, **how
     ),
     "core-set": lambda c, **how: diversity.k_center(mixed(c), 5, **how),
+    "core-set in several passes": lambda c, **how: diversity.k_center(
+        mixed(c), 5, memory_bytes=1, **how
+    ),
     "euclidean core-set": lambda c, **how: diversity.k_center(
-        mixed(c), 4, metric="euclidean", **how
+        mixed(c), 4, metric="euclidean", memory_bytes=1000, **how
     ),
     "warm core-set": lambda c, **how: diversity.k_center(
-        mixed(c), 4, labelled=c.data.x[:6], exclude=some(len(c.data.x), 0.3), **how
+        mixed(c), 4, labelled=c.data.x[:6], exclude=some(len(c.data.x), 0.3), memory_bytes=1, **how
     ),
     "core-set among few": lambda c, **how: diversity.k_center(
         mixed(c), 6, among=some(len(c.data.x), 0.15), **how

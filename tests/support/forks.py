@@ -136,6 +136,8 @@ JOBS = {
     "adaptive": ("parquet", ["represent", "--k", 3, "--adaptive", "--column", "x",
                              "--training", Path("npy/1.npy"), "--id-column", "id"], "csv"),
     "core set": ("npy", ["core-set", "--k", 4, "--labelled", Path("npy/1.npy")], "jsonl"),
+    "duplicates": ("npy", ["deduplicate", "--clusters", 9, "--max-iter", 2, "--keep", "nearest",
+                           "--memory-mb", 1], "csv"),
     "random": ("npy", ["select", "--k", 500, "--by", "random", "--seed", 3], "csv"),
 }  # fmt: skip
 

@@ -11,9 +11,15 @@ Names of tensors end in their shapes: `products_nK` is [n, K]. Letters:
 """
 
 from fastal.ops.reference.cluster_sums import unit_sums
-from fastal.ops.reference.cosine import nearest, recompute_in_float64, similarities, unit_rows
+from fastal.ops.reference.cosine import (
+    dtype_for,
+    nearest,
+    recompute_in_float64,
+    similarities,
+    unit_rows,
+)
 from fastal.ops.reference.draws import draws
-from fastal.ops.reference.euclidean import euclidean
+from fastal.ops.reference.euclidean import euclidean, euclidean_upper
 from fastal.ops.reference.given_classes import label_confidence, suggested_classes
 from fastal.ops.reference.head import logits_blocks
 from fastal.ops.reference.items import aggregated, label_scores, padding
@@ -24,7 +30,9 @@ from fastal_kernels.row_threads import in_row_threads
 __all__ = [
     "aggregated",
     "draws",
+    "dtype_for",
     "euclidean",
+    "euclidean_upper",
     "in_row_threads",
     "label_confidence",
     "label_scores",

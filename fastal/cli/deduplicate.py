@@ -1,0 +1,109 @@
+"""The command `deduplicate`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastal.base.argument_values import KEEP, VALUE_SUFFIXES
+from fastal.cli.help import Command, output_option, selection_option
+from fastal.cli.k_means import FIT, check_fit, exactly_one, k_means_options
+from fastal.cli.options import (
+    CARRY,
+    FAST,
+    POOL,
+    ROWS,
+    RUNNING,
+    SCORING,
+    TOOL_FORMAT,
+    loading,
+    memory_option,
+    reports_bad_input,
+    run_over,
+)
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "fastal deduplicate embeddings.npy --clusters 50 --out kept.csv --dropped dropped.csv",
+        "fastal deduplicate embeddings.npy --clusters 50 --keep nearest --out kept.csv",
+    ),
+)
+@selection_option(
+    "--threshold",
+    type=float,
+    multiple=True,
+    default=(0.95,),
+    show_default=True,
+    help="Least cosine similarity of duplicates, from -1 to 1. Repeat the option for several "
+    "thresholds, which one run serves. The names of the files then need {threshold} in them.",
+)
+@selection_option(
+    "--keep",
+    default="first",
+    show_default=True,
+    help="Which row of several duplicates is kept: the first in the pool, the row nearest to the "
+    "centroid of the cluster or farthest from it, or one drawn at random by --seed; or the row "
+    "with the largest value in a column of the pool, which outputs then have too, or in a .csv, "
+    ".parquet or .npy file, such as `fastal score` writes for one score.",
+)
+@FIT
+@ROWS
+@POOL
+@SCORING
+@output_option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="File to write the kept rows to: .csv, .jsonl, .parquet, or .json (Label Studio tasks). "
+    "Default: CSV on standard output.",
+)
+@output_option(
+    "--dropped",
+    type=click.Path(path_type=Path),
+    help="File to write the dropped rows to, in one of the same formats. --exclude of another "
+    "command takes it.",
+)
+@TOOL_FORMAT
+@CARRY
+@memory_option(
+    1024, "MiB for rows of clusters that are compared at once. The largest cluster must fit."
+)
+@FAST
+@RUNNING
+@reports_bad_input
+def deduplicate(pool: tuple[str, ...], carry: str | None, **options: Any) -> None:
+    """Write the rows that repeat no other row, and those that do.
+
+    A row is dropped if its similarity to an earlier row of its cluster is at least --threshold.
+    Earlier means first in the order of --keep. Give --clusters to find clusters in the pool, or
+    --centroids to use given ones. Writes CSV of the kept rows: rank, row, score (the number of rows
+    that it stands for, with itself), the id if the pool has ids, and cluster. The dropped rows have
+    their similarity as score, and more columns: of (the row that it repeats), kept (the row that
+    stands for it), and the ids of both.
+    """
+    exactly_one({"--clusters": options["n_clusters"], "--centroids": options["centroids"]})
+    keep = options["keep"]
+    check_fit(options, draws=keep == "random", seeded="--clusters or --keep random")
+    is_column = keep not in KEEP and Path(keep).suffix not in VALUE_SUFFIXES
+    if is_column and keep not in (carry or "").split(","):
+        carry = keep if carry is None else f"{carry},{keep}"
+    with loading():
+        from fastal.commands.deduplicate import deduplicate_to_file
+    options["how"] = k_means_options(options)
+    with _naming(keep):
+        run_over(deduplicate_to_file, pool, {**options, "carry": carry})
+
+
+@contextmanager
+def _naming(keep: str) -> Iterator[None]:
+    """A context in which the error that no column has this name says what else it may be."""
+    try:
+        yield
+    except ValueError as error:
+        if any(f"no {what} {keep!r}" in str(error) for what in ("array", "column")):
+            wanted = f"wanted one of {', '.join(KEEP)}, a column, or a file of values"
+            raise ValueError(f"keep: {wanted}, got {keep!r}: {error}") from error
+        raise

@@ -1,0 +1,72 @@
+"""The values by which rows are kept: given, in a file, or of a column that the pool carries."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastal.base.argument_values import KEEP, VALUE_SUFFIXES
+from fastal.base.checks import check_choice
+from fastal.base.errors import prefixing_errors
+from fastal.pipeline.given_groups import labels_of_rows
+from fastal.sources import Source
+from fastal.sources.label_files import read_values
+from fastal.sources.labels import joined
+
+# Of all carried columns together, since they are read together: texts may be long.
+_BLOCK = 1 << 18
+
+
+def values_of(pool: Source, keep: Any) -> Any:
+    """What `KeepOrder` takes for the `keep` of a pool: values instead of the name of a column.
+
+    Args:
+        pool: the pool.
+        keep: as for `deduplicate`.
+
+    Raises:
+        TypeError: the column or the file has other values than numbers.
+        ValueError: `keep` is text and names nothing, or there is not one value for each row.
+        OSError: the file cannot be read.
+    """
+    n_rows = pool.n_rows
+    names = pool.carried(np.empty(0, np.int64))
+    if isinstance(keep, (str, os.PathLike)) and keep not in (*KEEP, *names):
+        path = Path(keep)
+        if isinstance(keep, str) and path.suffix not in VALUE_SUFFIXES:
+            more = ", a column that the pool carries, or a .parquet, .csv or .npy file of values"
+            check_choice("keep", keep, (*KEEP, *names), more)
+        with prefixing_errors("keep"):
+            return labels_of_rows(pool, read_values(path), path, "keep")
+    if isinstance(keep, str) and keep not in KEEP:
+        assert n_rows is not None  # of every pool that carries columns
+        return _column(pool, keep, n_rows)
+    shape = [len(keep)] if isinstance(keep, (list, tuple)) else getattr(keep, "shape", [])
+    if n_rows is not None and len(shape) == 1 and shape[0] != n_rows:
+        raise ValueError(
+            f"keep: wanted a value for each of the {n_rows:,} rows of the pool, got {shape[0]:,}"
+        )
+    return keep
+
+
+def _column(pool: Source, name: str, n_rows: int) -> NDArray[Any]:
+    """The values of a carried column, [N]."""
+    parts = []
+    for start in range(0, n_rows, _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, n_rows))
+        values = pool.carried(rows)[name]
+        if values.dtype.kind not in "biuf":
+            first = next(place for place, v in enumerate(values) if not _is_number(v))
+            raise TypeError(
+                f"keep: row {rows[first]} has {values[first]!r} in the column {name!r}; wanted a "
+                "number for each row"
+            )
+        parts.append(values)
+    is_same = len({part.dtype for part in parts}) == 1
+    return np.concatenate(parts) if is_same else joined(parts)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
