@@ -113,7 +113,8 @@ def _most_similar_in_float64(units: Tensor, rows: Tensor, places: Tensor) -> Ten
         others = units[rows[first : first + _BLOCK_ROWS]].double()
         product = (compared @ others.t()).div_(length).div_(_length(others))
         similarity = product.clamp_(-1, 1).float()
-        position = torch.arange(first, first + len(others), device=units.device)
+        last = first + len(others)
+        position = torch.arange(first, last, dtype=torch.int64, device=units.device)
         similarity.masked_fill_(position >= places[:, None], -math.inf)
         at = first_largest(similarity)
         best = similarity.gather(1, at[:, None])[:, 0]
