@@ -188,10 +188,16 @@ class Deduplicator(ScoringReducer[Duplicates]):
         cluster = self._cluster.values.numpy()[self._members]
         order = np.argsort(cluster, kind="stable")
         ends = np.flatnonzero(np.diff(cluster[order])) + 1
-        for places in np.split(order, ends) if len(order) else ():
-            places = places[self._places(self._members[places])]
-            rows = torch.from_numpy(places).to(self._units.device)
-            found = near_duplicates(self._units, rows, self._least_similarity)
+        groups = [
+            places[self._places(self._members[places])]
+            for places in (np.split(order, ends) if len(order) else ())
+        ]
+        of_groups = near_duplicates(
+            self._units,
+            [torch.from_numpy(places).to(self._units.device) for places in groups],
+            self._least_similarity,
+        )
+        for places, found in zip(groups, of_groups, strict=True):
             which, of, similarity = (column.cpu().numpy() for column in found)
             yield self._members[places[which]], self._members[places[of]], similarity
 

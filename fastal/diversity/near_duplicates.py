@@ -1,19 +1,24 @@
 """Compares rows with earlier rows, in blocks, so that not all products are in memory at once."""
 
 import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from fastal.ops.reference import in_row_threads
 from fastal.ops.reference.cosine import first_largest
 
 _BLOCK_ROWS = 1024
 _MULTIPLE = 64  # BLAS sums few rows in another order, and equal rows would not tie
 
+Found = tuple[Tensor, Tensor, Tensor]
 
-def near_duplicates(units: Tensor, rows: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows whose similarity to an earlier row is at least the threshold.
+
+def near_duplicates(units: Tensor, groups: Sequence[Tensor], threshold: float) -> list[Found]:
+    """Rows whose similarity to an earlier row of their group is at least the threshold.
 
     Similarities are compared as they are returned: computed in float64, and rounded to float32.
     Products in float32 find the most similar earlier row, unless another one is nearly as similar.
@@ -21,34 +26,52 @@ def near_duplicates(units: Tensor, rows: Tensor, threshold: float) -> tuple[Tens
 
     Args:
         units: [M, D] float32, rows of length 1 or zeros.
-        rows: [n] int64 on the same device, the rows of `units` to compare, in order.
+        groups: of each group, [n] int64 on the same device: its rows of `units`, in order.
         threshold: the least similarity.
 
     Returns:
-        Three tensors of equal length: the positions in `rows` of the rows found, the positions of
-        the most similar earlier row of each, of equals the first, and their similarities, float32.
+        For each group three tensors of equal length: the positions in it of the rows found, the
+        positions of the most similar earlier row of each, of equals the first, and their
+        similarities, float32.
     """
+    starts = [(rows, start) for rows in groups for start in range(0, len(rows), _BLOCK_ROWS)]
+    place = torch.empty(0, dtype=torch.int64, device=units.device)
+    none = place, place, place.float()
+    found = [none] * len(starts)
+
+    def work(claimed: Iterator[slice]) -> None:
+        for some in claimed:
+            found[some] = [_found(units, *block, threshold) for block in starts[some]]
+
+    in_row_threads(work, torch.empty(len(starts), 0, dtype=units.dtype, device=units.device), 1)
+    of_blocks = iter(found)
+    n_blocks = [-(-len(rows) // _BLOCK_ROWS) for rows in groups]
+    return [_joined([none, *islice(of_blocks, n)]) for n in n_blocks]
+
+
+def _found(units: Tensor, rows: Tensor, start: int, threshold: float) -> Found:
+    """The rows found in the block of a group that begins at `start`."""
     # Twice the error of a product, which is also the most by which two of them may be out of order.
     margin = (units.shape[1] + 8) * 2.0**-23
     padded = torch.cat((rows, rows[:1].expand(-len(rows) % _MULTIPLE)))
-    none = torch.empty(0, dtype=torch.int64, device=units.device)
-    found = [(none, none, none.float())]
-    for start in range(0, len(rows), _BLOCK_ROWS):
-        largest, second, earlier = (
-            of_row[: len(rows) - start] for of_row in _most_similar(units, padded, start)
-        )  # without the padding
-        near = (largest >= threshold - margin).nonzero()[:, 0]
-        if not len(near):
-            continue
-        unclear = (second[near] >= largest[near] - margin).nonzero()[:, 0]
-        of = earlier[near]
-        near += start
-        if len(unclear):
-            of[unclear] = _most_similar_in_float64(units, rows, near[unclear])
-        similarity = _similarity(units[rows[near]], units[rows[of]])
-        keep = similarity >= torch.tensor(threshold, dtype=torch.float32, device="cpu")
-        found.append((near[keep], of[keep], similarity[keep]))
-    which, earlier, similarity = map(torch.cat, zip(*found, strict=True))
+    largest, second, earlier = (
+        of_row[: len(rows) - start] for of_row in _most_similar(units, padded, start)
+    )  # without the padding
+    near = (largest >= threshold - margin).nonzero()[:, 0]
+    if not len(near):
+        return near, near, largest[near]
+    unclear = (second[near] >= largest[near] - margin).nonzero()[:, 0]
+    of = earlier[near]
+    near += start
+    if len(unclear):
+        of[unclear] = _most_similar_in_float64(units, rows, near[unclear])
+    similarity = _similarity(units[rows[near]], units[rows[of]])
+    keep = similarity >= torch.tensor(threshold, dtype=torch.float32, device="cpu")
+    return near[keep], of[keep], similarity[keep]
+
+
+def _joined(parts: list[Found]) -> Found:
+    which, earlier, similarity = map(torch.cat, zip(*parts, strict=True))
     return which, earlier, similarity
 
 
@@ -90,7 +113,8 @@ def _most_similar_in_float64(units: Tensor, rows: Tensor, places: Tensor) -> Ten
         others = units[rows[first : first + _BLOCK_ROWS]].double()
         product = (compared @ others.t()).div_(length).div_(_length(others))
         similarity = product.clamp_(-1, 1).float()
-        position = torch.arange(first, first + len(others), dtype=torch.int64, device=units.device)
+        last = first + len(others)
+        position = torch.arange(first, last, dtype=torch.int64, device=units.device)
         similarity.masked_fill_(position >= places[:, None], -math.inf)
         at = first_largest(similarity)
         best = similarity.gather(1, at[:, None])[:, 0]

@@ -1,7 +1,7 @@
 """How typical rows are among others: how near their nearest neighbours are."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from fastal.base.reducer import Pending, RowStart
 from fastal.diversity.centroids import FiniteRows
-from fastal.ops.reference import unit_rows
+from fastal.ops.reference import in_row_threads, unit_rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 
-_BLOCK_BYTES = 1 << 25  # of the distances that are computed at once
+_BLOCK_BYTES = 1 << 22  # of the distances that a thread computes at once
 
 
 class UnitRows(ScoringReducer[Tensor]):
@@ -122,13 +122,30 @@ def neighbour_distances(units: Tensor, neighbours: int) -> Tensor:
     found = torch.full((n_rows,), math.inf, dtype=torch.float64, device=units.device)
     if not n_nearest:
         return found
-    squares = units.square().sum(1)
     block_rows = max(1, _BLOCK_BYTES // (8 * max(n_rows, n_nearest * width)))
-    for first in range(0, n_rows, block_rows):
-        block = units[first : first + block_rows]
+    squares = torch.empty(n_rows, dtype=torch.float64, device=units.device)
+
+    def square(rows: slice) -> None:
+        squares[rows] = units[rows].square().sum(1)
+
+    def compare(rows: slice) -> None:
+        block = units[rows]
         nearness = 2 * block @ units.t() - squares  # |u|^2 - |u - v|^2
-        nearness[:, first : first + len(block)].fill_diagonal_(-math.inf)
+        nearness[:, rows].fill_diagonal_(-math.inf)
         nearest = nearness.topk(n_nearest, dim=1).indices
-        apart = torch.linalg.vector_norm(units[nearest] - block[:, None], dim=2)
-        found[first : first + len(block)] = apart.mean(1)
+        found[rows] = torch.linalg.vector_norm(units[nearest] - block[:, None], dim=2).mean(1)
+
+    _on_blocks(square, units, block_rows)
+    _on_blocks(compare, units, block_rows)
     return found
+
+
+def _on_blocks(work: Callable[[slice], None], units: Tensor, block_rows: int) -> None:
+    """Calls `work` with blocks of rows that are the same for any number of threads."""
+    blocks = [slice(first, first + block_rows) for first in range(0, len(units), block_rows)]
+
+    def share(claimed: Iterator[slice]) -> None:
+        for rows in (rows for some in claimed for rows in blocks[some]):
+            work(rows)
+
+    in_row_threads(share, units[: len(blocks)], 1)

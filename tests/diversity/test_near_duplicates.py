@@ -62,8 +62,23 @@ def test_the_most_similar_earlier_row_is_exact(n, width, noise, threshold, block
     units = rows_of_few_kinds(n, width, noise, seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(near_duplicates, "_BLOCK_ROWS", block_rows)
-        found = near_duplicates.near_duplicates(units, torch.arange(n), threshold)
+        (found,) = near_duplicates.near_duplicates(units, [torch.arange(n)], threshold)
     assert_most_similar(found, units, threshold)
+
+
+@pytest.mark.parametrize("block_rows", [64, 1024])
+def test_each_group_is_compared_by_itself(monkeypatch, block_rows, threads):
+    monkeypatch.setattr(near_duplicates, "_BLOCK_ROWS", block_rows)
+    units = rows_of_few_kinds(400, 8, 1e-4, 0)
+    rows = torch.randperm(400, generator=torch.Generator().manual_seed(0))
+    groups = torch.split(rows, [3, 0, 150, 1, 246])
+    wants = [near_duplicates.near_duplicates(units, [group], 0.9)[0] for group in groups]
+    for n_threads in (1, 3):
+        threads(n_threads)
+        founds = near_duplicates.near_duplicates(units, groups, 0.9)
+        for found, want in zip(founds, wants, strict=True):
+            assert all(map(torch.equal, found, want))
+    assert near_duplicates.near_duplicates(units, [], 0.9) == []
 
 
 def test_products_in_float32_alone_are_found_wrong(monkeypatch):
@@ -76,7 +91,7 @@ def test_products_in_float32_alone_are_found_wrong(monkeypatch):
 
     monkeypatch.setattr(near_duplicates, "_most_similar_in_float64", by_product)
     for threshold in (-1, 1):
-        found = near_duplicates.near_duplicates(units, rows, threshold)
+        (found,) = near_duplicates.near_duplicates(units, [rows], threshold)
         with pytest.raises(AssertionError):
             assert_most_similar(found, units, threshold)
 

@@ -16,6 +16,9 @@ from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 
 _SCALE = 2.0**30  # similarities are summed as integer multiples of 1 / _SCALE, without rounding
+# The rows of a chunk that are assigned at once. torch divides ops over more numbers among threads,
+# which wait for one another by spinning.
+_PIECE_ROWS = 1 << 15
 # Why mini-batches cannot be divided among machines.
 ORDERED_BATCHES = "mini-batches depend on the order of the rows; wanted batch_size=None"
 
@@ -86,7 +89,8 @@ class LloydPass(ScoringReducer[Members]):
         members, first = self._members, 0
         assigned: list[tuple[Tensor, Tensor]] = []
         while first < len(rows.x) or not assigned:
-            to_next = _to_next(rows.start + first, self._batch_size, len(rows.x) - first)
+            most = min(_PIECE_ROWS, len(rows.x) - first)
+            to_next = _to_next(rows.start + first, self._batch_size, most)
             piece = rows.part(first, first + to_next)
             members, cluster, similarity = _assign(members, piece)
             assigned.append((cluster, similarity))

@@ -73,7 +73,8 @@ def n_distinct(units: Tensor) -> int:
     rows = (~is_zero).nonzero()[:, 0]
     n_repeated = 0
     if len(rows):
-        repeated, _, _ = near_duplicates(units, rows, _similarity_of_equals(units.shape[1]))
+        least = _similarity_of_equals(units.shape[1])
+        ((repeated, _, _),) = near_duplicates(units, [rows], least)
         n_repeated = len(repeated)
     return len(rows) - n_repeated + bool(is_zero.any())
 

@@ -25,6 +25,7 @@ from fastal.ops.reference.head import logits_blocks
 from fastal.ops.reference.items import aggregated, label_scores, padding
 from fastal.ops.reference.ranks import mean_ranks
 from fastal.ops.reference.uncertainty import uncertainty
+from fastal_kernels.row_threads import in_row_threads
 
 __all__ = [
     "aggregated",
@@ -32,6 +33,7 @@ __all__ = [
     "dtype_for",
     "euclidean",
     "euclidean_upper",
+    "in_row_threads",
     "label_confidence",
     "label_scores",
     "logits_blocks",

@@ -10,10 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from fastal_kernels.row_threads import in_row_threads, threads_for
+
 # The most bytes of a block and of its products, for each thread of a CPU or each part of a GPU.
-# Larger blocks fall out of the cache. Smaller blocks wait for threads more often.
-_BLOCK_BYTES, _PRODUCT_BYTES = 1 << 21, 1 << 23
-_MOST_THREADS, _GPU_PARTS = 8, 64
+# Larger blocks fall out of the cache. Smaller blocks start more ops, and the interpreter's lock
+# holds up threads that start ops.
+_BLOCK_BYTES, _PRODUCT_BYTES = 1 << 21, 1 << 22
+_GPU_PARTS = 64
+# The fewest elements of a block that are worth another thread.
+_LEAST_SHARE = 1 << 15
 # BLAS sums in another order for few rows, for unaligned rows, for a single centroid, and for the
 # centroids after its last whole tile. So blocks have at least so many rows and such an alignment:
 # then no row's similarity depends on its block. Centroids are padded to whole tiles: then equal
@@ -45,20 +50,23 @@ def nearest(
         and cluster 0. A row that is not finite has similarity NaN and cluster -1.
     """
     cluster_N = torch.empty(len(x), dtype=torch.int64, device=x.device)
-    best_N = torch.empty(len(x), dtype=dtype_for(x), device=x.device)
-    length_N = torch.empty_like(best_N)
-    padded_KD = _padded(units.to(best_N.dtype), _TILE_CENTROIDS[best_N.dtype])
+    similarity_N = torch.empty(len(x), dtype=torch.float32, device=x.device)
+    padded_KD = _padded(units.to(dtype_for(x)), _TILE_CENTROIDS[dtype_for(x)])
     limit = most_rows(x, padded_KD)
-    buffer_nK = torch.empty(limit, len(padded_KD), dtype=best_N.dtype, device=x.device)
-    for rows, block_nD in blocks(x, limit):
-        products_nK = torch.mm(block_nD, padded_KD.t(), out=buffer_nK[: len(block_nD)])
-        products_nK = products_nK[: rows.stop - rows.start]
-        largest_n = first_largest(products_nK, cluster_N[rows])
-        torch.gather(products_nK, 1, largest_n[:, None], out=best_N[rows, None])
-        length_N[rows] = torch.linalg.vector_norm(block_nD, dim=1)[: len(products_nK)]
-    cluster_N.masked_fill_(cluster_N >= len(units), 0)  # copies of centroid 0 fill the last tile
-    similarity_N = _over(best_N, length_N).float()
-    recompute_in_float64(x, units, similarity_N, cluster_N)
+
+    def work(claimed: Iterator[slice]) -> None:
+        buffer_nK = torch.empty(limit, len(padded_KD), dtype=padded_KD.dtype, device=x.device)
+        for rows in claimed:
+            block_nD = block(x, rows)
+            products_nK = torch.mm(block_nD, padded_KD.t(), out=buffer_nK[: len(block_nD)])
+            products_nK = products_nK[: rows.stop - rows.start]
+            largest_n = first_largest(products_nK, cluster_N[rows])
+            largest_n.masked_fill_(largest_n >= len(units), 0)  # copies of it fill the last tile
+            best_n = products_nK.gather(1, largest_n[:, None])[:, 0]
+            similarity_N[rows] = _over(best_n, torch.linalg.vector_norm(block_nD, dim=1))
+            recompute_in_float64(x[rows], units, similarity_N[rows], largest_n)
+
+    in_row_threads(work, x, limit)
     return cluster_N, similarity_N
 
 
@@ -77,15 +85,17 @@ def similarities(x: Tensor, units: Tensor, fast: bool = False) -> Tensor:  # noq
         _TILE_CENTROIDS[dtype_for(x)] if len(units) > _FEWEST_CENTROIDS else _FEWEST_CENTROIDS
     )
     padded_KD = _padded(units.to(dtype_for(x)), multiple)
-    room = len(x) + FEWEST_ROWS  # the last block may have rows of zeros after its own
-    products_NK = torch.empty(room, len(padded_KD), dtype=padded_KD.dtype, device=x.device)
-    length_N = torch.empty(room, dtype=padded_KD.dtype, device=x.device)
-    for rows, block_nD in blocks(x, most_rows(x, padded_KD)):
-        into = slice(rows.start, rows.start + len(block_nD))
-        torch.mm(block_nD, padded_KD.t(), out=products_NK[into])
-        torch.linalg.vector_norm(block_nD, dim=1, out=length_N[into])
-    similarity_NK = _over(products_NK[: len(x), : len(units)], length_N[: len(x), None]).float()
-    recompute_in_float64(x, units, similarity_NK)
+    similarity_NK = torch.empty(len(x), len(units), dtype=torch.float32, device=x.device)
+
+    def work(claimed: Iterator[slice]) -> None:
+        for rows in claimed:
+            block_nD = block(x, rows)
+            products_nK = (block_nD @ padded_KD.t())[: rows.stop - rows.start, : len(units)]
+            length_n = torch.linalg.vector_norm(block_nD, dim=1)
+            similarity_NK[rows] = _over(products_nK, length_n[:, None])
+            recompute_in_float64(x[rows], units, similarity_NK[rows])
+
+    in_row_threads(work, x, most_rows(x, padded_KD))
     return similarity_NK
 
 
@@ -162,27 +172,27 @@ def widened(block: Tensor, fewest_rows: int = 0) -> Tensor:
     return pad(block, (0, columns, 0, n_rows)) if columns or n_rows else block
 
 
-def blocks(x: Tensor, most_rows: int) -> Iterator[tuple[slice, Tensor]]:
-    """Pairs of a slice of x and its rows as a contiguous, aligned, `widened` block."""
-    for start in range(0, len(x), most_rows):
-        given = x[start : start + most_rows].to(dtype_for(x)).contiguous()
-        block = widened(given, FEWEST_ROWS)
-        if block.data_ptr() % _ALIGNMENT:
-            block = block.clone()
-        yield slice(start, start + len(given)), block
+def block(x: Tensor, rows: slice) -> Tensor:
+    """These rows of x as a contiguous, aligned, `widened` block."""
+    given = widened(x[rows].to(dtype_for(x)).contiguous(), FEWEST_ROWS)
+    return given.clone() if given.data_ptr() % _ALIGNMENT else given
 
 
 def most_rows(x: Tensor, units: Tensor) -> int:
     """The most rows of a block, such that the block and its products fit the caches."""
-    on_cpu = x.device.type == "cpu"
-    threads = min(torch.get_num_threads(), _MOST_THREADS) if on_cpu else _GPU_PARTS
+    parts = 1 if x.device.type == "cpu" else _GPU_PARTS
     of_rows = _BLOCK_BYTES // (units.shape[1] * units.itemsize)
     of_products = _PRODUCT_BYTES // (len(units) * units.itemsize)
-    return max(FEWEST_ROWS, threads * min(of_rows, of_products))
+    of_threads = max(-(-len(x) // threads_for(x)), _LEAST_SHARE // units.shape[1])
+    return max(FEWEST_ROWS, min(of_threads, parts * min(of_rows, of_products)))
 
 
 def _over(products: Tensor, length: Tensor) -> Tensor:
-    """Similarities, written over the products; infinite if `norm_is_accurate` is false."""
+    """Similarities, written over the products; infinite if `norm_is_accurate` is false.
+
+    There may be lengths of more rows than there are products.
+    """
+    length = length[: len(products)]
     return products.div_(length).masked_fill_(~norm_is_accurate(length), math.inf)
 
 

@@ -9,7 +9,7 @@ steps are elementwise. So no score depends on how the items are cut into blocks.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fastal.base.argument_values import DRAWS_SCORES as DRAWS_SCORES
 from fastal.ops.reference.uncertainty import probs_tolerance
+from fastal_kernels.row_threads import in_row_threads
 
 # Bytes of a block in each of the buffers, of which there are at most seven.
 _BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 21, 1 << 25
@@ -85,11 +86,14 @@ def draws(
     scores = [torch.empty(n_items, dtype=torch.float32, device=x.device) for _ in measures]
     block_bytes = _BLOCK_BYTES if x.device.type == "cpu" else _GPU_BLOCK_BYTES
     block_items = max(1, block_bytes // (8 * n_classes))
-    for start in range(0, n_items, block_items):
-        items = slice(start, start + block_items)
-        sums, is_valid = _add_up(x[items], measures, kind, temperature)
-        for out, formula in zip(scores, formulas, strict=True):
-            out[items] = formula(sums).masked_fill_(~is_valid, math.nan)
+
+    def work(claimed: Iterator[slice]) -> None:
+        for items in claimed:
+            sums, is_valid = _add_up(x[items], measures, kind, temperature)
+            for out, formula in zip(scores, formulas, strict=True):
+                out[items] = formula(sums).masked_fill_(~is_valid, math.nan)
+
+    in_row_threads(work, x, block_items)
     return scores
 
 

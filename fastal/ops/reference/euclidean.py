@@ -1,6 +1,7 @@
 """Euclidean distances of rows to centres, from differences: no digits are lost far from 0."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -9,11 +10,12 @@ from fastal.ops.reference.cosine import (
     FEWEST_ROWS,
     LEAST_LENGTH,
     MOST_LENGTH,
-    blocks,
+    block,
     dtype_for,
     most_rows,
     widened,
 )
+from fastal_kernels.row_threads import in_row_threads
 
 _FROM_DIFFERENCES = "donot_use_mm_for_euclid_dist"
 _RECOMPUTED_BYTES = 1 << 24
@@ -33,26 +35,34 @@ def euclidean(x: Tensor, centres: Tensor) -> Tensor:
         NaN for rows that are not finite.
     """
     centres_KD = widened(centres.to(dtype_for(x)))
-    distance_N = torch.empty(len(x) + FEWEST_ROWS, dtype=centres_KD.dtype, device=x.device)
+    distance_N = torch.empty(len(x), dtype=torch.float32, device=x.device)
     limit = most_rows(x, centres_KD)
-    buffer_nD = torch.empty(limit, centres_KD.shape[1], dtype=centres_KD.dtype, device=x.device)
-    for rows, block_nD in blocks(x, limit):
-        into = distance_N[rows.start : rows.start + len(block_nD)]
-        if len(centres_KD) == 1:  # twice as fast as cdist
-            difference_nD = torch.sub(block_nD, centres_KD, out=buffer_nD[: len(block_nD)])
-            torch.linalg.vector_norm(difference_nD, dim=1, out=into)
-        else:
-            # Unnamed, the distances [n, K] are freed before the next block's are allocated.
-            torch.amin(
-                torch.cdist(block_nD, centres_KD, compute_mode=_FROM_DIFFERENCES), 1, out=into
-            )
-    found_N = distance_N[: len(x)].float()
-    # Float32 cannot hold the squares of these distances, or they are not finite.
-    is_inexact_N = ~((found_N >= LEAST_LENGTH) & (found_N <= MOST_LENGTH))
+
+    def work(claimed: Iterator[slice]) -> None:
+        buffer_nD = torch.empty(limit, centres_KD.shape[1], dtype=centres_KD.dtype, device=x.device)
+        for rows in claimed:
+            block_nD = block(x, rows)
+            if len(centres_KD) == 1:  # twice as fast as cdist
+                difference_nD = torch.sub(block_nD, centres_KD, out=buffer_nD[: len(block_nD)])
+                found_n = torch.linalg.vector_norm(difference_nD, dim=1)
+            else:
+                # Unnamed, the distances [n, K] are freed before the next block's are allocated.
+                found_n = torch.cdist(block_nD, centres_KD, compute_mode=_FROM_DIFFERENCES).amin(1)
+            distance_N[rows] = found_n[: rows.stop - rows.start]
+            _recompute(x[rows], centres, distance_N[rows])
+
+    in_row_threads(work, x, limit)
+    return distance_N
+
+
+def _recompute(x: Tensor, centres: Tensor, distance_n: Tensor) -> None:
+    """Recomputes distances that are not finite, or whose squares float32 cannot hold."""
+    is_inexact_n = ~((distance_n >= LEAST_LENGTH) & (distance_n <= MOST_LENGTH))
+    if not is_inexact_n.any():
+        return
     n_rows = max(1, _RECOMPUTED_BYTES // (8 * centres.numel()))
-    for rows_n in torch.split(is_inexact_N.nonzero()[:, 0], n_rows):
-        found_N[rows_n] = _exact(x[rows_n], centres).float()
-    return found_N
+    for rows in torch.split(is_inexact_n.nonzero()[:, 0], n_rows):
+        distance_n[rows] = _exact(x[rows], centres).float()
 
 
 def euclidean_upper(x: Tensor, centres: Tensor) -> Tensor:
@@ -70,20 +80,24 @@ def euclidean_upper(x: Tensor, centres: Tensor) -> Tensor:
         [N] float32, at least the distance rounded to float32; +inf beyond float64's range of
         squares, NaN for rows that are not finite.
     """
-    squares_K = centres.square().sum(1)
     upper_N = torch.empty(len(x), dtype=torch.float32, device=x.device)
-    for first in range(0, len(x), (limit := _rows_at_once(x, centres))):
-        block_nD = x[first : first + limit].double()
-        squares_n1 = block_nD.square().sum(1, keepdim=True)
-        both_nK = squares_n1 + squares_K
-        # |x|^2 + |c|^2 - 2 x c has an error of at most (D + 4) 2^-52 (|x| + |c|)^2, and that is at
-        # most twice |x|^2 + |c|^2.
-        squared_nK = torch.addmm(both_nK, block_nD, centres.t(), alpha=-2)
-        squared_n = squared_nK.add_(both_nK, alpha=(x.shape[1] + 8) * 2.0**-51).amin(1)
-        distance_n = squared_n.clamp_(min=0).sqrt_() * (1 + 2.0**-50)
-        is_finite_n = block_nD.isfinite().all(1)
-        distance_n = distance_n.nan_to_num_(math.inf, math.inf).masked_fill_(~is_finite_n, math.nan)
-        upper_N[first : first + limit] = distance_n
+
+    def work(claimed: Iterator[slice]) -> None:
+        squares_K = centres.square().sum(1)
+        for rows in claimed:
+            block_nD = x[rows].double()
+            squares_n1 = block_nD.square().sum(1, keepdim=True)
+            both_nK = squares_n1 + squares_K
+            # |x|^2 + |c|^2 - 2 x c has an error of at most (D + 4) 2^-52 (|x| + |c|)^2, and that is
+            # at most twice |x|^2 + |c|^2.
+            squared_nK = torch.addmm(both_nK, block_nD, centres.t(), alpha=-2)
+            squared_n = squared_nK.add_(both_nK, alpha=(x.shape[1] + 8) * 2.0**-51).amin(1)
+            bound_n = squared_n.clamp_(min=0).sqrt_() * (1 + 2.0**-50)
+            is_finite_n = block_nD.isfinite().all(1)
+            bound_n.nan_to_num_(math.inf, math.inf).masked_fill_(~is_finite_n, math.nan)
+            upper_N[rows] = bound_n
+
+    in_row_threads(work, x, _rows_at_once(x, centres))
     return upper_N
 
 

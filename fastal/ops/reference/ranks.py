@@ -1,13 +1,16 @@
 """Mean ranks of rows among the sorted values of their columns."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-# Values that are ranked together: for each thread of a CPU, the most on a CPU, and on a GPU. Each
-# value takes about 60 bytes.
-_BLOCK, _MOST_BLOCK, _GPU_BLOCK = 1 << 15, 1 << 18, 1 << 24
+from fastal_kernels.row_threads import in_row_threads
+
+# Values that are ranked together: in a thread of a CPU, and on a GPU. Each value takes about 60
+# bytes.
+_BLOCK, _GPU_BLOCK = 1 << 15, 1 << 24
 # With fewer rows, a column's table is read from memory for too few values.
 _FEWEST_ROWS = 2048
 # Ranks are summed as whole numbers of this part of a place: the order of the sum changes no bit.
@@ -31,14 +34,15 @@ def mean_ranks(x: Tensor, table: Tensor) -> Tensor:
         2^-24: half a unit of the sums, over V >= 2, and the rounding of the result.
     """
     means_N = torch.empty(len(x), dtype=torch.float32, device=x.device)
-    if x.device.type == "cpu":
-        block = min(_BLOCK * torch.get_num_threads(), _MOST_BLOCK)
-    else:
-        block = _GPU_BLOCK
-    n_rows = max(_FEWEST_ROWS, block // x.shape[1])
-    for start in range(0, len(x), n_rows):
-        rows = slice(start, start + n_rows)
-        means_N[rows] = _means(x[rows], table.contiguous(), max(1, block // n_rows))
+    block = _BLOCK if x.device.type == "cpu" else _GPU_BLOCK
+    most_rows = max(_FEWEST_ROWS, block // x.shape[1])
+    table = table.contiguous()
+
+    def work(claimed: Iterator[slice]) -> None:
+        for rows in claimed:
+            means_N[rows] = _means(x[rows], table, max(1, block // most_rows))
+
+    in_row_threads(work, x, most_rows)
     return means_N
 
 

@@ -5,17 +5,18 @@ from memory once, and no temporary is [N, C].
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from fastal.ops.formulas import FORMULAS, Statistics
+from fastal_kernels.row_threads import in_row_threads
 
-# Bytes of a block in each of the two buffers: for each thread, the most on a CPU, and on a GPU.
-# With a quarter of it, starting torch's ops takes half the time. Larger blocks fall out of an L2
-# cache. A GPU gains nothing from small blocks.
-_BLOCK_BYTES, _MOST_BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 19, 1 << 24, 1 << 27
+# Bytes of a block in each of the two buffers of a thread, and on a GPU. With a quarter of it,
+# starting torch's ops takes half the time. Larger blocks fall out of an L2 cache. A GPU gains
+# nothing from small blocks.
+_BLOCK_BYTES, _GPU_BLOCK_BYTES = 1 << 19, 1 << 27
 # Blocks of fewer classes are transposed, so that torch vectorises across rows.
 _TRANSPOSE_BELOW = 32
 # A probability from here to 0 counts as 0: rounding may leave it where the true value is 0.
@@ -52,25 +53,26 @@ def uncertainty(
     """
     n_rows, n_classes = logits.shape
     scores = [torch.empty(n_rows, dtype=torch.float32, device=logits.device) for _ in measures]
-    if logits.device.type == "cpu":
-        block_bytes = min(_BLOCK_BYTES * torch.get_num_threads(), _MOST_BLOCK_BYTES)
-    else:
-        block_bytes = _GPU_BLOCK_BYTES
+    block_bytes = _BLOCK_BYTES if logits.device.type == "cpu" else _GPU_BLOCK_BYTES
     # A division by the temperature rounds the distances from the maximum once more: float32 would
     # lose a digit of the smallest scores.
     in_double = logits.dtype == torch.float64 or temperature != 1
     dtype = torch.float64 if in_double else torch.float32
     block_rows = min(_padded(block_bytes // (n_classes * dtype.itemsize), n_classes), n_rows)
-    buffers = torch.zeros(
-        2, _padded(block_rows, n_classes) * n_classes, dtype=dtype, device=logits.device
-    )
-    for start in range(0, n_rows, block_rows or 1):
-        block = logits[start : start + block_rows]
-        statistics = _statistics(block, buffers, kind, "entropy" in measures, temperature)
-        if dtype == torch.float32:
-            _recompute_small_tails(block, statistics, kind)
-        for out, measure in zip(scores, measures, strict=True):
-            out[start : start + block_rows] = FORMULAS[measure](statistics).clamp_(max=1)
+
+    def work(claimed: Iterator[slice]) -> None:
+        size = _padded(block_rows, n_classes) * n_classes
+        buffers = torch.zeros(2, size, dtype=dtype, device=logits.device)
+        for rows in claimed:
+            statistics = _statistics(
+                logits[rows], buffers, kind, "entropy" in measures, temperature
+            )
+            if dtype == torch.float32:
+                _recompute_small_tails(logits[rows], statistics, kind)
+            for out, measure in zip(scores, measures, strict=True):
+                out[rows] = FORMULAS[measure](statistics).clamp_(max=1)
+
+    in_row_threads(work, logits, max(1, block_rows))
     return scores
 
 
