@@ -1,7 +1,7 @@
 """Core-sets: rows chosen such that every row of the pool is near to one of them."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from fastal.diversity.distance import DistanceBound
 from fastal.diversity.greedy_picks import GreedyPicks
 from fastal.diversity.lazy_greedy import LazyGreedy
 from fastal.diversity.point_list import PointList
+from fastal.ops.reference import in_row_threads
 from fastal.picks.picks import Picks
 from fastal.pipeline.engine import Engine
 from fastal.pipeline.run_on_pool import pick_from_pool
@@ -205,7 +206,14 @@ class CoreSet(GreedyPicks):
         self._end_pass()
         candidates, self._candidates = self._candidates, Candidates(self._memory_bytes)
         n_picks, n_centres = len(self._rows), len(self._centres.points)
-        self._pick_among(candidates)
+        rows, upper, x = candidates.all()
+
+        def work(blocks: Iterator[slice]) -> None:
+            for _ in blocks:
+                self._pick_among(rows, upper, x, candidates.bound)
+
+        # In one thread, since torch would divide each of the many small steps.
+        in_row_threads(work, x, max(1, len(x)), 1)
         self._to_centres.centres = self._centres.points[n_centres:]
         self._n_passes += 1
         left = self._k - len(self._rows)
@@ -219,13 +227,18 @@ class CoreSet(GreedyPicks):
         )
         return True
 
-    def _pick_among(self, candidates: Candidates) -> None:
+    def _pick_among(
+        self,
+        rows: NDArray[np.int64],
+        upper: NDArray[np.float32],
+        x: Tensor,
+        dropped: Place | None,
+    ) -> None:
         """Picks candidates as long as no other row can come before them."""
-        rows, upper, x = candidates.all()
         left = LazyGreedy(rows, upper, x, self._metric, len(self._centres.points))
         n_picks = len(self._rows)
         while len(self._rows) < self._k:
-            bound = self._bound(candidates.bound, len(self._rows) - n_picks)
+            bound = self._bound(dropped, len(self._rows) - n_picks)
             found = left.best(self._worth_of, self._centres.points, bound)
             if found is None:
                 return

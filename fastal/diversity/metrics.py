@@ -11,6 +11,7 @@ components of two unit rows has an error of at most D u, in any order.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from fastal import ops
 from fastal.ops import reference
+from fastal.ops.reference import in_row_threads
 from fastal.ops.reference.cosine import norm_is_accurate
 from fastal.scoring.rows import Rows
 
@@ -72,15 +74,19 @@ class Metric(ABC):
         return tuple(column[torch.from_numpy(kept)] for column in prepared)
 
     def _exact_in_blocks(self, points: Doubles, centres: Doubles) -> Floats:
-        n_rows = max(1, _BLOCK_BYTES // (8 * len(centres)))
         found = np.empty(len(points), np.float32)
-        for first in range(0, len(points), n_rows):
-            block = slice(first, first + n_rows)
-            low, high, open_pairs = self._interval(points[block], centres)
-            found[block] = low
-            for place in np.flatnonzero(low != high):
-                near = centres[open_pairs(place)]
-                found[first + place] = self._pairwise(points[first + place], near).min()
+
+        def work(blocks: Iterator[slice]) -> None:
+            for block in blocks:
+                low, high, open_pairs = self._interval(points[block], centres)
+                found[block] = low
+                for place in np.flatnonzero(low != high):
+                    near = centres[open_pairs(place)]
+                    row = block.start + place
+                    found[row] = self._pairwise(points[row], near).min()
+
+        n_rows = max(1, _BLOCK_BYTES // (8 * len(centres)))
+        in_row_threads(work, torch.from_numpy(points), n_rows)
         return found
 
     @abstractmethod
@@ -185,17 +191,17 @@ class Euclidean(Metric):
 
     def exact(self, points: Doubles, centres: Doubles) -> Floats:
         """See `Metric.exact`."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            return self._exact_in_blocks(points, centres)
+        return self._exact_in_blocks(points, centres)
 
     def changes_others(self, distance: float) -> bool:
         """See `Metric.changes_others`: not if it equals a centre."""
         return distance > 0
 
     def _interval(self, points: Doubles, centres: Doubles) -> tuple[Floats, Floats, Any]:
-        squares = np.add.reduce(points * points, axis=1)[:, None]
-        of_centres = np.add.reduce(centres * centres, axis=1)
-        low, high = _roots(squares, of_centres, _products(points, centres), points.shape[1])
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = np.add.reduce(points * points, axis=1)[:, None]
+            of_centres = np.add.reduce(centres * centres, axis=1)
+            low, high = _roots(squares, of_centres, _products(points, centres), points.shape[1])
         return low.min(1), high.min(1), lambda place: low[place] <= high[place].min()
 
     def _pairwise(self, point: Doubles, centres: Doubles) -> Floats:
