@@ -96,8 +96,8 @@ INLINE vd scale_double(vd p, vd n) {
 /* The sum of the lanes. */
 INLINE double sum_of_lanes(vd x) { return x[0] + x[1]; }
 
-/* The lower and the upper half of a vector as doubles, and back. They are converted as vectors: gcc 12
- * drops the rounding of `narrowed` if `upper` converts values one by one. */
+/* The lower and the upper half of a vector as doubles, and back. They are converted as vectors: gcc
+ * 12 drops the rounding of `narrowed` if `upper` converts values one by one. */
 typedef float half __attribute__((vector_size(2 * W)));
 INLINE vd lower(vf a) { return __builtin_convertvector(((half){a[0], a[1]}), vd); }
 INLINE vd upper(vf a) { return __builtin_convertvector(((half){a[2], a[3]}), vd); }
