@@ -96,7 +96,8 @@ INLINE void fetch(const char *from, int64_t n) {
 INLINE unsigned look_at_narrow(const struct job *job, int64_t first, int n, int dtype,
                                const struct bound *bound) {
     ALIGNED float columns[W * NARROW];
-    fetch(job->data + first * job->row_stride + bound->ahead, W * job->row_stride);
+    if (job->row_stride <= 2 * job->n_classes * job->class_stride)
+        fetch(job->data + first * job->row_stride + bound->ahead, W * job->row_stride);
     turn_rows(job, first, n, dtype, 0, columns);
     vf top = set(-INFINITY), second = top, odd = set(0);
     for (int64_t c = 0; c < job->n_classes; c++) {
