@@ -18,9 +18,14 @@ enum { AHEAD = 8192 }; /* bytes between what is read and what is fetched from me
 
 enum { SETS = 4 }; /* a long row has SETS W lanes */
 
+#define MOST_OVER 1.062f  /* how many times too large `above_exponential` may be */
+#define LEAST_NATS 0x1p-8 /* below it, ln(1 + tail) has too few digits */
+
 struct bound {
     float direct, by_rest, least;
-    float least_gap;        /* of logits: what a gap must reach if all losers equal r */
+    float least_gap;     /* of logits: what a gap must reach if all losers equal r */
+    float least_entropy; /* in nats, if the moment is bounded too; else 0 */
+    float per_temperature;
     float factor, farthest; /* see `struct exponent` */
     int64_t ahead;          /* bytes from what is read to what is fetched from memory */
 };
@@ -58,7 +63,10 @@ static struct bound bound_of(const struct job *job) {
     default: reach = odds_of_entropy(least, n);
     }
     reach *= 1 - BOUND_SLACK;
-    return (struct bound){.direct = direct,
+    const double nats = job->by == ENTROPY ? least * log(n) * (1 - 2 * BOUND_SLACK) : 0;
+    return (struct bound){.least_entropy = nats > LEAST_NATS ? nats : 0,
+                          .per_temperature = job->per_temperature,
+                          .direct = direct,
                           .by_rest = by_rest,
                           .least = reach,
                           .least_gap =
@@ -68,8 +76,8 @@ static struct bound bound_of(const struct job *job) {
                           .farthest = by.farthest};
 }
 
-/* At least e^(d / T) for d <= 0, up to rounding, and at most 1.062 e^(d / T) where that is normal:
- * the bits of 1 + f for 2^f, on [0, 1]. */
+/* At least e^(d / T) for d <= 0, up to rounding, and at most MOST_OVER e^(d / T) where that is
+ * normal: the bits of 1 + f for 2^f, on [0, 1]. */
 INLINE vf above_exponential(vf d, const struct bound *bound) {
     const vf bits = multiply_add(d, set(bound->factor * 0x1p23f), set(127 * 0x1p23f));
     return (vf) __builtin_convertvector(larger(bits, set(0x1p23f)), ints);
@@ -82,6 +90,16 @@ INLINE unsigned may_reach(vf top, vf second, vf rest, vf odd, const struct bound
     const vf losers = multiply_add(rest, set(bound->by_rest), set(bound->direct));
     const vf reached = exp2_of(gap * set(bound->factor)) * losers;
     return lanes_not_less(reached, set(bound->least)) | ~lanes_not_less(odd, odd);
+}
+
+/* The same by the entropy, from a bound of the moment as well. */
+INLINE unsigned may_reach_entropy(vf top, vf second, vf rest, vf moment, vf odd,
+                                  const struct bound *bound) {
+    const vf gap = larger(set(bound->farthest), second - top);
+    const vf runner_up = exp2_of(gap * set(bound->factor)), tail = runner_up * rest;
+    const vf far = runner_up * multiply_add(gap, rest, moment) * set(-bound->per_temperature);
+    const vf nats = logarithm(set(1) + tail) + far / multiply_add(tail, set(1 / MOST_OVER), set(1));
+    return lanes_not_less(nats, set(bound->least_entropy)) | ~lanes_not_less(odd, odd);
 }
 
 /* Asks for bytes that are read soon. They may lie beyond the matrix. */
@@ -110,10 +128,20 @@ INLINE unsigned look_at_narrow(const struct job *job, int64_t first, int n, int 
          lanes_of(n, 0)) == 0)
         return 0;
     const vf ref = larger(set(-FLT_MAX), second);
-    vf rest = set(-1);
-    for (int64_t c = 0; c < job->n_classes; c++)
-        rest += above_exponential(smaller(ref, load(columns + c * W)) - ref, bound);
-    return may_reach(top, second, rest, odd, bound);
+    vf rest = set(-1), moment = set(0);
+    if (bound->least_entropy == 0) {
+        for (int64_t c = 0; c < job->n_classes; c++)
+            rest += above_exponential(smaller(ref, load(columns + c * W)) - ref, bound);
+        return may_reach(top, second, rest, odd, bound);
+    }
+    for (int64_t c = 0; c < job->n_classes; c++) {
+        const vf x = load(columns + c * W);
+        const vf distance = larger(set(bound->farthest), smaller(ref, x) - ref);
+        const vf term = above_exponential(distance, bound);
+        rest += term;
+        moment = multiply_add(distance, term, moment);
+    }
+    return may_reach_entropy(top, second, rest, moment, odd, bound);
 }
 
 /* The two largest values of each lane, and a sum that keeps NaN. */

@@ -2,7 +2,7 @@
 
 enum {
     SAMPLE = 128,         /* rows after which a survey ends */
-    PAUSE = 64 * SAMPLE,  /* rows that get both readings if a quarter passed */
+    PAUSE = 64 * SAMPLE,  /* rows that get both readings if too many passed */
     MOST_BYTES = 1 << 18, /* of a row that is still in the L2 cache after the first reading */
 };
 
@@ -10,6 +10,7 @@ enum {
 struct survey {
     struct bound bound;
     int is_possible;
+    int one_of;               /* it pays if at most one of so many rows passes */
     int64_t n_seen, n_passed; /* since the survey began */
     int64_t pause;            /* rows until the next survey */
 };
@@ -32,13 +33,14 @@ static struct survey survey_of(const struct job *job) {
             return s;
     s.bound = bound_of(job);
     s.is_possible = s.bound.least > 0;
+    s.one_of = job->n_classes > NARROW ? 3 : 8; /* measured */
     return s;
 }
 
 /* Whether the next n rows are surveyed. */
 INLINE int pays(struct survey *s, int n) {
     if (s->n_seen >= SAMPLE) {
-        s->pause = 4 * s->n_passed > s->n_seen ? PAUSE : 0;
+        s->pause = s->one_of * s->n_passed > s->n_seen ? PAUSE : 0;
         s->n_seen = s->n_passed = 0;
     }
     if (s->is_possible && s->pause <= 0)
