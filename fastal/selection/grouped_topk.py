@@ -79,7 +79,11 @@ class GroupedTopK:
                 self._add(keys[places], ranks[above], scores[places], codes[places])
 
     def least(self, groups: Groups) -> float:
-        """The key below which no row of these groups is among the best; -inf: any row may be."""
+        """The key below which no row of these groups is among the best; -inf: any row may be.
+
+        Raises the thresholds first, which changes no result.
+        """
+        self._compact()
         present = np.flatnonzero(np.bincount(groups.codes)).tolist()
         places = [self._places.get(identity(groups.values[code])) for code in present]
         return min(

@@ -149,8 +149,8 @@ class StratifiedSelector(ScoringReducer[Picks]):
         of_rows = self._groups_of(rows, groups)
         fused = self._scorer.measure.fused
         is_plain = self._noise.name is None and rows.backend == "native" and rows.kept is None
-        if fused is not None and is_plain and self._top.least(of_rows) > 0:
-            return self._look_above(rows, of_rows, fused)
+        if fused is not None and is_plain and (least := self._top.least(of_rows)) > 0:
+            return self._look_above(rows, of_rows, fused, least)
         (scores,), n_invalid = self._scorer.scores(rows)
         found = self._noise.keys(scores, rows.numbers).cpu().numpy(), scores.cpu().numpy()
         numbers = rows.numbers
@@ -168,10 +168,12 @@ class StratifiedSelector(ScoringReducer[Picks]):
 
         return Pending(commit)
 
-    def _look_above(self, rows: Rows, groups: Groups, fused: FusedSelection) -> Pending:
+    def _look_above(
+        self, rows: Rows, groups: Groups, fused: FusedSelection, least: float
+    ) -> Pending:
         """Reads rows that the kernel compares with the lowest threshold of their groups."""
-        threshold = self._top.least(groups), MAX_ROW  # all rows that tie pass; they are counted
-        found, above, n_invalid, _ = fused.above(rows.x, 0, threshold)
+        # All rows that tie pass: those that lose are counted for their groups.
+        found, above, n_invalid, _ = fused.above(rows.x, 0, (least, MAX_ROW))
         order = above.argsort()
         scores, places = found[order].numpy(), above[order].numpy()
         numbers = RowNumbers(len(places), rows.start, rows.numbers.at(places))

@@ -113,7 +113,6 @@ def test_rows_below_the_thresholds_of_their_groups_are_skipped(
     chosen = selector(per_group, by, k=k, backend="native")
     for start, stop in pairwise([0, *cuts, 120]):
         chosen.update(x[start:stop], start, labels[start:stop])
-        chosen._top._compact()  # thresholds rise after each chunk, whatever the buffer
     picks = chosen.result()
     assert picks.rows.tolist() == greedy(scores.tolist(), labels, per_group, k)
     assert torch.equal(picks.scores, scores[picks.rows])
@@ -129,7 +128,6 @@ def test_few_rows_reach_the_quotas(monkeypatch):
     labels = [0, 1, 2] * 1000
     chosen = StratifiedSelector(5, "margin", backend="native")
     chosen.update(x[:1500], 0, labels[:1500])
-    chosen._top._compact()
     given = []
     update = chosen._top.update
     monkeypatch.setattr(chosen._top, "update", lambda *a: given.append(len(a[0])) or update(*a))
