@@ -7,8 +7,6 @@
  * The first reading gives E, and an upper bound of `rest`: of the values of a lane, all but one are
  * at most the second largest of that lane. */
 
-enum { AHEAD = 8192 }; /* bytes between what is read and what is fetched from memory */
-
 /* Shares of a threshold that cover rounding: of scores, whose error is at most 1e-5, and of what is
  * compared here. */
 #ifndef SCORE_SLACK
@@ -43,12 +41,6 @@ static double odds_of_entropy(double share, double n) {
             high = odds;
     }
     return low;
-}
-
-/* The distance in bytes to the value that is about AHEAD bytes of values later. */
-static int64_t ahead_of(const struct job *job) {
-    const int64_t bytes = job->n_classes * job->class_stride;
-    return bytes < AHEAD ? AHEAD / bytes * job->row_stride : AHEAD;
 }
 
 static struct bound bound_of(const struct job *job) {
@@ -100,12 +92,6 @@ INLINE unsigned may_reach_entropy(vf top, vf second, vf rest, vf moment, vf odd,
     const vf far = runner_up * multiply_add(gap, rest, moment) * set(-bound->per_temperature);
     const vf nats = logarithm(set(1) + tail) + far / multiply_add(tail, set(1 / MOST_OVER), set(1));
     return lanes_not_less(nats, set(bound->least_entropy)) | ~lanes_not_less(odd, odd);
-}
-
-/* Asks for bytes that are read soon. They may lie beyond the matrix. */
-INLINE void fetch(const char *from, int64_t n) {
-    for (int64_t byte = 0; byte < n; byte += 64)
-        __builtin_prefetch(from + byte, 0, 3);
 }
 
 /* Each of the functions below returns a bit for each row, set if the second reading is needed. */
