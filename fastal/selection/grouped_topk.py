@@ -78,6 +78,19 @@ class GroupedTopK:
                 places = places[above]
                 self._add(keys[places], ranks[above], scores[places], codes[places])
 
+    def least(self, groups: Groups) -> float:
+        """The key below which no row of these groups is among the best; -inf: any row may be.
+
+        Raises the thresholds first, which changes no result.
+        """
+        self._compact()
+        present = np.flatnonzero(np.bincount(groups.codes)).tolist()
+        places = [self._places.get(identity(groups.values[code])) for code in present]
+        return min(
+            (-np.inf if place is None else float(self._thresholds[place]) for place in places),
+            default=-np.inf,
+        )
+
     def merge(self, other: "GroupedTopK") -> None:
         """Adds the best of other rows."""
         other._compact()

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from fastal.base.argument_values import LABEL_KINDS
-from fastal.base.checks import checked_count
+from fastal.base.checks import MAX_ROW, checked_count
 from fastal.base.groups import Groups, as_groups
 from fastal.base.reducer import Pending, RowStart
 from fastal.base.row_filter import row_filter_of
 from fastal.base.row_numbers import RowNumbers
 from fastal.picks.picks import Picks
+from fastal.scoring.measure import FusedSelection
 from fastal.scoring.measure_for import By, measure_for
 from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.rows import Rows
@@ -146,6 +147,10 @@ class StratifiedSelector(ScoringReducer[Picks]):
         """Reads and scores rows; see `Reducer.look`."""
         rows = self._prepare(chunk, start)
         of_rows = self._groups_of(rows, groups)
+        fused = self._scorer.measure.fused
+        is_plain = self._noise.name is None and rows.backend == "native" and rows.kept is None
+        if fused is not None and is_plain and (least := self._top.least(of_rows)) > 0:
+            return self._look_above(rows, of_rows, fused, least)
         (scores,), n_invalid = self._scorer.scores(rows)
         found = self._noise.keys(scores, rows.numbers).cpu().numpy(), scores.cpu().numpy()
         numbers = rows.numbers
@@ -160,6 +165,23 @@ class StratifiedSelector(ScoringReducer[Picks]):
         def commit() -> None:
             self._scorer.record(rows, n_invalid, lambda: scores)
             self._top.update(found[0], numbers, found[1], of_rows)
+
+        return Pending(commit)
+
+    def _look_above(
+        self, rows: Rows, groups: Groups, fused: FusedSelection, least: float
+    ) -> Pending:
+        """Reads rows that the kernel compares with the lowest threshold of their groups."""
+        # All rows that tie pass: those that lose are counted for their groups.
+        found, above, n_invalid, _ = fused.above(rows.x, 0, (least, MAX_ROW))
+        order = above.argsort()
+        scores, places = found[order].numpy(), above[order].numpy()
+        numbers = RowNumbers(len(places), rows.start, rows.numbers.at(places))
+
+        def commit() -> None:
+            # The rows are scored again only if invalid ones have to be named.
+            self._scorer.record(rows, n_invalid, lambda: self._scorer.scores(rows)[0][0])
+            self._top.update(scores, numbers, scores, groups._replace(codes=groups.codes[places]))
 
         return Pending(commit)
 

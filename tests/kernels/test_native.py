@@ -107,6 +107,16 @@ def test_bits_depend_on_the_row_alone(variant, dtype, kind):
             assert torch.equal(part, want[:, rows]), (n_classes, rows)
 
 
+def test_bits_do_not_depend_on_the_lane_with_a_temperature(variant):
+    """The gap is then rounded, and its error is kept: in the lower and the upper half of lanes."""
+    for n_classes in (3, 40, 100):
+        x = 1e3 * matrix(40, n_classes)
+        want = as_bits(native.uncertainty(x, UNCERTAINTY_SCORES, temperature=7.5))
+        for first in range(16):
+            part = as_bits(native.uncertainty(x[first:], UNCERTAINTY_SCORES, temperature=7.5))
+            assert torch.equal(part, want[:, first:]), (n_classes, first)
+
+
 @pytest.mark.parametrize("n_classes", [3, 100, 3000])
 def test_bits_do_not_depend_on_threads(variant, monkeypatch, n_classes):
     monkeypatch.setattr(native, "LEAST_SHARE", 1)

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 import fastal
 from fastal.base.groups import Groups, as_groups
 from fastal.base.row_numbers import RowNumbers
+from fastal.ops.formulas import UNCERTAINTY_SCORES
 from fastal.selection import grouped_topk
 from fastal.selection.noise import Noise
 from fastal.selection.stratified import StratifiedSelector
+from fastal_kernels import native
 
 no_deadline = settings(deadline=None, max_examples=40)
 # Few values, so that ties are the rule; both zeros, infinities and NaN among them.
@@ -87,6 +89,53 @@ def test_any_chunks_order_merging_and_resuming(data, rows, per_group, k, first):
     assert_picks(picks, greedy(scores, labels, per_group, k, first), scores, labels, first)
     assert picks.invalid == sum(score != score for score in scores)
     assert picks.ids is None
+
+
+@pytest.mark.skipif(bool(native.reasons()), reason="not compiled here")
+@pytest.mark.usefixtures("block")
+@no_deadline
+@given(
+    data=st.data(), seed=st.integers(0, 99), n_classes=st.sampled_from([2, 70, 300]),
+    per_group=st.sampled_from([1, 2, 5]), k=st.sampled_from([None, 3, 10]),
+    by=st.sampled_from(UNCERTAINTY_SCORES),
+)  # fmt: skip
+def test_rows_below_the_thresholds_of_their_groups_are_skipped(
+    data, seed, n_classes, per_group, k, by
+):
+    """Scores that tie, groups that come late or stay short, and invalid rows."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(120, n_classes, generator=generator).round()
+    x[::9, 0] = torch.nan
+    labels = torch.randint(3, (120,), generator=generator).tolist()
+    labels[100:] = [data.draw(st.sampled_from([0, 3]))] * 20
+    (scores,) = native.uncertainty(x, [by])
+    cuts = sorted(data.draw(st.lists(st.integers(0, 120), max_size=6)))
+    chosen = selector(per_group, by, k=k, backend="native")
+    for start, stop in pairwise([0, *cuts, 120]):
+        chosen.update(x[start:stop], start, labels[start:stop])
+    picks = chosen.result()
+    assert picks.rows.tolist() == greedy(scores.tolist(), labels, per_group, k)
+    assert torch.equal(picks.scores, scores[picks.rows])
+    assert picks.invalid == len(range(0, 120, 9))
+    whole = selector(per_group, by, k=k, backend="native")
+    whole.update(x, 0, labels)
+    assert chosen._top.tied() == whole._top.tied()
+
+
+@pytest.mark.skipif(bool(native.reasons()), reason="not compiled here")
+def test_few_rows_reach_the_quotas(monkeypatch):
+    x = torch.randn(3000, 10, generator=torch.Generator().manual_seed(0))
+    labels = [0, 1, 2] * 1000
+    chosen = StratifiedSelector(5, "margin", backend="native")
+    chosen.update(x[:1500], 0, labels[:1500])
+    given = []
+    update = chosen._top.update
+    monkeypatch.setattr(chosen._top, "update", lambda *a: given.append(len(a[0])) or update(*a))
+    chosen.update(x[1500:], 1500, labels[1500:])
+    assert 0 < given[0] < 150
+    x[1] = torch.nan
+    with pytest.raises(fastal.InvalidRows, match="row 3001"):
+        chosen.update(x, 3000, labels)
 
 
 @pytest.mark.usefixtures("block")

@@ -11,13 +11,14 @@ INLINE vf get_of(const char *p, int64_t i, int64_t n, int dtype, int is_probs) {
 }
 
 /* The two largest values of each lane. Also stores all values as READY floats, unless floats is
- * NULL. */
-INLINE void meet_block(const char *p, int64_t n, int dtype, int is_probs, vf *top, vf *second,
-                       float *floats) {
+ * NULL. Fetches what is `ahead` of the values. */
+INLINE void meet_block(const char *p, int64_t n, int64_t ahead, int dtype, int is_probs, vf *top,
+                       vf *second, float *floats) {
     *top = *second = set(-INFINITY);
     int64_t i = 0;
     for (; i + 2 * W <= n; i += 2 * W) {
         vf a, b;
+        fetch(p + i * size_of(dtype) + ahead, 2 * W * size_of(dtype));
         get_pair(p + i * size_of(dtype), dtype, is_probs, &a, &b);
         if (floats != NULL) {
             store(floats + i, a);
@@ -27,6 +28,7 @@ INLINE void meet_block(const char *p, int64_t n, int dtype, int is_probs, vf *to
         meet(larger(a, b), top, second);
     }
     for (; i < n; i += W) {
+        fetch(p + i * size_of(dtype) + ahead, W * size_of(dtype));
         vf x = get_of(p, i, n, dtype, is_probs);
         if (floats != NULL)
             store(floats + i, x);

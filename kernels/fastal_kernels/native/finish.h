@@ -40,20 +40,23 @@ INLINE unsigned score_tile(const struct job *job, const int *asked, const struct
     return score(job, asked, &s, scores, width);
 }
 
-/* Adds the rows first, first + 1, ... to the selection whose scores beat the threshold. Counts
- * those that only tie with it. */
-INLINE void select_rows(const struct job *job, int64_t first, int n_rows, const float *scores) {
+/* Adds the rows to the selection whose scores beat the threshold. Counts those that only tie with
+ * it. The rows are first, first + 1, ..., or those that are numbered, unless numbers is NULL. */
+INLINE void select_rows(const struct job *job, int64_t first, const int64_t *numbers, int n_rows,
+                        const float *scores) {
     int64_t rows[TILE], n = 0, n_tied = 0;
     float found[TILE];
     for (int i = 0; i < n_rows; i += W)
         for (unsigned passing = lanes_not_less(load(scores + i), set(job->threshold)); passing;
              passing &= passing - 1) {
             const int lane = i + __builtin_ctz(passing);
-            rows[n] = first + lane;
+            if (lane >= n_rows)
+                break;
+            rows[n] = numbers == NULL ? first + lane : numbers[lane];
             found[n] = scores[lane];
-            const int passes = scores[lane] > job->threshold || first + lane < job->threshold_row;
-            n += lane < n_rows && passes;
-            n_tied += lane < n_rows && !passes;
+            const int passes = scores[lane] > job->threshold || rows[n] < job->threshold_row;
+            n += passes;
+            n_tied += !passes;
         }
     if (n_tied > 0)
         __atomic_fetch_add(&job->progress->n_tied, n_tied, __ATOMIC_RELAXED);
@@ -69,7 +72,8 @@ INLINE unsigned lanes_of(int n_rows, int i) {
     return n_rows - i < W ? (1u << (n_rows - i)) - 1 : (1ull << W) - 1;
 }
 
-static void finish(const struct job *job, int64_t first, int n_rows, const struct tile *t) {
+static void finish(const struct job *job, int64_t first, const int64_t *numbers, int n_rows,
+                   const struct tile *t) {
     int asked[N_MEASURES];
     for (int measure = 0; measure < N_MEASURES; measure++)
         asked[measure] = job->scores[measure] != NULL || job->by == measure;
@@ -81,7 +85,7 @@ static void finish(const struct job *job, int64_t first, int n_rows, const struc
     if (n_valid < n_rows)
         __atomic_fetch_add(&job->progress->n_invalid, n_rows - n_valid, __ATOMIC_RELAXED);
     if (job->by >= 0)
-        select_rows(job, first, n_rows, scores[job->by]);
+        select_rows(job, first, numbers, n_rows, scores[job->by]);
     for (int measure = 0; measure < N_MEASURES; measure++)
         if (job->scores[measure] != NULL)
             memcpy(job->scores[measure] + first, scores[measure], n_rows * sizeof(float));

@@ -10,7 +10,7 @@ INLINE void middle(const struct job *job, int64_t first, int n_rows, int dtype, 
     for (int i = 0; i < n_rows; i += W) {
         const int n = n_rows - i < W ? n_rows - i : W;
         const char *rows = job->data + (first + i) * job->row_stride;
-        int64_t stride = job->row_stride;
+        int64_t stride = job->row_stride, ahead = ahead_of(job);
         if (job->class_stride != size) {
             for (int row = 0; row < n; row++) {
                 struct strip from = {rows + row * stride, job->class_stride, n_classes};
@@ -18,14 +18,15 @@ INLINE void middle(const struct job *job, int64_t first, int n_rows, int dtype, 
             }
             rows = (const char *)packed;
             stride = n_classes * size;
+            ahead = 0;
         }
 
         vf one[W], other[W]; /* the two largest values, later the two sums */
         for (int row = 0; row < W; row++)
             one[row] = other[row] = set(0);
         for (int row = 0; row < n; row++)
-            meet_block(rows + row * stride, n_classes, dtype, is_probs, &one[row], &other[row],
-                       NULL);
+            meet_block(rows + row * stride, n_classes, ahead, dtype, is_probs, &one[row],
+                       &other[row], NULL);
         transpose(one);
         transpose(other);
         vf top = one[0], second = other[0];

@@ -27,31 +27,37 @@ INLINE double largest(struct strip from) {
     return top;
 }
 
-/* Fills the tile with the statistics of rows first, first + 1, ... */
-INLINE void narrow(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
-                   int with_moment, struct tile *t) {
+/* Turns n <= W rows from `first` on. */
+INLINE void turn_rows(const struct job *job, int64_t first, int n, int dtype, int is_probs,
+                      float *columns) {
     const int64_t n_classes = job->n_classes, whole = padded(n_classes);
     const int ready = dtype == FLOAT64 ? READY : dtype;
     const int64_t size = size_of(dtype), pitch = whole * size_of(ready);
-    const struct exponent by = exponent_at(job);
-    ALIGNED float packed[W * NARROW], columns[W * NARROW];
-    for (int i = 0; i < n_rows; i += W) {
-        const char *rows = job->data + (first + i) * job->row_stride;
-        int64_t stride = job->row_stride;
-        /* Bytes from here to the end of the matrix: no more may be read. */
-        const int64_t left = (job->n_rows - 1 - first - i) * stride + n_classes * size;
-        if (dtype == FLOAT64 || job->class_stride != size ||
-            (W - 1) * stride + whole * size > left) {
-            for (int row = 0; row < W && row < n_rows - i; row++) {
-                struct strip from = {rows + row * stride, job->class_stride, n_classes};
-                double base = dtype == FLOAT64 && !is_probs ? largest(from) : 0;
-                pack(from, dtype, is_probs, base, (char *)packed + row * pitch);
-            }
-            rows = (const char *)packed;
-            stride = pitch;
+    ALIGNED float packed[W * NARROW];
+    const char *rows = job->data + first * job->row_stride;
+    int64_t stride = job->row_stride;
+    /* Bytes from here to the end of the matrix: no more may be read. */
+    const int64_t left = (job->n_rows - 1 - first) * stride + n_classes * size;
+    if (dtype == FLOAT64 || job->class_stride != size || (W - 1) * stride + whole * size > left) {
+        for (int row = 0; row < n; row++) {
+            struct strip from = {rows + row * stride, job->class_stride, n_classes};
+            double base = dtype == FLOAT64 && !is_probs ? largest(from) : 0;
+            pack(from, dtype, is_probs, base, (char *)packed + row * pitch);
         }
-        turn(rows, stride, n_classes, ready, is_probs, columns);
+        rows = (const char *)packed;
+        stride = pitch;
+    }
+    turn(rows, stride, n_classes, ready, is_probs, columns);
+}
 
+/* Fills the tile with the statistics of rows first, first + 1, ... */
+INLINE void narrow(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
+                   int with_moment, struct tile *t) {
+    const int64_t n_classes = job->n_classes;
+    const struct exponent by = exponent_at(job);
+    ALIGNED float columns[W * NARROW];
+    for (int i = 0; i < n_rows; i += W) {
+        turn_rows(job, first + i, n_rows - i < W ? n_rows - i : W, dtype, is_probs, columns);
         vf top = set(-INFINITY), second = top, rest = set(-1), moment = set(0);
         for (int64_t c = 0; c < n_classes; c++)
             meet(load(columns + c * W), &top, &second);

@@ -66,3 +66,18 @@ INLINE void pack(struct strip from, int dtype, int is_probs, double base, char *
         } else
             memcpy(to + i * size_of(dtype), from.data + i * from.stride, size_of(dtype));
 }
+
+enum { AHEAD = 8192 }; /* bytes between what is read and what is fetched from memory */
+
+/* The distance in bytes to the value that is about AHEAD bytes of values later; for rows
+ * of contiguous values. */
+INLINE int64_t ahead_of(const struct job *job) {
+    const int64_t bytes = job->n_classes * job->class_stride;
+    return bytes < AHEAD ? AHEAD / bytes * job->row_stride : AHEAD;
+}
+
+/* Asks for bytes that are read soon. They may lie beyond the matrix. */
+INLINE void fetch(const char *from, int64_t n) {
+    for (int64_t byte = 0; byte < n; byte += 64)
+        __builtin_prefetch(from + byte, 0, 3);
+}

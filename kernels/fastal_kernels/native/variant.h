@@ -34,6 +34,7 @@ typedef uint64_t long_words __attribute__((vector_size(8 * D)));
 #include "columns.h"
 #include "finish.h"
 #include "labels.h"
+#include "bounds.h"
 #include "ranks.h"
 #include "head.h"
 #include "panels.h"
@@ -56,8 +57,10 @@ static void sums(const struct job *job, int64_t first, int n_rows, struct tile *
     switch (job->dtype) {
 #define OF_TYPE(dtype)                                                                             \
     case dtype:                                                                                    \
-        if (job->is_probs)                                                                         \
+        if (job->is_probs && with_moment)                                                          \
             fill(job, first, n_rows, dtype, 1, 1, t);                                              \
+        else if (job->is_probs)                                                                    \
+            fill(job, first, n_rows, dtype, 1, 0, t);                                              \
         else if (with_moment)                                                                      \
             fill(job, first, n_rows, dtype, 0, 1, t);                                              \
         else                                                                                       \
@@ -70,6 +73,8 @@ static void sums(const struct job *job, int64_t first, int n_rows, struct tile *
 #undef OF_TYPE
     }
 }
+
+#include "promising.h"
 
 /* Claims rows that no other thread has claimed, a multiple of `tile`. Returns their number, 0 if
  * none are left, and sets `first`. The shares become smaller, so that all threads end together.
@@ -95,15 +100,19 @@ int VARIANT(const void *given) {
     const struct job *job = given;
     const int64_t row_bytes = job->n_classes * size_of(job->dtype);
     const int tile = job->n_classes <= MIDDLE ? TILE : 1;
+    struct survey survey = survey_of(job);
     int64_t first, n, done = 0;
     while (done < A_WHILE &&
            (n = claim(job->progress, job->n_rows, row_bytes, job->n_threads, tile, &first)) > 0) {
+        struct waiting waiting = {.n = 0};
         for (int64_t end = first + n; first < end; first += TILE) {
-            ALIGNED struct tile t;
             const int n_rows = end - first < TILE ? end - first : TILE;
-            sums(job, first, n_rows, &t);
-            finish(job, first, n_rows, &t);
+            if (pays(&survey, n_rows))
+                select_promising(job, first, n_rows, &survey, &waiting);
+            else
+                finish_rows(job, first, NULL, n_rows);
         }
+        finish_waiting(job, &waiting);
         __atomic_fetch_add(&job->progress->n_done, n, __ATOMIC_RELEASE);
         done += n * row_bytes;
     }

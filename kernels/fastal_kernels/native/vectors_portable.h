@@ -96,7 +96,12 @@ INLINE vd scale_double(vd p, vd n) {
 /* The sum of the lanes. */
 INLINE double sum_of_lanes(vd x) { return x[0] + x[1]; }
 
-/* The lower and the upper half of a vector as doubles, and back. */
-INLINE vd lower(vf a) { return (vd){a[0], a[1]}; }
-INLINE vd upper(vf a) { return (vd){a[2], a[3]}; }
-INLINE vf narrowed(vd low, vd high) { return (vf){low[0], low[1], high[0], high[1]}; }
+/* The lower and the upper half of a vector as doubles, and back. They are converted as vectors: gcc
+ * 12 drops the rounding of `narrowed` if `upper` converts values one by one. */
+typedef float half __attribute__((vector_size(2 * W)));
+INLINE vd lower(vf a) { return __builtin_convertvector(((half){a[0], a[1]}), vd); }
+INLINE vd upper(vf a) { return __builtin_convertvector(((half){a[2], a[3]}), vd); }
+INLINE vf narrowed(vd low, vd high) {
+    const half a = __builtin_convertvector(low, half), b = __builtin_convertvector(high, half);
+    return (vf){a[0], a[1], b[0], b[1]};
+}

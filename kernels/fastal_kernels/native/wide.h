@@ -26,9 +26,10 @@ INLINE struct pair two_largest_doubles(struct strip from) {
     return found;
 }
 
-INLINE struct pair two_largest(const char *p, int64_t n, int dtype, int is_probs, float *floats) {
+INLINE struct pair two_largest(const char *p, int64_t n, int64_t ahead, int dtype, int is_probs,
+                               float *floats) {
     vf top, second;
-    meet_block(p, n, dtype, is_probs, &top, &second, floats);
+    meet_block(p, n, ahead, dtype, is_probs, &top, &second, floats);
     for (int step = W / 2; step; step /= 2) {
         vf other = partners(top, step);
         second = larger(smaller(top, other), larger(second, partners(second, step)));
@@ -72,6 +73,7 @@ INLINE struct state sums_of_row(const struct job *job, const char *row, int dtyp
     ALIGNED float room[W + BLOCK];
     ALIGNED float floats[BLOCK];
     char *packed = (char *)(room + W);
+    const int64_t ahead = ahead_of(job);
     struct state s = {{-INFINITY, -INFINITY}, 0, 0};
     double ref = -INFINITY;
     for (int64_t c = 0; c < job->n_classes; c += BLOCK) {
@@ -80,9 +82,9 @@ INLINE struct state sums_of_row(const struct job *job, const char *row, int dtyp
         const char *p = dtype == FLOAT64 || stride != size ? packed : block.data;
         if (p == packed && !in_doubles)
             pack(block, dtype, is_probs, 0, packed);
-        struct pair found = in_doubles
-                                ? two_largest_doubles(block)
-                                : two_largest(p, n, ready, is_probs, is_half ? floats : NULL);
+        struct pair found = in_doubles ? two_largest_doubles(block)
+                                       : two_largest(p, n, p == packed ? 0 : ahead, ready, is_probs,
+                                                     is_half ? floats : NULL);
 
         const double ref_before = ref, top_before = s.largest.top;
         s.largest = both(found, s.largest);
