@@ -16,6 +16,7 @@ from torch import Tensor
 
 Work = Callable[[Iterator[slice]], None]
 
+_WAIT_SECONDS = 0.1
 # For each process, a lock that is held while a thread sets the number of threads of torch. A forked
 # process cannot use its parent's lock, which a thread that it lacks may hold.
 _SETTING: dict[int, Lock] = {}
@@ -100,10 +101,15 @@ class _Job:
     def wait(self) -> None:
         """Waits until all rows are finished, or raises the error of a thread."""
         with self._changed:
-            self._changed.wait_for(lambda: self._next_row >= self._n_rows and not self._n_working)
+            # A signal that comes just before a wait begins does not end it.
+            while not self._changed.wait_for(self._is_finished, _WAIT_SECONDS):
+                pass
         error, self._error = self._error, None
         if error is not None:
             raise error
+
+    def _is_finished(self) -> bool:
+        return self._next_row >= self._n_rows and not self._n_working
 
     def stop(self) -> None:
         """Has all threads take no more blocks, and waits until they have finished theirs."""
@@ -140,5 +146,8 @@ def _use_one_thread() -> None:
         n_threads = torch.get_num_threads()
         torch.set_num_threads(1)
         restoring = Thread(target=torch.set_num_threads, args=(n_threads,))
-        restoring.start()
-        restoring.join()
+        try:
+            restoring.start()
+            restoring.join()
+        except RuntimeError:  # there are no more threads, so this one cannot have its own number
+            torch.set_num_threads(n_threads)

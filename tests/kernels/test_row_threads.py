@@ -85,6 +85,20 @@ print(torch.get_num_threads())
     assert done.stdout == b"3\n", done.stderr
 
 
+def test_the_number_of_threads_stays_if_no_thread_can_set_it_again(threads, monkeypatch):
+    class Ended:
+        def __init__(self, target, args):
+            pass
+
+        def start(self):
+            raise RuntimeError("can't start new thread")
+
+    threads(3)
+    monkeypatch.setattr(row_threads, "Thread", Ended)
+    fresh(row_threads._use_one_thread)
+    assert torch.get_num_threads() == fresh(torch.get_num_threads) == 3
+
+
 def test_as_many_threads_as_torch_uses_and_none_for_a_gpu(threads):
     threads(3)
     assert threads_for(torch.empty(1)) == 3
