@@ -100,7 +100,8 @@ def _blank_among(rows: NDArray[np.int64], pool: Source, blank: Blank) -> NDArray
             read = [chunk.x for chunk in ChosenRows(pool, ascending).chunks(_MOST_READ)]
             # In one tensor: on a GPU, the host then waits once.
             x = torch.cat([as_tensor(one, "pool").flatten(1) for one in read]).cpu()
-            least, most = (values.double().numpy() for values in x.aminmax(dim=1))
+            values = x.double().numpy()  # torch's own aminmax by row takes ten times as long
+            least, most = values.min(1), values.max(1)
             is_blank = (least == most) & (blank.value is None or least == blank.value)
             return rows[np.isin(rows, ascending[is_blank])]
     return rows[:0]
