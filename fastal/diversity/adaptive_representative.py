@@ -2,10 +2,11 @@
 
 A pick changes what the next pick is. So the next picks are guessed, among the rows that scored best
 in the last pass. One pass then finds the best row for each guessed state of the training data. As
-long as these are the guesses, they are the picks. The first that is another is a pick as well, and
-the picks after it are guessed again. So no pick depends on a guess.
+long as these are the guesses, they are the picks. The first best row that differs from its guess is
+a pick too. The picks after it are guessed again. So no pick depends on a guess.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -112,7 +113,7 @@ class Adaptive(ScoringReducer[Picks]):
     def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Finds the best rows of a chunk for each state; see `Reducer.look`."""
         rows = self._prepare(chunk, start)
-        best, candidates = list(self._best), self._candidates.none()
+        best, candidates = list(self._best), self._candidates.empty()
         size = max(1, _BLOCK_BYTES // (4 * (1 + len(best))))
         invalid: list[Tensor] = []
         for first in range(0, len(rows.numbers), size):
@@ -170,8 +171,8 @@ class Adaptive(ScoringReducer[Picks]):
         taken, at = np.unique(places, return_inverse=True)
         x = rows.x[torch.from_numpy(taken).to(rows.x.device)].to("cpu", dtype_for(rows.x))
         if len(places) > _MANY_PAIRS:  # of equal rows, the first
-            of_row = np.unique(x.numpy(), axis=0, return_inverse=True)[1].reshape(-1)
-            _, kept = np.unique(of_row[at] * len(best) + steps, return_index=True)
+            pairs = _first_equal(x.numpy())[at] * len(best) + steps
+            _, kept = np.unique(pairs, return_index=True)
             places, steps, at = places[kept], steps[kept], at[kept]
         found = self._exact_scores(x, at, steps)
         numbers = rows.numbers.at(places)
@@ -221,8 +222,14 @@ class Adaptive(ScoringReducer[Picks]):
             self._n_without -= 1
         n_guesses = min(left, _GUESSES + _FOR_EACH * n_new, _MOST_GUESSES)
         self._begin(self._guessed(n_guesses))
-        self.max_passes = self._n_passes + -(-left * self._n_passes // len(self._rows))
+        self._expect_passes()
         return True
+
+    def _expect_passes(self) -> None:
+        """Estimates how many passes there will be, if picks go on as before."""
+        left, picked = self._k - len(self._rows), max(1, len(self._rows))
+        expected = self._n_passes + math.ceil(left * self._n_passes / picked)
+        self.max_passes = max(expected, min(self._k, 2))
 
     def _ends(self) -> bool:
         self.max_passes = self._n_passes
@@ -230,7 +237,7 @@ class Adaptive(ScoringReducer[Picks]):
 
     def _guessed(self, n: int) -> list[Guess]:
         """The next picks, if they were among the candidates; up to n of them."""
-        rows, _, x = self._candidates.all()
+        rows, _, x = self._candidates.best()
         by_row = np.argsort(rows)
         rows, x = rows[by_row], x[torch.from_numpy(by_row)]
         is_left = ~np.isin(rows, self._rows)
@@ -329,6 +336,22 @@ class Adaptive(ScoringReducer[Picks]):
         ]
         self._candidates.load_state_dict(state["candidates"])
         self._n_passes, self._pause, self._n_without = state["passes"]
+        self._expect_passes()
+
+
+def _first_equal(x: NDArray[Any]) -> NDArray[np.int64]:
+    """For each row [n, D], a row that is equal, mostly the first of them: [n] int64.
+
+    Rows are found by hashes, and then compared.
+    """
+    words = np.ascontiguousarray(x).view(np.uint32)
+    factors = np.random.default_rng(0).integers(0, 1 << 32, words.shape[1], np.uint32)
+    hashes = (words * factors).sum(1, dtype=np.uint64)
+    _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
+    found: NDArray[np.int64] = first[group]
+    differs = (words != words[found]).any(1)
+    found[differs] = np.flatnonzero(differs)
+    return found
 
 
 def _sums_of(x: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class Candidates:
         memory_bytes: memory for the rows. At least one row is held.
 
     Attributes:
-        bound: no row that was dropped stands before it; None: no row was dropped.
+        bound: the first of the rows that were dropped; None: no row was dropped.
     """
 
     def __init__(self, memory_bytes: int) -> None:
@@ -79,17 +79,17 @@ class Candidates:
         if self.bound is not None:
             above = beat(values, rows, *self.bound)
             places, values, rows = places[above], values[above], rows[above]
-        first = self._first(values, rows)
-        places, values, rows = places[first], values[first], rows[first]
+        held = self._drop(values, rows)
+        places, values, rows = places[held], values[held], rows[held]
         taken = torch.from_numpy(places)
         found = nearest[taken.to(nearest.device)].cpu().numpy()
         self._append(values, rows, found, [x[taken.to(x.device)].to("cpu", dtype_for(x))])
 
-    def none(self) -> "Candidates":
-        """Candidates without rows, to which rows are added that `merge` adds here."""
-        none = Candidates(self._memory_bytes)
-        none.bound = self.bound
-        return none
+    def empty(self) -> "Candidates":
+        """Candidates without rows and with the same bound, for rows that `merge` adds later."""
+        empty = Candidates(self._memory_bytes)
+        empty.bound = self.bound
+        return empty
 
     def merge(self, other: "Candidates") -> None:
         """Adds the candidates among other rows."""
@@ -97,17 +97,20 @@ class Candidates:
         self._row_bytes = max(self._row_bytes, other._row_bytes)
         self._lower(other.bound)
         self._append(other._worth, other._rows, other._nearest, other._x)
-        self._keep(self._first(self._worth, self._rows))
+        self._keep(self._drop(self._worth, self._rows))
 
-    def all(self) -> tuple[NDArray[np.int64], NDArray[np.float32], Tensor]:
-        """Rows [m], their distances [m] and embeddings [m, D], which precede `bound`."""
-        self._keep(self._first(self._worth, self._rows))
+    def best(self) -> tuple[NDArray[np.int64], NDArray[np.float32], Tensor]:
+        """Rows [m], their distances [m] and embeddings [m, D], which precede `bound`.
+
+        If too many rows are held, the others are dropped first.
+        """
+        self._keep(self._drop(self._worth, self._rows))
         nothing = torch.empty(0, 0, dtype=torch.float32, device="cpu")
         return self._rows, self._nearest, torch.cat(self._x) if self._x else nothing
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows, and what no dropped row stands before."""
-        rows, nearest, x = self.all()
+        """The rows and `bound`."""
+        rows, nearest, x = self.best()
         return {
             "n_rows": self._n_rows, "bound": None if self.bound is None else list(self.bound),
             "worth": self._worth, "rows": rows, "nearest": nearest, "x": x.numpy(),
@@ -141,8 +144,8 @@ class Candidates:
         wanted = max(_LEAST, self._n_rows // _SHARE)
         return max(1, min(wanted, self._memory_bytes // self._row_bytes))
 
-    def _first(self, worth: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The positions of the rows to hold. The first of the others lowers `bound`."""
+    def _drop(self, worth: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Drops rows if they are too many. Returns the positions of the rows to hold."""
         if self.bound is not None:
             held = np.flatnonzero(beat(worth, rows, *self.bound))
         else:

@@ -1,7 +1,7 @@
 """Core-sets: rows chosen such that every row of the pool is near to one of them."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from fastal.diversity.distance import DistanceBound
 from fastal.diversity.greedy_picks import GreedyPicks
 from fastal.diversity.lazy_greedy import LazyGreedy
 from fastal.diversity.point_list import PointList
-from fastal.ops.reference import in_row_threads
+from fastal.ops.reference import in_one_thread
 from fastal.picks.picks import Picks
 from fastal.pipeline.engine import Engine
 from fastal.pipeline.run_on_pool import pick_from_pool
@@ -56,14 +56,14 @@ def k_center(
 
     A pass over the pool finds many picks: it keeps the farthest rows, and picks go on among these
     as long as no other row can be farther. So 1,000 picks take about 10 passes. The picks are
-    exactly those of one pass for each pick. Memory is 4 bytes per row, 8 (L + k) D bytes for the
-    centres, and `memory_bytes`. After the last pick, some row of the pool has the largest distance
-    to its nearest labelled or picked row. With "euclidean", this distance is at most twice that of
-    the best choice of k rows.
+    exactly those of one pass for each pick. At worst, a pick takes two passes. Memory is 4 bytes
+    per row, 8 (L + k) D bytes for the centres, and `memory_bytes`. After the last pick, some row of
+    the pool has the largest distance to its nearest labelled or picked row. With "euclidean", this
+    distance is at most twice that of the best choice of k rows.
 
     Args:
         pool: embeddings [N, D]; any pool that `fastal.select` takes and that can be read again,
-            such as a list of arrays, but not a generator.
+            such as a list of arrays. A generator fails if there has to be a second pass.
         k: how many rows to pick, at least 1. If k >= N, every valid row is picked.
         labelled: [L, D], the rows that are already labelled: an array, or any pool that fits into
             memory. None, or no rows: the first pick is the valid row with the lowest number. If
@@ -167,7 +167,7 @@ class CoreSet(GreedyPicks):
         self._metric = self._to_centres.metric
         self._centres = PointList(self._to_centres.centres)  # the labelled rows, then the picks
         self._n_labelled = len(self._to_centres.centres)
-        # Rows that may be worth so much are computed exactly in this pass; None: no row.
+        # Rows whose bounds reach this worth are computed exactly in this pass; None: no row.
         self._exact_from: float | None = None
         self._n_passes = 0
         self.max_passes = min(self._k, 2)  # from then on, an estimate
@@ -183,7 +183,7 @@ class CoreSet(GreedyPicks):
             exact = torch.from_numpy(self._metric.exact(points, self._centres.points))
             nearest[places] = exact.to(nearest.device)
             worth = self._worth(rows.without_left_out(nearest, -np.inf), numbers)
-        candidates = self._candidates.none()
+        candidates = self._candidates.empty()
         candidates.add(worth, rows.numbers, nearest, rows.x)
         return nearest, lambda: self._candidates.merge(candidates)
 
@@ -198,7 +198,7 @@ class CoreSet(GreedyPicks):
         return nearest
 
     def _most_gained(self, n_picks: int) -> float:  # noqa: ARG002
-        """By how much a row may be worth more than after `n_picks` picks, though not farther."""
+        """By how much the worth of a row may have risen in `n_picks` picks."""
         return 0.0
 
     def next_pass(self) -> bool:
@@ -206,39 +206,31 @@ class CoreSet(GreedyPicks):
         self._end_pass()
         candidates, self._candidates = self._candidates, Candidates(self._memory_bytes)
         n_picks, n_centres = len(self._rows), len(self._centres.points)
-        rows, upper, x = candidates.all()
-
-        def work(blocks: Iterator[slice]) -> None:
-            for _ in blocks:
-                self._pick_among(rows, upper, x, candidates.bound)
-
         # In one thread, since torch would divide each of the many small steps.
-        in_row_threads(work, x, max(1, len(x)), 1)
+        in_one_thread(lambda: self._pick_among(candidates))
         self._to_centres.centres = self._centres.points[n_centres:]
         self._n_passes += 1
-        left = self._k - len(self._rows)
-        if not left or candidates.bound is None:
+        if len(self._rows) == self._k or candidates.bound is None:
             self.max_passes = self._n_passes
             return False
         if len(self._rows) > n_picks:
             self._exact_from = None
-        self.max_passes = self._n_passes + math.ceil(
-            left * self._n_passes / max(1, len(self._rows))
-        )
+        self._expect_passes()
         return True
 
-    def _pick_among(
-        self,
-        rows: NDArray[np.int64],
-        upper: NDArray[np.float32],
-        x: Tensor,
-        dropped: Place | None,
-    ) -> None:
-        """Picks candidates as long as no other row can come before them."""
+    def _expect_passes(self) -> None:
+        """Estimates how many passes there will be, if picks go on as before."""
+        left, picked = self._k - len(self._rows), max(1, len(self._rows))
+        expected = self._n_passes + math.ceil(left * self._n_passes / picked)
+        self.max_passes = max(expected, min(self._k, 2))
+
+    def _pick_among(self, candidates: Candidates) -> None:
+        """Picks candidates as long as no other row can precede them."""
+        rows, upper, x = candidates.best()
         left = LazyGreedy(rows, upper, x, self._metric, len(self._centres.points))
         n_picks = len(self._rows)
         while len(self._rows) < self._k:
-            bound = self._bound(dropped, len(self._rows) - n_picks)
+            bound = self._bound(candidates.bound, len(self._rows) - n_picks)
             found = left.best(self._worth_of, self._centres.points, bound)
             if found is None:
                 return
@@ -256,7 +248,7 @@ class CoreSet(GreedyPicks):
             self._add(best.row, best.worth)
 
     def _bound(self, dropped: Place | None, n_picks: int) -> Place | None:
-        """What no row stands before that is no candidate, `n_picks` picks after the pass."""
+        """No row but a candidate precedes this one, `n_picks` picks after the pass."""
         gained = self._most_gained(n_picks)
         if dropped is None or not gained:
             return dropped
@@ -300,6 +292,12 @@ class CoreSet(GreedyPicks):
         ours = self._distance.read(numbers)
         self._distance.write(numbers, torch.minimum(ours, theirs.values.to(ours.device)))
         self._candidates.merge(other._candidates)
+
+    @property
+    def kth_score(self) -> float | None:
+        """The score of the last pick; None before a pick that has a distance."""
+        score = super().kth_score
+        return None if score is None or math.isinf(score) else score
 
     def result(self) -> Picks:
         """The picks so far.
@@ -345,6 +343,7 @@ class CoreSet(GreedyPicks):
             self._to_centres.centres = points[len(points) - centres["n_new"] :]
         self._candidates.load_state_dict(state["candidates"])
         self._exact_from, self._n_passes = state["exact_from"], state["passes"]
+        self._expect_passes()
 
 
 def labelled_rows(labelled: Any) -> Tensor | None:

@@ -60,8 +60,8 @@ class LazyGreedy:
             worth_of: what rows are worth, from their distances [n] and their numbers [n]: never
                 less if a distance is larger; -inf for rows that must not be picked.
             centres: [K, D] all points so far.
-            bound: rows that are worth less are forgotten if they are many, if another row is best;
-                None: no row.
+            bound: a row that is no candidate; None: there is none. If most rows are worth less,
+                these are forgotten: one of them could be best only after this row.
         """
         worth = worth_of(self._upper, self._rows)
         if bound is not None:
@@ -99,7 +99,10 @@ class LazyGreedy:
         return self._x[place : place + 1]
 
     def pick(self, at: int, centre: Doubles | None) -> None:
-        """Takes such a row out, and makes it a centre: a point [1, D]; None: no other row cares."""
+        """Takes such a row out, and makes it a centre: a point [1, D].
+
+        None: it equals a centre, so that no distance changes.
+        """
         self._upper[at] = -np.inf
         if centre is None:
             return

@@ -209,8 +209,9 @@ class Euclidean(Metric):
         tiny = np.finfo(np.float64).tiny
         largest = np.maximum(np.abs(halves).max(1, keepdims=True, initial=0), tiny)
         scaled = halves / largest
-        distance = np.sqrt(np.add.reduce(scaled * scaled, axis=1)) * largest[:, 0] * 2
-        found: Floats = distance.astype(np.float32)
+        with np.errstate(over="ignore"):  # distances beyond float32 are infinite
+            distance = np.sqrt(np.add.reduce(scaled * scaled, axis=1)) * largest[:, 0] * 2
+            found: Floats = distance.astype(np.float32)
         return found
 
 
@@ -240,7 +241,7 @@ def _roots(squares: Any, of_centres: Any, products: Doubles, width: int) -> tupl
     """Lower and upper bounds of distances, from squares of lengths and products.
 
     |x|^2 + |c|^2 - 2 x c has an error of at most (D + 4) 2^-52 (|x| + |c|)^2, and that is at most
-    twice |x|^2 + |c|^2. What is beyond float64's range is unknown: from 0 to infinity.
+    twice |x|^2 + |c|^2. If a square is beyond float64's range, the bounds are 0 and infinity.
     """
     both = squares + of_centres
     squared, error = both - 2 * products, (width + 8) * 2.0**-51 * both

@@ -69,7 +69,7 @@ class Meter:
 
     @property
     def n_passes(self) -> int:
-        """The most passes over the pool. A reducer may learn them as it goes."""
+        """How many passes over the pool are expected. A reducer may learn that as it goes."""
         return self._reducer.max_passes
 
     @property

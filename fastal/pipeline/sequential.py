@@ -37,7 +37,7 @@ class Sequential(Reducer[Any]):
 
     @property
     def max_passes(self) -> int:  # type: ignore[override]
-        """How many passes there are at most, as far as is known."""
+        """How many passes there are at most, or are expected."""
         of_begun = sum(stage.max_passes for stage in self._begun)
         return of_begun if len(self._begun) > len(self._then) else max(self._max_passes, of_begun)
 

@@ -59,6 +59,19 @@ def in_row_threads(work: Work, x: Tensor, most_rows: int, most_threads: int | No
         job.stop()
 
 
+def in_one_thread(work: Callable[[], None]) -> None:
+    """Calls `work` in a thread in which torch computes each op in that thread alone.
+
+    For many small steps on a CPU. It raises what `in_row_threads` raises.
+    """
+
+    def work_once(blocks: Iterator[slice]) -> None:
+        for _ in blocks:
+            work()
+
+    in_row_threads(work_once, torch.empty(1, 0, dtype=torch.float32, device="cpu"), 1, 1)
+
+
 class _Job:
     """Blocks of rows, and the threads that work on them."""
 

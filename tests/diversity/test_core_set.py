@@ -205,6 +205,35 @@ def test_distances_whose_squares_are_beyond_float32(scale, n_labelled, memory_by
     assert_picks(picks, x, 6, "euclidean", x[:n_labelled])
 
 
+def test_distances_whose_squares_are_beyond_float64():
+    x = np.array([[0, 0], [1e200, 0], [-3e200, 0], [1e-200, 0], [2e300, 1e300]])
+    picks = k_center(x, 5, metric="euclidean")
+    assert picks.rows.tolist() == [0, 1, 2, 4, 3]
+    assert picks.scores.tolist() == [math.inf] * 4 + [0]
+    small = x[[0, 3]] * 1e-60
+    assert k_center(small, 2, metric="euclidean").scores.tolist() == [0, 0]
+
+
+def test_passes_that_are_expected_are_known_after_a_restart():
+    x = embeddings(400)
+    reducer = CoreSet(40, memory_bytes=1000)
+    for _ in range(5):
+        reducer.update(x, 0)
+        reducer.next_pass()
+    restored = CoreSet(40, memory_bytes=1000)
+    assert restored.max_passes == 2
+    restored.load_state_dict(reducer.state_dict())
+    assert restored.max_passes == reducer.max_passes > 5
+
+
+def test_the_score_of_the_last_pick_is_unknown_before_there_is_a_distance():
+    reducer = CoreSet(2, memory_bytes=1)
+    assert reducer.kth_score is None
+    reducer.update(embeddings(), 0)
+    reducer.next_pass()
+    assert (len(reducer.result()), reducer.kth_score) == (1, None)
+
+
 def test_distances_beyond_float32_are_infinite():
     x = np.array([[3e38, 0], [-3e38, 0], [0, 1]], np.float32)
     picks = k_center(x, 3, metric="euclidean")

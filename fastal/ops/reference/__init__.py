@@ -25,7 +25,7 @@ from fastal.ops.reference.head import logits_blocks
 from fastal.ops.reference.items import aggregated, label_scores, padding
 from fastal.ops.reference.ranks import mean_ranks
 from fastal.ops.reference.uncertainty import uncertainty
-from fastal_kernels.row_threads import in_row_threads
+from fastal_kernels.row_threads import in_one_thread, in_row_threads
 
 __all__ = [
     "aggregated",
@@ -33,6 +33,7 @@ __all__ = [
     "dtype_for",
     "euclidean",
     "euclidean_upper",
+    "in_one_thread",
     "in_row_threads",
     "label_confidence",
     "label_scores",
