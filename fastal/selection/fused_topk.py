@@ -13,10 +13,10 @@ from fastal.selection.ties import TieOrder
 from fastal.selection.topk import TopK
 
 _SEGMENT_BITS = 32  # candidates on a GPU hold the lower 32 bits of a row number
-# Rows that the native backend scores between two updates of the threshold. A piece has at most
-# twice as many rows as were read before it. Then about 2 k of its rows beat the threshold. Larger
+# Rows that the native backend scores between two updates of the threshold. A piece has at most 4
+# times as many rows as were read before it. Then about 4 k of its rows beat the threshold. Larger
 # pieces take fewer calls. But their threshold is older, so the kernel skips fewer of their rows.
-_FIRST_ROWS, _GROWTH, _MOST_ROWS = 1 << 12, 2, 1 << 22
+_FIRST_ROWS, _GROWTH, _MOST_ROWS = 1 << 13, 4, 1 << 22
 
 
 class FusedTopK:
