@@ -73,6 +73,8 @@ enum { AHEAD = 8192 }; /* bytes between what is read and what is fetched from me
  * of contiguous values. */
 INLINE int64_t ahead_of(const struct job *job) {
     const int64_t bytes = job->n_classes * job->class_stride;
+    if (bytes == 0) /* all classes are one value */
+        return 0;
     return bytes < AHEAD ? AHEAD / bytes * job->row_stride : AHEAD;
 }
 
