@@ -33,14 +33,13 @@ def values_of(pool: Source, keep: Any) -> Any:
     """
     n_rows = pool.n_rows
     names = pool.carried(np.empty(0, np.int64))
-    if isinstance(keep, (str, os.PathLike)) and keep not in (*KEEP, *names):
-        path = Path(keep)
-        if isinstance(keep, str) and path.suffix not in VALUE_SUFFIXES:
-            more = ", a column that the pool carries, or a .parquet, .csv or .npy file of values"
-            check_choice("keep", keep, (*KEEP, *names), more)
+    path = value_file(pool, keep)
+    if path is not None:
         with prefixing_errors("keep"):
             return labels_of_rows(pool, read_values(path), path, "keep")
     if isinstance(keep, str) and keep not in KEEP:
+        more = ", a column that the pool carries, or a .parquet, .csv or .npy file of values"
+        check_choice("keep", keep, (*KEEP, *names), more)
         assert n_rows is not None  # of every pool that carries columns
         return _column(pool, keep, n_rows)
     shape = [len(keep)] if isinstance(keep, (list, tuple)) else getattr(keep, "shape", [])
@@ -49,6 +48,14 @@ def values_of(pool: Source, keep: Any) -> Any:
             f"keep: wanted a value for each of the {n_rows:,} rows of the pool, got {shape[0]:,}"
         )
     return keep
+
+
+def value_file(pool: Source, keep: Any) -> Path | None:
+    """The file of values that `keep` names; None if `keep` is anything else."""
+    if isinstance(keep, str):
+        names = (*KEEP, *pool.carried(np.empty(0, np.int64)))
+        return Path(keep) if keep not in names and Path(keep).suffix in VALUE_SUFFIXES else None
+    return Path(keep) if isinstance(keep, os.PathLike) else None
 
 
 def _column(pool: Source, name: str, n_rows: int) -> NDArray[Any]:

@@ -369,6 +369,23 @@ def test_nothing_is_written_twice_or_over_what_is_read(tmp_path, pool, centroids
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("keep", ["nearest", "first", "quality", "a.csv"])
+def test_an_output_may_be_in_a_folder_that_has_the_name_of_a_choice(
+    tmp_path, pool, monkeypatch, keep
+):
+    monkeypatch.chdir(tmp_path)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(np.load(pool).ravel()), D)
+    table = {"x": lists, "quality": np.arange(N), "a.csv": np.arange(N)}
+    pq.write_table(pa.table(table), "pool.parquet")
+    columns = ("--column", "x", "--carry", "quality,a.csv")
+    np.save("c.npy", np.ones((1, D)))
+    (tmp_path / keep).mkdir()
+    done = run("deduplicate", "pool.parquet", *columns, "--centroids", "c.npy", "--keep", keep,
+               "--out", f"{keep}/kept.csv", "--dropped", f"{keep}/dropped.csv")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / keep / "kept.csv").exists()
+
+
 def test_usage(tmp_path, pool, parquet, centroids):
     of = ("--centroids", centroids)
     for arguments, words in (
