@@ -368,6 +368,11 @@ def test_rows_that_are_passed_over_change_no_order(keep, reads):
         ({"keep": "random", "seed": -1}, ValueError, "seed: wanted 0 to"),
         ({"threshold": []}, ValueError, "threshold: wanted at least one"),
         ({"threshold": [0.9, 2]}, ValueError, "threshold: wanted a similarity from -1 to 1, got 2"),
+        ({"threshold": np.array(0.9)}, TypeError, r"^threshold: wanted a number, got array\(0.9\)"),
+        ({"threshold": torch.tensor(0.9)}, TypeError, "^threshold: wanted a number, got tensor"),
+        ({"threshold": b"0"}, TypeError, "^threshold: wanted a number, got b'0'"),
+        ({"threshold": {0.9: 1}}, TypeError, "^threshold: wanted a number, got {0.9: 1}"),
+        ({"threshold": {0.9}}, TypeError, "^threshold: wanted a number, got {0.9}"),
         ({"threshold": [0.9, "x"]}, TypeError, "threshold: wanted a number, got 'x'"),
     ],
 )  # fmt: skip
