@@ -15,6 +15,8 @@ from fastal.base.row_numbers import RowNumbers, row_numbers
 from fastal.base.row_random import uniform
 from fastal.sources.labels import as_integers
 
+LISTS = (list, tuple, range)  # what may hold values, besides arrays
+
 
 class KeepOrder:
     """The order in which the rows of a cluster are compared with those before them.
@@ -98,13 +100,16 @@ def _descending(values: NDArray[Any]) -> NDArray[np.int64]:
 
 def _checked_values(keep: Any) -> NDArray[Any]:
     """A copy of the values [N], numbers or bools."""
-    if not (is_array(keep) or isinstance(keep, (list, tuple))):
+    if not (is_array(keep) or isinstance(keep, LISTS)):
         raise TypeError(
             f"keep: wanted one of {', '.join(KEEP)}, or a value for each row, got "
             f"{type(keep).__name__}"
         )
     with guarded_arrays(keep) as guards:
-        values = np.array(_as_numpy(keep))
+        try:
+            values = np.array(_as_numpy(keep))
+        except ValueError as error:  # a list of lists of different lengths
+            raise ValueError(f"keep: wanted a number for each row, [rows]: {error}") from error
         guards.check("keep")
     if values.ndim != 1 or values.dtype.kind not in "biuf":
         raise TypeError(
@@ -118,6 +123,8 @@ def _as_numpy(keep: Any) -> Any:
     if not is_array(keep):
         integers = as_integers(keep)  # NumPy makes floats of integers that need uint64
         return keep if integers is None else integers
+    if isinstance(keep, np.ma.MaskedArray):
+        raise TypeError("keep: wanted a number for each row, got a masked array; fill it first")
     if isinstance(keep, np.ndarray):
         return keep
     values = as_tensor(keep, "keep").cpu()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fastal.base.argument_values import KEEP, VALUE_SUFFIXES
 from fastal.base.checks import check_choice
 from fastal.base.errors import prefixing_errors
+from fastal.diversity.keep_order import LISTS
 from fastal.pipeline.given_groups import labels_of_rows
 from fastal.sources import Source
 from fastal.sources.label_files import read_values
@@ -42,7 +43,7 @@ def values_of(pool: Source, keep: Any) -> Any:
         check_choice("keep", keep, (*KEEP, *names), more)
         assert n_rows is not None  # of every pool that carries columns
         return _column(pool, keep, n_rows)
-    shape = [len(keep)] if isinstance(keep, (list, tuple)) else getattr(keep, "shape", [])
+    shape = [len(keep)] if isinstance(keep, LISTS) else getattr(keep, "shape", [])
     if n_rows is not None and len(shape) == 1 and shape[0] != n_rows:
         raise ValueError(
             f"keep: wanted a value for each of the {n_rows:,} rows of the pool, got {shape[0]:,}"

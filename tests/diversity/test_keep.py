@@ -96,6 +96,7 @@ def test_the_largest_value_is_kept_and_ties_go_to_the_lower_row(kind):
     assert_duplicates(found, x, of, 0.9, keys(x, of, values.tolist()))
     for others in (values.tolist(), torch.from_numpy(values), (*values.tolist(),)):
         assert_same(deduplicate(x, of, 0.9, keep=others), found)
+    assert_same(deduplicate(x, of, 0.9, keep=range(N)), deduplicate(x, of, 0.9, keep=np.arange(N)))
     # The values of the pool move nothing but the order.
     assert_same(deduplicate(x, of, 0.9, keep=np.zeros(N)), deduplicate(x, of, 0.9))
 
@@ -365,6 +366,15 @@ def test_rows_that_are_passed_over_change_no_order(keep, reads):
         ({"keep": np.zeros((N, 2))}, TypeError, r"keep: wanted a number .* of shape \(120, 2\)"),
         ({"keep": ["a"] * N}, TypeError, "keep: wanted a number for each row, .* got <U1"),
         ({"keep": [0, 1]}, ValueError, "keep: wanted .* each of the 120 rows of the pool, got 2"),
+        (
+            {"keep": [1, [1, 2], *[1] * (N - 2)]}, ValueError,
+            r"^keep: wanted a number for each row, \[rows\]: setting an array element",
+        ),
+        (
+            {"keep": np.ma.masked_array(np.zeros(N), np.arange(N) == 3)}, TypeError,
+            "^keep: wanted a number for each row, got a masked array; fill it first",
+        ),
+        ({"keep": range(N - 1)}, ValueError, "keep: wanted .* each of the 120 rows .* got 119"),
         ({"keep": "random", "seed": -1}, ValueError, "seed: wanted 0 to"),
         ({"threshold": []}, ValueError, "threshold: wanted at least one"),
         ({"threshold": [0.9, 2]}, ValueError, "threshold: wanted a similarity from -1 to 1, got 2"),
