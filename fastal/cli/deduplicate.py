@@ -88,22 +88,32 @@ def deduplicate(pool: tuple[str, ...], carry: str | None, **options: Any) -> Non
     keep = options["keep"]
     check_fit(options, draws=keep == "random", seeded="--clusters or --keep random")
     is_column = keep not in KEEP and Path(keep).suffix not in VALUE_SUFFIXES
-    if is_column and keep not in (carry or "").split(","):
-        carry = keep if carry is None else f"{carry},{keep}"
+    if is_column and (not keep or "," in keep):
+        raise ValueError(_wanted(keep))
+    carried = [] if carry is None else [name.strip() for name in carry.split(",")]
+    is_added = is_column and keep not in carried
+    if is_added:
+        carry = ",".join([*carried, keep])
     with loading():
         from fastal.commands.deduplicate import deduplicate_to_file
     options["how"] = k_means_options(options)
-    with _naming(keep):
+    with _naming(keep, is_added=is_added):
         run_over(deduplicate_to_file, pool, {**options, "carry": carry})
 
 
 @contextmanager
-def _naming(keep: str) -> Iterator[None]:
-    """A context in which the error that no column has this name says what else it may be."""
+def _naming(keep: str, *, is_added: bool) -> Iterator[None]:
+    """A context in which errors about a column that --keep has added to --carry name --keep."""
     try:
         yield
     except ValueError as error:
-        if any(f"no {what} {keep!r}" in str(error) for what in ("array", "column")):
-            wanted = f"wanted one of {', '.join(KEEP)}, a column, or a file of values"
-            raise ValueError(f"keep: {wanted}, got {keep!r}: {error}") from error
+        reason = str(error)
+        if any(f"no {what} {keep!r}" in reason for what in ("array", "column")):
+            raise ValueError(f"{_wanted(keep)}: {reason}") from error
+        if is_added and reason.startswith("carry: ") and repr(keep) in reason:
+            raise ValueError(f"keep: {reason.removeprefix('carry: ')}") from error
         raise
+
+
+def _wanted(keep: str) -> str:
+    return f"keep: wanted one of {', '.join(KEEP)}, a column, or a file of values, got {keep!r}"

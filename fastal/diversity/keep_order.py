@@ -1,6 +1,7 @@
 """Which of several duplicates is kept: the order in which the rows of a cluster are compared."""
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,28 @@ from fastal.sources.labels import as_integers
 LISTS = (list, tuple, range)  # what may hold values, besides arrays
 
 
+@dataclass(frozen=True)
+class NamedValues:
+    """Values [N] with the name of the file or column that they are from, for errors."""
+
+    values: NDArray[Any]
+    name: str
+
+
+class MissingValue(ValueError):  # noqa: N818  (a finding about an argument and the pool)
+    """A row of the pool has no value in `keep`.
+
+    It is about an argument, so the pipeline does not add the file and row of the pool.
+    """
+
+
 class KeepOrder:
     """The order in which the rows of a cluster are compared with those before them.
 
     The first of several duplicates is therefore kept.
 
     Args:
-        keep: one of `KEEP`; or values [N], of which larger ones come first.
+        keep: one of `KEEP`; or values [N] or `NamedValues`, of which larger ones come first.
         seed: the seed of "random".
 
     Attributes:
@@ -37,6 +53,9 @@ class KeepOrder:
     def __init__(self, keep: Any, seed: int) -> None:
         self._seed = checked_seed(seed)
         self._name, self._values = None, None
+        self._where = ""  # for errors about values
+        if isinstance(keep, NamedValues):
+            keep, self._where = keep.values, f" in {keep.name}"
         if isinstance(keep, str):
             check_choice("keep", keep, KEEP, ", or a value for each row")
             self._name = keep
@@ -45,24 +64,27 @@ class KeepOrder:
         self.needs_similarity = self._name in ("nearest", "farthest")
 
     def check(self, numbers: RowNumbers, is_read: NDArray[np.bool_]) -> None:
-        """ValueError if a row of a chunk has no value.
+        """MissingValue if a row of a chunk has none.
 
         Args:
             numbers: the rows of the chunk.
-            is_read: [n], whether a row is compared; the others need no value but NaN.
+            is_read: [n], whether a row is compared; other rows may have NaN.
         """
         values = self._values
         if values is None:
             return
         if numbers.stop > len(values):
-            raise ValueError(
-                f"keep: wanted a value for each row of the pool, got {len(values):,} values for at "
-                f"least {numbers.stop:,} rows"
+            raise MissingValue(
+                f"keep: wanted a value for each row of the pool, got {len(values):,} values"
+                f"{self._where} for at least {numbers.stop:,} rows"
             )
         rows = numbers.at(np.flatnonzero(is_read))
         missing = rows[np.isnan(values[rows])]
         if len(missing):
-            raise ValueError(f"keep: row {missing[0]} has the value NaN; wanted a number")
+            raise MissingValue(
+                f"keep: row {missing[0]} of the pool has the value NaN{self._where}; wanted a "
+                "number"
+            )
 
     def places(
         self, rows: NDArray[np.int64], similarity: NDArray[np.float32] | None

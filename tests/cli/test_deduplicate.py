@@ -399,6 +399,14 @@ def test_usage(tmp_path, pool, parquet, centroids):
         ),
         ([parquet, *COLUMNS, *of, "--keep", "hard"], "a column, or a file of values, got 'hard'"),
         ([parquet, *COLUMNS, *of, "--keep", "text"], "--keep: row 0 has 'text 0' in the column"),
+        ([pool, *of, "--keep", "nope.csv"], "Error: --keep: nope.csv: no such file\n"),
+        ([pool, *of, "--keep", ""], "a column, or a file of values, got ''\n"),
+        ([parquet, *COLUMNS, *of, "--keep", "a,b"], "a column, or a file of values, got 'a,b'\n"),
+        ([parquet, *COLUMNS, *of, "--keep", "id"], "Error: --keep: the picks have a column 'id'"),
+        (
+            [parquet, *COLUMNS, *of, "--keep", "id", "--carry", "id"],
+            "Error: --carry: the picks have a column 'id'",
+        ),
         ([pool, "--clusters", 401], "--clusters: wanted at most the 400 valid rows"),
         ([pool, *of, "--memory-mb", 0], "--memory-mb"),
     ):
@@ -409,6 +417,11 @@ def test_usage(tmp_path, pool, parquet, centroids):
         pa.table({"kept": list("ab"), "x": pa.array([[1.0] * D, [2.0] * D])}),
         tmp_path / "k.parquet",
     )
-    done = run("deduplicate", tmp_path / "k.parquet", "--column", "x", "--clusters", 1,
-               "--carry", "kept", "--dropped", tmp_path / "d.csv")  # fmt: skip
-    assert "--carry: the dropped rows have a column 'kept' of their own" in done.stderr
+    done = run("deduplicate", parquet, *COLUMNS, *of, "--keep", "quality",
+               "--carry", "text, quality")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    for option in ("--carry", "--keep"):
+        done = run("deduplicate", tmp_path / "k.parquet", "--column", "x", "--clusters", 1,
+                   option, "kept", "--dropped", tmp_path / "d.csv")  # fmt: skip
+        wanted = f"Error: {option}: the dropped rows have a column 'kept' of their own"
+        assert wanted in done.stderr, done.stderr

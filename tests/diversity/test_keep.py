@@ -302,7 +302,7 @@ def test_a_column_of_picks_is_score_and_what_is_no_file_of_values_is_named(tmp_p
     ):
         with pytest.raises((ValueError, OSError), match=words) as error:
             deduplicate(x, of, keep=tmp_path / name)
-        assert str(error.value).startswith("keep: ") or name == "absent.csv"
+        assert str(error.value).startswith("keep: ")
     with pytest.raises(ValueError, match=r"groups: wanted .* file of labels, got 'x.txt'"):
         fastal.select(x, groups="x.txt", per_group=1)
 
@@ -326,7 +326,7 @@ def test_rows_that_are_passed_over_need_no_value():
     x, of = embeddings(), centroids()
     values = values_of("floats")
     x[7], values[[7, 9]] = math.nan, math.nan
-    with pytest.raises(ValueError, match="keep: row 9 has the value NaN; wanted a number"):
+    with pytest.raises(ValueError, match="keep: row 9 of the pool has the value NaN; wanted"):
         deduplicate(x, of, 0.9, keep=values, on_invalid="skip")
     found = deduplicate(x, of, 0.9, keep=values, on_invalid="skip", exclude=[9, 11])
     left = np.delete(np.arange(N), [7, 9, 11])
@@ -389,6 +389,24 @@ def test_rows_that_are_passed_over_change_no_order(keep, reads):
 def test_bad_arguments_are_named(arguments, error, words):
     with pytest.raises(error, match=words):
         deduplicate(**{"pool": embeddings(), "centroids": centroids(), **arguments})
+
+
+@pytest.mark.parametrize("keep", ["values", "v.npy", "v.csv", "quality"])
+def test_a_row_without_a_value_is_named_with_the_file_or_column_of_values(
+    tmp_path, monkeypatch, keep
+):
+    monkeypatch.chdir(tmp_path)
+    x, values = embeddings(), values_of("floats")
+    values[70] = math.nan
+    np.save("v.npy", values)
+    (tmp_path / "v.csv").write_text("score\n" + "\n".join(map(str, values)))
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), D)
+    pq.write_table(pa.table({"x": lists, "quality": values}), "pool.parquet")
+    pool = fastal.open_pool("pool.parquet", column="x", carry=["quality"])
+    where = {"values": "", "quality": " in the column 'quality'"}.get(keep, f" in {keep}")
+    with pytest.raises(ValueError, match="NaN") as error:
+        deduplicate(pool, centroids(), keep=values if keep == "values" else keep)
+    assert str(error.value) == f"keep: row 70 of the pool has the value NaN{where}; wanted a number"
 
 
 def test_too_few_values_for_chunks_are_an_error():
