@@ -110,7 +110,10 @@ def deduplicate_to_file(
             )  # fmt: skip
         if not counts[0]["kept"]:
             _log.warning("nothing was kept: no row of the pool was compared")
-        command_run.finish(invalid=last.invalid, backend=last.backend_used, thresholds=counts)
+        arguments = {**reducer.bound_to(), "threshold": thresholds}  # the reducer has the least
+        command_run.finish(
+            arguments=arguments, invalid=last.invalid, backend=last.backend_used, thresholds=counts,
+        )  # fmt: skip
 
 
 def kept_picks(duplicates: Duplicates, deduplicator: Deduplicator) -> Picks:

@@ -138,6 +138,7 @@ def test_clusters_are_found_first(tmp_path, pool, x):
     record = json.loads((tmp_path / "kept.run.json").read_text())
     assert (record["command"], record["arguments"]["keep"]) == ("deduplicate", "first")
     assert record["arguments"]["memory_bytes"] == 1 << 20
+    assert record["arguments"]["threshold"] == [0.95]
     assert record["thresholds"] == [
         {"threshold": 0.95, "kept": N - len(found.rows), "dropped": len(found.rows)}
     ]
@@ -339,6 +340,18 @@ def test_a_checkpoint_of_another_choice_is_refused(tmp_path, pool, centroids, mo
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert "--keep is 'first' there, 'nearest' in this run" in done.stderr, done.stderr
     assert run(*command, "--resume").exit_code == 0
+
+
+@pytest.mark.parametrize("clusters", ["--clusters", "--centroids"])
+def test_the_record_has_all_thresholds_among_the_arguments(tmp_path, pool, centroids, clusters):
+    of = (clusters, 2 if clusters == "--clusters" else centroids)
+    thresholds = ("--threshold", 0.99, "--threshold", 0.9)
+    done = run("deduplicate", pool, *of, *thresholds, "--out", tmp_path / "kept-{threshold}.csv")
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "kept-0.99.run.json").read_text())
+    assert record["arguments"]["threshold"] == [0.99, 0.9]
+    assert record["arguments"]["on_invalid"] == "raise"
+    assert [count["threshold"] for count in record["thresholds"]] == [0.99, 0.9]
 
 
 def test_nothing_is_written_twice_or_over_what_is_read(tmp_path, pool, centroids):
