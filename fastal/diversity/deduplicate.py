@@ -116,8 +116,9 @@ def deduplicate(
         chunk_bytes: as for `fastal.select`.
         checkpoint: as for `fastal.select`; it may have up to `memory_bytes`, and 8 bytes per row.
         resume: as for `fastal.select`.
-        exclude: as for `fastal.select`.
-        among: as for `fastal.select`.
+        exclude: rows that are not compared, in the forms that `fastal.select` takes. They are no
+            duplicates, and no row is a duplicate of them.
+        among: the only rows that are compared, in the same forms.
         progress: as for `fastal.select`.
 
     Returns:

@@ -399,6 +399,13 @@ def test_an_output_may_be_in_a_folder_that_has_the_name_of_a_choice(
     assert (tmp_path / keep / "kept.csv").exists()
 
 
+def test_the_help_speaks_of_rows_that_are_compared():
+    words = " ".join(run("deduplicate", "--help").stdout.split())
+    for wanted in ("in one run. Then --out is required", "including itself", "only rows that are"):
+        assert wanted in words
+    assert "picked" not in words
+
+
 def test_usage(tmp_path, pool, parquet, centroids):
     of = ("--centroids", centroids)
     for arguments, words in (
