@@ -1,6 +1,7 @@
 """`keep` of `deduplicate`: which of several duplicates stays, and thresholds of one run."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -361,6 +362,10 @@ def test_rows_that_are_passed_over_change_no_order(keep, reads):
         (
             {"keep": "hard"}, ValueError,
             "keep: .* first, nearest, farthest, random, a column that the pool carries, or a",
+        ),
+        (
+            {"keep": Path("first")}, ValueError,
+            "^keep: wanted a .parquet, .csv or .npy file of values, got 'first'",
         ),
         ({"keep": 3}, TypeError, "keep: wanted one of .*, or a value for each row, got int"),
         ({"keep": np.zeros((N, 2))}, TypeError, r"keep: wanted a number .* of shape \(120, 2\)"),
