@@ -17,7 +17,7 @@ from fastal.diversity.centroids import rows_of
 from fastal.diversity.clustering.k_means import KMeansOptions
 from fastal.diversity.deduplicator import Deduplicator, checked_threshold
 from fastal.diversity.duplicates import Duplicates, at_threshold
-from fastal.diversity.keep_values import values_of
+from fastal.diversity.keep_values import value_file, values_of
 from fastal.output.target import Target, is_among
 from fastal.picks.files import PICKS_SUFFIXES
 from fastal.picks.picks import Picks
@@ -78,7 +78,7 @@ def deduplicate_to_file(
         Target(path, PICKS_SUFFIXES, pool, held, name="dropped", has_record=False)
         for path in (() if dropped is None else _paths("dropped", dropped, thresholds))
     ]
-    _check_outputs(kept_targets, dropped_targets, keep, options)
+    _check_outputs(kept_targets, dropped_targets, value_file(pool, keep), options)
     if dropped is not None:
         for name in pool.columns.carried:
             if name in _COLUMNS:
@@ -110,7 +110,10 @@ def deduplicate_to_file(
             )  # fmt: skip
         if not counts[0]["kept"]:
             _log.warning("nothing was kept: no row of the pool was compared")
-        command_run.finish(invalid=last.invalid, backend=last.backend_used, thresholds=counts)
+        arguments = {**reducer.bound_to(), "threshold": thresholds}  # the reducer has the least
+        command_run.finish(
+            arguments=arguments, invalid=last.invalid, backend=last.backend_used, thresholds=counts,
+        )  # fmt: skip
 
 
 def kept_picks(duplicates: Duplicates, deduplicator: Deduplicator) -> Picks:
@@ -184,7 +187,7 @@ def _text(threshold: float) -> str:
 
 
 def _check_outputs(
-    kept: list[Target], dropped: list[Target], keep: str, options: CommandOptions
+    kept: list[Target], dropped: list[Target], values: Path | None, options: CommandOptions
 ) -> None:
     """ValueError if a file would be written twice, or is one that options name."""
     written: set[str] = set()
@@ -194,7 +197,7 @@ def _check_outputs(
             real = None if path is None else os.path.realpath(path)
             if real in written:
                 raise ValueError(f"{name}: {path} is written already, for other rows")
-            if real is not None and is_among(Path(real), [Path(keep)]):
+            if real is not None and values is not None and is_among(Path(real), [values]):
                 raise ValueError(f"{name}: {path} is the file of keep")
             written |= set() if real is None else {real}
         check_not_picks(target.out, name, exclude=options.exclude, among=options.among)

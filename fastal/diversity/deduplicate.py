@@ -1,7 +1,7 @@
 """Semantic duplicates: rows that are nearly equal to an earlier row of their cluster."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from typing import Any, overload
 
 from fastal.diversity.deduplicator import Deduplicator, checked_threshold
@@ -89,8 +89,9 @@ def deduplicate(
         centroids: [K, D] array, such as `CosineClusters.centroids`; its rows have any length. A row
             is in the cluster of its nearest centroid. A single centroid compares each row with all
             earlier rows.
-        threshold: the least similarity of duplicates, from -1 to 1; or several, which the same
-            passes serve. Rows of zeros have similarity 0 to all.
+        threshold: the least similarity of duplicates, from -1 to 1; or several in a list or another
+            iterable, except sets and mappings. Several thresholds take the passes of one. Rows of
+            zeros have similarity 0 to all.
         keep: which row of several duplicates is kept, that is, comes first in its cluster. Ties go
             to the lower row number.
 
@@ -115,8 +116,9 @@ def deduplicate(
         chunk_bytes: as for `fastal.select`.
         checkpoint: as for `fastal.select`; it may have up to `memory_bytes`, and 8 bytes per row.
         resume: as for `fastal.select`.
-        exclude: as for `fastal.select`.
-        among: as for `fastal.select`.
+        exclude: rows that are not compared, in the forms that `fastal.select` takes. They are no
+            duplicates, and no row is a duplicate of them.
+        among: the only rows that are compared, in the same forms.
         progress: as for `fastal.select`.
 
     Returns:
@@ -161,14 +163,21 @@ def deduplicate(
     )  # fmt: skip
     if reducer.invalid:
         _log.warning("%d rows are invalid: left out", reducer.invalid)
-    if not isinstance(threshold, Iterable):
+    if not _is_several(threshold):
         return found
     return [at_threshold(found, one) for one in thresholds]
 
 
+def _is_several(threshold: Any) -> bool:
+    """Whether an argument is several values in an order, or else is to be one number."""
+    if isinstance(threshold, (str, bytes, Mapping, Set)) or not isinstance(threshold, Iterable):
+        return False
+    return getattr(threshold, "ndim", 1) > 0  # NumPy's and torch's 0-d arrays only look iterable
+
+
 def _checked_thresholds(threshold: Any) -> list[float]:
-    several = isinstance(threshold, Iterable) and not isinstance(threshold, str)
-    found = [checked_threshold(one) for one in (threshold if several else [threshold])]
+    several = threshold if _is_several(threshold) else [threshold]
+    found = [checked_threshold(one) for one in several]
     if not found:
         raise ValueError("threshold: wanted at least one")
     return found

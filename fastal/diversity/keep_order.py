@@ -1,6 +1,7 @@
 """Which of several duplicates is kept: the order in which the rows of a cluster are compared."""
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,23 @@ from fastal.base.row_numbers import RowNumbers, row_numbers
 from fastal.base.row_random import uniform
 from fastal.sources.labels import as_integers
 
+LISTS = (list, tuple, range)  # what may hold values, besides arrays
+
+
+@dataclass(frozen=True)
+class NamedValues:
+    """Values [N] with the name of the file or column that they are from, for errors."""
+
+    values: NDArray[Any]
+    name: str
+
+
+class MissingValue(ValueError):  # noqa: N818  (a finding about an argument and the pool)
+    """A row of the pool has no value in `keep`.
+
+    It is about an argument, so the pipeline does not add the file and row of the pool.
+    """
+
 
 class KeepOrder:
     """The order in which the rows of a cluster are compared with those before them.
@@ -22,7 +40,7 @@ class KeepOrder:
     The first of several duplicates is therefore kept.
 
     Args:
-        keep: one of `KEEP`; or values [N], of which larger ones come first.
+        keep: one of `KEEP`; or values [N] or `NamedValues`, of which larger ones come first.
         seed: the seed of "random".
 
     Attributes:
@@ -35,6 +53,9 @@ class KeepOrder:
     def __init__(self, keep: Any, seed: int) -> None:
         self._seed = checked_seed(seed)
         self._name, self._values = None, None
+        self._where = ""  # for errors about values
+        if isinstance(keep, NamedValues):
+            keep, self._where = keep.values, f" in {keep.name}"
         if isinstance(keep, str):
             check_choice("keep", keep, KEEP, ", or a value for each row")
             self._name = keep
@@ -43,24 +64,27 @@ class KeepOrder:
         self.needs_similarity = self._name in ("nearest", "farthest")
 
     def check(self, numbers: RowNumbers, is_read: NDArray[np.bool_]) -> None:
-        """ValueError if a row of a chunk has no value.
+        """MissingValue if a row of a chunk has none.
 
         Args:
             numbers: the rows of the chunk.
-            is_read: [n], whether a row is compared; the others need no value but NaN.
+            is_read: [n], whether a row is compared; other rows may have NaN.
         """
         values = self._values
         if values is None:
             return
         if numbers.stop > len(values):
-            raise ValueError(
-                f"keep: wanted a value for each row of the pool, got {len(values):,} values for at "
-                f"least {numbers.stop:,} rows"
+            raise MissingValue(
+                f"keep: wanted a value for each row of the pool, got {len(values):,} values"
+                f"{self._where} for at least {numbers.stop:,} rows"
             )
         rows = numbers.at(np.flatnonzero(is_read))
         missing = rows[np.isnan(values[rows])]
         if len(missing):
-            raise ValueError(f"keep: row {missing[0]} has the value NaN; wanted a number")
+            raise MissingValue(
+                f"keep: row {missing[0]} of the pool has the value NaN{self._where}; wanted a "
+                "number"
+            )
 
     def places(
         self, rows: NDArray[np.int64], similarity: NDArray[np.float32] | None
@@ -98,13 +122,16 @@ def _descending(values: NDArray[Any]) -> NDArray[np.int64]:
 
 def _checked_values(keep: Any) -> NDArray[Any]:
     """A copy of the values [N], numbers or bools."""
-    if not (is_array(keep) or isinstance(keep, (list, tuple))):
+    if not (is_array(keep) or isinstance(keep, LISTS)):
         raise TypeError(
             f"keep: wanted one of {', '.join(KEEP)}, or a value for each row, got "
             f"{type(keep).__name__}"
         )
     with guarded_arrays(keep) as guards:
-        values = np.array(_as_numpy(keep))
+        try:
+            values = np.array(_as_numpy(keep))
+        except ValueError as error:  # a list of lists of different lengths
+            raise ValueError(f"keep: wanted a number for each row, [rows]: {error}") from error
         guards.check("keep")
     if values.ndim != 1 or values.dtype.kind not in "biuf":
         raise TypeError(
@@ -118,6 +145,8 @@ def _as_numpy(keep: Any) -> Any:
     if not is_array(keep):
         integers = as_integers(keep)  # NumPy makes floats of integers that need uint64
         return keep if integers is None else integers
+    if isinstance(keep, np.ma.MaskedArray):
+        raise TypeError("keep: wanted a number for each row, got a masked array; fill it first")
     if isinstance(keep, np.ndarray):
         return keep
     values = as_tensor(keep, "keep").cpu()

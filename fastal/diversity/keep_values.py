@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from fastal.base.argument_values import KEEP, VALUE_SUFFIXES
 from fastal.base.checks import check_choice
 from fastal.base.errors import prefixing_errors
+from fastal.diversity.keep_order import LISTS, NamedValues
 from fastal.pipeline.given_groups import labels_of_rows
 from fastal.sources import Source
-from fastal.sources.label_files import read_values
+from fastal.sources.label_files import LabelTable, read_values
 from fastal.sources.labels import joined
 
 # Of all carried columns together, since they are read together: texts may be long.
@@ -33,22 +34,38 @@ def values_of(pool: Source, keep: Any) -> Any:
     """
     n_rows = pool.n_rows
     names = pool.carried(np.empty(0, np.int64))
-    if isinstance(keep, (str, os.PathLike)) and keep not in (*KEEP, *names):
-        path = Path(keep)
-        if isinstance(keep, str) and path.suffix not in VALUE_SUFFIXES:
-            more = ", a column that the pool carries, or a .parquet, .csv or .npy file of values"
-            check_choice("keep", keep, (*KEEP, *names), more)
+    path = value_file(pool, keep)
+    if path is not None:
         with prefixing_errors("keep"):
-            return labels_of_rows(pool, read_values(path), path, "keep")
+            table = _table(path)
+            return NamedValues(labels_of_rows(pool, table, path, "keep"), str(path))
     if isinstance(keep, str) and keep not in KEEP:
+        more = ", a column that the pool carries, or a .parquet, .csv or .npy file of values"
+        check_choice("keep", keep, (*KEEP, *names), more)
         assert n_rows is not None  # of every pool that carries columns
-        return _column(pool, keep, n_rows)
-    shape = [len(keep)] if isinstance(keep, (list, tuple)) else getattr(keep, "shape", [])
+        return NamedValues(_column(pool, keep, n_rows), f"the column {keep!r}")
+    shape = [len(keep)] if isinstance(keep, LISTS) else getattr(keep, "shape", [])
     if n_rows is not None and len(shape) == 1 and shape[0] != n_rows:
         raise ValueError(
             f"keep: wanted a value for each of the {n_rows:,} rows of the pool, got {shape[0]:,}"
         )
     return keep
+
+
+def value_file(pool: Source, keep: Any) -> Path | None:
+    """The file of values that `keep` names; None if `keep` is anything else."""
+    if isinstance(keep, str):
+        names = (*KEEP, *pool.carried(np.empty(0, np.int64)))
+        return Path(keep) if keep not in names and Path(keep).suffix in VALUE_SUFFIXES else None
+    return Path(keep) if isinstance(keep, os.PathLike) else None
+
+
+def _table(path: Path) -> LabelTable:
+    """What a file of values holds. Errors of the system name `keep` too."""
+    try:
+        return read_values(path)
+    except OSError as error:
+        raise type(error)(f"keep: {error}") from error
 
 
 def _column(pool: Source, name: str, n_rows: int) -> NDArray[Any]:

@@ -48,10 +48,8 @@ def read_labels(path: Path, columns: Sequence[str] = GROUP_COLUMNS) -> LabelTabl
         ModuleNotFoundError: the file is Parquet, and pyarrow is not installed.
     """
     if path.suffix not in _READERS:
-        *most, last = _READERS
         other = "'predicted' or " if columns == GROUP_COLUMNS else ""
-        wanted = f"{other}a {', '.join(most)} or {last} file of labels"
-        raise ValueError(f"wanted {wanted}, got {str(path)!r}")
+        raise ValueError(f"wanted {other}{_file_of('labels')}, got {str(path)!r}")
     return _read(path, columns, labels.GROUPS)
 
 
@@ -59,9 +57,8 @@ def read_values(path: Path) -> LabelTable:
     """Reads a file of values, a number for each row.
 
     Args:
-        path: a file with a suffix of `VALUE_SUFFIXES`: a .parquet or .csv file with a
-            column `score`, or one column beside `id`, `row` and `rank`; or a .npy file with such
-            fields, or with one value for each row.
+        path: a .parquet or .csv file with a column `score`, or one column beside `id`, `row` and
+            `rank`; or a .npy file with such fields, or with one value for each row.
 
     Returns:
         The values as labels: integers, floats or bools.
@@ -69,6 +66,8 @@ def read_values(path: Path) -> LabelTable:
     Raises:
         ValueError, TypeError, OSError, ModuleNotFoundError: as `read_labels`.
     """
+    if path.suffix not in _READERS:
+        raise ValueError(f"wanted {_file_of('values')}, got {str(path)!r}")
     table = _read(path, None, labels.CARRIED)
     values = table.labels
     if values.dtype == object and path.suffix == ".csv":
@@ -79,6 +78,11 @@ def read_values(path: Path) -> LabelTable:
     if values.dtype.kind not in "biuf":
         raise TypeError(f"{path}: no file of values: wanted a number for each row")
     return table._replace(labels=values)
+
+
+def _file_of(what: str) -> str:
+    *most, last = _READERS
+    return f"a {', '.join(most)} or {last} file of {what}"
 
 
 def _read(path: Path, columns: Sequence[str] | None, purpose: str) -> LabelTable:

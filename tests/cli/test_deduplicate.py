@@ -138,6 +138,7 @@ def test_clusters_are_found_first(tmp_path, pool, x):
     record = json.loads((tmp_path / "kept.run.json").read_text())
     assert (record["command"], record["arguments"]["keep"]) == ("deduplicate", "first")
     assert record["arguments"]["memory_bytes"] == 1 << 20
+    assert record["arguments"]["threshold"] == [0.95]
     assert record["thresholds"] == [
         {"threshold": 0.95, "kept": N - len(found.rows), "dropped": len(found.rows)}
     ]
@@ -341,6 +342,18 @@ def test_a_checkpoint_of_another_choice_is_refused(tmp_path, pool, centroids, mo
     assert run(*command, "--resume").exit_code == 0
 
 
+@pytest.mark.parametrize("clusters", ["--clusters", "--centroids"])
+def test_the_record_has_all_thresholds_among_the_arguments(tmp_path, pool, centroids, clusters):
+    of = (clusters, 2 if clusters == "--clusters" else centroids)
+    thresholds = ("--threshold", 0.99, "--threshold", 0.9)
+    done = run("deduplicate", pool, *of, *thresholds, "--out", tmp_path / "kept-{threshold}.csv")
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "kept-0.99.run.json").read_text())
+    assert record["arguments"]["threshold"] == [0.99, 0.9]
+    assert record["arguments"]["on_invalid"] == "raise"
+    assert [count["threshold"] for count in record["thresholds"]] == [0.99, 0.9]
+
+
 def test_nothing_is_written_twice_or_over_what_is_read(tmp_path, pool, centroids):
     picks = tmp_path / "picks.csv"
     picks.write_text("row\n3\n")
@@ -369,6 +382,30 @@ def test_nothing_is_written_twice_or_over_what_is_read(tmp_path, pool, centroids
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("keep", ["nearest", "first", "quality", "a.csv"])
+def test_an_output_may_be_in_a_folder_that_has_the_name_of_a_choice(
+    tmp_path, pool, monkeypatch, keep
+):
+    monkeypatch.chdir(tmp_path)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(np.load(pool).ravel()), D)
+    table = {"x": lists, "quality": np.arange(N), "a.csv": np.arange(N)}
+    pq.write_table(pa.table(table), "pool.parquet")
+    columns = ("--column", "x", "--carry", "quality,a.csv")
+    np.save("c.npy", np.ones((1, D)))
+    (tmp_path / keep).mkdir()
+    done = run("deduplicate", "pool.parquet", *columns, "--centroids", "c.npy", "--keep", keep,
+               "--out", f"{keep}/kept.csv", "--dropped", f"{keep}/dropped.csv")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / keep / "kept.csv").exists()
+
+
+def test_the_help_speaks_of_rows_that_are_compared():
+    words = " ".join(run("deduplicate", "--help").stdout.split())
+    for wanted in ("in one run. Then --out is required", "including itself", "only rows that are"):
+        assert wanted in words
+    assert "picked" not in words
+
+
 def test_usage(tmp_path, pool, parquet, centroids):
     of = ("--centroids", centroids)
     for arguments, words in (
@@ -382,6 +419,14 @@ def test_usage(tmp_path, pool, parquet, centroids):
         ),
         ([parquet, *COLUMNS, *of, "--keep", "hard"], "a column, or a file of values, got 'hard'"),
         ([parquet, *COLUMNS, *of, "--keep", "text"], "--keep: row 0 has 'text 0' in the column"),
+        ([pool, *of, "--keep", "nope.csv"], "Error: --keep: nope.csv: no such file\n"),
+        ([pool, *of, "--keep", ""], "a column, or a file of values, got ''\n"),
+        ([parquet, *COLUMNS, *of, "--keep", "a,b"], "a column, or a file of values, got 'a,b'\n"),
+        ([parquet, *COLUMNS, *of, "--keep", "id"], "Error: --keep: the picks have a column 'id'"),
+        (
+            [parquet, *COLUMNS, *of, "--keep", "id", "--carry", "id"],
+            "Error: --carry: the picks have a column 'id'",
+        ),
         ([pool, "--clusters", 401], "--clusters: wanted at most the 400 valid rows"),
         ([pool, *of, "--memory-mb", 0], "--memory-mb"),
     ):
@@ -392,6 +437,11 @@ def test_usage(tmp_path, pool, parquet, centroids):
         pa.table({"kept": list("ab"), "x": pa.array([[1.0] * D, [2.0] * D])}),
         tmp_path / "k.parquet",
     )
-    done = run("deduplicate", tmp_path / "k.parquet", "--column", "x", "--clusters", 1,
-               "--carry", "kept", "--dropped", tmp_path / "d.csv")  # fmt: skip
-    assert "--carry: the dropped rows have a column 'kept' of their own" in done.stderr
+    done = run("deduplicate", parquet, *COLUMNS, *of, "--keep", "quality",
+               "--carry", "text, quality")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    for option in ("--carry", "--keep"):
+        done = run("deduplicate", tmp_path / "k.parquet", "--column", "x", "--clusters", 1,
+                   option, "kept", "--dropped", tmp_path / "d.csv")  # fmt: skip
+        wanted = f"Error: {option}: the dropped rows have a column 'kept' of their own"
+        assert wanted in done.stderr, done.stderr

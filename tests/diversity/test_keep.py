@@ -1,6 +1,7 @@
 """`keep` of `deduplicate`: which of several duplicates stays, and thresholds of one run."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -96,6 +97,7 @@ def test_the_largest_value_is_kept_and_ties_go_to_the_lower_row(kind):
     assert_duplicates(found, x, of, 0.9, keys(x, of, values.tolist()))
     for others in (values.tolist(), torch.from_numpy(values), (*values.tolist(),)):
         assert_same(deduplicate(x, of, 0.9, keep=others), found)
+    assert_same(deduplicate(x, of, 0.9, keep=range(N)), deduplicate(x, of, 0.9, keep=np.arange(N)))
     # The values of the pool move nothing but the order.
     assert_same(deduplicate(x, of, 0.9, keep=np.zeros(N)), deduplicate(x, of, 0.9))
 
@@ -301,7 +303,7 @@ def test_a_column_of_picks_is_score_and_what_is_no_file_of_values_is_named(tmp_p
     ):
         with pytest.raises((ValueError, OSError), match=words) as error:
             deduplicate(x, of, keep=tmp_path / name)
-        assert str(error.value).startswith("keep: ") or name == "absent.csv"
+        assert str(error.value).startswith("keep: ")
     with pytest.raises(ValueError, match=r"groups: wanted .* file of labels, got 'x.txt'"):
         fastal.select(x, groups="x.txt", per_group=1)
 
@@ -325,7 +327,7 @@ def test_rows_that_are_passed_over_need_no_value():
     x, of = embeddings(), centroids()
     values = values_of("floats")
     x[7], values[[7, 9]] = math.nan, math.nan
-    with pytest.raises(ValueError, match="keep: row 9 has the value NaN; wanted a number"):
+    with pytest.raises(ValueError, match="keep: row 9 of the pool has the value NaN; wanted"):
         deduplicate(x, of, 0.9, keep=values, on_invalid="skip")
     found = deduplicate(x, of, 0.9, keep=values, on_invalid="skip", exclude=[9, 11])
     left = np.delete(np.arange(N), [7, 9, 11])
@@ -361,19 +363,55 @@ def test_rows_that_are_passed_over_change_no_order(keep, reads):
             {"keep": "hard"}, ValueError,
             "keep: .* first, nearest, farthest, random, a column that the pool carries, or a",
         ),
+        (
+            {"keep": Path("first")}, ValueError,
+            "^keep: wanted a .parquet, .csv or .npy file of values, got 'first'",
+        ),
         ({"keep": 3}, TypeError, "keep: wanted one of .*, or a value for each row, got int"),
         ({"keep": np.zeros((N, 2))}, TypeError, r"keep: wanted a number .* of shape \(120, 2\)"),
         ({"keep": ["a"] * N}, TypeError, "keep: wanted a number for each row, .* got <U1"),
         ({"keep": [0, 1]}, ValueError, "keep: wanted .* each of the 120 rows of the pool, got 2"),
+        (
+            {"keep": [1, [1, 2], *[1] * (N - 2)]}, ValueError,
+            r"^keep: wanted a number for each row, \[rows\]: setting an array element",
+        ),
+        (
+            {"keep": np.ma.masked_array(np.zeros(N), np.arange(N) == 3)}, TypeError,
+            "^keep: wanted a number for each row, got a masked array; fill it first",
+        ),
+        ({"keep": range(N - 1)}, ValueError, "keep: wanted .* each of the 120 rows .* got 119"),
         ({"keep": "random", "seed": -1}, ValueError, "seed: wanted 0 to"),
         ({"threshold": []}, ValueError, "threshold: wanted at least one"),
         ({"threshold": [0.9, 2]}, ValueError, "threshold: wanted a similarity from -1 to 1, got 2"),
+        ({"threshold": np.array(0.9)}, TypeError, r"^threshold: wanted a number, got array\(0.9\)"),
+        ({"threshold": torch.tensor(0.9)}, TypeError, "^threshold: wanted a number, got tensor"),
+        ({"threshold": b"0"}, TypeError, "^threshold: wanted a number, got b'0'"),
+        ({"threshold": {0.9: 1}}, TypeError, "^threshold: wanted a number, got {0.9: 1}"),
+        ({"threshold": {0.9}}, TypeError, "^threshold: wanted a number, got {0.9}"),
         ({"threshold": [0.9, "x"]}, TypeError, "threshold: wanted a number, got 'x'"),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_named(arguments, error, words):
     with pytest.raises(error, match=words):
         deduplicate(**{"pool": embeddings(), "centroids": centroids(), **arguments})
+
+
+@pytest.mark.parametrize("keep", ["values", "v.npy", "v.csv", "quality"])
+def test_a_row_without_a_value_is_named_with_the_file_or_column_of_values(
+    tmp_path, monkeypatch, keep
+):
+    monkeypatch.chdir(tmp_path)
+    x, values = embeddings(), values_of("floats")
+    values[70] = math.nan
+    np.save("v.npy", values)
+    (tmp_path / "v.csv").write_text("score\n" + "\n".join(map(str, values)))
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), D)
+    pq.write_table(pa.table({"x": lists, "quality": values}), "pool.parquet")
+    pool = fastal.open_pool("pool.parquet", column="x", carry=["quality"])
+    where = {"values": "", "quality": " in the column 'quality'"}.get(keep, f" in {keep}")
+    with pytest.raises(ValueError, match="NaN") as error:
+        deduplicate(pool, centroids(), keep=values if keep == "values" else keep)
+    assert str(error.value) == f"keep: row 70 of the pool has the value NaN{where}; wanted a number"
 
 
 def test_too_few_values_for_chunks_are_an_error():
