@@ -6,7 +6,6 @@ long as these are the guesses, they are the picks. The first best row that diffe
 a pick too. The picks after it are guessed again. So no pick depends on a guess.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from fastal import ops
 from fastal.base.checks import check_same
 from fastal.base.reducer import Pending, RowStart
 from fastal.diversity.candidates import Candidates
+from fastal.diversity.greedy_picks import expected_passes
 from fastal.diversity.metrics import Cosine, Doubles, similarity_error
 from fastal.ops.reference import dtype_for, unit_rows, unit_sums
 from fastal.picks.picks import Picks
@@ -84,7 +84,7 @@ class Adaptive(ScoringReducer[Picks]):
         self._measure = measure(of_pool, of_training)
         super().__init__(self._measure, options)
         self._k = k
-        self.max_passes = min(k, 2)  # from then on, an estimate
+        self.max_passes = expected_passes(k, 0, 0)
         self._identity = {"k": k, **super().identity()}
         self._fast = fast
         self._memory_bytes = memory_bytes
@@ -222,14 +222,8 @@ class Adaptive(ScoringReducer[Picks]):
             self._n_without -= 1
         n_guesses = min(left, _GUESSES + _FOR_EACH * n_new, _MOST_GUESSES)
         self._begin(self._guessed(n_guesses))
-        self._expect_passes()
+        self.max_passes = expected_passes(self._k, len(self._rows), self._n_passes)
         return True
-
-    def _expect_passes(self) -> None:
-        """Estimates how many passes there will be, if picks go on as before."""
-        left, picked = self._k - len(self._rows), max(1, len(self._rows))
-        expected = self._n_passes + math.ceil(left * self._n_passes / picked)
-        self.max_passes = max(expected, min(self._k, 2))
 
     def _ends(self) -> bool:
         self.max_passes = self._n_passes
@@ -336,7 +330,7 @@ class Adaptive(ScoringReducer[Picks]):
         ]
         self._candidates.load_state_dict(state["candidates"])
         self._n_passes, self._pause, self._n_without = state["passes"]
-        self._expect_passes()
+        self.max_passes = expected_passes(self._k, len(self._rows), self._n_passes)
 
 
 def _first_equal(x: NDArray[Any]) -> NDArray[np.int64]:

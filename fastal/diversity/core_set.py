@@ -18,7 +18,7 @@ from fastal.base.row_values import RowValues
 from fastal.diversity.candidates import Candidates, Place
 from fastal.diversity.centroids import checked_rows, copied, rows_of
 from fastal.diversity.distance import DistanceBound
-from fastal.diversity.greedy_picks import GreedyPicks
+from fastal.diversity.greedy_picks import GreedyPicks, expected_passes
 from fastal.diversity.lazy_greedy import LazyGreedy
 from fastal.diversity.point_list import PointList
 from fastal.ops.reference import in_one_thread
@@ -170,7 +170,7 @@ class CoreSet(GreedyPicks):
         # Rows whose bounds reach this worth are computed exactly in this pass; None: no row.
         self._exact_from: float | None = None
         self._n_passes = 0
-        self.max_passes = min(self._k, 2)  # from then on, an estimate
+        self.max_passes = expected_passes(k, 0, 0)
         self._is_part = False  # the centres of a part are those of the whole, and not in its state
 
     def _read(self, rows: Rows, nearest: Tensor) -> tuple[Tensor, Callable[[], None]]:
@@ -215,14 +215,8 @@ class CoreSet(GreedyPicks):
             return False
         if len(self._rows) > n_picks:
             self._exact_from = None
-        self._expect_passes()
+        self.max_passes = expected_passes(self._k, len(self._rows), self._n_passes)
         return True
-
-    def _expect_passes(self) -> None:
-        """Estimates how many passes there will be, if picks go on as before."""
-        left, picked = self._k - len(self._rows), max(1, len(self._rows))
-        expected = self._n_passes + math.ceil(left * self._n_passes / picked)
-        self.max_passes = max(expected, min(self._k, 2))
 
     def _pick_among(self, candidates: Candidates) -> None:
         """Picks candidates as long as no other row can precede them."""
@@ -343,7 +337,7 @@ class CoreSet(GreedyPicks):
             self._to_centres.centres = points[len(points) - centres["n_new"] :]
         self._candidates.load_state_dict(state["candidates"])
         self._exact_from, self._n_passes = state["exact_from"], state["passes"]
-        self._expect_passes()
+        self.max_passes = expected_passes(self._k, len(self._rows), self._n_passes)
 
 
 def labelled_rows(labelled: Any) -> Tensor | None:

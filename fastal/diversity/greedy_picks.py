@@ -129,3 +129,15 @@ class GreedyPicks(ScoringReducer[Picks]):
         super()._restore(state)
         self._rows, self._scores = list(rows), list(scores)
         self._distance.load(torch.from_numpy(distance.copy()), first)
+
+
+def expected_passes(k: int, n_picked: int, n_passes: int) -> int:
+    """How many passes there will be, if picks go on as before.
+
+    Args:
+        k: how many rows to pick.
+        n_picked: how many are picked.
+        n_passes: how many passes have ended.
+    """
+    expected = n_passes + math.ceil((k - n_picked) * n_passes / max(1, n_picked))
+    return max(expected, min(k, 2))
