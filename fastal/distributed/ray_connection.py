@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,18 +95,32 @@ def _check_connected(address: str | None, present: str, this_machine: str) -> No
 def _own_signals() -> Iterator[None]:
     """Restores the handlers of signals after the block: Ray sets one, which exits on SIGTERM.
 
-    If there was a handler before, as in commands, the run ends as by a signal at other times.
+    If there was a handler before, as in commands, the run ends as by a signal at other times. If
+    Python swallowed the exit, as it does in a callback of `os.fork`, it is raised after the block.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    exits: list[SystemExit] = []
+    reports = sys.unraisablehook
+
+    def keep_exits(swallowed: "sys.UnraisableHookArgs") -> None:
+        if isinstance(swallowed.exc_value, SystemExit):
+            exits.append(swallowed.exc_value)
+        else:
+            reports(swallowed)
+
+    sys.unraisablehook = keep_exits
     try:
         yield
+        if exits:
+            raise exits[0]
     except SystemExit as ended:
         if not callable(before[signal.SIGTERM]):
             raise
         raise Interrupted(signal.SIGTERM) from ended
     finally:
+        sys.unraisablehook = reports
         for number, handler in before.items():
             signal.signal(number, handler)
