@@ -20,7 +20,7 @@ from fastal.base.reducer import Pending, RowStart
 from fastal.diversity.candidates import Candidates
 from fastal.diversity.greedy_picks import expected_passes
 from fastal.diversity.metrics import Cosine, Doubles, similarity_error
-from fastal.ops.reference import dtype_for, unit_rows, unit_sums
+from fastal.ops.reference import dtype_for, in_one_thread, unit_rows, unit_sums
 from fastal.picks.picks import Picks
 from fastal.scoring.measure import Measure
 from fastal.scoring.rows import Rows
@@ -221,7 +221,8 @@ class Adaptive(ScoringReducer[Picks]):
         elif self._n_without:
             self._n_without -= 1
         n_guesses = min(left, _GUESSES + _FOR_EACH * n_new, _MOST_GUESSES)
-        self._begin(self._guessed(n_guesses))
+        # In one thread, since torch would divide each of the many small steps.
+        self._begin(in_one_thread(lambda: self._guessed(n_guesses)))
         self.max_passes = expected_passes(self._k, len(self._rows), self._n_passes)
         return True
 

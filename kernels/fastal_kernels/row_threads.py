@@ -10,11 +10,13 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Condition, Lock, Thread
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 Work = Callable[[Iterator[slice]], None]
+Result = TypeVar("Result")
 
 _WAIT_SECONDS = 0.1
 # For each process, a lock that is held while a thread sets the number of threads of torch. A forked
@@ -59,17 +61,18 @@ def in_row_threads(work: Work, x: Tensor, most_rows: int, most_threads: int | No
         job.stop()
 
 
-def in_one_thread(work: Callable[[], None]) -> None:
-    """Calls `work` in a thread in which torch computes each op in that thread alone.
+def in_one_thread(work: Callable[[], Result]) -> Result:
+    """The result of `work` in a thread in which torch computes each op in that thread alone.
 
     For many small steps on a CPU. It raises what `in_row_threads` raises.
     """
+    found: list[Result] = []
 
     def work_once(blocks: Iterator[slice]) -> None:
-        for _ in blocks:
-            work()
+        found.extend(work() for _ in blocks)
 
     in_row_threads(work_once, torch.empty(1, 0, dtype=torch.float32, device="cpu"), 1, 1)
+    return found[0]
 
 
 class _Job:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastal_kernels import row_threads
-from fastal_kernels.row_threads import in_row_threads, threads_for
+from fastal_kernels.row_threads import in_one_thread, in_row_threads, threads_for
 from tests.support.checkout import environment
 
 
@@ -248,3 +248,12 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     python = [sys.executable, "-c", code]
     done = subprocess.run(python, capture_output=True, timeout=60, env=environment())
     assert done.stdout == b"10\n", done.stderr
+
+
+def test_one_thread_returns_what_the_work_returns_or_raises_its_error(threads):
+    threads(3)
+    assert in_one_thread(torch.get_num_threads) == 1
+    assert in_one_thread(threading.get_ident) != threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        in_one_thread(lambda: 1 / 0)
+    assert torch.get_num_threads() == 3
