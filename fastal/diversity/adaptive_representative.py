@@ -7,6 +7,7 @@ a pick too. The picks after it are guessed again. So no pick depends on a guess.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -120,11 +121,9 @@ class Adaptive(ScoringReducer[Picks]):
             part = rows.part(first, first + size)
             scores = self._rough_scores(part)
             invalid.append(scores[:, 0])
-            scores = self._without_picks(part, scores)
-            best = self._better(part, scores, best)
-            scored = _floats([g.score for g in self._guesses] or [0.0], scores.device)
-            if not self._n_without:
-                candidates.add((scores - scored).amax(1), part.numbers, scores[:, 0], part.x)
+            examine = partial(self._examine, part, scores, best, candidates)
+            # In one thread: torch's own threads would wait for one another at each of the steps.
+            best = examine() if scores.is_cuda else in_one_thread(examine)
         of_rows = torch.cat(invalid) if invalid else _floats([], rows.x.device)
         n_invalid = int(rows.invalid(of_rows).count_nonzero())
 
@@ -143,6 +142,16 @@ class Adaptive(ScoringReducer[Picks]):
         units = torch.from_numpy(np.concatenate((self._to_pool, self._to_training))).float()
         found = ops.similarities(rows.x, units.to(rows.x.device), self._fast, backend=rows.backend)
         return found[:, :1] - found[:, 1:]
+
+    def _examine(
+        self, rows: Rows, scores: Tensor, best: list[Best | None], candidates: Candidates
+    ) -> list[Best | None]:
+        """Adds rows to the candidates. Returns the best row for each state, see `_better`."""
+        scores = self._without_picks(rows, scores)
+        scored = _floats([g.score for g in self._guesses] or [0.0], scores.device)
+        if not self._n_without:
+            candidates.add((scores - scored).amax(1), rows.numbers, scores[:, 0], rows.x)
+        return self._better(rows, scores, best)
 
     def _without_picks(self, rows: Rows, scores: Tensor) -> Tensor:
         """The scores, -inf where a row must not be picked."""
