@@ -20,6 +20,7 @@ from fastal.base.checks import check_same
 from fastal.base.reducer import Pending, RowStart
 from fastal.diversity.candidates import Candidates
 from fastal.diversity.greedy_picks import expected_passes
+from fastal.diversity.mean_direction import of_one_width
 from fastal.diversity.metrics import Cosine, Doubles, similarity_error
 from fastal.ops.reference import dtype_for, in_one_thread, unit_rows, unit_sums
 from fastal.picks.picks import Picks
@@ -89,10 +90,7 @@ class Adaptive(ScoringReducer[Picks]):
         self._identity = {"k": k, **super().identity()}
         self._fast = fast
         self._memory_bytes = memory_bytes
-        width = of_pool.shape[1] or of_training.shape[1]  # 0 of a pool without any chunk
-        of_pool, self._of_training = (
-            sums if sums.shape[1] else sums.new_zeros(1, width) for sums in (of_pool, of_training)
-        )
+        of_pool, self._of_training = of_one_width(of_pool, of_training)
         self._to_pool: Doubles = unit_rows(of_pool).numpy()
         self._rows: list[int] = []
         self._scores: list[float] = []

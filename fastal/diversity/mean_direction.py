@@ -71,3 +71,13 @@ class MeanDirection(ScoringReducer[Tensor]):
     def _restore(self, state: Mapping[str, Any]) -> None:
         super()._restore(state)
         self.sums = None if state["sums"] is None else torch.from_numpy(state["sums"])
+
+
+def of_one_width(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Two sums of rows, [1, D] each. A sum that has no columns gets those of the other, as zeros.
+
+    A pool without any chunk has a sum [1, 0], since its number of columns is unknown.
+    """
+    width = a.shape[1] or b.shape[1] or 1
+    a, b = (sums if sums.shape[1] else sums.new_zeros(1, width) for sums in (a, b))
+    return a, b

@@ -12,7 +12,7 @@ from fastal.base.errors import prefixing_errors
 from fastal.base.reducer import Reducer
 from fastal.diversity.adaptive_representative import Adaptive
 from fastal.diversity.centroids import CentroidDistance, digest
-from fastal.diversity.mean_direction import MeanDirection
+from fastal.diversity.mean_direction import MeanDirection, of_one_width
 from fastal.ops.reference import unit_rows
 from fastal.picks.picks import Picks
 from fastal.pipeline.drive import run
@@ -39,11 +39,7 @@ class Representativeness(CentroidDistance):
     blank = Blank(0.0, 0.0, 0.0)
 
     def __init__(self, pool: Tensor, training: Tensor, *, fast: bool = False) -> None:
-        # A pool without any chunk has a sum [1, 0], since its number of columns is unknown.
-        width = pool.shape[1] or training.shape[1] or 1
-        pool, training = (
-            sums if sums.shape[1] else sums.new_zeros(1, width) for sums in (pool, training)
-        )
+        pool, training = of_one_width(pool, training)
         if pool.shape != training.shape:
             raise ValueError(
                 f"training: wanted rows of {pool.shape[1]} columns, as the pool has, "

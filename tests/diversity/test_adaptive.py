@@ -144,3 +144,8 @@ def test_every_dtype(dtype):
     x = torch.from_numpy(x).to(dtype)
     picks = diversity.adaptive_representative(x, training, 20)
     assert picks.rows.tolist() == by_definition(x.double().numpy(), training, 20)[0]
+
+
+def test_pools_without_any_chunk_have_no_picks():
+    picks = diversity.adaptive_representative(iter(()), iter(()), 3)
+    assert picks.rows.tolist() == []
