@@ -1,5 +1,6 @@
 """Holds a value for each row of a pool, or of a part of it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,12 @@ class RowValues:
         self.reserve(numbers.stop)
         self.n_rows = max(self.n_rows, numbers.stop)
         self._room[self._places(numbers)] = values
+
+    def merge(self, other: "RowValues", combined: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Combines the values of the other's rows with these, element by element."""
+        numbers = RowNumbers(len(other.values), other.first)
+        ours = self.read(numbers)
+        self.write(numbers, combined(ours, other.values.to(ours.device)))
 
     def trim(self) -> None:
         """Frees memory that was reserved for more rows."""

@@ -13,7 +13,6 @@ from fastal.base.arrays import is_array
 from fastal.base.checks import check_same, checked_count
 from fastal.base.errors import prefixing_errors
 from fastal.base.row_filter import row_filter_of
-from fastal.base.row_numbers import RowNumbers
 from fastal.base.row_values import RowValues
 from fastal.diversity.candidates import Candidates, Place
 from fastal.diversity.centroids import checked_rows, copied, rows_of
@@ -281,10 +280,7 @@ class CoreSet(GreedyPicks):
         self._check_mergeable(other)
         check_same({"picks": self._rows}, {"picks": other._rows}, "merge: the other")
         self._scorer.merge(other._scorer)
-        theirs = other._distance
-        numbers = RowNumbers(len(theirs.values), theirs.first)
-        ours = self._distance.read(numbers)
-        self._distance.write(numbers, torch.minimum(ours, theirs.values.to(ours.device)))
+        self._distance.merge(other._distance, torch.minimum)
         self._candidates.merge(other._candidates)
 
     @property

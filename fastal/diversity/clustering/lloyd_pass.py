@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from fastal.base.reducer import Pending, RowStart
-from fastal.base.row_numbers import RowNumbers
 from fastal.base.row_values import RowValues
 from fastal.diversity.centroids import CentroidDistance
 from fastal.ops.reference import unit_rows, unit_sums
@@ -152,9 +151,7 @@ class LloydPass(ScoringReducer[Members]):
             ours.similarity + theirs.similarity,
         )  # fmt: skip
         if self.clusters is not None and other.clusters is not None:
-            values = other.clusters.values
-            numbers = RowNumbers(len(values), other.clusters.first)
-            self.clusters.write(numbers, torch.maximum(self.clusters.read(numbers), values))
+            self.clusters.merge(other.clusters, torch.maximum)
 
     def result(self) -> Members:
         """The sums over the members of each cluster so far."""
