@@ -39,14 +39,12 @@ def reports_bad_input(command: _Command) -> _Command:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            with raising() as end:
-                try:
-                    return command(*args, **kwargs)
-                except Interrupted as interrupted:
-                    end()
-                    saved = "; continue with --resume" if kwargs.get("checkpoint") else ""
-                    to_stderr(f"{interrupted}{saved}")
-                    click.get_current_context().exit(128 + interrupted.signal)
+            with raising():
+                return command(*args, **kwargs)
+        except Interrupted as interrupted:
+            saved = "; continue with --resume" if kwargs.get("checkpoint") else ""
+            to_stderr(f"{interrupted}{saved}")
+            click.get_current_context().exit(128 + interrupted.signal)
         except BrokenPipeError:
             raise  # the reader of the output has closed the pipe: click ends quietly
         except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:

@@ -15,25 +15,25 @@ _Handler = Callable[[int, FrameType | None], None]
 
 
 @contextmanager
-def raising() -> Iterator[Callable[[], None]]:
+def raising() -> Iterator[None]:
     """In the block, SIGINT and SIGTERM raise `Interrupted`.
 
-    Yields:
-        A function to call when the process is about to end: further signals are then ignored, so
-        that they cannot interrupt its last output.
+    Once `Interrupted` is on its way, further signals are ignored, and they stay so after the block:
+    the process is about to end, and they must not interrupt its last output. A signal may arrive in
+    the first or last steps of the block itself, so the caller catches `Interrupted` around it.
     """
     ends = False
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        if not ends:
+        if not (ends or isinstance(sys.exc_info()[1], Interrupted)):
             raise Interrupted(number)
 
-    def end() -> None:
-        nonlocal ends
-        ends = True
-
     with _handling(stop, lambda: ends):
-        yield end
+        try:
+            yield
+        except Interrupted:
+            ends = True
+            raise
 
 
 @contextmanager
