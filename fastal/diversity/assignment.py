@@ -142,7 +142,7 @@ def nearest_centroid(
         fast: allow less exact products on a GPU: TF32 for float32 rows; for 16-bit rows, centroids
             rounded to the rows' dtype.
         on_invalid: "raise", or "skip" to give NaN to rows that are not finite, and log their count.
-        backend: "auto", "triton" or "torch"; see `fastal.backend_reasons`.
+        backend: "auto", "triton", "native" or "torch"; see `fastal.backend_reasons`.
         chunk_bytes: as for `fastal.select`. An array in memory is one chunk.
         progress: as for `fastal.select`. An array in memory has none.
 

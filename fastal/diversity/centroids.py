@@ -46,7 +46,7 @@ def similarities(
         centroids: [K, D] array, K >= 1, finite.
         fast: allow less exact products on a GPU.
         on_invalid: "raise", or "skip" to give NaN to rows that are not finite, and log their count.
-        backend: "auto", "triton" or "torch".
+        backend: "auto", "triton", "native" or "torch".
 
     Returns:
         [N, K] float32 in [-1, 1], an array of the kind of `x`.
@@ -82,7 +82,7 @@ class EmbeddingMeasure(Measure):
 
     kind = "embeddings"
     invalid = "has NaN or an infinite value"
-    offers: tuple[str, ...] = ("triton", "torch")
+    offers: tuple[str, ...] = ("triton", "native", "torch")
     width: int | None = None
     width_of: str = "centroids"
 
@@ -91,6 +91,10 @@ class EmbeddingMeasure(Measure):
         check_matrix(x, self.kind, self.columns)
         if self.width not in (None, x.shape[1]):
             raise WrongWidth(self.width_of, self.width, x.shape[1], self.kind)
+
+    def choose(self, x: Tensor, backend: str) -> str:
+        """The backend; only torch computes float64."""
+        return ops.choose(backend, x, ("torch",) if x.dtype == torch.float64 else self.offers)
 
     def scores(self, rows: Rows) -> tuple[list[Tensor], int]:
         """The score of each row, [n] float32, NaN for rows that are not finite."""

@@ -74,7 +74,7 @@ def k_center(
         memory_bytes: memory for the farthest rows. More memory saves passes, and changes no pick.
         on_invalid: "raise", or "skip" to leave out rows that are not finite and count them in the
             picks' `invalid`.
-        backend: "auto", "triton" or "torch"; "euclidean" has "torch" only.
+        backend: "auto", "triton", "native" or "torch"; "euclidean" has "torch" only.
         chunk_bytes: as for `fastal.select`.
         checkpoint: as for `fastal.select`; it has 4 bytes per row.
         resume: as for `fastal.select`.
@@ -125,7 +125,7 @@ class CoreSet(GreedyPicks):
         fast: as for `k_center`.
         memory_bytes: as for `k_center`.
         on_invalid: "raise", or "skip" to leave out rows that are not finite and count them.
-        backend: "auto", "triton" or "torch"; "euclidean" has "torch" only.
+        backend: "auto", "triton", "native" or "torch"; "euclidean" has "torch" only.
         exclude: as for `fastal.Selector`.
         among: as for `fastal.Selector`.
 

@@ -112,7 +112,7 @@ def deduplicate(
             Values are copied.
         fast: as for `nearest_centroid`; for the assignment to clusters only.
         on_invalid: "raise", or "skip" to leave out rows that are not finite, and log their count.
-        backend: "auto", "triton" or "torch"; for the assignment to clusters only.
+        backend: "auto", "triton", "native" or "torch"; for the assignment to clusters only.
         chunk_bytes: as for `fastal.select`.
         checkpoint: as for `fastal.select`; it may have up to `memory_bytes`, and 8 bytes per row.
         resume: as for `fastal.select`.

@@ -42,7 +42,7 @@ class Deduplicator(ScoringReducer[Duplicates]):
         memory_bytes: memory for the rows that are compared at once; see `deduplicate`.
         fast: as for `nearest_centroid`.
         on_invalid: "raise", or "skip" to leave out rows that are not finite and count them.
-        backend: "auto", "triton" or "torch".
+        backend: "auto", "triton", "native" or "torch".
         exclude: as for `fastal.Selector`.
         among: as for `fastal.Selector`.
 

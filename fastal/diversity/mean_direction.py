@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastal import ops
 from fastal.base.reducer import Pending, RowStart
 from fastal.diversity.centroids import FiniteRows
-from fastal.ops.reference import unit_sums
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
 
@@ -17,21 +17,23 @@ class MeanDirection(ScoringReducer[Tensor]):
     """The sum of the rows, each scaled to length 1; exact, for any chunks in any order.
 
     Args:
-        options: how invalid rows are treated. The backend is always "torch".
+        options: how invalid rows are treated. For "triton", torch's ops compute the sum.
 
     Attributes:
         sums: [1, D] int64, see `unit_sums`; None before the first row.
     """
 
     def __init__(self, options: ScoringOptions) -> None:
-        super().__init__(FiniteRows(), ScoringOptions(options.on_invalid, "torch"))
+        backend = "torch" if options.backend == "triton" else options.backend
+        super().__init__(FiniteRows(), ScoringOptions(options.on_invalid, backend))
         self.sums: Tensor | None = None
 
     def look(self, chunk: Any, start: RowStart = None) -> Pending:
         """Sums embeddings [n, D]; see `Reducer.look`."""
         rows = self._prepare(chunk, start)
         (zeros,), n_invalid = self._scorer.scores(rows)
-        sums = unit_sums(rows.x, torch.where(zeros.isnan(), -1, 0), 1).cpu()
+        cluster = torch.where(zeros.isnan(), -1, 0)
+        sums = ops.unit_sums(rows.x, cluster, 1, backend=rows.backend).cpu()
 
         def commit() -> None:
             self._scorer.record(rows, n_invalid, lambda: zeros)

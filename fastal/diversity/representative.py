@@ -93,7 +93,7 @@ def representative(
         fast: as for `nearest_centroid`.
         on_invalid: "raise" at the first row that is not finite, or "skip" to leave such rows out
             and count them in the picks' `invalid`.
-        backend: "auto", "triton" or "torch".
+        backend: "auto", "triton", "native" or "torch".
         chunk_bytes: as for `fastal.select`.
         checkpoint: as for `fastal.select`.
         resume: as for `fastal.select`.
@@ -156,7 +156,7 @@ def adaptive_representative(
         k: how many rows to pick, at least 1. If k >= N, every valid row is picked.
         fast: as for `nearest_centroid`.
         on_invalid: "raise", or "skip" to leave out rows that are not finite and count them.
-        backend: "auto", "triton" or "torch".
+        backend: "auto", "triton", "native" or "torch".
         chunk_bytes: as for `fastal.select`.
         checkpoint: as for `fastal.select`.
         resume: as for `fastal.select`.

@@ -75,7 +75,7 @@ def typiclust(
         fast: as for `nearest_centroid`; for the clusters only.
         on_invalid: "raise", or "skip" to leave out rows that are not finite and count them in the
             picks' `invalid`.
-        backend: "auto", "triton" or "torch"; for the clusters only.
+        backend: "auto", "triton", "native" or "torch"; for the clusters only.
         chunk_bytes: as for `fastal.select`.
         exclude: as for `fastal.select`.
         among: as for `fastal.select`.

@@ -12,7 +12,7 @@ from fastal.ops.backend_choice import (
     instruction_set,
 )
 from fastal.ops.draws import draws
-from fastal.ops.embeddings import mean_ranks, nearest, similarities
+from fastal.ops.embeddings import mean_ranks, nearest, similarities, unit_sums
 from fastal.ops.head import head_item_scores, head_scores
 from fastal.ops.items import item_scores
 from fastal.ops.predictions import (
@@ -41,4 +41,5 @@ __all__ = [
     "select",
     "similarities",
     "uncertainty",
+    "unit_sums",
 ]

@@ -14,9 +14,15 @@ _GPU_TABLE_BYTES = 4 << 30  # the largest part of a table that is on a GPU at on
 
 
 def nearest(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) -> tuple[Tensor, Tensor]:
-    """`fastal.ops.reference.nearest`, computed by `backend`, "torch" or "triton"."""
+    """`fastal.ops.reference.nearest`, computed by `backend`, a name that `choose` returned."""
     if backend == "torch":
         return reference.nearest(x, units, fast)
+    if backend == "native":
+        from fastal_kernels.native import cosine as on_host
+
+        cluster, similarity = on_host.nearest(x, units)
+        reference.recompute_in_float64(x, units, similarity, cluster)
+        return cluster, similarity
     from fastal_kernels import cosine
 
     device = device_for(x)
@@ -31,9 +37,15 @@ def nearest(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) -> tu
 
 
 def similarities(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) -> Tensor:
-    """`fastal.ops.reference.similarities`, computed by `backend`, "torch" or "triton"."""
+    """`fastal.ops.reference.similarities`, computed by `backend`, a name that `choose` returned."""
     if backend == "torch":
         return reference.similarities(x, units, fast)
+    if backend == "native":
+        from fastal_kernels.native import cosine as on_host
+
+        similarity = on_host.similarities(x, units)
+        reference.recompute_in_float64(x, units, similarity)
+        return similarity
     from fastal_kernels import cosine
 
     device = device_for(x)
@@ -44,6 +56,21 @@ def similarities(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) 
         reference.recompute_in_float64(piece, units, similarity)
         found.append(similarity)
     return torch.cat(found)
+
+
+def unit_sums(x: Tensor, cluster: Tensor, n_clusters: int, *, backend: str) -> Tensor:
+    """`fastal.ops.reference.unit_sums`, computed by `backend`, a name that `choose` returned.
+
+    On a GPU, torch's ops compute it.
+    """
+    if backend != "native":
+        return reference.unit_sums(x, cluster, n_clusters)
+    from fastal_kernels.native import cosine
+
+    total, left = cosine.unit_sums(x, cluster, n_clusters)
+    if len(left):
+        total += reference.unit_sums(x[left], cluster[left], n_clusters)
+    return total
 
 
 def mean_ranks(x: Tensor, table: Tensor, *, backend: str) -> Tensor:

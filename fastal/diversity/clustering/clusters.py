@@ -55,7 +55,7 @@ class CosineClusters:
         seed: the seed of all draws, from 0 to 2^64 - 1.
         fast: as for `nearest_centroid`. Refining passes ignore it.
         on_invalid: "raise", or "skip" to leave out rows that are not finite.
-        backend: "auto", "triton" or "torch"; see `fastal.backend_reasons`.
+        backend: "auto", "triton", "native" or "torch"; see `fastal.backend_reasons`.
         refine: the most refining passes after the iterations, 0 or more; they stop if no row moves.
             Only without `batch_size`.
         tol: also stop if an iteration lowers `inertia` by at most this share of it, and likewise a

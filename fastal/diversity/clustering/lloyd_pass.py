@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fastal import ops
 from fastal.base.reducer import Pending, RowStart
 from fastal.base.row_values import RowValues
 from fastal.diversity.centroids import CentroidDistance
-from fastal.ops.reference import unit_rows, unit_sums
+from fastal.ops.reference import unit_rows
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
@@ -214,9 +215,11 @@ def _assign(members: Members, rows: Rows) -> tuple[Members, Tensor, Tensor]:
     cluster, similarity = members.centroids.nearest(rows)
     cluster = cluster.to(rows.x.device)  # a GPU also reads rows on the host
     counts = torch.bincount(cluster + 1, minlength=n_clusters + 1)[1:]  # -1: invalid
+    sums = ops.unit_sums(rows.x, cluster, n_clusters, backend=rows.backend).cpu()
     added = Members(
         members.centroids,
-        members.sums + unit_sums(rows.x, cluster, n_clusters).cpu(),
+        # By NumPy: threads of torch would spin while those of the next rows are at work.
+        torch.from_numpy(members.sums.numpy() + sums.numpy()),
         members.counts + counts.cpu(),
         members.similarity + int((similarity.nan_to_num() * _SCALE).long().sum()),
     )

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fastal import ops
 from fastal.base.reducer import Pending, RowStart
 from fastal.base.row_values import RowValues
 from fastal.diversity.centroids import CentroidDistance, digest
@@ -20,7 +21,6 @@ from fastal.diversity.clustering.local_search import (
     improved,
     similarity_error,
 )
-from fastal.ops.reference import unit_sums
 from fastal.scoring.rows import Rows
 from fastal.scoring.scoring_options import ScoringOptions
 from fastal.scoring.scoring_reducer import ScoringReducer
@@ -93,7 +93,7 @@ class RefinePass(ScoringReducer[Refined]):
         numbers = rows.numbers.at(np.arange(len(keys)))
         above = self._kept.above(keys, numbers)
         kept = self._kept.copied()
-        kept.add(keys[above], numbers[above], _vectors(rows.x, above))
+        kept.add(keys[above], numbers[above], _vectors(rows, above))
 
         def commit() -> None:
             self._scorer.record(rows, n_invalid, lambda: similarity)
@@ -184,14 +184,16 @@ def _pieces(rows: Rows, n_clusters: int) -> Iterator[Rows]:
         yield rows.part(first, first + n)
 
 
-def _vectors(x: Tensor, places: NDArray[np.int64]) -> NDArray[np.int32]:
+def _vectors(rows: Rows, places: NDArray[np.int64]) -> NDArray[np.int32]:
     """The rows at these places as they are summed, [m, D]; see `unit_sums`.
 
     They are computed on the host: a GPU may sum the squares of few rows in another order.
     """
+    x = rows.x
     found = [np.empty((0, x.shape[1]), np.int32)]
     for first in range(0, len(places), _VECTOR_ROWS):
         of_block = x[torch.from_numpy(places[first : first + _VECTOR_ROWS]).to(x.device)].cpu()
         alone = torch.arange(len(of_block), dtype=torch.int64, device="cpu")
-        found.append(unit_sums(of_block, alone, len(of_block)).int().numpy())
+        sums = ops.unit_sums(of_block, alone, len(of_block), backend=rows.backend)
+        found.append(sums.int().numpy())
     return np.concatenate(found)

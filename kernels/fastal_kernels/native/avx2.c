@@ -13,6 +13,9 @@
 #define PANELS fastal_avx2_panels
 #define HEAD fastal_avx2_head
 #define HEAD_UNITS fastal_avx2_head_units
+#define NEAREST fastal_avx2_nearest
+#define SIMILARITIES fastal_avx2_similarities
+#define UNIT_SUMS fastal_avx2_unit_sums
 #define MULTIPLY_ADD multiply_add
 #define ITEMS fastal_avx2_items
 #define DRAWS fastal_avx2_draws

@@ -14,6 +14,9 @@
 #define PANELS fastal_avx512_panels
 #define HEAD fastal_avx512_head
 #define HEAD_UNITS fastal_avx512_head_units
+#define NEAREST fastal_avx512_nearest
+#define SIMILARITIES fastal_avx512_similarities
+#define UNIT_SUMS fastal_avx512_unit_sums
 #define MULTIPLY_ADD multiply_add
 #define ITEMS fastal_avx512_items
 #define DRAWS fastal_avx512_draws

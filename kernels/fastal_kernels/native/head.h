@@ -8,6 +8,7 @@ enum {
     GROUP = W == 16 ? 12
     : W == 8        ? 6
                     : 4,    /* classes whose sums, of 2 W rows, fit the registers */
+    THIRD = W == 4 ? 2 : GROUP / 3, /* of a group, for the last classes */
     SPAN = 256,             /* of the inner axis: its weights stay in the L1 cache */
     MOST_PANELS = 8,        /* panels that share the weights of a span */
     HEAD_A_WHILE = 1 << 28, /* products after which Python may check for signals */
@@ -46,25 +47,25 @@ INLINE void prefetch(const char *from, int dtype, int64_t n) {
         __builtin_prefetch(from + byte, 0, 2);
 }
 
-/* Adds the products of a span, for GROUP classes and 2 W rows of a panel. */
-INLINE void add_span(const float (*weights)[SPAN], const float *panel, int64_t n, int is_first,
-                     float (*sums)[2][W]) {
+/* Adds the products of a span, for some classes of a group, a constant, and 2 W rows of a panel. */
+INLINE void add_some(const float (*weights)[SPAN], int n_classes, const float *panel, int64_t n,
+                     int is_first, float (*sums)[2][W]) {
     vf a[GROUP], b[GROUP];
 #pragma GCC unroll 12
-    for (int c = 0; c < GROUP; c++)
+    for (int c = 0; c < n_classes; c++)
         a[c] = b[c] = set(0);
     for (int64_t i = 0; i < n; i++) {
         const vf x = load(panel + i * PANEL);
         const vf y = load(panel + i * PANEL + W);
 #pragma GCC unroll 12
-        for (int c = 0; c < GROUP; c++) {
+        for (int c = 0; c < n_classes; c++) {
             const vf weight = set(weights[c][i]);
             a[c] = MULTIPLY_ADD(weight, x, a[c]);
             b[c] = MULTIPLY_ADD(weight, y, b[c]);
         }
     }
 #pragma GCC unroll 12
-    for (int c = 0; c < GROUP; c++) {
+    for (int c = 0; c < n_classes; c++) {
         if (!is_first) {
             a[c] += load(sums[c][0]);
             b[c] += load(sums[c][1]);
@@ -74,6 +75,16 @@ INLINE void add_span(const float (*weights)[SPAN], const float *panel, int64_t n
     }
 }
 
+INLINE void add_span(const float (*weights)[SPAN], int n_classes, const float *panel, int64_t n,
+                     int is_first, float (*sums)[2][W]) {
+    if (n_classes <= THIRD)
+        add_some(weights, THIRD, panel, n, is_first, sums);
+    else if (n_classes <= 2 * THIRD)
+        add_some(weights, 2 * THIRD, panel, n, is_first, sums);
+    else
+        add_some(weights, GROUP, panel, n, is_first, sums);
+}
+
 /* Writes the logits of up to GROUP classes and W rows. */
 INLINE void put_logits(const struct head_job *job, int64_t first_row, int64_t first_class,
                        int n_classes, float (*sums)[2][W], int half) {
@@ -81,8 +92,8 @@ INLINE void put_logits(const struct head_job *job, int64_t first_row, int64_t fi
     for (int c = 0; c < W; c++) {
         turned[c] = set(0);
         if (c < n_classes) {
-            vf with_bias = load(sums[c][half]) + set(job->bias[first_class + c]);
-            turned[c] = with_bias / set(job->temperature);
+            const float bias = job->bias == NULL ? 0 : job->bias[first_class + c];
+            turned[c] = (load(sums[c][half]) + set(bias)) / set(job->temperature);
         }
     }
     transpose(turned);
@@ -103,18 +114,19 @@ INLINE int64_t n_bunches(const struct head_job *job) {
     return (job->n_rows + rows - 1) / rows;
 }
 
-INLINE void multiply(const struct head_job *job, int64_t unit, int dtype) {
+/* The number of panels that `multiply` works on, from a row on. */
+INLINE int panels_from(const struct head_job *job, int64_t first_row) {
+    const int64_t left = (job->n_rows - first_row + PANEL - 1) / PANEL;
+    return left < MOST_PANELS ? left : MOST_PANELS;
+}
+
+/* The products of up to GROUP classes with up to MOST_PANELS panels. */
+INLINE void multiply(const struct head_job *job, int64_t first_class, int n_classes,
+                     int64_t first_row, int dtype, struct head_sums *sums) {
     ALIGNED float weights[GROUP][SPAN];
-    ALIGNED struct head_sums sums;
-    const int64_t size = size_of(dtype), bunches = n_bunches(job);
-    const int64_t first_class = unit / bunches * GROUP;
-    const int64_t first_row = unit % bunches * MOST_PANELS * PANEL;
-    const int64_t classes_left = job->n_classes - first_class;
-    const int n_classes = classes_left < GROUP ? classes_left : GROUP;
+    const int64_t size = size_of(dtype);
     const char *of_group = job->weight + first_class * job->class_stride;
-    const int64_t rows_left = job->n_rows - first_row;
-    const int used_panels =
-        rows_left < MOST_PANELS * PANEL ? (rows_left + PANEL - 1) / PANEL : MOST_PANELS;
+    const int used_panels = panels_from(job, first_row);
     for (int64_t start = 0; start < job->n_inner; start += SPAN) {
         const int64_t left = job->n_inner - start, n = left < SPAN ? left : SPAN;
         for (int c = 0; c < GROUP; c++) {
@@ -128,11 +140,22 @@ INLINE void multiply(const struct head_job *job, int64_t unit, int dtype) {
             for (int c = p; c < n_classes; c += used_panels)
                 prefetch(of_group + c * job->class_stride + (start + n) * size, dtype, after);
             for (int i = 0; i < PANEL / (2 * W) && row + i * 2 * W < job->n_rows; i++)
-                add_span((const float (*)[SPAN])weights, panel + i * 2 * W, n, start == 0,
-                         sums.of[p][i]);
+                add_span((const float (*)[SPAN])weights, n_classes, panel + i * 2 * W, n,
+                         start == 0, sums->of[p][i]);
         }
     }
-    for (int p = 0; p < used_panels; p++)
+}
+
+/* Writes the logits of a unit of work. */
+INLINE void work_on_unit(const struct head_job *job, int64_t unit, int dtype) {
+    ALIGNED struct head_sums sums;
+    const int64_t bunches = n_bunches(job);
+    const int64_t first_class = unit / bunches * GROUP;
+    const int64_t first_row = unit % bunches * MOST_PANELS * PANEL;
+    const int64_t classes_left = job->n_classes - first_class;
+    const int n_classes = classes_left < GROUP ? classes_left : GROUP;
+    multiply(job, first_class, n_classes, first_row, dtype, &sums);
+    for (int p = 0; p < panels_from(job, first_row); p++)
         for (int i = 0; i < PANEL / W; i++) {
             const int64_t row = first_row + p * PANEL + i * W;
             if (row < job->n_rows)
@@ -154,9 +177,9 @@ int HEAD(const void *given) {
         if (unit >= n_units)
             break;
         switch (job->dtype) {
-        case FLOAT16: multiply(job, unit, FLOAT16); break;
-        case BFLOAT16: multiply(job, unit, BFLOAT16); break;
-        default: multiply(job, unit, FLOAT32); break;
+        case FLOAT16: work_on_unit(job, unit, FLOAT16); break;
+        case BFLOAT16: work_on_unit(job, unit, BFLOAT16); break;
+        default: work_on_unit(job, unit, FLOAT32); break;
         }
         __atomic_fetch_add(&job->progress->n_done, 1, __ATOMIC_RELEASE);
         done += job->n_inner * GROUP * MOST_PANELS * PANEL;

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import fastal_kernels.native._native as _native
-from fastal_kernels.native import COUNTS, DTYPES, LEAST_SHARE, variant
+from fastal_kernels.native import COUNTS, DTYPES, LEAST_SHARE, address_of, variant
 from fastal_kernels.native.threads import in_threads
 
 _PANEL = 32  # rows of a panel, as in job.h
@@ -37,8 +37,6 @@ def logits_blocks(
     """
     n_rows, n_columns = hidden.shape
     n_classes = len(weight)
-    if bias is None:
-        bias = torch.zeros(n_classes, dtype=torch.float32, device="cpu")
     in_pairs = _in_pairs(hidden, weight)
     n_inner = n_columns // 2 if in_pairs else n_columns
     stride = _stride(n_classes)
@@ -91,7 +89,12 @@ def _put(rows: Tensor, panels: Tensor, in_pairs: bool) -> None:
 
 
 def _multiply(
-    panels: Tensor, weight: Tensor, bias: Tensor, temperature: float, logits: Tensor, in_pairs: bool
+    panels: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    temperature: float,
+    logits: Tensor,
+    in_pairs: bool,
 ) -> None:
     """Writes the logits of a block."""
     n_rows, n_classes = logits.shape
@@ -102,7 +105,7 @@ def _multiply(
         weight.data_ptr(),
         _word(weight, in_pairs),
         weight.stride(0) * weight.element_size(),
-        bias.data_ptr(),
+        address_of(bias),
         temperature,
         n_rows,
         n_classes,
@@ -123,7 +126,7 @@ def _word(x: Tensor, in_pairs: bool) -> int:
 def _run(
     job: Callable[..., object],
     arguments: tuple[object, ...],
-    memory: tuple[Tensor, ...],
+    memory: tuple[Tensor | None, ...],
     n_threads: int,
     n_units: int,
 ) -> None:

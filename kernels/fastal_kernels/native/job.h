@@ -118,7 +118,7 @@ struct head_job {
     const char *weight;   /* [n_classes, n_inner], or pairs; contiguous along n_inner */
     enum dtype dtype;     /* of the weight, not FLOAT64; FLOAT32 for pairs, which are words too */
     int64_t class_stride; /* in bytes */
-    const float *bias;    /* [n_classes] */
+    const float *bias;    /* [n_classes]; NULL: 0 */
     float temperature;    /* what logits are divided by */
     int64_t n_rows, n_classes, n_inner;
     float *logits;             /* [n_rows, n_classes] */
@@ -134,6 +134,36 @@ struct panels_job {
     int64_t n_rows, n_inner;
     float *panels;
     struct progress *progress; /* in panels */
+};
+
+/* Rows of embeddings. */
+struct embeddings {
+    const char *data;   /* [n_rows, n_columns], contiguous along n_columns */
+    enum dtype dtype;   /* not FLOAT64 */
+    int64_t row_stride; /* in bytes */
+    int64_t n_rows, n_columns;
+};
+
+/* Cosine similarities of rows to centroids. One thread does the whole job. A similarity is infinite
+ * if floats give no accurate length of its row. */
+struct cosine_job {
+    struct embeddings rows;
+    const float *units; /* [n_units, n_columns], each of length 1, or 0 */
+    int64_t n_units;
+    float *similarities; /* [n_rows] to the nearest, or [n_rows, n_units] to all */
+    int64_t *clusters;   /* [n_rows]: the nearest; not used for the similarities to all */
+    float *panels;       /* room: [n_panels, n_columns, PANEL] */
+    int64_t n_panels;
+};
+
+/* Sums of rows, each scaled to length 1. One thread does the whole job. */
+struct sums_job {
+    struct embeddings rows;
+    const int64_t *clusters; /* [n_rows]; rows below 0 are left out */
+    int64_t *sums;           /* [n_clusters, n_columns], to which units of 2^-30 are added */
+    /* Rows that were not added, as floats give no accurate length of them: [n_rows], those in use
+     * followed by -1. */
+    int64_t *left;
 };
 
 /* Works on a job of its kind for a while, on rows that no other thread has claimed. Returns whether

@@ -27,28 +27,42 @@ work fastal_avx512_items, fastal_avx2_items, fastal_portable_items;
 work fastal_avx512_draws, fastal_avx2_draws, fastal_portable_draws;
 work fastal_avx512_panels, fastal_avx2_panels, fastal_portable_panels;
 work fastal_avx512_head, fastal_avx2_head, fastal_portable_head, fastal_avx512_pairs;
+work fastal_avx512_nearest, fastal_avx2_nearest, fastal_portable_nearest;
+work fastal_avx512_similarities, fastal_avx2_similarities, fastal_portable_similarities;
+work fastal_avx512_unit_sums, fastal_avx2_unit_sums, fastal_portable_unit_sums;
 head_units fastal_avx512_head_units, fastal_avx2_head_units, fastal_portable_head_units;
 
 struct variant {
     const char *name;
     work *scores, *ranks, *items, *draws, *panels, *head;
     head_units *units;
+    work *nearest, *similarities, *unit_sums;
     int runs; /* on this machine */
 };
 
 static int has_pairs; /* whether this machine multiplies pairs of bfloat16 */
 
+#define VARIANT_NAMED(name, runs)                                                                  \
+    {#name,                                                                                        \
+     fastal_##name,                                                                                \
+     fastal_##name##_ranks,                                                                        \
+     fastal_##name##_items,                                                                        \
+     fastal_##name##_draws,                                                                        \
+     fastal_##name##_panels,                                                                       \
+     fastal_##name##_head,                                                                         \
+     fastal_##name##_head_units,                                                                   \
+     fastal_##name##_nearest,                                                                      \
+     fastal_##name##_similarities,                                                                 \
+     fastal_##name##_unit_sums,                                                                    \
+     runs}
+
 /* The best first. */
 static struct variant variants[] = {
 #if defined(__x86_64__)
-    {"avx512", fastal_avx512, fastal_avx512_ranks, fastal_avx512_items, fastal_avx512_draws,
-     fastal_avx512_panels, fastal_avx512_head, fastal_avx512_head_units, 0},
-    {"avx2", fastal_avx2, fastal_avx2_ranks, fastal_avx2_items, fastal_avx2_draws,
-     fastal_avx2_panels, fastal_avx2_head, fastal_avx2_head_units, 0},
+    VARIANT_NAMED(avx512, 0),
+    VARIANT_NAMED(avx2, 0),
 #endif
-    {"portable", fastal_portable, fastal_portable_ranks, fastal_portable_items,
-     fastal_portable_draws, fastal_portable_panels, fastal_portable_head,
-     fastal_portable_head_units, 1},
+    VARIANT_NAMED(portable, 1),
 };
 
 enum { N_VARIANTS = sizeof variants / sizeof *variants };
@@ -288,6 +302,70 @@ static PyObject *units_of_head(PyObject *self, PyObject *arguments) {
     return PyLong_FromLongLong(variant->units(&job)); /* the same for pairs */
 }
 
+/* The parts of arguments that describe rows of embeddings. */
+struct given_rows {
+    unsigned long long data;
+    int dtype;
+    long long row_stride, n_rows, n_columns;
+};
+
+static struct embeddings embeddings_of(const struct given_rows *given) {
+    return (struct embeddings){.data = (const char *)(uintptr_t)given->data,
+                               .dtype = (enum dtype)given->dtype,
+                               .row_stride = given->row_stride,
+                               .n_rows = given->n_rows,
+                               .n_columns = given->n_columns};
+}
+
+static const struct variant *read_cosine_job(PyObject *arguments, struct cosine_job *job) {
+    const char *name;
+    struct given_rows rows;
+    unsigned long long units, panels, similarities, clusters = 0;
+    long long n_units, n_panels;
+    if (!PyArg_ParseTuple(arguments, "sKiLLLKLKLK|K", &name, &rows.data, &rows.dtype,
+                          &rows.row_stride, &rows.n_rows, &rows.n_columns, &units, &n_units,
+                          &panels, &n_panels, &similarities, &clusters))
+        return NULL;
+    *job = (struct cosine_job){.rows = embeddings_of(&rows),
+                               .units = (const float *)(uintptr_t)units,
+                               .n_units = n_units,
+                               .similarities = (float *)(uintptr_t)similarities,
+                               .clusters = (int64_t *)(uintptr_t)clusters,
+                               .panels = (float *)(uintptr_t)panels,
+                               .n_panels = n_panels};
+    return named(name);
+}
+
+static PyObject *nearest(PyObject *self, PyObject *arguments) {
+    (void)self;
+    struct cosine_job job;
+    const struct variant *variant = read_cosine_job(arguments, &job);
+    return variant == NULL ? NULL : without_the_lock(variant->nearest, &job);
+}
+
+static PyObject *similarities(PyObject *self, PyObject *arguments) {
+    (void)self;
+    struct cosine_job job;
+    const struct variant *variant = read_cosine_job(arguments, &job);
+    return variant == NULL ? NULL : without_the_lock(variant->similarities, &job);
+}
+
+static PyObject *unit_sums(PyObject *self, PyObject *arguments) {
+    (void)self;
+    const char *name;
+    struct given_rows rows;
+    unsigned long long clusters, sums, left;
+    if (!PyArg_ParseTuple(arguments, "sKiLLLKKK", &name, &rows.data, &rows.dtype, &rows.row_stride,
+                          &rows.n_rows, &rows.n_columns, &clusters, &sums, &left))
+        return NULL;
+    const struct sums_job job = {.rows = embeddings_of(&rows),
+                                 .clusters = (const int64_t *)(uintptr_t)clusters,
+                                 .sums = (int64_t *)(uintptr_t)sums,
+                                 .left = (int64_t *)(uintptr_t)left};
+    const struct variant *variant = named(name);
+    return variant == NULL ? NULL : without_the_lock(variant->unit_sums, &job);
+}
+
 static PyObject *use_large_pages(PyObject *self, PyObject *arguments) {
     (void)self;
     unsigned long long address, size;
@@ -345,6 +423,12 @@ static PyMethodDef methods[] = {
     {"head", head, METH_VARARGS, "The same for a job of a linear head, in units of work."},
     {"head_units", units_of_head, METH_VARARGS,
      "The number of units of such a job, whose arguments have no progress."},
+    {"nearest", nearest, METH_VARARGS,
+     "Finds the nearest centroids of the rows of a job, all of it in this thread."},
+    {"similarities", similarities, METH_VARARGS,
+     "Computes the similarities of rows to all centroids, all of it in this thread."},
+    {"unit_sums", unit_sums, METH_VARARGS,
+     "Adds rows, scaled to length 1, to the sums of their clusters, all of it in this thread."},
     {"use_large_pages", use_large_pages, METH_VARARGS,
      "Asks for large pages for (address, bytes) of memory not yet written to. They save most of "
      "the time of the first writes."},

@@ -38,6 +38,10 @@ typedef uint64_t long_words __attribute__((vector_size(8 * D)));
 #include "ranks.h"
 #include "head.h"
 #include "panels.h"
+#include "length.h"
+#include "nearest.h"
+#include "similarities.h"
+#include "unit_sums.h"
 
 INLINE void fill(const struct job *job, int64_t first, int n_rows, int dtype, int is_probs,
                  int with_moment, struct tile *t) {

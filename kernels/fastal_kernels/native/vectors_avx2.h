@@ -20,6 +20,10 @@ INLINE vf multiply_add(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vf nearest_integer(vf a) {
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
+/* Stores the nearest whole numbers, for |a| < 2^31. */
+INLINE void store_rounded(int32_t *p, vf a) {
+    _mm256_storeu_si256((__m256i *)p, _mm256_cvtps_epi32(a));
+}
 /* p 2^n for whole n >= -126; NaN if p is. */
 INLINE vf scale(vf p, vf n) {
     __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));

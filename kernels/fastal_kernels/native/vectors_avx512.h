@@ -21,6 +21,8 @@ INLINE vf multiply_add(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vf nearest_integer(vf a) {
     return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
+/* Stores the nearest whole numbers, for |a| < 2^31. */
+INLINE void store_rounded(int32_t *p, vf a) { _mm512_storeu_si512(p, _mm512_cvtps_epi32(a)); }
 /* p 2^n for whole n; NaN if p is. */
 INLINE vf scale(vf p, vf n) { return _mm512_scalef_ps(p, n); }
 

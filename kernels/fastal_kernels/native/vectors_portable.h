@@ -26,6 +26,13 @@ INLINE vf multiply_add(vf a, vf b, vf c) { return a * b + c; }
 
 /* For |a| < 2^22. */
 INLINE vf nearest_integer(vf a) { return (a + set(0x1.8p23f)) - set(0x1.8p23f); }
+/* Stores the nearest whole numbers, for |a| < 2^31. From 2^23 on, floats are whole. */
+INLINE void store_rounded(int32_t *p, vf a) {
+    const vf size = larger(a, -a);
+    const vf whole = where_less(size, set(0x1p23f), (size + set(0x1p23f)) - set(0x1p23f), size);
+    const vi rounded = __builtin_convertvector(where_less(a, set(0), -whole, whole), vi);
+    memcpy(p, &rounded, sizeof rounded);
+}
 /* p 2^n for whole n >= -126; NaN if p is. */
 INLINE vf scale(vf p, vf n) {
     vu exponent = (vu) __builtin_convertvector(n, vi) + 127;

@@ -1,0 +1,87 @@
+/* The nearest centroid of each row: the products of a head, of which only the largest is kept. */
+
+/* The largest products so far of a bunch of rows, and the numbers of their centroids. */
+struct largest {
+    float product[MOST_PANELS * PANEL];
+    int32_t number[MOST_PANELS * PANEL];
+};
+
+/* Of equal products, the first stays. */
+INLINE void keep_largest(const struct head_sums *sums, int used_panels, int32_t first, int n,
+                         struct largest *largest) {
+    for (int row = 0; row < used_panels * PANEL; row += W) {
+        const float(*of)[2][W] = sums->of[row / PANEL][row % PANEL / (2 * W)];
+        vf product = load(largest->product + row);
+        vf number = load((const float *)(largest->number + row)); /* its bits */
+        for (int c = 0; c < n; c++) {
+            const vf x = load(of[c][row / W % 2]);
+            number = where_less(product, x, (vf)((ints)set(0) + (first + c)), number);
+            product = where_less(product, x, x, product);
+        }
+        store(largest->product + row, product);
+        store((float *)(largest->number + row), number);
+    }
+}
+
+/* Writes the panels of a bunch of rows. Returns the head whose logits are its products. */
+INLINE struct head_job products_of(const struct cosine_job *job, int64_t first, int64_t n,
+                                   int dtype) {
+    const struct embeddings *rows = &job->rows;
+    const struct panels_job panels = {.data = row_of(rows, first),
+                                      .row_stride = rows->row_stride,
+                                      .n_rows = n,
+                                      .n_inner = rows->n_columns,
+                                      .panels = job->panels};
+    for (int64_t p = 0; p * PANEL < n; p++)
+        put_panel(&panels, p, dtype);
+    return (struct head_job){.panels = job->panels,
+                             .weight = (const char *)job->units,
+                             .dtype = FLOAT32,
+                             .class_stride = rows->n_columns * sizeof *job->units,
+                             .temperature = 1,
+                             .n_rows = n,
+                             .n_classes = job->n_units,
+                             .n_inner = rows->n_columns};
+}
+
+INLINE void find_nearest(const struct cosine_job *job, int64_t first, int64_t n, int dtype) {
+    const struct embeddings *rows = &job->rows;
+    const char *data = row_of(rows, first);
+    const struct head_job head = products_of(job, first, n, dtype);
+    const int used_panels = panels_from(&head, 0);
+    const int64_t after = rows->n_rows - first - n;
+    const int64_t next_bytes = (after < n ? after : n) * rows->row_stride;
+    const int64_t share = next_bytes * GROUP / (job->n_units + GROUP) + 1;
+    int64_t fetched = 0;
+    ALIGNED struct head_sums sums;
+    struct largest largest;
+    for (int row = 0; row < used_panels * PANEL; row++)
+        largest.product[row] = -INFINITY, largest.number[row] = 0;
+    for (int64_t c = 0; c < job->n_units; c += GROUP) {
+        const int n_units = job->n_units - c < GROUP ? job->n_units - c : GROUP;
+        for (const int64_t end = fetched + share; fetched < end && fetched < next_bytes; fetched += 64)
+            __builtin_prefetch(data + n * rows->row_stride + fetched, 0, 2);
+        multiply(&head, c, n_units, 0, FLOAT32, &sums);
+        keep_largest(&sums, used_panels, c, n_units, &largest);
+    }
+    for (int64_t row = 0; row < n; row++) {
+        const float length = length_of(data + row * rows->row_stride, rows->n_columns, dtype);
+        job->similarities[first + row] =
+            is_accurate(length) ? largest.product[row] / length : INFINITY;
+        job->clusters[first + row] = largest.number[row];
+    }
+}
+
+int NEAREST(const void *given) {
+    const struct cosine_job *job = given;
+    const int64_t most = job->n_panels * PANEL;
+    for (int64_t first = 0; first < job->rows.n_rows; first += most) {
+        const int64_t left = job->rows.n_rows - first, n = left < most ? left : most;
+        switch (job->rows.dtype) {
+        case FLOAT16: find_nearest(job, first, n, FLOAT16); break;
+        case BFLOAT16: find_nearest(job, first, n, BFLOAT16); break;
+        default: find_nearest(job, first, n, FLOAT32); break;
+        }
+    }
+    return 1;
+}
