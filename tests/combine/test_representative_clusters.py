@@ -123,7 +123,11 @@ def test_bad_arguments_are_named():
         ((X, LABELLED[:, 1:], 3), {}, "labelled: wanted rows of 6 columns"),
         ((X, LABELLED, 3), {"n_clusters": 401}, "n_clusters: wanted at most the 400 valid rows"),
         ((X, LABELLED, 3), {"exclude": range(400)}, "pool: exclude and among leave no row"),
-        ((X, LABELLED, 3), {"backend": "native"}, "backend: wanted one of auto, triton, torch"),
+        (
+            (X, LABELLED, 3),
+            {"backend": "gpu"},
+            "backend: wanted one of auto, triton, native",
+        ),
         ((iter([X]), LABELLED, 3), {}, "pool: wanted a pool that can be read again"),
     ):
         with pytest.raises(ValueError, match=match):

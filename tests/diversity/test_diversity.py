@@ -240,7 +240,7 @@ def test_selectors_of_other_measures_do_not_merge():
         (lambda: model_outliers(POOL, POOL[0], 2), ValueError, "validation: wanted .rows, neurons"),
         (lambda: model_outliers(POOL, None, 2), TypeError, "validation: wanted an array, a path"),
         (lambda: model_outliers(POOL, POOL * 1j, 2), TypeError, "validation: .* torch.complex64"),
-        (lambda: cluster_outliers(POOL, CENTROIDS, 2, backend="native"), ValueError, "backend: "),
+        (lambda: cluster_outliers(POOL, CENTROIDS, 2, backend="gpu"), ValueError, "backend: "),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_named(run, error, words):

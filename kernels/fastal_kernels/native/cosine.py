@@ -16,7 +16,7 @@ from fastal_kernels.row_threads import in_row_threads, threads_for
 
 _PANEL, _MOST_PANELS = 32, 8  # rows of a panel, and panels that share centroids; as in C
 _PANELS_BYTES = 1 << 19  # of the panels that share centroids: they stay in the L2 cache
-_BLOCK_BYTES = 1 << 22  # of rows, after which Python may check for signals
+_BLOCK_BYTES = 1 << 21  # of rows, after which Python may check for signals
 # Multiplications of a block: below them, a thread's start takes longer.
 _LEAST_PRODUCTS = 1 << 22
 # Every thread has sums of its own. With fewer rows for each cluster, adding these up takes long.
@@ -77,8 +77,8 @@ def unit_sums(x: Tensor, cluster: Tensor, n_clusters: int) -> tuple[Tensor, Tens
         n_clusters: K.
 
     Returns:
-        The sums [K, D] int64, in units of 2^-30; and the numbers of the rows that were not added, as
-        float32 gives no accurate length of them, [n] int64 in no order.
+        The sums [K, D] int64, in units of 2^-30; and the numbers of the rows that were not added,
+        as float32 gives no accurate length of them, [n] int64 in no order.
     """
     cluster = cluster.contiguous()
     # From NumPy: threads of torch, which are started to write zeros, would spin for a while.

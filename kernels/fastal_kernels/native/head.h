@@ -114,6 +114,18 @@ INLINE int64_t n_bunches(const struct head_job *job) {
     return (job->n_rows + rows - 1) / rows;
 }
 
+/* Memory that is fetched meanwhile, a step for each panel and span. All at once, it would wait. */
+struct meanwhile {
+    const char *next, *end;
+    int64_t step;
+};
+
+INLINE void fetch_step(struct meanwhile *memory) {
+    const char *stop = memory->next + memory->step;
+    for (; memory->next < stop && memory->next < memory->end; memory->next += 64)
+        __builtin_prefetch(memory->next, 0, 2);
+}
+
 /* The number of panels that `multiply` works on, from a row on. */
 INLINE int panels_from(const struct head_job *job, int64_t first_row) {
     const int64_t left = (job->n_rows - first_row + PANEL - 1) / PANEL;
@@ -122,7 +134,8 @@ INLINE int panels_from(const struct head_job *job, int64_t first_row) {
 
 /* The products of up to GROUP classes with up to MOST_PANELS panels. */
 INLINE void multiply(const struct head_job *job, int64_t first_class, int n_classes,
-                     int64_t first_row, int dtype, struct head_sums *sums) {
+                     int64_t first_row, int dtype, struct meanwhile *memory,
+                     struct head_sums *sums) {
     ALIGNED float weights[GROUP][SPAN];
     const int64_t size = size_of(dtype);
     const char *of_group = job->weight + first_class * job->class_stride;
@@ -139,6 +152,7 @@ INLINE void multiply(const struct head_job *job, int64_t first_class, int n_clas
             const float *panel = job->panels + row * job->n_inner + start * PANEL;
             for (int c = p; c < n_classes; c += used_panels)
                 prefetch(of_group + c * job->class_stride + (start + n) * size, dtype, after);
+            fetch_step(memory);
             for (int i = 0; i < PANEL / (2 * W) && row + i * 2 * W < job->n_rows; i++)
                 add_span((const float (*)[SPAN])weights, n_classes, panel + i * 2 * W, n,
                          start == 0, sums->of[p][i]);
@@ -154,7 +168,8 @@ INLINE void work_on_unit(const struct head_job *job, int64_t unit, int dtype) {
     const int64_t first_row = unit % bunches * MOST_PANELS * PANEL;
     const int64_t classes_left = job->n_classes - first_class;
     const int n_classes = classes_left < GROUP ? classes_left : GROUP;
-    multiply(job, first_class, n_classes, first_row, dtype, &sums);
+    struct meanwhile nothing = {NULL, NULL, 0};
+    multiply(job, first_class, n_classes, first_row, dtype, &nothing, &sums);
     for (int p = 0; p < panels_from(job, first_row); p++)
         for (int i = 0; i < PANEL / W; i++) {
             const int64_t row = first_row + p * PANEL + i * W;

@@ -49,19 +49,19 @@ INLINE void find_nearest(const struct cosine_job *job, int64_t first, int64_t n,
     const char *data = row_of(rows, first);
     const struct head_job head = products_of(job, first, n, dtype);
     const int used_panels = panels_from(&head, 0);
-    const int64_t after = rows->n_rows - first - n;
-    const int64_t next_bytes = (after < n ? after : n) * rows->row_stride;
-    const int64_t share = next_bytes * GROUP / (job->n_units + GROUP) + 1;
-    int64_t fetched = 0;
+    const int64_t left = rows->n_rows - first - n, n_next = left < n ? left : n;
+    const int64_t n_groups = (job->n_units + GROUP - 1) / GROUP;
+    const int64_t n_steps = n_groups * used_panels * ((rows->n_columns + SPAN - 1) / SPAN);
+    const char *next = data + n * rows->row_stride;
+    struct meanwhile next_rows = {next, next + n_next * rows->row_stride,
+                                  n_next * rows->row_stride / n_steps + 64};
     ALIGNED struct head_sums sums;
     struct largest largest;
     for (int row = 0; row < used_panels * PANEL; row++)
         largest.product[row] = -INFINITY, largest.number[row] = 0;
     for (int64_t c = 0; c < job->n_units; c += GROUP) {
         const int n_units = job->n_units - c < GROUP ? job->n_units - c : GROUP;
-        for (const int64_t end = fetched + share; fetched < end && fetched < next_bytes; fetched += 64)
-            __builtin_prefetch(data + n * rows->row_stride + fetched, 0, 2);
-        multiply(&head, c, n_units, 0, FLOAT32, &sums);
+        multiply(&head, c, n_units, 0, FLOAT32, &next_rows, &sums);
         keep_largest(&sums, used_panels, c, n_units, &largest);
     }
     for (int64_t row = 0; row < n; row++) {
