@@ -10,6 +10,7 @@ from fastal.base.arrays import as_tensor
 from fastal.base.checks import check_dtype, check_matrix
 from fastal.base.errors import WrongWidth, prefixing_errors
 from fastal.diversity.centroids import digest
+from fastal.ops.reference import in_one_thread
 from fastal.picks.picks import Picks
 from fastal.pipeline.drive import gathered
 from fastal.scoring.measure import Measure
@@ -118,7 +119,8 @@ def _table(validation: Any) -> Tensor:
         parts = _parts(validation)
     if not sum(part.numel() for part in parts):
         raise ValueError("validation: wanted at least one row of one neuron, got none")
-    table = torch.cat(parts).t().contiguous()
+    # Threads of torch would spin for a while, beside those that look values up in the table.
+    table = in_one_thread(lambda: torch.cat(parts).t().contiguous())
     table.numpy().sort(1)  # in place
     return table
 
@@ -135,7 +137,7 @@ def _parts(validation: Any) -> list[Tensor]:
             raise ValueError(f"wanted [rows, neurons], got {tuple(x.shape)} {x.dtype}")
         width = x.shape[1]
         check_dtype(x, "validation")
-        return x.to("cpu", torch.float32, copy=True)
+        return in_one_thread(lambda: x.to("cpu", torch.float32, copy=True))
 
     parts = gathered(source, checked)
     for start, part in parts:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fastal import ops
 from fastal.base.reducer import Pending, RowStart
 from fastal.base.row_values import RowValues
 from fastal.diversity.centroids import CentroidDistance, FiniteRows, digest
@@ -171,7 +172,10 @@ class KMeans(ScoringReducer[Clustering]):
             )
         if self._centroids is not None:
             return self._centroids
-        return first_centroids(sample, self._n_clusters, self._how.seed)
+        # The sample is on the host, where rows may be on a GPU.
+        backend = "auto" if self.options.backend == "triton" else self.options.backend
+        chosen = ops.choose(backend, sample, ("native", "torch"))
+        return first_centroids(sample, self._n_clusters, self._how.seed, backend=chosen)
 
     def _units_of_sample(self) -> Tensor:
         return _NO_ROWS if self._sample is None else self._sample.units()

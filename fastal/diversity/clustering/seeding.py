@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastal import ops
 from fastal.diversity.near_duplicates import near_duplicates
-from fastal.ops.reference import nearest, unit_rows, unit_sums
+from fastal.ops.reference import nearest, unit_rows
 
 # Sample rows per cluster for k-means++. With a quarter of them, the final inertia is 0.3% higher.
 # Twice as many take twice as long.
@@ -15,18 +16,20 @@ _SEEDING_ROWS = 32
 _WARM_UPS = 20  # the most iterations on the sample, which need not converge
 
 
-def first_centroids(sample: Tensor, n_clusters: int, seed: int) -> Tensor:
+def first_centroids(sample: Tensor, n_clusters: int, seed: int, *, backend: str) -> Tensor:
     """The first centroids [K, D]: k-means++ on a part of the sample, then k-means on all of it.
 
     Args:
         sample: [S, D] float32 unit rows in random order, S >= K.
         n_clusters: K.
         seed: the seed of the draws.
+        backend: what computes similarities and sums: a name that `ops.choose` returned.
     """
     units = _k_means_plus_plus(sample[: _SEEDING_ROWS * n_clusters], n_clusters, seed)
     for _ in range(_WARM_UPS):
-        cluster, _ = nearest(sample, units)  # assign
-        found = moved(units, unit_sums(sample, cluster, n_clusters), sample)  # move
+        cluster, _ = ops.nearest(sample, units, backend=backend)  # assign
+        sums = ops.unit_sums(sample, cluster, n_clusters, backend=backend)
+        found = moved(units, sums, sample)  # move
         if torch.equal(found, units):  # test
             break
         units = found

@@ -5,7 +5,7 @@
 #define LEAST_LENGTH 0x1p-40f
 #define MOST_LENGTH 0x1p60f
 
-enum { SQUARES = 8 }; /* sums of squares in each lane: few roundings for each */
+enum { SQUARES = W == 4 ? 16 : 8 }; /* sums in each lane: few roundings for each square */
 
 /* W of n contiguous values from value i on, as floats; zeros after the last. */
 INLINE vf floats_of(const char *row, int64_t i, int64_t n, int dtype) {
