@@ -13,10 +13,11 @@ from fastal.selection.ties import TieOrder
 from fastal.selection.topk import TopK
 
 _SEGMENT_BITS = 32  # candidates on a GPU hold the lower 32 bits of a row number
-# Rows that the native backend scores between two updates of the threshold. A piece has at most 4
-# times as many rows as were read before it. Then about 4 k of its rows beat the threshold. Larger
-# pieces take fewer calls. But their threshold is older, so the kernel skips fewer of their rows.
+# Where the native kernel cannot raise the threshold: the rows between two updates of it. A piece has
+# at most 4 times as many rows as were read before it. Then about 4 k of its rows beat the threshold.
+# Larger pieces take fewer calls. But their threshold is older, so the kernel skips fewer rows.
 _FIRST_ROWS, _GROWTH, _MOST_ROWS = 1 << 13, 4, 1 << 22
+_MOST_KEYS = 1 << 31  # the kernel numbers the rows of a piece with 32 bits
 
 
 class FusedTopK:
@@ -78,27 +79,33 @@ class FusedTopK:
 
     def _select(self, rows: Rows, fused: FusedSelection, found: TopK) -> int:
         """Adds to `found` the rows that may be among the best; how many rows are invalid."""
+        # The kernel knows neither ranks other than row numbers nor which rows are left out.
+        raises = rows.kept is None and not self._order.is_random
         n_invalid, first = 0, 0
         while first < len(rows.x):
-            n_rows = max(_FIRST_ROWS, 2 * found.k, _GROWTH * (self._rows_seen + first))
-            piece = rows.x[first : first + min(n_rows, _MOST_ROWS)]
-            scores, places, invalid, n_tied = fused.above(piece, first, self._least(rows, found))
+            size = _MOST_KEYS if raises else self._piece_rows(first)
+            piece = rows.x[first : first + size]
+            scores, places, invalid, lost = fused.above(
+                piece, first, self._least(rows, found, raises), found.k if raises else None
+            )
             above = scores.numpy(), places.numpy()
             if rows.kept is not None:
                 is_kept = rows.kept[above[1]]
                 above = above[0][is_kept], above[1][is_kept]
-            elif found.threshold is not None:
-                found.lose(found.threshold[0], n_tied)
+            found.lose(*lost)
             found.add(above[0], rows.numbers.at(above[1]))
             n_invalid += invalid
             first += len(piece)
         return n_invalid
 
-    def _least(self, rows: Rows, found: TopK) -> tuple[float, int] | None:
-        """The score and place that a row has to beat."""
+    def _piece_rows(self, first: int) -> int:
+        """The most rows of a piece that begins at this place of the chunk."""
+        n_rows = max(_FIRST_ROWS, 2 * self._top.k, _GROWTH * (self._rows_seen + first))
+        return min(n_rows, _MOST_ROWS)
+
+    def _least(self, rows: Rows, found: TopK, by_row: bool) -> tuple[float, int] | None:
+        """The score and place that a row has to beat; by_row: unless so, all that tie pass."""
         if found.threshold is None:
             return None
         score, rank = found.threshold
-        # The kernel knows row numbers alone, so all rows that tie pass; `TopK` compares them.
-        all_pass = self._order.is_random or rows.kept is not None
-        return score, MAX_ROW if all_pass else rows.numbers.before(rank)
+        return score, rows.numbers.before(rank) if by_row else MAX_ROW

@@ -61,13 +61,14 @@ def check(x, by, kind, threshold, temperature=1.0, first_row=0):
     numbers = first_row + torch.arange(len(x))
     keep = (scores > score) | ((scores == score) & (numbers < row))
     want_tied = int(((scores == score) & (numbers >= row)).sum())
-    found, rows, n_invalid, n_tied = native.scores_above_threshold(
+    found, rows, n_invalid, lost = native.scores_above_threshold(
         x, by, kind, first_row, threshold, temperature
     )
     order = rows.argsort()
     assert torch.equal(rows[order], numbers[keep])
     assert torch.equal(found[order].view(torch.int32), scores[keep].view(torch.int32))
-    assert (n_invalid, n_tied) == (want_invalid, want_tied)
+    assert n_invalid == want_invalid
+    assert lost == ((score, want_tied) if want_tied else (-np.inf, 0))
 
 
 def threshold_of(x, by, kind, temperature, place, ulps):
@@ -138,7 +139,7 @@ def test_rows_that_are_skipped_are_counted_if_they_are_invalid(variant, n_classe
             x[:, 0] = 60
             x[torch.arange(len(columns)), columns] = value
             found = native.scores_above_threshold(x, "margin", "logits", 0, (0.5, 0))
-            assert found[2:] == (is_invalid * len(x), 0)
+            assert found[2:] == (is_invalid * len(x), (-np.inf, 0))
     x = torch.full((5, n_classes), -torch.inf)
     assert native.scores_above_threshold(x, "entropy", "logits", 0, (0.5, 0))[2] == 5
 
