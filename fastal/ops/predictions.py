@@ -85,7 +85,7 @@ def scores_above_threshold(
     first_row: int,
     threshold: tuple[float, int] | None,
     temperature: float = 1.0,
-    k: int | None = None,
+    k: int = 0,
 ) -> tuple[Tensor, Tensor, int, tuple[float, int]]:
     """`fastal_kernels.native.scores_above_threshold`: the rows whose scores beat a threshold."""
     from fastal_kernels import native

@@ -19,7 +19,7 @@ class FusedSelection(Protocol):
         """On a GPU: adds rows start, start + 1, ... to the candidates; how many are invalid."""
 
     def above(
-        self, x: Tensor, start: int, threshold: tuple[float, int] | None, k: int | None = None
+        self, x: Tensor, start: int, threshold: tuple[float, int] | None, k: int = 0
     ) -> tuple[Tensor, Tensor, int, tuple[float, int]]:
         """On a CPU: scores and row numbers of rows that beat a threshold, a score and a row.
 

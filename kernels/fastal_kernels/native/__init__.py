@@ -34,13 +34,12 @@ else:
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # in the order of job.h
 VARIABLE = "FASTAL_NATIVE"  # environment variable: the instruction set to use instead of the best
 COUNTS = 7  # words of 64 bits in `struct progress`, see job.h
-_INVALID, _FOUND, _LOST = 2, 3, 4  # places in it
 _LOWER_HALF = (1 << 32) - 1  # of a key, see best.h
 LEAST_SHARE = 1 << 16  # elements that are worth one more thread
 _LARGE_PAGE = 1 << 21
-# The best rows are reduced to k when so many more have passed. Each time, all threads derive new
-# bounds from the threshold, which takes microseconds.
-_LEAST_PASSED = 1 << 10
+# A selection of k rows raises its threshold when k / 4 more have passed, at least so many. Then a
+# thread looks for the k-th best, and all threads derive new bounds. That takes microseconds.
+_LEAST_PASSED = 1 << 8
 
 Threshold = tuple[float, int]  # a score and a row number
 
@@ -92,8 +91,9 @@ def scores_and_invalid(
     scores = torch.empty(len(asked), len(logits), dtype=torch.float32, device="cpu")
     if scores.nbytes >= _LARGE_PAGE:
         _native.use_large_pages(scores.data_ptr(), scores.nbytes)
-    progress = _work(logits, kind, temperature, scores=dict(zip(asked, scores, strict=True)))
-    return [scores[asked.index(measure)] for measure in measures], int(progress[_INVALID])
+    of_measures = dict(zip(asked, scores, strict=True))
+    _, _, n_invalid, *_ = _work(logits, kind, temperature, scores=of_measures)
+    return [scores[asked.index(measure)] for measure in measures], n_invalid
 
 
 def scores_above_threshold(
@@ -103,7 +103,7 @@ def scores_above_threshold(
     first_row: int,
     threshold: Threshold | None,
     temperature: float = 1.0,
-    k: int | None = None,
+    k: int = 0,
 ) -> tuple[Tensor, Tensor, int, tuple[float, int]]:
     """The rows whose scores beat a threshold. Without a threshold, all valid rows.
 
@@ -114,7 +114,7 @@ def scores_above_threshold(
         first_row: the number of the first row.
         threshold: a score and a row number, or None.
         k: only the k best of these rows are wanted. Then the k-th best row so far becomes the
-            threshold. None: all of them are wanted.
+            threshold. 0: all of them are wanted.
 
     Returns:
         The scores [n] float32 and row numbers [n] int64 of these rows, in no order; with `k`, of
@@ -127,21 +127,26 @@ def scores_above_threshold(
         _work, logits, kind, temperature, by=measure, threshold=(score, row - first_row)
     )
     n_rows = len(logits)
-    if k is None:
-        rows = torch.empty(n_rows, dtype=torch.int64, device="cpu")
-        scores = torch.empty(n_rows, dtype=torch.float32, device="cpu")
-        progress = select(rows=rows, found=scores)
-    else:
-        k = min(k, n_rows)
-        n_keys = min(n_rows, k + max(k, _LEAST_PASSED))
+    k = min(k, n_rows)
+    if k:
+        n_keys = min(n_rows, k + max(k // 4, _LEAST_PASSED))
         keys = torch.empty(n_keys, dtype=torch.int64, device="cpu")
-        progress = select(k=k, keys=keys)
-        keys = keys[: int(progress[_FOUND])]  # the rest is not initialised
-        scores, rows = _scores_of(keys), ~keys & _LOWER_HALF
-    n_invalid, n_found, lost = progress[_INVALID : _LOST + 1].tolist()
+        _, _, n_invalid, n_found, lost, *_ = select(k=k, keys=keys)
+        keys = keys[:n_found]
+        scores, rows = _scores_of(keys), keys.bitwise_not_().bitwise_and_(_LOWER_HALF)
+    else:
+        scores = torch.empty(n_rows, dtype=torch.float32, device="cpu")
+        rows = torch.empty(n_rows, dtype=torch.int64, device="cpu")
+        _, _, n_invalid, n_found, lost, *_ = select(rows=rows, found=scores)
+        scores, rows = scores[:n_found], rows[:n_found]
     n_lost = lost & _LOWER_HALF
-    lost_score = float(_scores_of(progress[_LOST])) if n_lost else -math.inf
-    return scores[:n_found], rows[:n_found] + first_row, n_invalid, (lost_score, n_lost)
+    lost_score = float(_scores_of(torch.tensor(lost, device="cpu"))) if n_lost else -math.inf
+    return scores, rows.add_(first_row), n_invalid, (lost_score, n_lost)
+
+
+def _scores_of(keys: Tensor) -> Tensor:
+    """The scores in keys, float32; see best.h."""
+    return (keys >> 32).to(torch.int32).view(torch.float32)
 
 
 def mean_ranks(x: Tensor, table: Tensor) -> Tensor:
@@ -237,8 +242,8 @@ def _work(
     found: Tensor | None = None,
     k: int = 0,
     keys: Tensor | None = None,
-) -> Tensor:
-    """Runs a job (see job.h). Returns its progress."""
+) -> list[int]:
+    """Runs a job. Returns its `struct progress`; see job.h."""
     n_rows, n_classes = logits.shape
     n_threads = min(torch.get_num_threads(), 1 + logits.numel() // LEAST_SHARE)
     progress = torch.zeros(COUNTS, dtype=torch.int64, device="cpu")
@@ -270,12 +275,8 @@ def _work(
         return _native.work(*arguments)
 
     in_threads(work, n_threads, progress, n_rows)
-    return progress
-
-
-def _scores_of(keys: Tensor) -> Tensor:
-    """The scores in keys, float32; see best.h."""
-    return (keys >> 32).to(torch.int32).view(torch.float32)
+    counts: list[int] = progress.tolist()
+    return counts
 
 
 def call(job: str, arguments: tuple[object, ...]) -> object:

@@ -111,7 +111,7 @@ int VARIANT(const void *given) {
         for (int64_t end = first + n; first < end; first += TILE) {
             const int n_rows = end - first < TILE ? end - first : TILE;
             if (take_threshold(&job, &threshold))
-                survey = survey_of(&job);
+                renew(&survey, &job);
             if (pays(&survey, n_rows))
                 select_promising(&job, first, n_rows, &survey, &waiting);
             else
