@@ -50,8 +50,8 @@ struct job {
     /* If k is 0: outputs, in any order. Both arrays have room for n_rows. */
     int64_t *rows;
     float *found;
-    /* If k > 0: only the k best rows matter, so the threshold rises. The output is a key for each of
-     * the best rows, and for some others, in any order. There is room for n_keys: more than k of
+    /* If k > 0: only the k best rows matter, so the threshold rises. The output is a key for each
+     * of the best rows, and for some others, in any order. There is room for n_keys: more than k of
      * them, or n_rows. */
     int64_t k, n_keys;
     uint64_t *keys;
