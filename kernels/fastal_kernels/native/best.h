@@ -88,8 +88,7 @@ static void add_to_best(const struct job *job, const uint64_t *keys, int n) {
     __atomic_store_n(&progress->is_locked, 0, __ATOMIC_RELEASE);
 }
 
-/* Takes over the threshold that the best rows set. Returns whether it is another one than before.
- */
+/* Takes over the threshold that the best rows set. Returns whether it has changed. */
 INLINE int take_threshold(struct job *job, uint64_t *threshold) {
     const uint64_t raised = __atomic_load_n(&job->progress->threshold, __ATOMIC_RELAXED);
     if (raised == *threshold)
