@@ -22,8 +22,9 @@ from fastal.sources.source import chunks_of
 # GPU, starting kernels takes time.
 _CHUNK_BYTES, _IN_PLACE_BYTES, _GPU_BYTES = 32 << 20, 1 << 28, 4 << 30
 # These bound the rows of a chunk: each row also takes memory for its scores. A selection by the
-# native kernel keeps the scores of the best rows only. So the bytes of its chunks are the bound.
-# Chunks for other processes keep their size, so that each process gets some.
+# native kernel keeps the scores of the best rows only. So the bytes of its chunks are the bound if
+# the pool is in memory. Chunks of files are the same in any number of processes, because a bad file
+# is skipped from the chunk on that fails.
 _LEAST_ROW_BYTES, _MOST_ROWS, _MOST_GPU_ROWS = 32, 1 << 20, 1 << 26
 _KEPT_ROWS = 1 << 14  # per chunk, if parts of the rows are kept
 
@@ -80,8 +81,9 @@ def run(
     n_rows = None
     while True:
         row = start
-        is_free = reducer.reads_in_place and read in (None, read_here)
-        chunk_rows = chunk_rows_of(source, chunk_bytes or reducer.chunk_bytes, is_free)
+        in_memory = read in (None, read_here) and getattr(source, "files", None) is None
+        rows_are_free = in_memory and reducer.reads_in_place
+        chunk_rows = chunk_rows_of(source, chunk_bytes or reducer.chunk_bytes, rows_are_free)
         for row, rows, n_bytes in (read or read_here)(reducer, source, chunk_rows, start):
             try:
                 if on_chunk is not None:
