@@ -85,8 +85,11 @@ def scores_above_threshold(
     first_row: int,
     threshold: tuple[float, int] | None,
     temperature: float = 1.0,
-) -> tuple[Tensor, Tensor, int, int]:
+    k: int = 0,
+) -> tuple[Tensor, Tensor, int, tuple[float, int]]:
     """`fastal_kernels.native.scores_above_threshold`: the rows whose scores beat a threshold."""
     from fastal_kernels import native
 
-    return native.scores_above_threshold(logits, measure, kind, first_row, threshold, temperature)
+    return native.scores_above_threshold(
+        logits, measure, kind, first_row, threshold, temperature, k
+    )

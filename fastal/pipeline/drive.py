@@ -21,7 +21,10 @@ from fastal.sources.source import chunks_of
 # progress. Chunks of mapped files cost no memory and may be larger: waking threads takes time. On a
 # GPU, starting kernels takes time.
 _CHUNK_BYTES, _IN_PLACE_BYTES, _GPU_BYTES = 32 << 20, 1 << 28, 4 << 30
-# These bound the rows of a chunk: each row also takes memory for its scores.
+# These bound the rows of a chunk: each row also takes memory for its scores. A selection by the
+# native kernel keeps the scores of the best rows only. So the bytes of its chunks are the bound if
+# the pool is in memory. Chunks of files are the same in any number of processes, because a bad file
+# is skipped from the chunk on that fails.
 _LEAST_ROW_BYTES, _MOST_ROWS, _MOST_GPU_ROWS = 32, 1 << 20, 1 << 26
 _KEPT_ROWS = 1 << 14  # per chunk, if parts of the rows are kept
 
@@ -78,7 +81,9 @@ def run(
     n_rows = None
     while True:
         row = start
-        chunk_rows = chunk_rows_of(source, chunk_bytes or reducer.chunk_bytes)
+        in_memory = read in (None, read_here) and getattr(source, "files", None) is None
+        rows_are_free = in_memory and reducer.reads_in_place
+        chunk_rows = chunk_rows_of(source, chunk_bytes or reducer.chunk_bytes, rows_are_free)
         for row, rows, n_bytes in (read or read_here)(reducer, source, chunk_rows, start):
             try:
                 if on_chunk is not None:
@@ -168,12 +173,12 @@ def gathered(source: Source, extract: Callable[[Any], Tensor]) -> list[tuple[int
     return found
 
 
-def chunk_rows_of(source: Source, chunk_bytes: int | None) -> int:
-    """How many rows to read at once."""
+def chunk_rows_of(source: Source, chunk_bytes: int | None, rows_are_free: bool = False) -> int:
+    """How many rows to read at once; rows_are_free: they take no other memory than their own."""
     if chunk_bytes is None:
         chunk_bytes = _IN_PLACE_BYTES if source.in_place else _CHUNK_BYTES
         chunk_bytes = _GPU_BYTES if source.on_gpu else chunk_bytes
-    most = _MOST_GPU_ROWS if source.on_gpu else _MOST_ROWS
+    most = _MOST_GPU_ROWS if source.on_gpu or rows_are_free else _MOST_ROWS
     rows = min(most, max(1, chunk_bytes // max(source.row_bytes or 0, _LEAST_ROW_BYTES)))
     return rows if rows < ROW_MULTIPLE else rows - rows % ROW_MULTIPLE
 

@@ -109,8 +109,8 @@ class _Fused:
         return ops.select(x, self._name, self._kind, start, candidates, self._temperature)
 
     def above(
-        self, x: Tensor, start: int, threshold: tuple[float, int] | None
-    ) -> tuple[Tensor, Tensor, int, int]:
+        self, x: Tensor, start: int, threshold: tuple[float, int] | None, k: int = 0
+    ) -> tuple[Tensor, Tensor, int, tuple[float, int]]:
         return ops.scores_above_threshold(
-            x, self._name, self._kind, start, threshold, self._temperature
+            x, self._name, self._kind, start, threshold, self._temperature, k
         )

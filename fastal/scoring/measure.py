@@ -19,11 +19,12 @@ class FusedSelection(Protocol):
         """On a GPU: adds rows start, start + 1, ... to the candidates; how many are invalid."""
 
     def above(
-        self, x: Tensor, start: int, threshold: tuple[float, int] | None
-    ) -> tuple[Tensor, Tensor, int, int]:
+        self, x: Tensor, start: int, threshold: tuple[float, int] | None, k: int = 0
+    ) -> tuple[Tensor, Tensor, int, tuple[float, int]]:
         """On a CPU: scores and row numbers of rows that beat a threshold, a score and a row.
 
-        Also how many rows are invalid, and how many tie with the threshold and do not beat it.
+        With k, of the k best of them, and of some others. Also how many rows are invalid, and the
+        arguments of `TopK.lose` for the rows that tie with the threshold and do not beat it.
         """
 
 

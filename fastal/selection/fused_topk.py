@@ -13,7 +13,8 @@ from fastal.selection.ties import TieOrder
 from fastal.selection.topk import TopK
 
 _SEGMENT_BITS = 32  # candidates on a GPU hold the lower 32 bits of a row number
-# Rows that the native backend scores between two updates of the threshold. A piece has at most 4
+_MOST_NUMBERED = 1 << 31  # rows that the native kernel numbers, with 32 bits
+# Rows between two updates of a threshold that the kernel does not raise. A piece has at most 4
 # times as many rows as were read before it. Then about 4 k of its rows beat the threshold. Larger
 # pieces take fewer calls. But their threshold is older, so the kernel skips fewer of their rows.
 _FIRST_ROWS, _GROWTH, _MOST_ROWS = 1 << 13, 4, 1 << 22
@@ -41,14 +42,7 @@ class FusedTopK:
     def look(self, rows: Rows, fused: FusedSelection) -> tuple[int, Pending]:
         """Selects among the rows; how many are invalid, and what adds the best to the top-k."""
         if rows.backend == "native":
-            found = TopK(self._top.k, self._order, threshold=self._top.threshold)
-            n_invalid = self._select(rows, fused, found)
-
-            def commit() -> None:
-                self._top.merge(found)
-                self._rows_seen += len(rows.x)
-
-            return n_invalid, Pending(commit)
+            return self._raised(rows, fused) if self._may_raise(rows) else self._pieces(rows, fused)
         of = ops.device_for(rows.x), rows.start >> _SEGMENT_BITS
         if self._of != of:
             self.flush()
@@ -76,29 +70,44 @@ class FusedTopK:
             self._top.lose(*self._candidates.lost())
             self._candidates, self._of = None, None
 
-    def _select(self, rows: Rows, fused: FusedSelection, found: TopK) -> int:
-        """Adds to `found` the rows that may be among the best; how many rows are invalid."""
+    def _may_raise(self, rows: Rows) -> bool:
+        """Whether the kernel, which knows row numbers alone, can raise the threshold."""
+        return rows.kept is None and not self._order.is_random and len(rows.x) < _MOST_NUMBERED
+
+    def _raised(self, rows: Rows, fused: FusedSelection) -> tuple[int, Pending]:
+        """Selects in one call of the kernel, which raises the threshold as it reads."""
+        least = self._top.threshold
+        if least is not None:
+            least = least[0], rows.numbers.before(least[1])
+        scores, places, n_invalid, lost = fused.above(rows.x, 0, least, self._top.k)
+
+        def commit() -> None:
+            self._top.lose(*lost)
+            self._top.add(scores.numpy(), rows.numbers.at(places.numpy()))
+            self._rows_seen += len(rows.x)
+
+        return n_invalid, Pending(commit)
+
+    def _pieces(self, rows: Rows, fused: FusedSelection) -> tuple[int, Pending]:
+        """Selects in pieces, each with the threshold that the rows before it have set."""
+        found = TopK(self._top.k, self._order, threshold=self._top.threshold)
         n_invalid, first = 0, 0
         while first < len(rows.x):
             n_rows = max(_FIRST_ROWS, 2 * found.k, _GROWTH * (self._rows_seen + first))
             piece = rows.x[first : first + min(n_rows, _MOST_ROWS)]
-            scores, places, invalid, n_tied = fused.above(piece, first, self._least(rows, found))
+            # All rows that tie pass, and `TopK` compares them.
+            least = None if found.threshold is None else (found.threshold[0], MAX_ROW)
+            scores, places, invalid, _ = fused.above(piece, first, least)
             above = scores.numpy(), places.numpy()
             if rows.kept is not None:
                 is_kept = rows.kept[above[1]]
                 above = above[0][is_kept], above[1][is_kept]
-            elif found.threshold is not None:
-                found.lose(found.threshold[0], n_tied)
             found.add(above[0], rows.numbers.at(above[1]))
             n_invalid += invalid
             first += len(piece)
-        return n_invalid
 
-    def _least(self, rows: Rows, found: TopK) -> tuple[float, int] | None:
-        """The score and place that a row has to beat."""
-        if found.threshold is None:
-            return None
-        score, rank = found.threshold
-        # The kernel knows row numbers alone, so all rows that tie pass; `TopK` compares them.
-        all_pass = self._order.is_random or rows.kept is not None
-        return score, MAX_ROW if all_pass else rows.numbers.before(rank)
+        def commit() -> None:
+            self._top.merge(found)
+            self._rows_seen += len(rows.x)
+
+        return n_invalid, Pending(commit)

@@ -224,6 +224,12 @@ class Selector(ScoringReducer[Picks]):
         return TopK(k, self.order, payload=self._noise.on_rows)
 
     @property
+    def reads_in_place(self) -> bool:  # type: ignore[override]
+        """Whether the native kernel may select, in memory for k rows; see `Reducer`."""
+        is_fused = self._scorer.measure.fused is not None and self._noise.name is None
+        return is_fused and self.row_filter is None and not self.order.is_random
+
+    @property
     def wanted(self) -> int:
         """How many rows to pick."""
         return self._k

@@ -1,7 +1,5 @@
 """The selection that the arguments of `fastal.select` ask for."""
 
-from dataclasses import asdict
-
 from fastal.scoring.measure_for import By
 from fastal.scoring.model_output import ModelOutput
 from fastal.scoring.scoring_options import ScoringOptions
@@ -25,7 +23,7 @@ def selector_for(
     ties: str = "first",
 ) -> Selector | StratifiedSelector:
     """A selector with quotas if `per_group` is given, else one without; see `fastal.select`."""
-    scoring = {**asdict(output), **asdict(options)}
+    scoring = {**vars(output), **vars(options)}
     random = {"noise": noise, "seed": seed, "beta": beta, "ties": ties}
     if per_group is None:
         return Selector(k, by, **scoring, **random)  # type: ignore[arg-type]

@@ -45,7 +45,8 @@ class TieOrder:
         check_choice("ties", name, TIES)
         self.is_random = name == "random"
         self._seed = checked_seed(seed)
-        self._words = np.random.SeedSequence(self._seed).generate_state(3, np.uint64)
+        if self.is_random:
+            self._words = np.random.SeedSequence(self._seed).generate_state(3, np.uint64)
 
     def identity(self) -> dict[str, Any]:
         """The arguments that change the order, as plain values; none for "first"."""

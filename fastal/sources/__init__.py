@@ -149,7 +149,8 @@ def _opened(
         _check_for_files(ids, carry)
         return Files(pool, columns, on_bad_file)
     is_in_memory = is_array(pool) or isinstance(pool, Items)
-    if not isinstance(pool, ItemPool) and (not is_in_memory or isinstance(pool, Source)):
+    opened = pool if isinstance(pool, Source) else None
+    if not isinstance(pool, ItemPool) and (not is_in_memory or opened is not None):
         _check_for_neither(ids, carry)
     elif carry is not None and not isinstance(carry, Mapping):
         raise TypeError(
@@ -163,8 +164,8 @@ def _opened(
         )
     if isinstance(pool, ItemPool) and (ids is not None or carry is not None):
         return pool.with_columns(ids, carry or {})  # type: ignore[arg-type]
-    if isinstance(pool, Source):
-        return pool
+    if opened is not None:
+        return opened
     if is_in_memory:
         return ArraySource(pool, ids, carry or {})  # type: ignore[arg-type]
     if isinstance(pool, (Mapping, Set)):

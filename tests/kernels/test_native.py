@@ -182,12 +182,12 @@ def test_only_the_outputs_are_written(variant, monkeypatch, n_rows):
         before = x.clone()
         for values in native.uncertainty(x, UNCERTAINTY_SCORES):
             torch.testing.assert_close(values, torch.ones(n_rows), rtol=1e-6, atol=0)
-        scores, rows, n_invalid, n_tied = native.scores_above_threshold(
+        scores, rows, n_invalid, lost = native.scores_above_threshold(
             x, "margin", "logits", 10, None
         )
         assert sorted(rows.tolist()) == list(range(10, 10 + n_rows))
         assert (scores == 1).all()
-        assert n_invalid == n_tied == 0
+        assert (n_invalid, lost) == (0, (-np.inf, 0))
         assert torch.equal(x, before)
     assert len(buffers) == 4 * 3  # the scores, and the scores and rows of the selection
     for buffer, n in buffers:
@@ -319,20 +319,20 @@ def test_scores_above_a_threshold_are_those_that_compare_above(
     x = matrix(n_rows, n_classes, seed=seed).round()  # so that rows tie
     x[::7] = torch.nan
     (scores,) = native.uncertainty(x, [by])
-    threshold, keep, want_tied = None, ~scores.isnan(), 0
+    least, threshold, keep, want_tied = 0.0, None, ~scores.isnan(), 0
     if k >= 0:
         least = float(scores.nan_to_num(0.5)[k]) if k < n_rows else 0.5
         before = torch.arange(n_rows) < k
         keep = (scores > least) | ((scores == least) & before)
         threshold, want_tied = (least, first_row + k), int(((scores == least) & ~before).sum())
-    got, rows, n_invalid, n_tied = native.scores_above_threshold(
+    got, rows, n_invalid, lost = native.scores_above_threshold(
         x, by, "logits", first_row, threshold
     )
     order = rows.argsort()
     assert torch.equal(rows[order] - first_row, keep.nonzero()[:, 0])
     assert torch.equal(got[order], scores[keep])
     assert n_invalid == len(range(0, n_rows, 7))
-    assert n_tied == want_tied
+    assert lost == ((least, want_tied) if want_tied else (-np.inf, 0))
 
 
 @compiled

@@ -61,13 +61,14 @@ def check(x, by, kind, threshold, temperature=1.0, first_row=0):
     numbers = first_row + torch.arange(len(x))
     keep = (scores > score) | ((scores == score) & (numbers < row))
     want_tied = int(((scores == score) & (numbers >= row)).sum())
-    found, rows, n_invalid, n_tied = native.scores_above_threshold(
+    found, rows, n_invalid, lost = native.scores_above_threshold(
         x, by, kind, first_row, threshold, temperature
     )
     order = rows.argsort()
     assert torch.equal(rows[order], numbers[keep])
     assert torch.equal(found[order].view(torch.int32), scores[keep].view(torch.int32))
-    assert (n_invalid, n_tied) == (want_invalid, want_tied)
+    assert n_invalid == want_invalid
+    assert lost == ((score, want_tied) if want_tied else (-np.inf, 0))
 
 
 def threshold_of(x, by, kind, temperature, place, ulps):
@@ -82,9 +83,31 @@ def threshold_of(x, by, kind, temperature, place, ulps):
     return float(found)
 
 
-@settings(deadline=None, max_examples=300, report_multiple_bugs=False)
-@given(data=st.data())
-def check_any_selection(data, variants, dtypes):
+def check_best(x, by, kind, k, threshold=None, temperature=1.0, first_row=0):
+    """A selection of k rows finds the k best by all scores, and counts the rows that tie with the
+    last of them."""
+    (scores,), want_invalid = native.scores_and_invalid(x, [by], kind, temperature)
+    scores, numbers = scores.numpy(), first_row + np.arange(len(x))
+    score, row = (-np.inf, 0) if threshold is None else threshold
+    kept = np.flatnonzero((scores > score) | ((scores == score) & (numbers < row)))
+    want = kept[np.lexsort((kept, -scores[kept]))][:k]
+    found, rows, n_invalid, lost = native.scores_above_threshold(
+        x, by, kind, first_row, threshold, temperature, k
+    )
+    places, found = rows.numpy() - first_row, found.numpy()
+    assert n_invalid == want_invalid
+    assert len(np.unique(places)) == len(places)
+    assert np.isin(places, kept).all()
+    assert found.tobytes() == scores[places].tobytes()
+    assert places[np.lexsort((places, -found))][:k].tolist() == want.tolist()
+    last = scores[want[-1]] if len(want) == k else np.float32(score)
+    assert lost[0] <= last
+    n_lost = lost[1] if lost[0] == last else 0
+    assert (found == last).sum() + n_lost == (scores == last).sum()
+
+
+def drawn_predictions(data, dtypes):
+    """Rows of any type and layout, what they hold, and a temperature."""
     kind = data.draw(st.sampled_from(["logits", "logits", "log_probs", "probs"]))
     n_classes = data.draw(st.sampled_from(CLASSES))
     n_rows = data.draw(st.integers(1, 600 if n_classes < 300 else 90))
@@ -101,14 +124,42 @@ def check_any_selection(data, variants, dtypes):
     if layout == "columns":
         x = x.t().contiguous().t()
     temperature = data.draw(st.sampled_from([1.0, 1.0, 0.3, 7.5, 1e-6, 1e6]))
-    temperature = 1.0 if kind == "probs" else temperature
+    return x, kind, 1.0 if kind == "probs" else temperature
+
+
+@settings(deadline=None, max_examples=300, report_multiple_bugs=False)
+@given(data=st.data())
+def check_any_selection(data, variants, dtypes):
+    x, kind, temperature = drawn_predictions(data, dtypes)
     by = data.draw(st.sampled_from(UNCERTAINTY_SCORES))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(native.VARIABLE, data.draw(st.sampled_from(variants)))
         place = data.draw(st.sampled_from([0.0, 0.5, 0.9, 0.97, 0.99, 1.0]))
         score = threshold_of(x, by, kind, temperature, place, data.draw(st.integers(-1, 1)))
-        row = data.draw(st.integers(-1, n_rows))
+        row = data.draw(st.integers(-1, len(x)))
         check(x, by, kind, (score, 50 + row), temperature, first_row=50)
+
+
+@settings(deadline=None, max_examples=300, report_multiple_bugs=False)
+@given(data=st.data())
+def check_any_best(data, variants):
+    """Thresholds that rise often, in any number of threads."""
+    x, kind, temperature = drawn_predictions(data, DTYPES)
+    by = data.draw(st.sampled_from(UNCERTAINTY_SCORES))
+    x = x[torch.arange(len(x)) % data.draw(st.sampled_from([1, 3, len(x)]))]  # rows that tie
+    k = data.draw(st.integers(1, len(x) + 2))
+    threshold = None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(native.VARIABLE, data.draw(st.sampled_from(variants)))
+        patch.setattr(native, "_LEAST_PASSED", data.draw(st.sampled_from([1, 20, 256])))
+        if data.draw(st.booleans()):
+            score = threshold_of(x, by, kind, temperature, data.draw(st.floats(0, 1)), 0)
+            threshold = score, 50 + data.draw(st.integers(-1, len(x)))
+        check_best(x, by, kind, k, threshold, temperature, first_row=50)
+
+
+def test_any_best_are_those_of_all_scores():
+    check_any_best(variants=native.variants())
 
 
 def test_any_selection_is_that_of_all_scores():
@@ -138,7 +189,7 @@ def test_rows_that_are_skipped_are_counted_if_they_are_invalid(variant, n_classe
             x[:, 0] = 60
             x[torch.arange(len(columns)), columns] = value
             found = native.scores_above_threshold(x, "margin", "logits", 0, (0.5, 0))
-            assert found[2:] == (is_invalid * len(x), 0)
+            assert found[2:] == (is_invalid * len(x), (-np.inf, 0))
     x = torch.full((5, n_classes), -torch.inf)
     assert native.scores_above_threshold(x, "entropy", "logits", 0, (0.5, 0))[2] == 5
 
@@ -155,6 +206,66 @@ def test_picks_do_not_depend_on_surveys_that_pause(n_classes):
         for by in UNCERTAINTY_SCORES:
             score = threshold_of(x, by, "logits", 1.0, 0.6, 0)
             check(x, by, "logits", (score, n))
+
+
+@pytest.mark.parametrize("variant", native.variants())
+@pytest.mark.parametrize("order", ["as it comes", "ascending", "descending", "equal"])
+@pytest.mark.parametrize("k", [1, 30, 1000, 20_000, 39_999, 40_000, 40_001])
+def test_threads_share_the_best_rows(variant, order, k, monkeypatch):
+    """Many claims, by more threads than there are cores."""
+    monkeypatch.setenv(native.VARIABLE, variant)
+    monkeypatch.setattr(native, "LEAST_SHARE", 1)
+    x = predictions("bad", 40_000, 10, torch.float32, 3)
+    if order == "equal":
+        x[:] = 1.0
+    elif order != "as it comes":
+        (scores,) = native.uncertainty(x, ["margin"])
+        x = x[scores.argsort(descending=order == "descending")]
+    x[7::50] = x[7]
+    for n_threads in (1, 2, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
+        check_best(x, "margin", "logits", k)
+    check_best(x, "entropy", "logits", k)
+
+
+@pytest.mark.parametrize("by", UNCERTAINTY_SCORES)
+@pytest.mark.parametrize("variant", native.variants())
+def test_no_score_is_negative(by, variant, monkeypatch):
+    """The keys of the best rows rely on it. The sign of -0 counts, too."""
+    monkeypatch.setenv(native.VARIABLE, variant)
+    for n_classes in (2, 3, 10, 65, 300):
+        x = predictions("masked", 2000, n_classes, torch.float32, 1)
+        gaps = torch.linspace(0, 200, 2000)[:, None] * torch.arange(n_classes)
+        for logits in (x, -gaps, 1e-4 * gaps, torch.where(gaps > 0, -torch.inf, 0.0)):
+            for kind in ("logits", "probs"):
+                rows = logits if kind == "logits" else torch.softmax(logits, 1)
+                (scores,) = native.uncertainty(rows, [by], kind)
+                assert not scores[~scores.isnan()].signbit().any()
+
+
+def with_changed(change):
+    """The C code with other arguments of a selection: (threshold_row, k) -> the same."""
+    work = native._native.work
+
+    def changed(*given):
+        *before, threshold_row, rows, found, k, n_keys, keys, n_threads, progress = given
+        threshold_row, k = change(threshold_row, k)
+        return work(*before, threshold_row, rows, found, k, n_keys, keys, n_threads, progress)
+
+    return type("", (), {"work": staticmethod(changed), "variants": native._native.variants})
+
+
+def test_a_threshold_that_is_a_row_too_high_is_caught(monkeypatch):
+    wrong = with_changed(lambda row, k: (row, k - 1 if k > 1 else k))
+    monkeypatch.setattr(native, "_native", wrong)
+    with pytest.raises(AssertionError):
+        check_any_best(variants=native.variants())
+
+
+def test_a_later_row_that_ties_is_caught_if_it_passes(monkeypatch):
+    monkeypatch.setattr(native, "_native", with_changed(lambda row, k: (row + 1, k)))
+    with pytest.raises(AssertionError):
+        check_any_best(variants=native.variants())
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ cache. Threads claim rows until none are left, without the interpreter's lock. k
 derives what the C code does.
 """
 
+import functools
 import math
 import os
 from collections.abc import Sequence
@@ -32,9 +33,13 @@ else:
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # in the order of job.h
 VARIABLE = "FASTAL_NATIVE"  # environment variable: the instruction set to use instead of the best
-COUNTS = 5  # next row, done, invalid, found, tied: as in job.h
+COUNTS = 7  # words of 64 bits in `struct progress`, see job.h
+_LOWER_HALF = (1 << 32) - 1  # of a key, see best.h
 LEAST_SHARE = 1 << 16  # elements that are worth one more thread
 _LARGE_PAGE = 1 << 21
+# A selection of k rows raises its threshold when k / 4 more have passed, at least so many. Then a
+# thread looks for the k-th best, and all threads derive new bounds. That takes microseconds.
+_LEAST_PASSED = 1 << 8
 
 Threshold = tuple[float, int]  # a score and a row number
 
@@ -86,7 +91,8 @@ def scores_and_invalid(
     scores = torch.empty(len(asked), len(logits), dtype=torch.float32, device="cpu")
     if scores.nbytes >= _LARGE_PAGE:
         _native.use_large_pages(scores.data_ptr(), scores.nbytes)
-    n_invalid, *_ = _work(logits, kind, temperature, scores=dict(zip(asked, scores, strict=True)))
+    of_measures = dict(zip(asked, scores, strict=True))
+    _, _, n_invalid, *_ = _work(logits, kind, temperature, scores=of_measures)
     return [scores[asked.index(measure)] for measure in measures], n_invalid
 
 
@@ -97,33 +103,50 @@ def scores_above_threshold(
     first_row: int,
     threshold: Threshold | None,
     temperature: float = 1.0,
-) -> tuple[Tensor, Tensor, int, int]:
+    k: int = 0,
+) -> tuple[Tensor, Tensor, int, tuple[float, int]]:
     """The rows whose scores beat a threshold. Without a threshold, all valid rows.
 
     A row beats the threshold if its score is larger, or if it is equal and the row comes earlier.
 
     Args:
-        logits, measure, kind, temperature: as for `uncertainty`.
+        logits, measure, kind, temperature: as for `uncertainty`, with less than 2^32 - 1 rows.
         first_row: the number of the first row.
         threshold: a score and a row number, or None.
+        k: only the k best of these rows are wanted. Then the k-th best row so far becomes the
+            threshold. 0: all of them are wanted.
 
     Returns:
-        The scores [n] float32 and row numbers [n] int64 of these rows, in no order; the number of
-        invalid rows; and the number of rows that tie with the threshold and do not beat it.
+        The scores [n] float32 and row numbers [n] int64 of these rows, in no order; with `k`, of
+        the k best of them and of some others. The number of invalid rows. The highest score of a
+        row that tied with the threshold and did not beat it, and the number of all such rows with
+        this score, except rows that are returned; (-inf, 0) if there is none.
     """
-    found = torch.empty(len(logits), dtype=torch.float32, device="cpu")
-    rows = torch.empty(len(logits), dtype=torch.int64, device="cpu")
     score, row = (-math.inf, 0) if threshold is None else threshold
-    n_invalid, n_found, n_tied = _work(
-        logits,
-        kind,
-        temperature,
-        by=measure,
-        threshold=(score, row - first_row),
-        rows=rows,
-        found=found,
+    select = functools.partial(
+        _work, logits, kind, temperature, by=measure, threshold=(score, row - first_row)
     )
-    return found[:n_found], rows[:n_found] + first_row, n_invalid, n_tied
+    n_rows = len(logits)
+    k = min(k, n_rows)
+    if k:
+        n_keys = min(n_rows, k + max(k // 4, _LEAST_PASSED))
+        keys = torch.empty(n_keys, dtype=torch.int64, device="cpu")
+        _, _, n_invalid, n_found, lost, *_ = select(k=k, keys=keys)
+        keys = keys[:n_found]
+        scores, rows = _scores_of(keys), keys.bitwise_not_().bitwise_and_(_LOWER_HALF)
+    else:
+        scores = torch.empty(n_rows, dtype=torch.float32, device="cpu")
+        rows = torch.empty(n_rows, dtype=torch.int64, device="cpu")
+        _, _, n_invalid, n_found, lost, *_ = select(rows=rows, found=scores)
+        scores, rows = scores[:n_found], rows[:n_found]
+    n_lost = lost & _LOWER_HALF
+    lost_score = float(_scores_of(torch.tensor(lost, device="cpu"))) if n_lost else -math.inf
+    return scores, rows.add_(first_row), n_invalid, (lost_score, n_lost)
+
+
+def _scores_of(keys: Tensor) -> Tensor:
+    """The scores in keys, float32; see best.h."""
+    return (keys >> 32).to(torch.int32).view(torch.float32)
 
 
 def mean_ranks(x: Tensor, table: Tensor) -> Tensor:
@@ -217,8 +240,10 @@ def _work(
     threshold: Threshold = (0.0, 0),
     rows: Tensor | None = None,
     found: Tensor | None = None,
-) -> tuple[int, int, int]:
-    """Runs a job (see job.h). Returns how many rows are invalid, were found, and only tie."""
+    k: int = 0,
+    keys: Tensor | None = None,
+) -> list[int]:
+    """Runs a job. Returns its `struct progress`; see job.h."""
     n_rows, n_classes = logits.shape
     n_threads = min(torch.get_num_threads(), 1 + logits.numel() // LEAST_SHARE)
     progress = torch.zeros(COUNTS, dtype=torch.int64, device="cpu")
@@ -237,18 +262,21 @@ def _work(
         *threshold,
         address_of(rows),
         address_of(found),
+        k,
+        0 if keys is None else len(keys),
+        address_of(keys),
         n_threads,
         address_of(progress),
     )
 
     def work() -> object:
         # Addresses keep no memory alive. This function does, and a thread may still hold it.
-        _ = logits, scores, rows, found
+        _ = logits, scores, rows, found, keys
         return _native.work(*arguments)
 
     in_threads(work, n_threads, progress, n_rows)
-    _, _, n_invalid, n_found, n_tied = progress.tolist()
-    return n_invalid, n_found, n_tied
+    counts: list[int] = progress.tolist()
+    return counts
 
 
 def call(job: str, arguments: tuple[object, ...]) -> object:

@@ -59,9 +59,16 @@ INLINE void select_rows(const struct job *job, int64_t first, const int64_t *num
             n_tied += !passes;
         }
     if (n_tied > 0)
-        __atomic_fetch_add(&job->progress->n_tied, n_tied, __ATOMIC_RELAXED);
+        lose(job->progress, job->threshold, n_tied);
     if (n == 0)
         return;
+    if (job->k > 0) {
+        uint64_t keys[TILE];
+        for (int i = 0; i < n; i++)
+            keys[i] = key_of(found[i], rows[i]);
+        add_to_best(job, keys, n);
+        return;
+    }
     int64_t place = __atomic_fetch_add(&job->progress->n_found, n, __ATOMIC_RELAXED);
     memcpy(job->rows + place, rows, n * sizeof *rows);
     memcpy(job->found + place, found, n * sizeof *found);

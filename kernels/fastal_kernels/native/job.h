@@ -19,8 +19,11 @@ struct progress {
     int64_t next_row;  /* the first row that no thread has claimed */
     int64_t n_done;    /* finished rows */
     int64_t n_invalid; /* invalid rows */
-    int64_t n_found;   /* rows that passed a selection's threshold */
-    int64_t n_tied;    /* rows that have the threshold's score and did not pass */
+    int64_t n_found;   /* rows that a selection holds */
+    uint64_t lost;     /* rows with the highest score that did not pass, see best.h */
+    /* Of a selection that raises its threshold: */
+    uint64_t threshold; /* the key of the k-th best row; 0 before there are k */
+    int64_t is_locked;  /* whether a thread is adding to the best rows */
 };
 
 /* Scores of a matrix of predictions. */
@@ -39,14 +42,19 @@ struct job {
     /* Outputs of the scores asked for, [n_rows] each; NULL for the others. */
     float *scores[N_MEASURES];
 
-    /* If by >= 0: outputs of a selection by that measure. A row is found if its score exceeds the
-     * threshold, or equals it and the row comes before threshold_row. Both arrays have room for
-     * n_rows. Their order is arbitrary. */
+    /* If by >= 0: a selection by that measure. A row passes if its score exceeds the threshold, or
+     * equals it and the row comes before threshold_row. */
     int by;
     float threshold;
     int64_t threshold_row;
+    /* If k is 0: outputs, in any order. Both arrays have room for n_rows. */
     int64_t *rows;
     float *found;
+    /* If k > 0: only the k best rows matter, so the threshold rises. The output is a key for each
+     * of the best rows, and for some others, in any order. There is room for n_keys: more than k of
+     * them, or n_rows. */
+    int64_t k, n_keys;
+    uint64_t *keys;
 
     int n_threads;
     struct progress *progress;

@@ -36,6 +36,6 @@ INLINE float length_of(const char *row, int64_t n, int dtype) {
 /* False for NaN. */
 INLINE int is_accurate(float length) { return length >= LEAST_LENGTH && length <= MOST_LENGTH; }
 
-INLINE const char *row_of(const struct embeddings *rows, int64_t row) {
+INLINE const char *embedding(const struct embeddings *rows, int64_t row) {
     return rows->data + row * rows->row_stride;
 }

@@ -120,14 +120,14 @@ static PyObject *work_on(PyObject *self, PyObject *arguments) {
     (void)self;
     struct job job;
     const char *name;
-    unsigned long long data, scores[N_MEASURES], rows, found, progress;
+    unsigned long long data, scores[N_MEASURES], rows, found, keys, progress;
     int dtype;
-    long long n_rows, n_classes, row_stride, class_stride, threshold_row;
-    if (!PyArg_ParseTuple(arguments, "sKiLLLLpfd(KKKK)ifLKKiK", &name, &data, &dtype, &n_rows,
+    long long n_rows, n_classes, row_stride, class_stride, threshold_row, k, n_keys;
+    if (!PyArg_ParseTuple(arguments, "sKiLLLLpfd(KKKK)ifLKKLLKiK", &name, &data, &dtype, &n_rows,
                           &n_classes, &row_stride, &class_stride, &job.is_probs, &job.tolerance,
                           &job.per_temperature, &scores[0], &scores[1], &scores[2], &scores[3],
-                          &job.by, &job.threshold, &threshold_row, &rows, &found, &job.n_threads,
-                          &progress))
+                          &job.by, &job.threshold, &threshold_row, &rows, &found, &k, &n_keys,
+                          &keys, &job.n_threads, &progress))
         return NULL;
     job.data = (const char *)(uintptr_t)data;
     job.dtype = (enum dtype)dtype;
@@ -140,6 +140,8 @@ static PyObject *work_on(PyObject *self, PyObject *arguments) {
     job.threshold_row = threshold_row;
     job.rows = (int64_t *)(uintptr_t)rows;
     job.found = (float *)(uintptr_t)found;
+    job.k = k, job.n_keys = n_keys;
+    job.keys = (uint64_t *)(uintptr_t)keys;
     job.progress = (struct progress *)(uintptr_t)progress;
 
     const struct variant *variant = named(name);

@@ -27,7 +27,7 @@ INLINE void keep_largest(const struct head_sums *sums, int used_panels, int32_t 
 INLINE struct head_job products_of(const struct cosine_job *job, int64_t first, int64_t n,
                                    int dtype) {
     const struct embeddings *rows = &job->rows;
-    const struct panels_job panels = {.data = row_of(rows, first),
+    const struct panels_job panels = {.data = embedding(rows, first),
                                       .row_stride = rows->row_stride,
                                       .n_rows = n,
                                       .n_inner = rows->n_columns,
@@ -46,7 +46,7 @@ INLINE struct head_job products_of(const struct cosine_job *job, int64_t first, 
 
 INLINE void find_nearest(const struct cosine_job *job, int64_t first, int64_t n, int dtype) {
     const struct embeddings *rows = &job->rows;
-    const char *data = row_of(rows, first);
+    const char *data = embedding(rows, first);
     const struct head_job head = products_of(job, first, n, dtype);
     const int used_panels = panels_from(&head, 0);
     const int64_t left = rows->n_rows - first - n, n_next = left < n ? left : n;

@@ -3,6 +3,7 @@
 enum {
     SAMPLE = 128,         /* rows after which a survey ends */
     PAUSE = 64 * SAMPLE,  /* rows that get both readings if too many passed */
+    SOON = 4 * SAMPLE,    /* such rows after the threshold rose, at most */
     MOST_BYTES = 1 << 18, /* of a row that is still in the L2 cache after the first reading */
 };
 
@@ -35,6 +36,14 @@ static struct survey survey_of(const struct job *job) {
     s.is_possible = s.bound.least > 0;
     s.one_of = job->n_classes > NARROW ? 3 : 8; /* measured */
     return s;
+}
+
+/* Goes on with a threshold that has risen: fewer rows pass than the survey says. */
+static void renew(struct survey *s, const struct job *job) {
+    const struct survey before = *s;
+    *s = survey_of(job);
+    s->n_seen = before.n_seen, s->n_passed = before.n_passed;
+    s->pause = before.pause < SOON ? before.pause : SOON;
 }
 
 /* Whether the next n rows are surveyed. */

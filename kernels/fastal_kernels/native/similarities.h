@@ -36,7 +36,7 @@ INLINE void put_similarities(const struct cosine_job *job, int64_t first, int dt
     const char *some[SOME_ROWS];
     float lengths[SOME_ROWS], products[SOME_ROWS][SOME_UNITS];
     for (int r = 0; r < SOME_ROWS; r++) {
-        some[r] = row_of(rows, first + (r < n ? r : 0)); /* computed and not used */
+        some[r] = embedding(rows, first + (r < n ? r : 0)); /* computed and not used */
         lengths[r] = length_of(some[r], rows->n_columns, dtype);
     }
     for (int64_t c = 0; c < job->n_units;) {
@@ -64,7 +64,7 @@ INLINE void put_products(const struct cosine_job *job, int64_t first, int64_t n,
     for (int64_t unit = 0; unit < HEAD_UNITS(&head); unit++)
         work_on_unit(&head, unit, FLOAT32);
     for (int64_t row = 0; row < n; row++) {
-        const float length = length_of(row_of(&job->rows, first + row), head.n_inner, dtype);
+        const float length = length_of(embedding(&job->rows, first + row), head.n_inner, dtype);
         float *of_row = head.logits + row * job->n_units;
         for (int64_t c = 0; c < job->n_units; c++)
             of_row[c] = is_accurate(length) ? of_row[c] / length : INFINITY;

@@ -17,7 +17,7 @@ def in_threads(work: Callable[[], object], n_threads: int, progress: Tensor, n_r
         work: claims rows and finishes them, for as long as Python need not check for signals.
             Returns False if there were no rows. It keeps the memory alive that it uses.
         n_threads: the number of threads, including the calling one.
-        progress: [5] int64, as in job.h.
+        progress: int64, `struct progress` of job.h.
         n_rows: the number of rows.
     """
 

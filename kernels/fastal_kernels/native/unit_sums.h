@@ -7,7 +7,7 @@ typedef int64_t long_ints __attribute__((vector_size(8 * D)));
 
 INLINE void add_row(const struct embeddings *rows, int64_t row, float length, int64_t *sums,
                     int dtype) {
-    const char *from = row_of(rows, row);
+    const char *from = embedding(rows, row);
     const int64_t n = rows->n_columns;
     const vf factor = set(PER_UNIT / length);
     ALIGNED int32_t whole[W];
@@ -37,7 +37,7 @@ INLINE void add_rows(const struct sums_job *job, int dtype) {
         const int64_t cluster = job->clusters[row];
         if (cluster < 0)
             continue;
-        const float length = length_of(row_of(rows, row), rows->n_columns, dtype);
+        const float length = length_of(embedding(rows, row), rows->n_columns, dtype);
         if (is_accurate(length))
             add_row(rows, row, length, job->sums + cluster * rows->n_columns, dtype);
         else

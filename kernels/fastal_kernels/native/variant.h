@@ -3,6 +3,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,6 +33,7 @@ typedef uint64_t long_words __attribute__((vector_size(8 * D)));
 #include "middle.h"
 #include "wide.h"
 #include "columns.h"
+#include "best.h"
 #include "finish.h"
 #include "labels.h"
 #include "bounds.h"
@@ -101,23 +103,26 @@ static int64_t claim(struct progress *progress, int64_t n_rows, int64_t row_byte
 }
 
 int VARIANT(const void *given) {
-    const struct job *job = given;
-    const int64_t row_bytes = job->n_classes * size_of(job->dtype);
-    const int tile = job->n_classes <= MIDDLE ? TILE : 1;
-    struct survey survey = survey_of(job);
+    struct job job = *(const struct job *)given; /* its threshold may rise */
+    const int64_t row_bytes = job.n_classes * size_of(job.dtype);
+    const int tile = job.n_classes <= MIDDLE ? TILE : 1;
+    struct survey survey = survey_of(&job);
+    uint64_t threshold = 0;
     int64_t first, n, done = 0;
     while (done < A_WHILE &&
-           (n = claim(job->progress, job->n_rows, row_bytes, job->n_threads, tile, &first)) > 0) {
+           (n = claim(job.progress, job.n_rows, row_bytes, job.n_threads, tile, &first)) > 0) {
         struct waiting waiting = {.n = 0};
         for (int64_t end = first + n; first < end; first += TILE) {
             const int n_rows = end - first < TILE ? end - first : TILE;
+            if (take_threshold(&job, &threshold))
+                renew(&survey, &job);
             if (pays(&survey, n_rows))
-                select_promising(job, first, n_rows, &survey, &waiting);
+                select_promising(&job, first, n_rows, &survey, &waiting);
             else
-                finish_rows(job, first, NULL, n_rows);
+                finish_rows(&job, first, NULL, n_rows);
         }
-        finish_waiting(job, &waiting);
-        __atomic_fetch_add(&job->progress->n_done, n, __ATOMIC_RELEASE);
+        finish_waiting(&job, &waiting);
+        __atomic_fetch_add(&job.progress->n_done, n, __ATOMIC_RELEASE);
         done += n * row_bytes;
     }
     return done > 0;
