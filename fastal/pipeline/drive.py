@@ -21,11 +21,12 @@ from fastal.sources.source import chunks_of
 # progress. Chunks of mapped files cost no memory and may be larger: waking threads takes time. On a
 # GPU, starting kernels takes time.
 _CHUNK_BYTES, _IN_PLACE_BYTES, _GPU_BYTES = 32 << 20, 1 << 28, 4 << 30
-# These bound the rows of a chunk: each row also takes memory for its scores. A selection by the
-# native kernel keeps the scores of the best rows only. So the bytes of its chunks are the bound if
-# the pool is in memory. Chunks of files are the same in any number of processes, because a bad file
-# is skipped from the chunk on that fails.
+# These bound the rows of a chunk: each row also takes memory for its scores.
 _LEAST_ROW_BYTES, _MOST_ROWS, _MOST_GPU_ROWS = 32, 1 << 20, 1 << 26
+# A selection by the native kernel keeps the scores of the best rows only. So its chunks of a pool
+# in memory may be larger still. Chunks of files are the same in any number of processes, because a
+# bad file is skipped from the chunk on that fails.
+_FREE_ROWS_BYTES = 1 << 30
 _KEPT_ROWS = 1 << 14  # per chunk, if parts of the rows are kept
 
 OnChunk = Callable[[int, int], None]
@@ -177,6 +178,7 @@ def chunk_rows_of(source: Source, chunk_bytes: int | None, rows_are_free: bool =
     """How many rows to read at once; rows_are_free: they take no other memory than their own."""
     if chunk_bytes is None:
         chunk_bytes = _IN_PLACE_BYTES if source.in_place else _CHUNK_BYTES
+        chunk_bytes = _FREE_ROWS_BYTES if rows_are_free else chunk_bytes
         chunk_bytes = _GPU_BYTES if source.on_gpu else chunk_bytes
     most = _MOST_GPU_ROWS if source.on_gpu or rows_are_free else _MOST_ROWS
     rows = min(most, max(1, chunk_bytes // max(source.row_bytes or 0, _LEAST_ROW_BYTES)))

@@ -149,7 +149,7 @@ class Cluster:
         """Whether a fault happens now; not more often than the engine bears."""
         before = self._suffered.get((fault, what), 0)
         is_now = before < MOST_FAULTS and self._random.random() < getattr(self.faults, fault)
-        is_counted = is_now or fault == "death"  # else those in a row are counted
+        is_counted = is_now or fault != "error"  # errors in a row are counted
         self._suffered[fault, what] = before + is_now if is_counted else 0
         return is_now
 
