@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from fastal import ops
 from fastal.base.checks import MAX_ROW, checked_count
 from fastal.base.reducer import Pending, RowStart
 from fastal.base.row_filter import row_filter_of
@@ -225,9 +226,10 @@ class Selector(ScoringReducer[Picks]):
 
     @property
     def reads_in_place(self) -> bool:  # type: ignore[override]
-        """Whether the native kernel may select, in memory for k rows; see `Reducer`."""
+        """Whether the native kernel selects among rows on the host; see `Reducer`."""
         is_fused = self._scorer.measure.fused is not None and self._noise.name is None
-        return is_fused and self.row_filter is None and not self.order.is_random
+        is_plain = is_fused and self.row_filter is None and not self.order.is_random
+        return is_plain and self.options.backend != "torch" and ops.instruction_set() is not None
 
     @property
     def wanted(self) -> int:

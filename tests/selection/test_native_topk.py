@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastal
+from fastal.pipeline import drive
 from fastal.selection import fused_topk
 from fastal_kernels import native
+from tests.support.embeddings import rows_of
 
 pytestmark = pytest.mark.skipif(bool(native.reasons()), reason="not compiled here")
 
@@ -100,3 +102,29 @@ def test_chunks_in_memory_have_more_rows_where_only_the_best_are_kept(monkeypatc
         looks.clear()
         fastal.select(x, 5, backend="native", **options)
         assert max(looks) == want
+
+
+def test_only_plain_selections_by_the_native_kernel_read_larger_chunks(monkeypatch, tmp_path):
+    """Other selections take memory for each row of a chunk; chunks of files must stay the same."""
+    monkeypatch.setattr(drive, "_MOST_ROWS", 64)
+    sizes = []
+    look = fastal.Selector.look
+    monkeypatch.setattr(
+        fastal.Selector,
+        "look",
+        lambda self, chunk, start: sizes.append(len(chunk)) or look(self, chunk, start),
+    )
+    x = rows_of(640, 3).numpy()
+    np.save(tmp_path / "x.npy", x)
+    for pool, how, largest in (
+        (x, {}, 640),
+        (x, {"backend": "torch"}, 64),
+        (x, {"noise": "power"}, 64),
+        (x, {"ties": "random"}, 64),
+        (x, {"exclude": [1]}, 64),
+        (x, {"by": lambda chunk: chunk[:, 0]}, 64),
+        (tmp_path / "x.npy", {}, 64),
+    ):
+        sizes.clear()
+        fastal.select(pool, 5, **how)
+        assert max(sizes) == largest, how
