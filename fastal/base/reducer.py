@@ -51,7 +51,7 @@ class Reducer(ABC, Generic[Result]):
             rows can tell.
         kth_name: what `kth_score` is: "score", or "key" if noise makes keys of scores.
         chunk_bytes: how many bytes of the pool to read at once; None: the pipeline decides.
-        reads_in_place: whether a chunk takes no memory for each of its rows.
+        keeps_only_the_best: whether a chunk on the host takes memory for the best rows only.
         row_filter: which rows of the pool it reads; None: all.
         reads_gaps: whether `look` takes chunks of rows whose numbers are not consecutive.
         filters_rows: whether `look` passes over the rows that `row_filter` leaves out; if not, it
@@ -62,7 +62,7 @@ class Reducer(ABC, Generic[Result]):
     max_passes: int = 1
     kth_name: str = "score"
     chunk_bytes: int | None = None
-    reads_in_place: bool = False
+    keeps_only_the_best: bool = False
     row_filter: RowFilter | None = None
     reads_gaps: bool = True
     filters_rows: bool = False

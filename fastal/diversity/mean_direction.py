@@ -17,7 +17,7 @@ class MeanDirection(ScoringReducer[Tensor]):
     """The sum of the rows, each scaled to length 1; exact, for any chunks in any order.
 
     Args:
-        options: how invalid rows are treated. For "triton", torch's ops compute the sum.
+        options: how invalid rows are treated. On a GPU, torch's ops compute the sum.
 
     Attributes:
         sums: [1, D] int64, see `unit_sums`; None before the first row.

@@ -195,7 +195,9 @@ def reducer_for(
     """The reducer of both strategies: sums the pool in its first pass, then picks rows."""
     k = checked_count("k", k)
     with prefixing_errors("training"):
-        of_training = run(MeanDirection(options), open_pool(training))
+        # By torch with any backend: the sum identifies a state, and another backend may go on.
+        by_torch = ScoringOptions(options.on_invalid, "torch")
+        of_training = run(MeanDirection(by_torch), open_pool(training))
     measure = partial(Representativeness, fast=fast)
 
     def selection(of_pool: Tensor) -> Reducer[Picks]:

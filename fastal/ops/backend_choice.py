@@ -34,7 +34,7 @@ def choose(backend: str, x: Tensor, offers: Sequence[str] = BACKENDS[1:]) -> str
         return best if best in offers and not _REASONS[best](x) else "torch"
     reasons = _REASONS[backend](x)
     if backend not in offers:
-        reasons = [f"this op has the backends {', '.join(offers)}", *reasons]
+        reasons = [f"this op has the backends {', '.join(offers)} for {x.dtype} rows", *reasons]
     if reasons:
         raise ValueError(f"backend: {backend!r} cannot be used: {'; '.join(reasons)}")
     return backend

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,9 +21,7 @@ def nearest(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) -> tu
     if backend == "native":
         from fastal_kernels.native import cosine as on_host
 
-        cluster, similarity = on_host.nearest(x, units)
-        reference.recompute_in_float64(x, units, similarity, cluster)
-        return cluster, similarity
+        return on_host.nearest(x, units, partial(_recompute, units))
     from fastal_kernels import cosine
 
     device = device_for(x)
@@ -43,9 +42,7 @@ def similarities(x: Tensor, units: Tensor, fast: bool = False, *, backend: str) 
     if backend == "native":
         from fastal_kernels.native import cosine as on_host
 
-        similarity = on_host.similarities(x, units)
-        reference.recompute_in_float64(x, units, similarity)
-        return similarity
+        return on_host.similarities(x, units, partial(_recompute, units))
     from fastal_kernels import cosine
 
     device = device_for(x)
@@ -69,8 +66,14 @@ def unit_sums(x: Tensor, cluster: Tensor, n_clusters: int, *, backend: str) -> T
 
     total, left = cosine.unit_sums(x, cluster, n_clusters)
     if len(left):
-        total += reference.unit_sums(x[left], cluster[left], n_clusters)
+        # NumPy starts no threads.
+        sums = total.numpy()
+        sums += reference.unit_sums(x[left], cluster[left], n_clusters).numpy()
     return total
+
+
+def _recompute(units: Tensor, x: Tensor, similarity: Tensor, *cluster: Tensor) -> None:
+    reference.recompute_in_float64(x, units, similarity, *cluster)
 
 
 def mean_ranks(x: Tensor, table: Tensor, *, backend: str) -> Tensor:

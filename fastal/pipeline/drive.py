@@ -82,8 +82,10 @@ def run(
     n_rows = None
     while True:
         row = start
-        in_memory = read in (None, read_here) and getattr(source, "files", None) is None
-        rows_are_free = in_memory and reducer.reads_in_place
+        is_here = source.in_place and read in (None, read_here)
+        rows_are_free = (
+            is_here and getattr(source, "files", None) is None and reducer.keeps_only_the_best
+        )
         chunk_rows = chunk_rows_of(source, chunk_bytes or reducer.chunk_bytes, rows_are_free)
         for row, rows, n_bytes in (read or read_here)(reducer, source, chunk_rows, start):
             try:

@@ -25,7 +25,10 @@ def raising() -> Iterator[None]:
     ends = False
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        if not (ends or isinstance(sys.exc_info()[1], Interrupted)):
+        error = sys.exc_info()[1]
+        while error is not None and not isinstance(error, Interrupted):
+            error = error.__context__  # it may be an error of what cleans up
+        if not (ends or error):
             raise Interrupted(number)
 
     with _handling(stop, lambda: ends):

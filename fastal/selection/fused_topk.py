@@ -13,7 +13,7 @@ from fastal.selection.ties import TieOrder
 from fastal.selection.topk import TopK
 
 _SEGMENT_BITS = 32  # candidates on a GPU hold the lower 32 bits of a row number
-_MOST_NUMBERED = 1 << 31  # rows that the native kernel numbers, with 32 bits
+_MOST_NUMBERED = (1 << 32) - 2  # rows of a chunk, which the native kernel numbers with 32 bits
 # Rows between two updates of a threshold that the kernel does not raise. A piece has at most 4
 # times as many rows as were read before it. Then about 4 k of its rows beat the threshold. Larger
 # pieces take fewer calls. But their threshold is older, so the kernel skips fewer of their rows.
@@ -72,7 +72,7 @@ class FusedTopK:
 
     def _may_raise(self, rows: Rows) -> bool:
         """Whether the kernel, which knows row numbers alone, can raise the threshold."""
-        return rows.kept is None and not self._order.is_random and len(rows.x) < _MOST_NUMBERED
+        return rows.kept is None and not self._order.is_random and len(rows.x) <= _MOST_NUMBERED
 
     def _raised(self, rows: Rows, fused: FusedSelection) -> tuple[int, Pending]:
         """Selects in one call of the kernel, which raises the threshold as it reads."""

@@ -225,11 +225,12 @@ class Selector(ScoringReducer[Picks]):
         return TopK(k, self.order, payload=self._noise.on_rows)
 
     @property
-    def reads_in_place(self) -> bool:  # type: ignore[override]
-        """Whether the native kernel selects among rows on the host; see `Reducer`."""
+    def keeps_only_the_best(self) -> bool:  # type: ignore[override]
+        """Whether the native kernel selects; see `Reducer`."""
         is_fused = self._scorer.measure.fused is not None and self._noise.name is None
         is_plain = is_fused and self.row_filter is None and not self.order.is_random
-        return is_plain and self.options.backend != "torch" and ops.instruction_set() is not None
+        may_be_native = self.options.backend in ("auto", "native")
+        return is_plain and may_be_native and ops.instruction_set() is not None
 
     @property
     def wanted(self) -> int:

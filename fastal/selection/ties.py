@@ -45,7 +45,7 @@ class TieOrder:
         check_choice("ties", name, TIES)
         self.is_random = name == "random"
         self._seed = checked_seed(seed)
-        if self.is_random:
+        if self.is_random:  # NumPy takes longer for the words than a small selection
             self._words = np.random.SeedSequence(self._seed).generate_state(3, np.uint64)
 
     def identity(self) -> dict[str, Any]:

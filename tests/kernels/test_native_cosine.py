@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastal.ops import reference
@@ -22,7 +22,7 @@ from fastal_kernels.native import cosine
 
 # By code path: parts of a vector, whole vectors, several spans; and of panels.
 COLUMNS = [1, 3, 4, 8, 15, 16, 17, 64, 130, 255, 256, 257, 600]
-ROWS = [1, 2, 4, 5, 31, 32, 33, 257]
+ROWS = [0, 1, 2, 4, 5, 31, 32, 33, 257]
 # Parts of a group of centroids, thirds of it, whole ones; few and many of them.
 CENTROIDS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 25, 100]
 
@@ -37,11 +37,15 @@ def centroids_of(n, n_columns):
     return reference.unit_rows(rows_of(n, n_columns, seed=1)).float()
 
 
+def unfinished(*_):
+    """Leaves similarities infinite where the length is not accurate."""
+
+
 def found_by(x, units):
     """All that the kernels find: clusters, similarities, all similarities, sums, rows left out."""
-    cluster, similarity = cosine.nearest(x, units)
+    cluster, similarity = cosine.nearest(x, units, unfinished)
     sums, left = cosine.unit_sums(x, cluster, len(units))
-    return cluster, similarity, cosine.similarities(x, units), sums, left
+    return cluster, similarity, cosine.similarities(x, units, unfinished), sums, left
 
 
 def assert_same(found, want):
@@ -90,7 +94,7 @@ def test_bits_depend_on_the_row_alone(variant, dtype, monkeypatch, threads):
                 patch.setattr(cosine, "_MOST_PANELS", n_panels)
                 assert_same(found_by(x, units), want)
                 for laid_out in layouts(x).values():
-                    assert_same(found_by(laid_out, units), found_by(laid_out.clone(), units))
+                    assert_same(found_by(laid_out, units), found_by(laid_out.contiguous(), units))
 
 
 def test_equal_centroids_tie(variant):
@@ -98,25 +102,27 @@ def test_equal_centroids_tie(variant):
     x = rows_of(70, 31)
     for n in CENTROIDS:
         same = centroids_of(1, 31).repeat(n, 1)
-        cluster, _ = cosine.nearest(x, same)
+        cluster, _ = cosine.nearest(x, same, unfinished)
         assert (cluster == 0).all()
-        of_all = cosine.similarities(x, same)
+        of_all = cosine.similarities(x, same, unfinished)
         assert torch.equal(of_all, of_all[:, :1].expand(-1, n))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(
+    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     seed=st.integers(0, 99),
     n_columns=st.integers(1, 40),
     n_rows=st.integers(0, 300),
     n=st.integers(1, 30),
 )
-def test_small_whole_numbers_have_no_error(seed, n_columns, n_rows, n):
+def test_small_whole_numbers_have_no_error(variant, seed, n_columns, n_rows, n):
     """Products of small whole numbers are exact: the first largest is known, planted ties too."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randint(-2, 3, (n_rows, n_columns), generator=generator).float()
     units = torch.randint(-1, 2, (n, n_columns), generator=generator).float()
-    cluster, _ = cosine.nearest(x, units)
+    cluster, _ = cosine.nearest(x, units, unfinished)
     has_length = x.any(1)
     want = torch.from_numpy((x @ units.t()).numpy().argmax(1)) if n_rows else cluster
     assert torch.equal(cluster[has_length], want[has_length])
@@ -125,7 +131,7 @@ def test_small_whole_numbers_have_no_error(seed, n_columns, n_rows, n):
 def test_sums_do_not_depend_on_the_order(variant):
     x, cluster = rows_of(999, 21), torch.arange(999) % 5 - 1
     want, _ = cosine.unit_sums(x, cluster, 4)
-    order = torch.randperm(999)
+    order = torch.randperm(999, generator=torch.Generator().manual_seed(0))
     assert torch.equal(cosine.unit_sums(x[order], cluster[order], 4)[0], want)
     parts = [cosine.unit_sums(x[i::7], cluster[i::7], 4)[0] for i in range(7)]
     assert torch.equal(sum(parts), want)

@@ -1,9 +1,12 @@
 """Ops on the host work in threads of their own, since torch's threads wait by spinning."""
 
+import functools
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fastal import ops
 from fastal.diversity.near_duplicates import near_duplicates
 from fastal.diversity.typical_rows import neighbour_distances
 from fastal.ops import reference
@@ -45,6 +48,15 @@ OPS = {
     "draws": lambda: reference.draws(X[:, None], ["bald"]),
     "mean_ranks": lambda: reference.mean_ranks(X, UNITS.t().sort(1).values),
     "near_duplicates": lambda: near_duplicates(X, [torch.arange(900), torch.arange(80)], 0.99),
+    **{
+        f"{name}, native": functools.partial(getattr(ops, name), X, *given, backend="native")
+        for name, given in {
+            "nearest": (UNITS,),
+            "similarities": (UNITS,),
+            "unit_sums": (CLUSTERS, 20),
+        }.items()
+        if ops.instruction_set()
+    },
     "neighbour_distances": lambda: neighbour_distances(Y, 3),
 }
 

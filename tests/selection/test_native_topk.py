@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import fastal
 from fastal.pipeline import drive
 from fastal.selection import fused_topk
+from fastal.sources.array import ArraySource
 from fastal_kernels import native
 from tests.support.embeddings import rows_of
 
@@ -89,21 +90,6 @@ def test_thresholds_rise_where_the_kernel_knows_the_order(ties, exclude, is_rais
     assert set(seen) == {5 if is_raised else 0}
 
 
-def test_chunks_in_memory_have_more_rows_where_only_the_best_are_kept(monkeypatch):
-    from fastal.pipeline import drive
-
-    monkeypatch.setattr(drive, "_MOST_ROWS", 64)
-    looks, look = [], fastal.Selector.look
-    monkeypatch.setattr(
-        fastal.Selector, "look", lambda *given: looks.append(len(given[1])) or look(*given)
-    )
-    x = torch.randn(300, 4)
-    for options, want in (({}, 300), ({"exclude": [1]}, 64), ({"noise": "power"}, 64)):
-        looks.clear()
-        fastal.select(x, 5, backend="native", **options)
-        assert max(looks) == want
-
-
 def test_only_plain_selections_by_the_native_kernel_read_larger_chunks(monkeypatch, tmp_path):
     """Other selections take memory for each row of a chunk; chunks of files must stay the same."""
     monkeypatch.setattr(drive, "_MOST_ROWS", 64)
@@ -116,6 +102,8 @@ def test_only_plain_selections_by_the_native_kernel_read_larger_chunks(monkeypat
     )
     x = rows_of(640, 3).numpy()
     np.save(tmp_path / "x.npy", x)
+    copying = ArraySource(x, None, {})
+    copying.in_place = False  # as of a pool that is read into memory
     for pool, how, largest in (
         (x, {}, 640),
         (x, {"backend": "torch"}, 64),
@@ -124,6 +112,7 @@ def test_only_plain_selections_by_the_native_kernel_read_larger_chunks(monkeypat
         (x, {"exclude": [1]}, 64),
         (x, {"by": lambda chunk: chunk[:, 0]}, 64),
         (tmp_path / "x.npy", {}, 64),
+        (copying, {}, 64),
     ):
         sizes.clear()
         fastal.select(pool, 5, **how)

@@ -172,7 +172,7 @@ class KMeans(ScoringReducer[Clustering]):
             )
         if self._centroids is not None:
             return self._centroids
-        # The sample is on the host, where rows may be on a GPU.
+        # The sample is on the host, also if the rows are on a GPU. So Triton is not used for it.
         backend = "auto" if self.options.backend == "triton" else self.options.backend
         chosen = ops.choose(backend, sample, ("native", "torch"))
         return first_centroids(sample, self._n_clusters, self._how.seed, backend=chosen)

@@ -23,7 +23,7 @@ def first_centroids(sample: Tensor, n_clusters: int, seed: int, *, backend: str)
         sample: [S, D] float32 unit rows in random order, S >= K.
         n_clusters: K.
         seed: the seed of the draws.
-        backend: what computes similarities and sums: a name that `ops.choose` returned.
+        backend: what computes k-means on the sample: a name that `ops.choose` returned.
     """
     units = _k_means_plus_plus(sample[: _SEEDING_ROWS * n_clusters], n_clusters, seed)
     for _ in range(_WARM_UPS):

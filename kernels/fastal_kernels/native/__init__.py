@@ -8,6 +8,7 @@ derives what the C code does.
 import functools
 import math
 import os
+import struct
 from collections.abc import Sequence
 
 import torch
@@ -38,7 +39,8 @@ _LOWER_HALF = (1 << 32) - 1  # of a key, see best.h
 LEAST_SHARE = 1 << 16  # elements that are worth one more thread
 _LARGE_PAGE = 1 << 21
 # A selection of k rows raises its threshold when k / 4 more have passed, at least so many. Then a
-# thread looks for the k-th best, and all threads derive new bounds. That takes microseconds.
+# thread looks for the k-th best, and all threads derive new bounds. That takes microseconds for
+# k = 1000.
 _LEAST_PASSED = 1 << 8
 
 Threshold = tuple[float, int]  # a score and a row number
@@ -132,21 +134,17 @@ def scores_above_threshold(
         n_keys = min(n_rows, k + max(k // 4, _LEAST_PASSED))
         keys = torch.empty(n_keys, dtype=torch.int64, device="cpu")
         _, _, n_invalid, n_found, lost, *_ = select(k=k, keys=keys)
-        keys = keys[:n_found]
-        scores, rows = _scores_of(keys), keys.bitwise_not_().bitwise_and_(_LOWER_HALF)
+        of_found = keys[:n_found].numpy()
+        scores = torch.from_numpy((of_found >> 32).astype("int32").view("float32"))
+        rows = torch.from_numpy((~of_found & _LOWER_HALF) + first_row)
     else:
         scores = torch.empty(n_rows, dtype=torch.float32, device="cpu")
         rows = torch.empty(n_rows, dtype=torch.int64, device="cpu")
         _, _, n_invalid, n_found, lost, *_ = select(rows=rows, found=scores)
-        scores, rows = scores[:n_found], rows[:n_found]
+        scores, rows = scores[:n_found], rows[:n_found].add_(first_row)
     n_lost = lost & _LOWER_HALF
-    lost_score = float(_scores_of(torch.tensor(lost, device="cpu"))) if n_lost else -math.inf
-    return scores, rows.add_(first_row), n_invalid, (lost_score, n_lost)
-
-
-def _scores_of(keys: Tensor) -> Tensor:
-    """The scores in keys, float32; see best.h."""
-    return (keys >> 32).to(torch.int32).view(torch.float32)
+    (lost_score,) = struct.unpack("f", struct.pack("i", lost >> 32))
+    return scores, rows, n_invalid, (lost_score if n_lost else -math.inf, n_lost)
 
 
 def mean_ranks(x: Tensor, table: Tensor) -> Tensor:

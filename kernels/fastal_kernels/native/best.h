@@ -79,7 +79,8 @@ static void raise_threshold(const struct job *job) {
 static void add_to_best(const struct job *job, const uint64_t *keys, int n) {
     struct progress *progress = job->progress;
     while (__atomic_exchange_n(&progress->is_locked, 1, __ATOMIC_ACQUIRE))
-        sched_yield();
+        while (__atomic_load_n(&progress->is_locked, __ATOMIC_RELAXED))
+            sched_yield(); /* the thread that adds may need this processor */
     for (int i = 0; i < n; i++) {
         if (progress->n_found == (progress->threshold == 0 ? job->k : job->n_keys))
             raise_threshold(job);

@@ -6,7 +6,6 @@ Each thread takes a block of rows at a time. kernels/README.md derives the sizes
 from collections.abc import Callable, Iterator
 from threading import Lock
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,44 +13,51 @@ import fastal_kernels.native._native as _native
 from fastal_kernels.native import DTYPES, variant
 from fastal_kernels.row_threads import in_row_threads, threads_for
 
+Finish = Callable[..., object]
+
 _PANEL, _MOST_PANELS = 32, 8  # rows of a panel, and panels that share centroids; as in C
 _PANELS_BYTES = 1 << 19  # of the panels that share centroids: they stay in the L2 cache
 _BLOCK_BYTES = 1 << 21  # of rows, after which Python may check for signals
-# Multiplications of a block: below them, a thread's start takes longer.
-_LEAST_PRODUCTS = 1 << 22
+# Multiplications of a block. With fewer, a thread's start takes longer. After more, Python should
+# check for signals. A product of few columns takes as long as one of some.
+_LEAST_PRODUCTS, _MOST_PRODUCTS, _SOME_COLUMNS = 1 << 22, 1 << 30, 32
 # Every thread has sums of its own. With fewer rows for each cluster, adding these up takes long.
 _LEAST_ROWS = 8
 
 
-def nearest(x: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
+def nearest(x: Tensor, units: Tensor, finish: Finish) -> tuple[Tensor, Tensor]:
     """The most similar centroid of each row, and its similarity.
 
     Args:
         x: [N, D] with D >= 1; float16, bfloat16 or float32; any strides; on the host.
         units: [K, D] float32 with K >= 1 on the host, each of length 1, or 0.
+        finish: called with rows, their similarities and clusters, in the thread that found them. If
+            float32 gives no accurate length of a row, its similarity is infinite and its cluster
+            any.
 
     Returns:
         Clusters [N] int64, and cosine similarities [N] float32. Ties go to the lowest cluster. The
-        bits of a row do not depend on other rows. If float32 gives no accurate length of a row, its
-        similarity is infinite and its cluster any.
+        bits of a row do not depend on other rows.
     """
     cluster = torch.empty(len(x), dtype=torch.int64, device="cpu")
     similarity = torch.empty(len(x), dtype=torch.float32, device="cpu")
-    _in_blocks(_native.nearest, x, units, similarity, cluster)
+    _in_blocks(_native.nearest, x, units, finish, similarity, cluster)
     return cluster, similarity
 
 
-def similarities(x: Tensor, units: Tensor) -> Tensor:
+def similarities(x: Tensor, units: Tensor, finish: Finish) -> Tensor:
     """The cosine similarities [N, K] float32 of each row to every centroid.
 
-    The arguments, and the rows whose length is not accurate, are those of `nearest`.
+    The arguments are those of `nearest`. `finish` is called with rows and their similarities.
     """
     similarity = torch.empty(len(x), len(units), dtype=torch.float32, device="cpu")
-    _in_blocks(_native.similarities, x, units, similarity)
+    _in_blocks(_native.similarities, x, units, finish, similarity)
     return similarity
 
 
-def _in_blocks(job: Callable[..., object], x: Tensor, units: Tensor, *outputs: Tensor) -> None:
+def _in_blocks(
+    job: Callable[..., object], x: Tensor, units: Tensor, finish: Finish, *outputs: Tensor
+) -> None:
     """Has a job write to outputs, of one row for each row of `x`."""
     units = units.contiguous()
     n_columns = x.shape[1]
@@ -61,11 +67,12 @@ def _in_blocks(job: Callable[..., object], x: Tensor, units: Tensor, *outputs: T
         panels = torch.empty(n_panels, n_columns, _PANEL, dtype=torch.float32, device="cpu")
         for rows in claimed:
             block, described = _described(x[rows])
-            of_block = [output[rows].data_ptr() for output in outputs]
-            job(*described, units.data_ptr(), len(units), panels.data_ptr(), n_panels, *of_block)
-            del block  # which the job read
+            found = [output[rows] for output in outputs]
+            addresses = (column.data_ptr() for column in found)
+            job(*described, units.data_ptr(), len(units), panels.data_ptr(), n_panels, *addresses)
+            finish(block, *found)
 
-    in_row_threads(work, x, _most_rows(x, len(units), _PANEL * n_panels))
+    in_row_threads(work, x, _most_rows(x, len(units)))
 
 
 def unit_sums(x: Tensor, cluster: Tensor, n_clusters: int) -> tuple[Tensor, Tensor]:
@@ -81,13 +88,13 @@ def unit_sums(x: Tensor, cluster: Tensor, n_clusters: int) -> tuple[Tensor, Tens
         as float32 gives no accurate length of them, [n] int64 in no order.
     """
     cluster = cluster.contiguous()
-    # From NumPy: threads of torch, which are started to write zeros, would spin for a while.
-    total = torch.from_numpy(np.zeros((n_clusters, x.shape[1]), np.int64))
-    left: list[Tensor] = []
+    # Made by the threads below: torch's own threads, which would write zeros, spin for a while.
+    total: list[Tensor] = []
+    left = [torch.empty(0, dtype=torch.int64, device="cpu")]
     lock = Lock()
 
     def work(claimed: Iterator[slice]) -> None:
-        sums = torch.zeros_like(total)
+        sums = torch.zeros(n_clusters, x.shape[1], dtype=torch.int64, device="cpu")
         for rows in claimed:
             block, described = _described(x[rows])
             of_block = torch.empty(len(block), dtype=torch.int64, device="cpu")
@@ -95,11 +102,16 @@ def unit_sums(x: Tensor, cluster: Tensor, n_clusters: int) -> tuple[Tensor, Tens
             _native.unit_sums(*described, *addresses)
             left.append(of_block[of_block >= 0] + rows.start)
         with lock:
-            total.add_(sums)
+            if total:
+                total[0].add_(sums)
+            else:
+                total.append(sums)
 
     most_threads = max(1, len(x) // (_LEAST_ROWS * n_clusters))
     in_row_threads(work, x, _most_rows(x, 1), most_threads)
-    return total, torch.cat(left) if left else torch.empty(0, dtype=torch.int64, device="cpu")
+    if not total:  # there are no rows
+        total.append(torch.zeros(n_clusters, x.shape[1], dtype=torch.int64, device="cpu"))
+    return total[0], torch.cat(left)
 
 
 def _described(block: Tensor) -> tuple[Tensor, tuple[object, ...]]:
@@ -113,9 +125,9 @@ def _described(block: Tensor) -> tuple[Tensor, tuple[object, ...]]:
     return block, described
 
 
-def _most_rows(x: Tensor, n_units: int, multiple: int = 1) -> int:
-    """The most rows of a block: a multiple of so many, if there are enough."""
+def _most_rows(x: Tensor, n_units: int) -> int:
+    """The most rows of a block."""
     n_columns = x.shape[1]
-    most = _BLOCK_BYTES // (4 * n_columns)
     of_threads = max(-(-len(x) // threads_for(x)), _LEAST_PRODUCTS // (n_columns * n_units))
-    return max(1, -(-min(most, of_threads) // multiple) * multiple)
+    of_time = max(_PANEL, _MOST_PRODUCTS // (n_units * max(n_columns, _SOME_COLUMNS)))
+    return max(1, min(_BLOCK_BYTES // (4 * n_columns), of_threads, of_time))

@@ -121,8 +121,7 @@ struct meanwhile {
 };
 
 INLINE void fetch_step(struct meanwhile *memory) {
-    const char *stop = memory->next + memory->step;
-    for (; memory->next < stop && memory->next < memory->end; memory->next += 64)
+    for (int64_t i = 0; i < memory->step && memory->next < memory->end; i += 64, memory->next += 64)
         __builtin_prefetch(memory->next, 0, 2);
 }
 

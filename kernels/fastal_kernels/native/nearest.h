@@ -6,7 +6,7 @@ struct largest {
     int32_t number[MOST_PANELS * PANEL];
 };
 
-/* Of equal products, the first stays. */
+/* Of equal products, the first stays. Lanes after the last row are computed and not used. */
 INLINE void keep_largest(const struct head_sums *sums, int used_panels, int32_t first, int n,
                          struct largest *largest) {
     for (int row = 0; row < used_panels * PANEL; row += W) {
@@ -44,17 +44,27 @@ INLINE struct head_job products_of(const struct cosine_job *job, int64_t first, 
                              .n_inner = rows->n_columns};
 }
 
+/* The next bunch, to be fetched while one of as many panels is multiplied. Rows that lie apart are
+ * not fetched: most of the memory between the first and the last is not theirs. */
+INLINE struct meanwhile rows_after(const struct cosine_job *job, int64_t first, int64_t most,
+                                   int n_panels, int dtype) {
+    const struct embeddings *rows = &job->rows;
+    const int64_t left = rows->n_rows - first, n = left < most ? left : most;
+    if (n <= 0 || rows->row_stride > 2 * rows->n_columns * size_of(dtype))
+        return (struct meanwhile){NULL, NULL, 0};
+    const int64_t n_groups = (job->n_units + GROUP - 1) / GROUP;
+    const int64_t n_steps = n_groups * n_panels * ((rows->n_columns + SPAN - 1) / SPAN);
+    const char *next = embedding(rows, first);
+    return (struct meanwhile){next, embedding(rows, first + n - 1),
+                              n * rows->row_stride / n_steps + 64};
+}
+
 INLINE void find_nearest(const struct cosine_job *job, int64_t first, int64_t n, int dtype) {
     const struct embeddings *rows = &job->rows;
     const char *data = embedding(rows, first);
     const struct head_job head = products_of(job, first, n, dtype);
     const int used_panels = panels_from(&head, 0);
-    const int64_t left = rows->n_rows - first - n, n_next = left < n ? left : n;
-    const int64_t n_groups = (job->n_units + GROUP - 1) / GROUP;
-    const int64_t n_steps = n_groups * used_panels * ((rows->n_columns + SPAN - 1) / SPAN);
-    const char *next = data + n * rows->row_stride;
-    struct meanwhile next_rows = {next, next + n_next * rows->row_stride,
-                                  n_next * rows->row_stride / n_steps + 64};
+    struct meanwhile next_rows = rows_after(job, first + n, n, used_panels, dtype);
     ALIGNED struct head_sums sums;
     struct largest largest;
     for (int row = 0; row < used_panels * PANEL; row++)
