@@ -7,11 +7,11 @@
 enum {
     GROUP = W == 16 ? 12
     : W == 8        ? 6
-                    : 4,    /* classes whose sums, of 2 W rows, fit the registers */
+                    : 4,            /* classes whose sums, of 2 W rows, fit the registers */
     THIRD = W == 4 ? 2 : GROUP / 3, /* of a group, for the last classes */
-    SPAN = 256,             /* of the inner axis: its weights stay in the L1 cache */
-    MOST_PANELS = 8,        /* panels that share the weights of a span */
-    HEAD_A_WHILE = 1 << 28, /* products after which Python may check for signals */
+    SPAN = 256,                     /* of the inner axis: its weights stay in the L1 cache */
+    MOST_PANELS = 8,                /* panels that share the weights of a span */
+    HEAD_A_WHILE = 1 << 28,         /* products after which Python may check for signals */
 };
 
 struct head_sums {

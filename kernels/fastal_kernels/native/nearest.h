@@ -10,7 +10,7 @@ struct largest {
 INLINE void keep_largest(const struct head_sums *sums, int used_panels, int32_t first, int n,
                          struct largest *largest) {
     for (int row = 0; row < used_panels * PANEL; row += W) {
-        const float(*of)[2][W] = sums->of[row / PANEL][row % PANEL / (2 * W)];
+        const float (*of)[2][W] = sums->of[row / PANEL][row % PANEL / (2 * W)];
         vf product = load(largest->product + row);
         vf number = load((const float *)(largest->number + row)); /* its bits */
         for (int c = 0; c < n; c++) {

@@ -2,7 +2,7 @@
  * panels would take longer than the products. To many, they are the products of a head. */
 
 enum {
-    FEW_UNITS = 8, /* measured */
+    FEW_UNITS = 8,               /* measured */
     SOME_ROWS = W == 16 ? 4 : 2, /* rows whose sums, with SOME_UNITS centroids, fit the registers */
     SOME_UNITS = 4,
 };
@@ -17,8 +17,7 @@ INLINE void multiply_some(const char *const *rows, const float *units, int n_uni
     for (int64_t i = 0; i < n_columns; i += W) {
         vf of_units[SOME_UNITS];
         for (int c = 0; c < n_units; c++)
-            of_units[c] =
-                floats_of((const char *)(units + c * n_columns), i, n_columns, FLOAT32);
+            of_units[c] = floats_of((const char *)(units + c * n_columns), i, n_columns, FLOAT32);
         for (int r = 0; r < SOME_ROWS; r++) {
             const vf x = floats_of(rows[r], i, n_columns, dtype);
             for (int c = 0; c < n_units; c++)
