@@ -149,6 +149,7 @@ def _opened(
         _check_for_files(ids, carry)
         return Files(pool, columns, on_bad_file)
     is_in_memory = is_array(pool) or isinstance(pool, Items)
+    # Asked once: `isinstance` looks up each member of the protocol.
     opened = pool if isinstance(pool, Source) else None
     if not isinstance(pool, ItemPool) and (not is_in_memory or opened is not None):
         _check_for_neither(ids, carry)

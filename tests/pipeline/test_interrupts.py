@@ -36,6 +36,21 @@ def test_a_signal_within_a_callback_whose_errors_python_swallows(context, number
     assert capfd.readouterr().err == ""
 
 
+def test_a_signal_while_an_interrupted_run_cleans_up_is_ignored():
+    cleaned = False
+    with raising(), pytest.raises(Interrupted):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        finally:
+            try:
+                raise OSError
+            except OSError:
+                os.kill(os.getpid(), signal.SIGINT)
+                cleaned = True
+    assert cleaned
+
+
 def signal_at(moment):
     """Sends SIGINT before an instruction of the modules that handle signals, the moment-th."""
     files, passed = {interrupts.__file__, options.__file__}, 0
