@@ -38,7 +38,7 @@ def test_a_signal_within_a_callback_whose_errors_python_swallows(context, number
 
 def test_a_signal_while_an_interrupted_run_cleans_up_is_ignored():
     cleaned = False
-    with raising(), pytest.raises(Interrupted):
+    with raising(), pytest.raises(Interrupted):  # noqa: PT012
         try:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(5)
