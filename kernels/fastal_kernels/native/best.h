@@ -34,37 +34,12 @@ static void lose(struct progress *progress, float score, int64_t n) {
                                           __ATOMIC_RELAXED));
 }
 
-/* Moves the k largest of n different keys to the front, the least of them to keys[k - 1]. */
-static void order_by_kth(uint64_t *keys, int64_t n, int64_t k) {
-    uint64_t random = 1; /* no order of the rows makes random pivots slow */
-    for (int64_t first = 0, last = n - 1; first < last;) {
-        random = random * 6364136223846793005 + 1442695040888963407;
-        const uint64_t pivot = keys[first + (int64_t)((random >> 33) % (last - first + 1))];
-        int64_t i = first, j = last;
-        while (i <= j) {
-            while (keys[i] > pivot)
-                i++;
-            while (keys[j] < pivot)
-                j--;
-            if (i <= j) {
-                const uint64_t key = keys[i];
-                keys[i++] = keys[j];
-                keys[j--] = key;
-            }
-        }
-        if (k - 1 <= j)
-            last = j;
-        else if (k - 1 >= i)
-            first = i;
-        else
-            return;
-    }
-}
+LARGEST_FIRST(best_first, uint64_t)
 
 /* Keeps the k best rows. The last of them is the new threshold. */
 static void raise_threshold(const struct job *job) {
     struct progress *progress = job->progress;
-    order_by_kth(job->keys, progress->n_found, job->k);
+    best_first(job->keys, progress->n_found, job->k);
     const uint64_t kth = job->keys[job->k - 1];
     int64_t n_tied = 0;
     for (int64_t i = job->k; i < progress->n_found; i++)

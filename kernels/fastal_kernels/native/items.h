@@ -14,31 +14,7 @@ struct gathered {
     int64_t n;
 };
 
-/* Moves the m highest of n values to the front (Hoare's quickselect). */
-static void highest_first(float *x, int64_t n, int64_t m) {
-    int64_t low = 0, high = n - 1;
-    while (low < high) {
-        const float pivot = x[low + (high - low) / 2];
-        int64_t i = low, j = high;
-        while (i <= j) {
-            while (x[i] > pivot)
-                i++;
-            while (x[j] < pivot)
-                j--;
-            if (i <= j) {
-                const float kept = x[i];
-                x[i++] = x[j];
-                x[j--] = kept;
-            }
-        }
-        if (m - 1 <= j)
-            high = j;
-        else if (m - 1 >= i)
-            low = i;
-        else
-            return;
-    }
-}
+LARGEST_FIRST(highest_first, float)
 
 INLINE double mean_of(const float *x, int64_t n) {
     double sum = 0;

@@ -33,6 +33,7 @@ typedef uint64_t long_words __attribute__((vector_size(8 * D)));
 #include "middle.h"
 #include "wide.h"
 #include "columns.h"
+#include "largest_first.h"
 #include "best.h"
 #include "finish.h"
 #include "labels.h"
