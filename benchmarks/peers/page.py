@@ -39,7 +39,8 @@ REASONS = {
     "core_set": MEASURED_BEFORE,
     "kmeans": (
         "fastal chooses its first centroids by k-means++ and by k-means on a sample, and sums "
-        "exactly, so that chunks do not change the clusters. Compare the inertia."
+        "exactly, so that chunks do not change the clusters. Compare the inertia. The version that "
+        "was measured had no native kernel for the nearest centroids."
     ),
     "dedup": (
         "fastal also finds the row that each duplicate is most similar to. The others say only "
