@@ -100,6 +100,7 @@ def epochs(k: int, x: np.ndarray, units: np.ndarray, rounds: int) -> None:
         lambda: other.train(units, init_centroids=first),
         rounds=rounds,
     )
+    assert diversity.CosineClusters(k, max_iter=10).fit(x).n_iter == 10  # it has not converged
     one, ten, of_faiss = means(taken)
     print(f"clusters    the first epoch and all before it {one:.2f} s; 9 more {ten - one:.2f} s, "
           f"faiss from the same centroids {of_faiss:.2f}: "

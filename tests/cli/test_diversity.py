@@ -298,7 +298,10 @@ def test_what_does_not_fit_is_one_line_and_status_2(tmp_path, pool, other, x):
         (["core-set", pool, "--k", 0], "k: wanted at least 1, got 0"),
         (["core-set", pool, "--k", 5, "--labelled", narrow], "Error: --labelled: wanted 6 columns"),
         (["core-set", pool, "--k", 5, "--labelled", broken], "labelled: row 0 has NaN"),
-        (["cluster", pool, "--clusters", 3, "--backend", "native"], "'native' cannot be used"),
+        (
+            ["core-set", pool, "--k", 5, "--metric", "euclidean", "--backend", "native"],
+            "'native' cannot be used",
+        ),
     ):
         done = run(*arguments, "--out", tmp_path / "picks.csv")
         assert done.exit_code == 2, (arguments, done.output)

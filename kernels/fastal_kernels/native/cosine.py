@@ -19,8 +19,9 @@ _PANEL, _MOST_PANELS = 32, 8  # rows of a panel, and panels that share centroids
 _PANELS_BYTES = 1 << 19  # of the panels that share centroids: they stay in the L2 cache
 _BLOCK_BYTES = 1 << 21  # of rows, after which Python may check for signals
 # Multiplications of a block. With fewer, a thread's start takes longer. After more, Python should
-# check for signals. A product of few columns takes as long as one of some.
-_LEAST_PRODUCTS, _MOST_PRODUCTS, _SOME_COLUMNS = 1 << 22, 1 << 30, 32
+# check for signals.
+_LEAST_PRODUCTS, _MOST_PRODUCTS = 1 << 22, 1 << 30
+_SOME_COLUMNS = 32  # rows of fewer columns take as much time and memory beside them
 # Every thread has sums of its own. With fewer rows for each cluster, adding these up takes long.
 _LEAST_ROWS = 8
 
@@ -127,7 +128,7 @@ def _described(block: Tensor) -> tuple[Tensor, tuple[object, ...]]:
 
 def _most_rows(x: Tensor, n_units: int) -> int:
     """The most rows of a block."""
-    n_columns = x.shape[1]
+    n_columns = max(x.shape[1], _SOME_COLUMNS)
     of_threads = max(-(-len(x) // threads_for(x)), _LEAST_PRODUCTS // (n_columns * n_units))
-    of_time = max(_PANEL, _MOST_PRODUCTS // (n_units * max(n_columns, _SOME_COLUMNS)))
+    of_time = max(_PANEL, _MOST_PRODUCTS // (n_units * n_columns))
     return max(1, min(_BLOCK_BYTES // (4 * n_columns), of_threads, of_time))
