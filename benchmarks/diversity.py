@@ -5,7 +5,8 @@ float32 with 384 columns. faiss is compared if it is installed (pip install fais
 
     nearest     nearest_centroid, against the bare matrix product of all rows with all centroids
     clusters    CosineClusters.fit, against the least time in which other libraries reach its
-                inertia, or stop gaining; and its epochs against those of faiss
+                inertia, or stop gaining
+    epochs      those of CosineClusters.fit, against those of faiss from the same centroids
     refining    CosineClusters.fit with refine=, against iterations alone that have converged: first
                 lines of SciPy's docstrings as TF-IDF weights, and embeddings with 128 columns
     outliers    model_outliers, against NumPy's searchsorted by column, and the loop of the method
@@ -83,15 +84,17 @@ def clusters(rounds: int) -> None:
             f"{spent:6.2f} s, {spent / mean:5.2f} times as long, and not there"
         )  # fmt: skip
         print(f"clusters    {name:<25} {how}: inertia {best:,.0f}")
-    epochs(k, x, units, rounds)
 
 
-def epochs(k: int, x: np.ndarray, units: np.ndarray, rounds: int) -> None:
+def epochs(rounds: int) -> None:
     """Times nine more epochs from the centroids of the first, without the work before them."""
     try:
         import faiss
     except ModuleNotFoundError:
+        print("epochs      faiss is not installed")
         return
+    k, x = 100, embeddings(200_000, seed=0)
+    units = x / np.linalg.norm(x, axis=1, keepdims=True)
     first = diversity.CosineClusters(k, max_iter=1).fit(x).centroids
     other = faiss.Kmeans(WIDTH, k, niter=9, spherical=True, max_points_per_centroid=len(x) // k)
     taken = interleaved(
@@ -102,7 +105,7 @@ def epochs(k: int, x: np.ndarray, units: np.ndarray, rounds: int) -> None:
     )
     assert diversity.CosineClusters(k, max_iter=10).fit(x).n_iter == 10  # it has not converged
     one, ten, of_faiss = means(taken)
-    print(f"clusters    the first epoch and all before it {one:.2f} s; 9 more {ten - one:.2f} s, "
+    print(f"epochs      the first epoch and all before it {one:.2f} s; 9 more {ten - one:.2f} s, "
           f"faiss from the same centroids {of_faiss:.2f}: "
           f"{of_faiss / (ten - one):.0%} of its rate")  # fmt: skip
 
@@ -248,8 +251,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     cases = {
-        "nearest": nearest, "clusters": clusters, "refining": refining, "outliers": outliers,
-        "core-set": core_set,
+        "nearest": nearest, "clusters": clusters, "epochs": epochs, "refining": refining,
+        "outliers": outliers, "core-set": core_set,
     }  # fmt: skip
     parser.add_argument("--rounds", type=int, default=4, help="rounds of each case (default: 4)")
     parser.add_argument(
