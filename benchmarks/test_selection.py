@@ -4,8 +4,8 @@
 
 Beside it, the same score of all rows, which are all read twice. How many rows can be skipped
 depends on the logits. So there are two kinds: those of a model, whose right class is 6 +- 3 above
-normal noise, and noise of standard deviation 3. A matrix has 2 GB: a selection begins without a
-threshold and takes 1.5 ms beside its kernel, as long as the reading of 50 MB.
+normal noise, and noise of standard deviation 3. A matrix has 2 GB, since a selection begins
+without a threshold.
 """
 
 import pytest
