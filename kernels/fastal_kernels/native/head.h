@@ -32,13 +32,16 @@ INLINE vf get_last_words(const char *p, int dtype, int64_t n) {
     return get_words(room, dtype);
 }
 
+/* W of n contiguous values as words, from value i on; zeros after the last. */
+INLINE vf words_of(const char *row, int64_t i, int64_t n, int dtype) {
+    const char *p = row + i * size_of(dtype);
+    return i + W <= n ? get_words(p, dtype) : get_last_words(p, dtype, n - i);
+}
+
 /* Copies the words of n weights of a class to a span, with zeros up to whole vectors. */
 INLINE void get_weights(const char *from, int dtype, int64_t n, float *to) {
-    int64_t i = 0;
-    for (; i + W <= n; i += W)
-        store(to + i, get_words(from + i * size_of(dtype), dtype));
-    if (i < n)
-        store(to + i, get_last_words(from + i * size_of(dtype), dtype, n - i));
+    for (int64_t i = 0; i < n; i += W)
+        store(to + i, words_of(from, i, n, dtype));
 }
 
 /* Asks for weights that are needed soon: n of a class. */

@@ -7,12 +7,6 @@
 
 enum { SQUARES = W == 4 ? 16 : 8 }; /* sums in each lane: few roundings for each square */
 
-/* W of n contiguous values from value i on, as floats; zeros after the last. */
-INLINE vf floats_of(const char *row, int64_t i, int64_t n, int dtype) {
-    const char *p = row + i * size_of(dtype);
-    return i + W <= n ? get_words(p, dtype) : get_last_words(p, dtype, n - i);
-}
-
 INLINE float length_of(const char *row, int64_t n, int dtype) {
     vf sums[SQUARES];
     for (int j = 0; j < SQUARES; j++)
@@ -24,7 +18,7 @@ INLINE float length_of(const char *row, int64_t n, int dtype) {
             sums[j] = multiply_add(x, x, sums[j]);
         }
     for (int j = 0; i < n; i += W, j++) {
-        const vf x = floats_of(row, i, n, dtype);
+        const vf x = words_of(row, i, n, dtype);
         sums[j] = multiply_add(x, x, sums[j]);
     }
     for (int step = SQUARES / 2; step; step /= 2)

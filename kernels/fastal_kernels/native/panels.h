@@ -4,7 +4,6 @@ enum { PANELS_A_WHILE = 1 << 25 }; /* values after which Python may check for si
 
 /* Writes a panel of rows: words of a column beside each other, zeros after the last row. */
 INLINE void put_panel(const struct panels_job *job, int64_t unit, int dtype) {
-    const int64_t size = size_of(dtype);
     float *panel = job->panels + unit * PANEL * job->n_inner;
     for (int first = 0; first < PANEL; first += W)
         for (int64_t i = 0; i < job->n_inner; i += W) {
@@ -12,13 +11,9 @@ INLINE void put_panel(const struct panels_job *job, int64_t unit, int dtype) {
             vf turned[W];
             for (int r = 0; r < W; r++) {
                 const int64_t row = unit * PANEL + first + r;
-                const char *from = job->data + row * job->row_stride + i * size;
-                if (row >= job->n_rows)
-                    turned[r] = set(0);
-                else if (n == W)
-                    turned[r] = get_words(from, dtype);
-                else
-                    turned[r] = get_last_words(from, dtype, n);
+                turned[r] = set(0);
+                if (row < job->n_rows)
+                    turned[r] = words_of(job->data + row * job->row_stride, i, job->n_inner, dtype);
             }
             transpose(turned);
             for (int64_t k = 0; k < n; k++)

@@ -17,9 +17,9 @@ INLINE void multiply_some(const char *const *rows, const float *units, int n_uni
     for (int64_t i = 0; i < n_columns; i += W) {
         vf of_units[SOME_UNITS];
         for (int c = 0; c < n_units; c++)
-            of_units[c] = floats_of((const char *)(units + c * n_columns), i, n_columns, FLOAT32);
+            of_units[c] = words_of((const char *)(units + c * n_columns), i, n_columns, FLOAT32);
         for (int r = 0; r < SOME_ROWS; r++) {
-            const vf x = floats_of(rows[r], i, n_columns, dtype);
+            const vf x = words_of(rows[r], i, n_columns, dtype);
             for (int c = 0; c < n_units; c++)
                 sums[r][c] = multiply_add(x, of_units[c], sums[r][c]);
         }

@@ -24,7 +24,7 @@ INLINE void add_row(const struct embeddings *rows, int64_t row, float length, in
         }
     }
     if (i < n) {
-        store_rounded(whole, floats_of(from, i, n, dtype) * factor);
+        store_rounded(whole, words_of(from, i, n, dtype) * factor);
         for (int j = 0; i + j < n; j++)
             sums[i + j] += whole[j];
     }
